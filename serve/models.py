@@ -1,0 +1,205 @@
+"""The tables: what Postgres holds is the truth."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    CheckConstraint,
+    DateTime,
+    Enum,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def terminal(self) -> bool:
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+def _state(name: str) -> Enum:
+    return Enum(
+        JobState,
+        name=name,
+        native_enum=False,
+        length=16,
+        create_constraint=True,
+        values_callable=lambda states: [state.value for state in states],
+    )
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own spelling
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        bytes: LargeBinary,
+    }
+
+
+class Tenant(Base):
+    __tablename__ = "tenants"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ApiKey(Base):
+    """A key's SHA-256 and its readable prefix; the key itself is told once and never kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    name: Mapped[str]
+    prefix: Mapped[str]
+    digest: Mapped[bytes] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    revoked_at: Mapped[datetime | None]
+
+
+class Job(Base):
+    """What a client asked for: ``n`` pictures of one prompt, in exactly one state."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "idempotency_key"),
+        Index("jobs_by_tenant", "tenant_id", "id"),
+        Index(
+            "jobs_with_deadline",
+            "deadline_at",
+            postgresql_where=text("deadline_at IS NOT NULL AND finished_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    state: Mapped[JobState] = mapped_column(_state("job_state"), server_default="queued")
+    model: Mapped[str]
+    params: Mapped[dict[str, Any]]
+    """The request as validated, every default filled in (JobRequest's fields)."""
+    n: Mapped[int]
+    priority: Mapped[int] = mapped_column(server_default="0")
+    idempotency_key: Mapped[str | None]
+    request_digest: Mapped[bytes | None]
+    error: Mapped[str | None]
+    last_seq: Mapped[int] = mapped_column(server_default="0")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    deadline_at: Mapped[datetime | None]
+
+    images: Mapped[list[Image]] = relationship(
+        back_populates="job", order_by="Image.index", lazy="raise", passive_deletes=True
+    )
+
+
+class Image(Base):
+    """One requested picture: the unit of claiming."""
+
+    __tablename__ = "images"
+    __table_args__ = (
+        UniqueConstraint("job_id", "index"),
+        CheckConstraint("(state = 'running') = (worker_id IS NOT NULL)", name="claimed_by_one"),
+        Index("images_by_tenant", "tenant_id", "id"),
+        Index(
+            "images_to_claim",
+            "model",
+            text("priority DESC"),
+            "id",
+            postgresql_where=text("state = 'queued'"),
+        ),
+        Index("images_by_worker", "worker_id", postgresql_where=text("state = 'running'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    tenant_id: Mapped[UUID]
+    index: Mapped[int]
+    state: Mapped[JobState] = mapped_column(_state("image_state"), server_default="queued")
+    model: Mapped[str]
+    priority: Mapped[int] = mapped_column(server_default="0")
+    width: Mapped[int]
+    height: Mapped[int]
+    seed: Mapped[int] = mapped_column(server_default="0")
+    attempt: Mapped[int] = mapped_column(server_default="0")
+    """Raised by every claim; only the current attempt may commit."""
+    crashes: Mapped[int] = mapped_column(server_default="0")
+    worker_id: Mapped[UUID | None]
+    """Set by the claim, cleared by whatever ends it."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+
+    job: Mapped[Job] = relationship(back_populates="images", lazy="raise")
+    variants: Mapped[list[Variant]] = relationship(
+        back_populates="image", order_by="Variant.name", lazy="raise", passive_deletes=True
+    )
+
+
+class Variant(Base):
+    """One file of a picture in storage."""
+
+    __tablename__ = "variants"
+
+    image_id: Mapped[UUID] = mapped_column(
+        ForeignKey("images.id", ondelete="CASCADE"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(primary_key=True)
+    media_type: Mapped[str]
+    width: Mapped[int]
+    height: Mapped[int]
+    size: Mapped[int]
+    """In bytes."""
+    sha256: Mapped[str]
+    """Of the file, in hex."""
+    storage_key: Mapped[str]
+
+    image: Mapped[Image] = relationship(back_populates="variants", lazy="raise")
+
+
+class EventRow(Base):
+    """A job's durable events, numbered 1..n without gaps; the terminal one is the last."""
+
+    __tablename__ = "events"
+
+    job_id: Mapped[UUID] = mapped_column(
+        ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
+    )
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    type: Mapped[str]
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class Worker(Base):
+    """A diffusion replica that made its first picture; alive while its heartbeat is young."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
+    model: Mapped[str]
+    device: Mapped[str]
+    slots: Mapped[int]
+    draining: Mapped[bool] = mapped_column(server_default=text("false"))
+    stats: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    """The engine's counters at the last heartbeat (EngineStats)."""
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

@@ -1,0 +1,114 @@
+"""Every setting, read from the environment once; nobody else looks there.
+
+Sections nest by two underscores: ``SFUMATO_MODEL__PATH``, ``SFUMATO_WORKER__MAX_BATCH``.
+``DATABASE_URL`` and ``REDIS_URL`` keep the names that every platform gives them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipelines.embedded import MODEL_PATH
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSettings(Section):
+    """Which model is served, and on what."""
+
+    name: str = Field("sfumato-embedded", description="The name that clients ask for.")
+    path: str = Field(str(MODEL_PATH), description="A diffusers folder, or a hub id.")
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:1`.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="`auto` takes bfloat16 where the device computes in it."
+    )
+    default_steps: int = Field(20, ge=1, description="Denoising steps where none are asked.")
+    max_steps: int = Field(150, ge=1, description="The most denoising steps of one picture.")
+    default_guidance_scale: float = Field(4.0, ge=0, description="Guidance where none is asked.")
+    max_pixels: int = Field(1024 * 1024, ge=64, description="The most pixels of one picture.")
+
+
+class WorkerSettings(Section):
+    """How a diffusion replica claims work and keeps its lease."""
+
+    max_batch: int = Field(8, ge=1, description="Pictures that share a denoising step at most.")
+    threads: int = Field(0, ge=0, description="CPU threads of the engine; 0 leaves it to torch.")
+    preview_every: int = Field(4, ge=0, description="Denoising steps between previews; 0 for none.")
+    heartbeat_s: float = Field(3.0, gt=0, description="Seconds between heartbeats.")
+    lease_s: float = Field(15.0, gt=0, description="Silence after which a replica's work is taken.")
+    poll_s: float = Field(1.0, gt=0, description="Seconds between looks for work without a hint.")
+    drain_s: float = Field(30.0, ge=0, description="Time to finish claimed pictures at shutdown.")
+
+
+class JobSettings(Section):
+    """What a job may ask for, and how its end is kept."""
+
+    max_images: int = Field(10, ge=1, description="Pictures of one job at most.")
+    max_prompt_chars: int = Field(4000, ge=1, description="Characters of a prompt at most.")
+    max_crashes: int = Field(3, ge=1, description="Lost leases after which a picture fails.")
+    reap_every_s: float = Field(2.0, gt=0, description="Seconds between the reaper's rounds.")
+    wait_timeout_s: float = Field(300.0, gt=0, description="Longest wait of a synchronous call.")
+
+
+class ScalingSettings(Section):
+    """Replica bounds that Ray Serve autoscales between, and what a replica reserves."""
+
+    diffusion_min: int = Field(1, ge=0, description="Diffusion replicas at least.")
+    diffusion_max: int = Field(1, ge=1, description="Diffusion replicas at most.")
+    diffusion_gpus: float = Field(0.0, ge=0, description="GPUs of one diffusion replica.")
+    diffusion_cpus: float = Field(0.5, ge=0, description="Ray CPUs of one diffusion replica.")
+    postprocess_min: int = Field(1, ge=1, description="Post-process replicas at least.")
+    postprocess_max: int = Field(2, ge=1, description="Post-process replicas at most.")
+    ingress_min: int = Field(1, ge=1, description="Ingress replicas at least.")
+    ingress_max: int = Field(2, ge=1, description="Ingress replicas at most.")
+    target_wait_s: float = Field(
+        10.0, gt=0, description="Backlog, in seconds of work, that one diffusion replica may hold."
+    )
+
+
+class Settings(BaseSettings):
+    """The whole configuration of a process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SFUMATO_",
+        env_nested_delimiter="__",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+    )
+
+    host: str = Field("127.0.0.1", description="Address that HTTP listens on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port that HTTP listens on.")
+    data_dir: Path = Field(Path(".sfumato"), description="Folder of everything that is kept.")
+    api_key: SecretStr | None = Field(
+        None, min_length=24, description="A key of the first tenant, 24 characters or more."
+    )
+    database_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("DATABASE_URL", "database_url"),
+        description="Postgres; unset, `sfumato up` starts one under the data folder.",
+    )
+    redis_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("REDIS_URL", "redis_url"),
+        description="Redis or Valkey; unset, `sfumato up` starts one under the data folder.",
+    )
+    storage_url: str | None = Field(
+        None, description="`file:///…` or `s3://bucket/prefix`; unset, a folder under the data."
+    )
+    log_format: Literal["console", "json"] = Field("console", description="Form of the log lines.")
+    model: ModelSettings = ModelSettings()
+    worker: WorkerSettings = WorkerSettings()
+    jobs: JobSettings = JobSettings()
+    scaling: ScalingSettings = ScalingSettings()
+
+    @property
+    def storage(self) -> str:
+        """URL of the picture store."""
+        return self.storage_url or (self.data_dir.resolve() / "pictures").as_uri()
