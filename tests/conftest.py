@@ -1,0 +1,66 @@
+"""Real servers for every test: one Postgres and one Valkey a test session."""
+
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serve.local.postgres import LocalPostgres, find_binaries
+from serve.local.valkey import LocalValkey
+
+
+@pytest.fixture(scope="session")
+def servers_folder() -> Iterator[Path]:
+    """A data folder with a short path that any account may enter, unlike pytest's own."""
+    folder = Path(tempfile.mkdtemp(prefix="sfumato-test-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(servers_folder: Path) -> Iterator[str]:
+    """SQLAlchemy's address of a server for this session; prefer `database_url` in tests."""
+    with LocalPostgres(servers_folder) as postgres:
+        # Tests need no power-cut safety, and creating a database is mostly fsync.
+        query(postgres.url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+        yield postgres.url
+
+
+@pytest.fixture(scope="session")
+def valkey_url(servers_folder: Path) -> Iterator[str]:
+    """The address of a server for this session, shared by all tests: use keys of your own."""
+    with LocalValkey(servers_folder) as valkey:
+        yield valkey.url
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_url: str) -> str:
+    """The name of the database that `database_url` copies."""
+    query(postgres_url, "CREATE DATABASE template_sfumato")
+    return "template_sfumato"
+
+
+@pytest.fixture
+def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
+    """SQLAlchemy's address of a database of the test's own, dropped afterwards."""
+    name = f"test_{uuid.uuid4().hex}"
+    query(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template_database}")
+    yield postgres_url.replace("@/sfumato?", f"@/{name}?")
+    query(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def query(url: str, *statements: str) -> str:
+    """Runs each statement in a transaction of its own, away from any event loop."""
+    plain = url.replace("postgresql+asyncpg:", "postgresql:")
+    commands = [word for statement in statements for word in ("-c", statement)]
+    return subprocess.run(
+        [str(find_binaries() / "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", *commands, plain],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
