@@ -1,4 +1,4 @@
-"""What is asked of the engine, and what it tells. Free of torch, so that every process can import it."""
+"""What is asked of the engine, and what it tells. Free of torch: every process can import it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class NoiseScheduler(StrEnum):
-    """A noise scheduler by the name that clients use; ``DEFAULT`` is the one in the model folder."""
+    """A noise scheduler by the name that clients use; ``DEFAULT`` is the model folder's own."""
 
     DEFAULT = "default"
     DDIM = "ddim"

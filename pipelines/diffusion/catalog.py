@@ -1,0 +1,90 @@
+"""What a model folder says of itself, read from its JSON files alone. Free of torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.diffusion.errors import MissingPartError, ModelIndexError, ModelNotFoundError
+from pipelines.diffusion.families.registry import require_supported
+
+# diffusers' pipelines refuse sizes that are no multiple of this.
+_PIXEL_MULTIPLE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """What a request must respect, and what it gets where it says nothing; sizes in pixels.
+
+    ``size_multiple`` is the least common multiple of diffusers' own 8 and the pixels that one
+    latent stands for. The UNet adds nothing to it: diffusers interpolates where a latent size
+    cannot be halved evenly.
+    """
+
+    class_name: str
+    default_width: int
+    default_height: int
+    size_multiple: int
+    vae_scale_factor: int
+    prediction_type: str
+    default_scheduler: str
+
+
+def describe(folder: Path) -> ModelDescription:
+    """Reads a local diffusers folder.
+
+    Raises ModelNotFoundError, ModelIndexError, UnsupportedFamilyError or MissingPartError.
+    """
+    index = read_index(folder)
+    class_name = str(index.get("_class_name"))
+    require_supported(class_name)
+    unet = _read_json(folder / "unet" / "config.json")
+    vae = _read_json(folder / "vae" / "config.json")
+    scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
+    factor = 2 ** (len(_field(vae, "block_out_channels", folder / "vae" / "config.json")) - 1)
+    size = _field(unet, "sample_size", folder / "unet" / "config.json")
+    height, width = size if isinstance(size, list) else (size, size)
+    return ModelDescription(
+        class_name=class_name,
+        default_width=width * factor,
+        default_height=height * factor,
+        size_multiple=math.lcm(_PIXEL_MULTIPLE, factor),
+        vae_scale_factor=factor,
+        prediction_type=scheduler.get("prediction_type", "epsilon"),
+        default_scheduler=scheduler.get("_class_name", "unknown"),
+    )
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The content of ``model_index.json``."""
+    if not folder.is_dir():
+        raise ModelNotFoundError(
+            f"There is no model folder {str(folder)!r}; give a diffusers folder or a hub id."
+        )
+    if not (folder / "model_index.json").is_file():
+        raise ModelIndexError(
+            f"{str(folder)!r} has no model_index.json; point at the folder that diffusers'"
+            " save_pretrained wrote."
+        )
+    return _read_json(folder / "model_index.json")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise MissingPartError(f"{str(path)!r} is missing; copy or download the model again.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelIndexError(f"{str(path)!r} is not JSON; copy the model again.") from error
+    if not isinstance(content, dict):
+        raise ModelIndexError(f"{str(path)!r} is not a JSON object; copy the model again.")
+    return content
+
+
+def _field(config: dict[str, Any], name: str, path: Path) -> Any:
+    if config.get(name) is None:
+        raise ModelIndexError(f"{str(path)!r} lacks {name!r}; add it to the configuration.")
+    return config[name]

@@ -1,0 +1,43 @@
+"""The engine's expected failures; each is one sentence that a person can act on. Free of torch."""
+
+from __future__ import annotations
+
+
+class DiffusionError(Exception):
+    """Anything that this room expects to go wrong."""
+
+
+class ModelLoadError(DiffusionError):
+    """The model cannot be served; the message names the file and the remedy."""
+
+
+class ModelNotFoundError(ModelLoadError):
+    """There is no such folder, nor can it be had from the hub."""
+
+
+class ModelIndexError(ModelLoadError):
+    """``model_index.json`` or a part's configuration is missing or is not what it should be."""
+
+
+class UnsupportedFamilyError(ModelLoadError):
+    """The folder holds a pipeline of a class that no family here draws with."""
+
+
+class MissingPartError(ModelLoadError):
+    """A part that ``model_index.json`` lists has no folder, no configuration or no weights."""
+
+
+class PickledWeightsError(ModelLoadError):
+    """A part has weights only in a format that can run code when it is read."""
+
+
+class RequestError(DiffusionError):
+    """The request itself is at fault; the message goes to whoever sent it."""
+
+
+class EngineStoppedError(DiffusionError):
+    """The engine takes no more requests: it is stopping, stopped or dead."""
+
+
+class WarmUpError(DiffusionError):
+    """The first picture could not be drawn, so that the model is not ready."""

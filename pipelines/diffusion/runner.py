@@ -1,0 +1,167 @@
+"""The engine's own thread, and the door to it for every other."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from pipelines.diffusion.engine import DiffusionEngine
+from pipelines.diffusion.errors import EngineStoppedError
+from pipelines.diffusion.request import EngineStats, Failure, Output, Progress, Request
+
+_IDLE_SECONDS = 0.5  # how long the loop sleeps without work, and so how often it ticks
+
+logger = logging.getLogger(__name__)
+
+
+class EngineRunner:
+    """Runs a DiffusionEngine in a thread. Every method is safe from any thread.
+
+    ``on_outputs`` is called from the engine's thread after each step that has any, and must
+    return soon: the next step waits for it. After ``abort`` answered True no Result or Failure
+    of that request is handed out.
+    """
+
+    def __init__(self, engine: DiffusionEngine, on_outputs: Callable[[list[Output]], None]) -> None:
+        """The engine belongs to the runner from here on."""
+        self._engine = engine
+        self._on_outputs = on_outputs
+        self._wake = threading.Condition()
+        # Guarded by _wake:
+        self._inbox: deque[Request] = deque()
+        self._aborts: deque[str] = deque()
+        self._in_flight: set[str] = set()  # submitted, with no final output yet
+        self._stopping = False
+        self._draining = False
+        self._stats = engine.stats()
+        self._ticks = 0
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="diffusion-engine", daemon=True)
+
+    def start(self) -> None:
+        """Once; ``engine.warm_up`` comes before it."""
+        self._thread.start()
+
+    @property
+    def max_batch(self) -> int:
+        return self._engine.max_batch
+
+    @property
+    def free_slots(self) -> int:
+        """How many more requests would take part in the next step; 0 when it takes none."""
+        with self._wake:
+            if self._closed:
+                return 0
+            return max(0, self._engine.max_batch - len(self._in_flight))
+
+    @property
+    def ticks(self) -> int:
+        """Grows by one with each turn of the loop, idle turns too."""
+        return self._ticks
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def error(self) -> BaseException | None:
+        """What killed the loop; a dead loop takes no more requests."""
+        return self._error
+
+    @property
+    def failed(self) -> bool:
+        return self._error is not None
+
+    def stats(self) -> EngineStats:
+        """As of the last step; ``waiting`` counts what was submitted since."""
+        with self._wake:
+            return replace(self._stats, waiting=self._stats.waiting + len(self._inbox))
+
+    def submit(self, request: Request) -> None:
+        """Raises EngineStoppedError, or ValueError for an identifier that is in flight."""
+        with self._wake:
+            if self._closed:
+                raise EngineStoppedError("The engine takes no more requests: it is stopping.")
+            if request.id in self._in_flight:
+                raise ValueError(f"Request {request.id!r} is in flight already.")
+            self._in_flight.add(request.id)
+            self._inbox.append(request)
+            self._wake.notify()
+
+    def abort(self, request_id: str) -> bool:
+        """Takes the request out before the next step; False if it is done or was never here."""
+        with self._wake:
+            if request_id not in self._in_flight:
+                return False
+            self._in_flight.discard(request_id)
+            arrived = [request for request in self._inbox if request.id != request_id]
+            if len(arrived) == len(self._inbox):
+                self._aborts.append(request_id)
+            self._inbox = deque(arrived)
+            self._wake.notify()
+            return True
+
+    def stop(self, drain: bool, timeout: float | None = None) -> list[str]:
+        """Ends the thread, at the latest after ``timeout`` seconds and the step then being made.
+
+        With ``drain`` what is in flight is finished first. Returns the identifiers that were not
+        finished, for another engine to take; nothing more comes of them here.
+        """
+        with self._wake:
+            self._stopping, self._draining = True, drain
+            self._wake.notify()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        with self._wake:
+            self._draining = False
+            unfinished = sorted(self._in_flight)
+            self._in_flight.clear()
+            return unfinished
+
+    @property
+    def _closed(self) -> bool:
+        return self._stopping or self._error is not None
+
+    def _run(self) -> None:
+        try:
+            while self._take_messages():
+                outputs = self._engine.step() if self._engine.has_work else []
+                self._hand_out(outputs)
+                self._ticks += 1
+        except Exception as error:
+            logger.exception("The engine's loop died.")
+            self._die(error)
+
+    def _take_messages(self) -> bool:
+        """Waits for work, and moves what came into the engine; False when the loop should end."""
+        with self._wake:
+            if not (self._engine.has_work or self._inbox or self._aborts or self._stopping):
+                self._wake.wait(_IDLE_SECONDS)
+            # Aborts first: one who was aborted may have been submitted again.
+            while self._aborts:
+                self._engine.abort(self._aborts.popleft())
+            while self._inbox:
+                self._engine.add(self._inbox.popleft())
+            self._stats = self._engine.stats()
+            return not self._stopping or (self._draining and self._engine.has_work)
+
+    def _hand_out(self, outputs: list[Output]) -> None:
+        with self._wake:
+            self._stats = self._engine.stats()
+            awaited = self._in_flight.difference(self._aborts)
+            wanted = [output for output in outputs if output.request_id in awaited]
+            for output in wanted:
+                if not isinstance(output, Progress):
+                    self._in_flight.discard(output.request_id)
+        if wanted:
+            self._on_outputs(wanted)
+
+    def _die(self, error: Exception) -> None:
+        with self._wake:
+            self._error = error
+            lost = sorted(self._in_flight)
+            self._in_flight.clear()
+        self._on_outputs([Failure(id_, f"The engine died: {error!r}") for id_ in lost])
