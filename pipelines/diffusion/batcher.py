@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from itertools import count
 
 
 @dataclass(slots=True)
 class _Entry:
     request_id: str
     key: Hashable
-    order: int  # by arrival
+    place: int  # in the queue; at the end of it again after each step, for ties
     since: float  # when it arrived, then when it was last given a step
     active: bool = False
 
@@ -34,7 +35,7 @@ class StepBatcher:
         self.max_batch = max_batch
         self._clock = clock
         self._entries: dict[str, _Entry] = {}  # in order of arrival
-        self._arrivals = 0
+        self._places = count()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -54,8 +55,7 @@ class StepBatcher:
         """Raises ValueError for an identifier that is already here."""
         if request_id in self._entries:
             raise ValueError(f"Request {request_id!r} is in the engine already.")
-        self._entries[request_id] = _Entry(request_id, key, self._arrivals, self._clock())
-        self._arrivals += 1
+        self._entries[request_id] = _Entry(request_id, key, next(self._places), self._clock())
 
     def remove(self, request_id: str) -> bool:
         """Whether it was here. Its slot is free for the next step."""
@@ -70,10 +70,10 @@ class StepBatcher:
         self._admit()
         now = self._clock()
         active = [entry for entry in self._entries.values() if entry.active]
-        active.sort(key=lambda entry: (-self._urgency(entry, now), entry.order))
+        active.sort(key=lambda entry: (-self._urgency(entry, now), entry.place))
         batch = [entry for entry in active if entry.key == active[0].key][: self.max_batch]
         for entry in batch:
-            entry.since = now
+            entry.since, entry.place = now, next(self._places)
         return [entry.request_id for entry in batch]
 
     def _admit(self) -> None:

@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.diffusion.engine import DiffusionEngine
+from pipelines.diffusion.errors import WarmUpError
+from pipelines.diffusion.families.stable_diffusion import StableDiffusion
+from pipelines.diffusion.request import (
+    EngineStats,
+    Failure,
+    NoiseScheduler,
+    Output,
+    Progress,
+    Request,
+    Result,
+    SamplingParams,
+)
+from pipelines.diffusion.trajectory import Trajectory
+
+Params = Callable[..., SamplingParams]
+Run = Callable[..., list[Output]]
+
+TOLERANCE = 1e-4  # of colours from 0 to 1
+
+
+def results(outputs: list[Output]) -> dict[str, Result]:
+    return {output.request_id: output for output in outputs if isinstance(output, Result)}
+
+
+def failures(outputs: list[Output]) -> dict[str, str]:
+    return {output.request_id: output.reason for output in outputs if isinstance(output, Failure)}
+
+
+def test_one_picture(family: StableDiffusion, params: Params, run: Run) -> None:
+    engine = DiffusionEngine(family)
+    outputs = run(engine, Request("one", params()))
+    assert outputs[:4] == [Progress("one", step, 4) for step in (1, 2, 3, 4)]
+    assert len(outputs) == 5
+    result = outputs[-1]
+    assert isinstance(result, Result)
+    assert result.image.shape == (64, 64, 3)
+    assert result.image.dtype == np.uint8
+    assert result.seconds > 0
+    assert engine.stats().finished == 1
+    assert not engine.has_work
+
+
+def mixed_requests(params: Params) -> list[Request]:
+    """Twelve that differ in all that may differ within a lane, and two sizes."""
+    schedulers = list(NoiseScheduler)
+    return [
+        Request(
+            f"r{i}",
+            params(
+                prompt=f"picture {'abcdefghijkl'[i]}",
+                negative_prompt="blue" if i % 3 == 0 else "",
+                num_inference_steps=2 + i % 5,
+                guidance_scale=1.0 if i % 4 == 3 else 2.0 + i,
+                seed=100 + i,
+                scheduler=schedulers[i % len(schedulers)],
+                width=96 if i >= 10 else 64,
+            ),
+        )
+        for i in range(12)
+    ]
+
+
+def test_twelve_at_once_equal_each_alone(
+    family: StableDiffusion, params: Params, run: Run, pictures: list[torch.Tensor]
+) -> None:
+    requests = mixed_requests(params)
+    alone = []
+    for request in requests:
+        run(DiffusionEngine(family), request)
+        alone.append(pictures.pop())
+
+    engine = DiffusionEngine(family, max_batch=12)
+    outputs: list[Output] = []
+    for request in requests:  # one joins before each step
+        engine.add(request)
+        outputs += engine.step()
+    outputs += run(engine)
+
+    stats = engine.stats()
+    assert stats.finished == 12
+    assert stats.rows == sum(request.params.num_inference_steps for request in requests)
+    assert stats.rows / stats.steps > 1.5
+    order = list(results(outputs))
+    for request, expected in zip(requests, alone, strict=True):
+        got = pictures[order.index(request.id)]
+        torch.testing.assert_close(got, expected, atol=TOLERANCE, rtol=0)
+
+
+def test_waiting_requests_join_as_others_leave(
+    family: StableDiffusion, params: Params, run: Run
+) -> None:
+    engine = DiffusionEngine(family, max_batch=2)
+    for i in range(5):
+        engine.add(Request(str(i), params(num_inference_steps=3)))
+    engine.step()
+    stats = engine.stats()
+    assert (stats.active, stats.waiting) == (2, 3)
+    assert engine.free_slots == 0
+    assert len(results(run(engine))) == 5
+    assert engine.free_slots == 2
+    assert engine.stats().rows / engine.stats().steps == 15 / 9
+
+
+def test_abort_leaves_the_others_untouched(
+    family: StableDiffusion, params: Params, run: Run, pictures: list[torch.Tensor]
+) -> None:
+    stays = Request("stays", params(num_inference_steps=6, seed=5))
+    run(DiffusionEngine(family), stays)
+    alone = pictures.pop()
+
+    engine = DiffusionEngine(family)
+    engine.add(Request("leaves", params(num_inference_steps=6, seed=6)))
+    engine.add(stays)
+    engine.step()
+    engine.step()
+    assert engine.abort("leaves")
+    assert not engine.abort("leaves")
+    outputs = run(engine)
+    assert {output.request_id for output in outputs} == {"stays"}
+    torch.testing.assert_close(pictures[0], alone, atol=TOLERANCE, rtol=0)
+    stats = engine.stats()
+    assert (stats.aborted, stats.finished, stats.steps, stats.rows) == (1, 1, 6, 8)
+
+
+def test_aborted_while_waiting(family: StableDiffusion, params: Params, run: Run) -> None:
+    engine = DiffusionEngine(family, max_batch=1)
+    engine.add(Request("first", params()))
+    engine.add(Request("second", params()))
+    engine.step()
+    assert engine.abort("second")
+    assert set(results(run(engine))) == {"first"}
+
+
+def test_an_identifier_is_in_once(family: StableDiffusion, params: Params) -> None:
+    engine = DiffusionEngine(family)
+    engine.add(Request("same", params()))
+    with pytest.raises(ValueError, match="'same' is in the engine already"):
+        engine.add(Request("same", params()))
+
+
+def test_previews(family: StableDiffusion, params: Params, run: Run) -> None:
+    request = Request("one", params(num_inference_steps=6, width=96), preview_every=2)
+    outputs = run(DiffusionEngine(family), request)
+    shown = {
+        output.step: output.preview
+        for output in outputs
+        if isinstance(output, Progress) and output.preview is not None
+    }
+    assert list(shown) == [2, 4]
+    for preview in shown.values():
+        assert preview.shape == (16, 24, 3)
+        assert preview.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"width": 60}, "multiples of 8"),
+        ({"height": 0}, "multiples of 8"),
+        ({"num_inference_steps": 0}, "at least one denoising step"),
+        ({"scheduler": NoiseScheduler.LCM, "num_inference_steps": 60}, "cannot take 60 steps"),
+        ({"seed": 2**70}, "Error"),
+    ],
+)
+def test_a_request_that_cannot_be_drawn_fails_alone(
+    family: StableDiffusion, params: Params, run: Run, changes: dict[str, Any], reason: str
+) -> None:
+    engine = DiffusionEngine(family)
+    outputs = run(engine, Request("good", params()), Request("bad", params(**changes)))
+    assert list(failures(outputs)) == ["bad"]
+    assert reason in failures(outputs)["bad"]
+    assert set(results(outputs)) == {"good"}
+    assert engine.stats().failed == 1
+
+
+def poisoned(family: StableDiffusion, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request of that seed starts from latents that are no numbers."""
+    prepare = family.prepare
+
+    def prepare_poisoned(params: SamplingParams, conditioning: Any) -> Trajectory:
+        trajectory = prepare(params, conditioning)
+        if params.seed == seed:
+            trajectory.latents = torch.full_like(trajectory.latents, torch.nan)
+        return trajectory
+
+    monkeypatch.setattr(family, "prepare", prepare_poisoned)
+
+
+def test_nan_fails_alone(
+    family: StableDiffusion, params: Params, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = results(run(DiffusionEngine(family), Request("good", params())))["good"]
+    poisoned(family, 13, monkeypatch)
+    engine = DiffusionEngine(family)
+    outputs = run(engine, Request("bad", params(seed=13)), Request("good", params()))
+    assert "not a number" in failures(outputs)["bad"]
+    np.testing.assert_allclose(
+        results(outputs)["good"].image.astype(int), alone.image.astype(int), atol=1
+    )
+
+
+def failing_forward(
+    family: StableDiffusion, seed: int, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shared forward pass raises while the request of that seed is in it."""
+    denoise = family.denoise
+
+    def denoise_or_raise(trajectories: Sequence[Trajectory]) -> torch.Tensor:
+        if any(row.generator.initial_seed() == seed for row in trajectories):
+            raise error("injected")
+        return denoise(trajectories)
+
+    monkeypatch.setattr(family, "denoise", denoise_or_raise)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyError])
+def test_the_forward_pass_fails_only_the_guilty(
+    family: StableDiffusion,
+    params: Params,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[Exception],
+) -> None:
+    failing_forward(family, 13, error, monkeypatch)
+    engine = DiffusionEngine(family)
+    outputs = run(engine, *(Request(str(seed), params(seed=seed)) for seed in range(10, 16)))
+    assert list(failures(outputs)) == ["13"]
+    assert "injected" in failures(outputs)["13"]
+    assert set(results(outputs)) == {"10", "11", "12", "14", "15"}
+    assert engine.max_batch == 8
+
+
+def test_decoding_fails_alone(
+    family: StableDiffusion, params: Params, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, calls = family.decode, iter((True, False))
+
+    def decode_or_raise(latents: torch.Tensor) -> torch.Tensor:
+        if next(calls):
+            raise RuntimeError("injected")
+        return decode(latents)
+
+    monkeypatch.setattr(family, "decode", decode_or_raise)
+    outputs = run(DiffusionEngine(family), Request("bad", params()), Request("good", params()))
+    assert failures(outputs) == {"bad": "RuntimeError: injected"}
+    assert set(results(outputs)) == {"good"}
+
+
+def test_out_of_memory_halves_the_batch(
+    family: StableDiffusion, params: Params, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denoise = family.denoise
+
+    def small_device(trajectories: Sequence[Trajectory]) -> torch.Tensor:
+        if len(trajectories) > 3:
+            raise torch.OutOfMemoryError
+        return denoise(trajectories)
+
+    monkeypatch.setattr(family, "denoise", small_device)
+    engine = DiffusionEngine(family, max_batch=8)
+    outputs = run(engine, *(Request(str(i), params()) for i in range(8)))
+    assert len(results(outputs)) == 8
+    assert engine.max_batch == 2
+    assert engine.stats().failed == 0
+
+
+def test_a_broken_device_is_nobodys_fault(
+    family: StableDiffusion, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_forward(family, 1, torch.AcceleratorError, monkeypatch)
+    engine = DiffusionEngine(family)
+    engine.add(Request("one", params()))
+    with pytest.raises(torch.AcceleratorError):
+        engine.step()
+
+
+def test_the_safety_checker_refuses(
+    family: StableDiffusion, params: Params, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        family.pipeline, "run_safety_checker", lambda picture, *_: (picture, [True])
+    )
+    outputs = run(DiffusionEngine(family), Request("one", params()))
+    assert failures(outputs) == {"one": "The model's safety checker refused the picture."}
+
+
+def test_warm_up(family: StableDiffusion, params: Params) -> None:
+    engine = DiffusionEngine(family)
+    engine.warm_up()
+    assert engine.stats() == EngineStats()
+    assert not engine.has_work
+    assert 0 < engine.cost.predict(params(num_inference_steps=10)) < 60
+
+
+def test_warm_up_of_a_model_that_cannot_draw(
+    family: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_forward(family, 0, RuntimeError, monkeypatch)
+    with pytest.raises(WarmUpError, match="injected"):
+        DiffusionEngine(family).warm_up()
+
+
+def test_a_step_without_work(family: StableDiffusion) -> None:
+    engine = DiffusionEngine(family)
+    assert engine.step() == []
+    assert engine.stats() == EngineStats()
