@@ -1,0 +1,126 @@
+"""As much of the S3 protocol as pictures need, in memory, over real HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+
+@dataclass
+class S3:
+    """The server's objects, by `bucket/key`, and how to reach it."""
+
+    port: int = 0
+    objects: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a deployment would set."""
+        return {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "eu-central-1",
+        }
+
+
+class Server(ThreadingHTTPServer):
+    """Knows its state, for the handlers."""
+
+    def __init__(self, state: S3) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.state = state
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+    @property
+    def key(self) -> str:
+        return unquote(urlsplit(self.path).path).strip("/")
+
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+    def answer(self, status: int, body: bytes = b"", *, kind: str = "text/xml") -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", kind)
+        self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+        self.send_header("Last-Modified", "Mon, 02 Nov 2026 00:00:00 GMT")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_PUT(self) -> None:
+        body = self.body()
+        if self.key.startswith("forbidden/"):
+            self.answer(403, b"<Error><Code>AccessDenied</Code></Error>")
+        elif self.headers.get("If-None-Match") == "*" and self.key in self.server.state.objects:
+            self.answer(412, b"<Error><Code>PreconditionFailed</Code></Error>")
+        else:
+            self.server.state.objects[self.key] = (body, self.headers["Content-Type"])
+            self.answer(200)
+
+    def do_GET(self) -> None:
+        query = parse_qs(urlsplit(self.path).query)
+        if "list-type" in query:
+            self.answer(200, self.listing(query.get("prefix", [""])[0]).encode())
+        elif self.key in self.server.state.objects:
+            body, kind = self.server.state.objects[self.key]
+            self.answer(200, body, kind=kind)
+        else:
+            self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+
+    def do_POST(self) -> None:
+        bucket = self.key
+        wanted = [
+            element.text or ""
+            for element in ET.fromstring(self.body()).iter()  # noqa: S314 our own client's
+            if element.tag.rpartition("}")[2] == "Key"
+        ]
+        for key in wanted:
+            self.server.state.objects.pop(f"{bucket}/{key}", None)
+        deleted = "".join(f"<Deleted><Key>{escape(key)}</Key></Deleted>" for key in wanted)
+        self.answer(200, f"<DeleteResult>{deleted}</DeleteResult>".encode())
+
+    def do_DELETE(self) -> None:
+        self.server.state.objects.pop(self.key, None)
+        self.answer(204)
+
+    def listing(self, prefix: str) -> str:
+        contents = "".join(
+            f"<Contents><Key>{escape(key)}</Key><Size>{len(data)}</Size>"
+            '<LastModified>2026-11-02T00:00:00.000Z</LastModified><ETag>"e"</ETag></Contents>'
+            for name, (data, _kind) in self.server.state.objects.items()
+            if (key := name.removeprefix(f"{self.key}/")) != name and key.startswith(prefix)
+        )
+        return f"<ListBucketResult>{contents}</ListBucketResult>"
+
+
+@contextmanager
+def serve_s3() -> Iterator[S3]:
+    """Serves in a thread until the block ends. The bucket `forbidden` refuses everything."""
+    state = S3()
+    server = Server(state)
+    state.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
