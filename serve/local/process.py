@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from serve.local.account import Account
-from serve.local.errors import AlreadyRunning, StartFailed
+from serve.local.errors import AlreadyRunning, FolderUnreachable, StartFailed
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
@@ -58,10 +58,18 @@ class ServerProcess:
 
         Raises:
             AlreadyRunning: somebody has it.
+            FolderUnreachable: we may not write in the data folder.
         """
-        self.lock_path.parent.mkdir(parents=True, exist_ok=True)
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self.lock_path.parent.mkdir(parents=True, exist_ok=True)
+            self.log_path.parent.mkdir(parents=True, exist_ok=True)
+            self.log_path.touch()
+            lock = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except (PermissionError, NotADirectoryError, FileExistsError) as error:
+            raise FolderUnreachable(
+                f"{error.filename} cannot be used ({error.strerror}): run as the user who owns "
+                f"{self.data_dir}, or set SFUMATO_DATA_DIR to a folder of your own."
+            ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -40,8 +40,10 @@ def make_private(folder: Path, account: Account) -> None:
         folder.mkdir(mode=0o700)
     except FileExistsError:
         status = folder.lstat()
-        trusted = {os.geteuid(), account.uid}
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid not in trusted:
+        ours = status.st_uid in {os.geteuid(), account.uid}
+        # Root may meet the folders of a former run by an ordinary user; under /tmp it trusts none.
+        shared = folder.parent.stat().st_mode & stat.S_IWOTH
+        if not stat.S_ISDIR(status.st_mode) or not (ours or (os.geteuid() == 0 and not shared)):
             raise FolderUnreachable(
                 f"{folder} belongs to user id {status.st_uid} or is no folder: remove it, or set "
                 "SFUMATO_DATA_DIR to a folder with a shorter path."

