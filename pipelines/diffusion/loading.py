@@ -40,9 +40,10 @@ def load_model(
     chosen = choose_device(device)
     try:
         return family_loader(description.class_name)(folder, chosen, choose_dtype(dtype, chosen))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ImportError, RuntimeError, ValueError, LookupError, TypeError) as error:
         raise ModelLoadError(
-            f"{str(folder)!r} could not be loaded; copy the model again: {error}"
+            f"{str(folder)!r} could not be loaded; its files do not fit together, or the device"
+            f" is too small: {error}"
         ) from error
 
 

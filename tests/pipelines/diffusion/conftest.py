@@ -136,9 +136,7 @@ def run() -> Callable[..., list[Output]]:
 
 
 @pytest.fixture
-def pictures(
-    family: StableDiffusion, monkeypatch: pytest.MonkeyPatch
-) -> list[torch.Tensor]:
+def pictures(family: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     """Every picture that the family decodes, in order, before it is rounded to bytes."""
     decoded: list[torch.Tensor] = []
     decode = family.decode

@@ -25,6 +25,9 @@ from pipelines.diffusion.trajectory import Trajectory
 Params = Callable[..., SamplingParams]
 Run = Callable[..., list[Output]]
 
+# diffusers 0.42 has not caught up with NumPy 2.
+pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
+
 TOLERANCE = 1e-4  # of colours from 0 to 1
 
 

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.diffusion.catalog import ModelDescription, describe
+from pipelines.diffusion.errors import (
+    MissingPartError,
+    ModelIndexError,
+    ModelLoadError,
+    ModelNotFoundError,
+    UnsupportedFamilyError,
+)
+
+
+@pytest.fixture
+def folder(model_folder: Path, tmp_path: Path) -> Path:
+    """A copy to break."""
+    return Path(shutil.copytree(model_folder, tmp_path / "copy"))
+
+
+def change(path: Path, **values: object) -> None:
+    content = json.loads(path.read_text()) | values
+    path.write_text(json.dumps(content))
+
+
+def test_describe(model_folder: Path) -> None:
+    assert describe(model_folder) == ModelDescription(
+        class_name="StableDiffusionPipeline",
+        default_width=64,
+        default_height=64,
+        size_multiple=8,
+        vae_scale_factor=4,
+        prediction_type="epsilon",
+        default_scheduler="DDIMScheduler",
+    )
+
+
+def test_describe_other_shapes(folder: Path) -> None:
+    change(folder / "unet" / "config.json", sample_size=[8, 12])
+    change(folder / "vae" / "config.json", block_out_channels=[8] * 5)
+    change(folder / "scheduler" / "scheduler_config.json", prediction_type="v_prediction")
+    description = describe(folder)
+    assert (description.default_width, description.default_height) == (192, 128)
+    assert description.size_multiple == 16
+    assert description.prediction_type == "v_prediction"
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"'.*nothing'; give a diffusers folder"):
+        describe(tmp_path / "nothing")
+
+
+def test_no_index(tmp_path: Path) -> None:
+    with pytest.raises(ModelIndexError, match=r"has no model_index\.json; point at"):
+        describe(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_broken_index(folder: Path, content: str) -> None:
+    (folder / "model_index.json").write_text(content)
+    with pytest.raises(ModelIndexError, match=r"model_index\.json' is not"):
+        describe(folder)
+
+
+def test_unsupported_class(folder: Path) -> None:
+    change(folder / "model_index.json", _class_name="SomeOtherPipeline")
+    with pytest.raises(UnsupportedFamilyError, match=r"'SomeOtherPipeline'; choose .*Stable"):
+        describe(folder)
+
+
+def test_missing_part(folder: Path) -> None:
+    shutil.rmtree(folder / "vae")
+    with pytest.raises(MissingPartError, match=r"vae/config.json' is missing; copy"):
+        describe(folder)
+
+
+def test_missing_field(folder: Path) -> None:
+    change(folder / "unet" / "config.json", sample_size=None)
+    with pytest.raises(ModelIndexError, match="lacks 'sample_size'") as raised:
+        describe(folder)
+    assert isinstance(raised.value, ModelLoadError)
+
+
+def test_nothing_here_imports_torch() -> None:
+    modules = ["batcher", "catalog", "cost", "errors", "request"]
+    code = "import sys; " + "; ".join(f"import pipelines.diffusion.{name}" for name in modules)
+    code += "; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

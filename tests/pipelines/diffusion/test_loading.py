@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+
+from pipelines.diffusion.engine import DiffusionEngine
+from pipelines.diffusion.errors import (
+    MissingPartError,
+    ModelLoadError,
+    ModelNotFoundError,
+    PickledWeightsError,
+)
+from pipelines.diffusion.loading import choose_device, choose_dtype, load_model
+from pipelines.diffusion.request import Output, Request, Result, SamplingParams
+
+
+@pytest.fixture
+def folder(model_folder: Path, tmp_path: Path) -> Path:
+    """A copy to break."""
+    return Path(shutil.copytree(model_folder, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)]
+)
+def test_load_and_draw(
+    model_folder: Path,
+    params: Callable[..., SamplingParams],
+    run: Callable[..., list[Output]],
+    dtype: str,
+    expected: torch.dtype,
+) -> None:
+    family = load_model(model_folder, device="cpu", dtype=dtype)
+    assert family.dtype == expected
+    assert family.device == torch.device("cpu")
+    outputs = run(DiffusionEngine(family), Request("one", params(), preview_every=1))
+    assert isinstance(outputs[-1], Result)
+
+
+def test_threads(model_folder: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        load_model(model_folder, device="cpu", threads=1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match="There is no model folder"):
+        load_model(tmp_path / "nothing")
+
+
+def test_hub(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, object] = {}
+
+    def download(name: str, **options: object) -> str:
+        asked.update(options, name=name)
+        return str(model_folder)
+
+    monkeypatch.setattr(DiffusionPipeline, "download", download)
+    load_model("someone/some-model", device="cpu")
+    assert asked == {"name": "someone/some-model", "use_safetensors": True}
+
+
+def test_hub_without_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(name: str, **_: object) -> str:
+        raise OSError("no such repository")
+
+    monkeypatch.setattr(DiffusionPipeline, "download", download)
+    with pytest.raises(ModelNotFoundError, match="neither a folder nor to be had from the hub"):
+        load_model("someone/some-model")
+
+
+def test_pickled_weights(folder: Path) -> None:
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(PickledWeightsError, match=r"unet' has only pickled weights.*convert"):
+        load_model(folder)
+
+
+def test_no_weights(folder: Path) -> None:
+    (folder / "text_encoder" / "model.safetensors").unlink()
+    with pytest.raises(MissingPartError, match=r"text_encoder' has no \*.safetensors"):
+        load_model(folder)
+
+
+def test_missing_part(folder: Path) -> None:
+    shutil.rmtree(folder / "tokenizer")
+    with pytest.raises(MissingPartError, match="tokenizer' is missing"):
+        load_model(folder)
+
+
+def test_truncated_weights(folder: Path) -> None:
+    weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ModelLoadError, match="could not be loaded"):
+        load_model(folder, device="cpu")
+
+
+def test_choose_device() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(ModelLoadError, match="no device 'abacus'"):
+        choose_device("abacus")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_no_cuda() -> None:
+    with pytest.raises(ModelLoadError, match="No CUDA device"):
+        choose_device("cuda")
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_dtype_on_cuda(
+    monkeypatch: pytest.MonkeyPatch, native: bool, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: native)
+    assert choose_dtype("auto", torch.device("cuda")) == expected
+
+
+def test_unknown_dtype() -> None:
+    with pytest.raises(ModelLoadError, match="no dtype 'int3'"):
+        choose_dtype("int3", torch.device("cpu"))

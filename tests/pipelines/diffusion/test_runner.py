@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.diffusion.engine import DiffusionEngine
+from pipelines.diffusion.errors import EngineStoppedError
+from pipelines.diffusion.families.stable_diffusion import StableDiffusion
+from pipelines.diffusion.request import Failure, Output, Progress, Request, Result, SamplingParams
+from pipelines.diffusion.runner import EngineRunner
+from pipelines.diffusion.trajectory import Trajectory
+
+Params = Callable[..., SamplingParams]
+LONG = 900  # steps; nobody waits for them
+
+
+class Desk:
+    """Collects what a runner hands out."""
+
+    def __init__(self) -> None:
+        self.outputs: list[Output] = []
+        self.changed = threading.Condition()
+
+    def __call__(self, outputs: list[Output]) -> None:
+        with self.changed:
+            self.outputs += outputs
+            self.changed.notify_all()
+
+    def wait_for(self, condition: Callable[[], bool], timeout: float = 30) -> None:
+        with self.changed:
+            assert self.changed.wait_for(condition, timeout)
+
+    def final(self) -> dict[str, Output]:
+        return {o.request_id: o for o in self.outputs if not isinstance(o, Progress)}
+
+    def begun(self) -> set[str]:
+        return {o.request_id for o in self.outputs}
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.fixture
+def runner(family: StableDiffusion, desk: Desk) -> Iterator[EngineRunner]:
+    runner = EngineRunner(DiffusionEngine(family, max_batch=4), desk)
+    runner.start()
+    yield runner
+    runner.stop(drain=False, timeout=30)
+    assert not runner.alive
+
+
+def test_a_picture(runner: EngineRunner, desk: Desk, params: Params) -> None:
+    assert (runner.max_batch, runner.free_slots) == (4, 4)
+    runner.submit(Request("one", params()))
+    desk.wait_for(lambda: "one" in desk.final())
+    assert isinstance(desk.final()["one"], Result)
+    assert runner.free_slots == 4
+    assert runner.stats().finished == 1
+
+
+def test_many_threads_submit(runner: EngineRunner, desk: Desk, params: Params) -> None:
+    requests = [Request(str(i), params(seed=i)) for i in range(12)]
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(runner.submit, requests))
+    desk.wait_for(lambda: len(desk.final()) == 12)
+    assert all(isinstance(output, Result) for output in desk.final().values())
+    stats = runner.stats()
+    assert stats.rows / stats.steps > 1
+    assert (stats.active, stats.waiting) == (0, 0)
+
+
+def test_ticks_while_idle(runner: EngineRunner) -> None:
+    before, deadline = runner.ticks, time.monotonic() + 10
+    while runner.ticks < before + 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert runner.ticks >= before + 2
+    assert runner.ticks < 50  # it sleeps, rather than spins
+
+
+def test_abort(runner: EngineRunner, desk: Desk, params: Params) -> None:
+    runner.submit(Request("long", params(num_inference_steps=LONG)))
+    runner.submit(Request("short", params(seed=3)))
+    desk.wait_for(lambda: "long" in desk.begun())
+    assert runner.abort("long")
+    assert not runner.abort("long")
+    assert not runner.abort("unknown")
+    desk.wait_for(lambda: "short" in desk.final())
+    assert "long" not in desk.final()
+    assert runner.free_slots == 4
+
+
+def test_aborted_and_submitted_again(runner: EngineRunner, desk: Desk, params: Params) -> None:
+    runner.submit(Request("again", params(num_inference_steps=LONG)))
+    desk.wait_for(lambda: "again" in desk.begun())
+    assert runner.abort("again")
+    runner.submit(Request("again", params()))
+    desk.wait_for(lambda: "again" in desk.final())
+    assert isinstance(desk.final()["again"], Result)
+
+
+def test_abort_before_the_engine_saw_it(
+    family: StableDiffusion, desk: Desk, params: Params
+) -> None:
+    runner = EngineRunner(DiffusionEngine(family), desk)
+    runner.submit(Request("one", params()))
+    assert runner.stats().waiting == 1
+    assert runner.abort("one")
+    assert runner.stats().waiting == 0
+    runner.start()
+    assert runner.stop(drain=True) == []
+    assert desk.outputs == []
+
+
+def test_an_identifier_is_in_flight_once(runner: EngineRunner, params: Params) -> None:
+    runner.submit(Request("same", params(num_inference_steps=LONG)))
+    with pytest.raises(ValueError, match="'same' is in flight already"):
+        runner.submit(Request("same", params()))
+
+
+def test_stop_drains(runner: EngineRunner, desk: Desk, params: Params) -> None:
+    for i in range(6):
+        runner.submit(Request(str(i), params(seed=i)))
+    assert runner.stop(drain=True, timeout=60) == []
+    assert len(desk.final()) == 6
+    assert not runner.alive
+    assert not runner.failed
+    assert runner.free_slots == 0
+    with pytest.raises(EngineStoppedError, match="takes no more requests"):
+        runner.submit(Request("late", params()))
+
+
+def test_stop_hands_back(runner: EngineRunner, desk: Desk, params: Params) -> None:
+    for name in "ab":
+        runner.submit(Request(name, params(num_inference_steps=LONG)))
+    desk.wait_for(lambda: desk.begun() == {"a", "b"})
+    assert runner.stop(drain=False, timeout=30) == ["a", "b"]
+    assert desk.final() == {}
+
+
+def test_drain_gives_up_in_time(runner: EngineRunner, desk: Desk, params: Params) -> None:
+    runner.submit(Request("long", params(num_inference_steps=LONG)))
+    assert runner.stop(drain=True, timeout=0.2) == ["long"]
+    ended = time.monotonic() + 30
+    while runner.alive and time.monotonic() < ended:
+        time.sleep(0.02)
+    assert not runner.alive
+    assert desk.final() == {}
+
+
+def test_a_dead_loop(
+    family: StableDiffusion, desk: Desk, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken_device(_: Sequence[Trajectory]) -> torch.Tensor:
+        raise torch.AcceleratorError("injected")
+
+    monkeypatch.setattr(family, "denoise", broken_device)
+    runner = EngineRunner(DiffusionEngine(family, max_batch=1), desk)
+    for name in ("one", "waiting"):
+        runner.submit(Request(name, params()))
+    runner.start()
+    desk.wait_for(lambda: len(desk.final()) == 2)
+    for output in desk.final().values():
+        assert isinstance(output, Failure)
+        assert "injected" in output.reason
+    assert runner.failed
+    assert isinstance(runner.error, torch.AcceleratorError)
+    ticks = runner.ticks
+    assert runner.free_slots == 0
+    with pytest.raises(EngineStoppedError):
+        runner.submit(Request("late", params()))
+    time.sleep(0.6)
+    assert runner.ticks == ticks
+    assert runner.stop(drain=True) == []
+
+
+def test_same_picture_as_the_bare_engine(
+    family: StableDiffusion,
+    runner: EngineRunner,
+    desk: Desk,
+    params: Params,
+    run: Callable[..., list[Output]],
+) -> None:
+    runner.submit(Request("one", params()))
+    desk.wait_for(lambda: "one" in desk.final())
+    ours, bare = desk.final()["one"], run(DiffusionEngine(family), Request("one", params()))[-1]
+    assert isinstance(ours, Result)
+    assert isinstance(bare, Result)
+    np.testing.assert_array_equal(ours.image, bare.image)
