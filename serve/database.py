@@ -1,19 +1,35 @@
-"""Postgres behind one short file: a pooled engine, and transactions."""
+"""Postgres behind one short file: a pooled engine, transactions, and the schema's version."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
+from asyncpg import PostgresConnectionError
+from asyncpg.exceptions import CannotConnectNowError, TooManyConnectionsError
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+
+from serve.errors import ServiceError
 
 Session = AsyncSession
 
+_CONNECTION_ERRORS = (
+    OSError,
+    PostgresConnectionError,
+    CannotConnectNowError,
+    TooManyConnectionsError,
+)
 
-class DatabaseUnavailable(Exception):
-    """Postgres did not answer; check DATABASE_URL and that the server runs."""
+
+class DatabaseUnavailable(ServiceError):
+    """Postgres did not answer; whatever the transaction did may or may not be committed."""
+
+    status: ClassVar[int] = 503
+    code: ClassVar[str] = "database_unavailable"
+    title: ClassVar[str] = "The database does not answer"
 
 
 def asyncpg_url(url: str) -> str:
@@ -35,9 +51,20 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """A session whose work is committed on leaving, or rolled back by an exception."""
-        async with self._sessions() as session, session.begin():
-            yield session
+        """A session whose work is committed on leaving, or rolled back by an exception.
+
+        Raises:
+            DatabaseUnavailable: when Postgres does not answer.
+        """
+        try:
+            async with self._sessions() as session, session.begin():
+                yield session
+        except DBAPIError as error:
+            if not _is_connection_error(error):
+                raise
+            raise DatabaseUnavailable(f"Postgres does not answer: {error.orig}") from error
+        except _CONNECTION_ERRORS as error:
+            raise DatabaseUnavailable(f"Postgres does not answer: {error}") from error
 
     async def ping(self) -> None:
         """Ask Postgres for anything.
@@ -45,11 +72,16 @@ class Database:
         Raises:
             DatabaseUnavailable: when it does not answer.
         """
-        try:
-            async with self.engine.connect() as connection:
-                await connection.execute(text("SELECT 1"))
-        except (DBAPIError, OSError) as error:
-            raise DatabaseUnavailable(f"Postgres does not answer: {error}") from error
+        async with self.transaction() as session:
+            await session.execute(text("SELECT 1"))
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+def _is_connection_error(error: DBAPIError) -> bool:
+    return (
+        error.connection_invalidated
+        or isinstance(error, OperationalError | InterfaceError)
+        or isinstance(error.orig and error.orig.__cause__, _CONNECTION_ERRORS)
+    )

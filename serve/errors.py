@@ -1,4 +1,4 @@
-"""Expected failures: types that carry their HTTP status, a stable code, and a sentence that helps."""
+"""Expected failures: types that carry an HTTP status, a stable code, and a sentence that helps."""
 
 from __future__ import annotations
 

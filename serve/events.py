@@ -61,7 +61,7 @@ class Event:
     data: dict[str, Any] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        return orjson.dumps(self)
+        return orjson.dumps(self, default=str)  # asyncpg has a UUID type of its own
 
     @classmethod
     def decode(cls, message: bytes) -> Event:
@@ -115,7 +115,8 @@ class EventBus:
     def __init__(self, url: str) -> None:
         self._redis = redis.from_url(url, socket_connect_timeout=2, health_check_interval=10)
         self._listeners: dict[UUID, set[Subscription]] = {}
-        self._work = asyncio.Event()
+        self.work = asyncio.Event()
+        """Set by every announcement of work; whoever waits for it clears it."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -128,6 +129,14 @@ class EventBus:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         await self._redis.aclose()
+
+    async def ping(self) -> bool:
+        """Whether Redis answers."""
+        try:
+            await self._redis.ping()
+        except (RedisError, OSError):
+            return False
+        return True
 
     async def publish(self, *events: Event) -> None:
         """Tell every process; losing this does no harm."""
@@ -145,16 +154,6 @@ class EventBus:
             await self._redis.publish(WORK, b"")
         except (RedisError, OSError) as error:
             log.warning("events.announce_failed", error=str(error))
-
-    async def work_announced(self, timeout_s: float) -> bool:
-        """Wait until work is announced; False once ``timeout_s`` has passed without."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._work.wait()
-        except TimeoutError:
-            return False
-        self._work.clear()
-        return True
 
     @contextlib.asynccontextmanager
     async def subscribe(self, tenant_id: UUID) -> AsyncIterator[Subscription]:
@@ -178,10 +177,10 @@ class EventBus:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
                     await pubsub.subscribe(EVENTS, WORK)
-                    self._work.set()  # whatever was announced before now went unheard
+                    self.work.set()  # whatever was announced before now went unheard
                     async for message in pubsub.listen():
                         if message["channel"] == WORK.encode():
-                            self._work.set()
+                            self.work.set()
                         else:
                             self._deliver(Event.decode(message["data"]))
             except (RedisError, OSError) as error:

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     DateTime,
     Enum,
@@ -139,7 +140,7 @@ class Image(Base):
     priority: Mapped[int] = mapped_column(server_default="0")
     width: Mapped[int]
     height: Mapped[int]
-    seed: Mapped[int] = mapped_column(server_default="0")
+    seed: Mapped[int] = mapped_column(BigInteger, server_default="0")
     attempt: Mapped[int] = mapped_column(server_default="0")
     """Raised by every claim; only the current attempt may commit."""
     crashes: Mapped[int] = mapped_column(server_default="0")

@@ -1,5 +1,6 @@
 """Real servers for every test: one Postgres and one Valkey a test session."""
 
+import asyncio
 import shutil
 import subprocess
 import tempfile
@@ -11,6 +12,7 @@ import pytest
 
 from serve.local.postgres import LocalPostgres, find_binaries
 from serve.local.valkey import LocalValkey
+from serve.migrations.upgrade import upgrade
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +43,10 @@ def valkey_url(servers_folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def template_database(postgres_url: str) -> str:
     """The name of the database that `database_url` copies."""
-    query(postgres_url, "CREATE DATABASE template_sfumato")
-    return "template_sfumato"
+    name = "template_sfumato"
+    query(postgres_url, f"CREATE DATABASE {name}")
+    asyncio.run(upgrade(postgres_url.replace("@/sfumato?", f"@/{name}?")))
+    return name
 
 
 @pytest.fixture

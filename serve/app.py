@@ -1,0 +1,80 @@
+"""The application that Ray Serve runs: three deployments, bound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
+
+from serve.deployments.autoscaling import BacklogPolicy
+from serve.deployments.diffusion import Diffusion
+from serve.deployments.ingress import Ingress
+from serve.deployments.postprocess import Postprocess
+from serve.settings import Settings
+
+_SOCKETS = 10_000  # an open WebSocket counts as an ongoing request
+
+
+def build_app(args: dict[str, Any]) -> Application:
+    """The import path of serve_config.yaml.
+
+    ``args`` override settings by field name (``{"model": {"path": "…"}}``); everything else comes
+    from the environment.
+
+    Raises:
+        ValueError: DATABASE_URL or REDIS_URL is missing.
+    """
+    settings = Settings(**args)
+    for name, value in (("DATABASE_URL", settings.database_url), ("REDIS_URL", settings.redis_url)):
+        if not value:
+            raise ValueError(f"{name} is not set; set it, or use `sfumato up`, which starts one.")
+    return bind(settings)
+
+
+def bind(settings: Settings) -> Application:
+    """The three deployments with their resources and their autoscaling."""
+    scaling = settings.scaling
+    postprocess = serve.deployment(
+        Postprocess,
+        ray_actor_options={"num_cpus": 0.25},
+        max_ongoing_requests=8,
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=scaling.postprocess_min,
+            max_replicas=scaling.postprocess_max,
+            target_ongoing_requests=4,
+        ),
+    ).bind(settings)
+    diffusion = serve.deployment(
+        Diffusion,
+        ray_actor_options={
+            "num_cpus": scaling.diffusion_cpus,
+            "num_gpus": scaling.diffusion_gpus,
+        },
+        health_check_period_s=5,
+        graceful_shutdown_timeout_s=settings.worker.drain_s + 10,
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=scaling.diffusion_min,
+            max_replicas=scaling.diffusion_max,
+            downscale_delay_s=120,
+            policy=AutoscalingPolicy(
+                policy_function=BacklogPolicy,
+                policy_kwargs={
+                    "database_url": settings.database_url,
+                    "model": settings.model.name,
+                    "target_wait_s": scaling.target_wait_s,
+                },
+            ),
+        ),
+    ).bind(settings, postprocess)
+    return serve.deployment(
+        Ingress,
+        ray_actor_options={"num_cpus": 0.25},
+        max_ongoing_requests=_SOCKETS,
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=scaling.ingress_min,
+            max_replicas=scaling.ingress_max,
+            target_ongoing_requests=200,
+        ),
+    ).bind(settings, diffusion)

@@ -1,0 +1,144 @@
+"""`sfumato doctor`: what is there, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import uuid4
+
+import httpx2
+from rich.console import Console
+
+from serve.cli.target import base_url, database_url, redis_url
+from serve.errors import ServiceError
+from serve.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check's outcome; ``cure`` is empty where nothing is wrong."""
+
+    name: str
+    state: str
+    cure: str = ""
+
+
+def run(settings: Settings) -> int:
+    """Print every finding; 1 where anything needs a cure."""
+    console = Console(highlight=False, soft_wrap=True)
+    checks: list[Callable[[Settings], Finding]] = [
+        _python,
+        _torch,
+        _model,
+        _database,
+        _redis,
+        _storage,
+        _service,
+    ]
+    sick = 0
+    for check in checks:
+        finding = check(settings)
+        mark = "[red]✗[/]" if finding.cure else "[green]✓[/]"
+        console.print(f"{mark} {finding.name}: {finding.state}")
+        if finding.cure:
+            sick += 1
+            console.print(f"    {finding.cure}")
+    return 1 if sick else 0
+
+
+def _python(_: Settings) -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("Python", version, "" if sys.version_info >= (3, 11) else "Use Python 3.11.")
+
+
+def _torch(settings: Settings) -> Finding:
+    import torch
+
+    from pipelines.diffusion.errors import ModelLoadError
+    from pipelines.diffusion.loading import choose_device, choose_dtype
+
+    try:
+        device = choose_device(settings.model.device)
+        dtype = choose_dtype(settings.model.dtype, device)
+    except ModelLoadError as error:
+        return Finding("PyTorch", torch.__version__, str(error))
+    return Finding("PyTorch", f"{torch.__version__}, {device}, {dtype}")
+
+
+def _model(settings: Settings) -> Finding:
+    from pipelines.diffusion.catalog import describe
+    from pipelines.diffusion.errors import ModelLoadError
+    from pipelines.diffusion.loading import find_folder
+
+    try:
+        model = describe(find_folder(settings.model.path))
+    except ModelLoadError as error:
+        return Finding("Model", settings.model.name, str(error))
+    size = f"{model.default_width}×{model.default_height}"
+    return Finding("Model", f"{settings.model.name}: {model.class_name}, {size} pixels")
+
+
+def _database(settings: Settings) -> Finding:
+    from serve.database import Database
+    from serve.migrations.upgrade import pending_changes
+
+    url = database_url(settings)
+
+    async def look() -> int:
+        database = Database(url, pool_size=1)
+        try:
+            await database.ping()
+            return len(await pending_changes(url))
+        finally:
+            await database.close()
+
+    try:
+        pending = asyncio.run(look())
+    except ServiceError as error:
+        return Finding("Postgres", str(error), "Start `sfumato up`, or set DATABASE_URL.")
+    if pending:
+        return Finding("Postgres", f"{pending} changes behind", "Run `sfumato migrate`.")
+    return Finding("Postgres", "answers, schema at its newest version")
+
+
+def _redis(settings: Settings) -> Finding:
+    from serve.events import EventBus
+
+    async def look() -> bool:
+        bus = EventBus(redis_url(settings))
+        try:
+            return await bus.ping()
+        finally:
+            await bus.close()
+
+    if asyncio.run(look()):
+        return Finding("Redis", "answers")
+    return Finding("Redis", "does not answer", "Start `sfumato up`, or set REDIS_URL.")
+
+
+def _storage(settings: Settings) -> Finding:
+    from serve.storage import StorageError, open_storage
+
+    async def look() -> None:
+        storage = open_storage(settings.storage)
+        key = f"doctor/{uuid4()}"
+        await storage.put(key, b"sfumato", "text/plain")
+        await storage.delete([key])
+
+    try:
+        asyncio.run(look())
+    except StorageError as error:
+        return Finding("Storage", str(error), "Check SFUMATO_STORAGE_URL and its permissions.")
+    return Finding("Storage", f"{settings.storage} can be written")
+
+
+def _service(settings: Settings) -> Finding:
+    try:
+        answer = httpx2.get(f"{base_url(settings)}/ready", timeout=5)
+    except httpx2.HTTPError:
+        return Finding("Service", f"none at {base_url(settings)} (start it with `sfumato up`)")
+    if answer.is_success:
+        return Finding("Service", f"ready at {base_url(settings)}")
+    return Finding("Service", "not ready", answer.text)

@@ -1,0 +1,63 @@
+"""The `sfumato` command."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from serve.cli import doctor, generate, keys, up
+from serve.cli.target import database_url, settings
+
+app = typer.Typer(
+    name="sfumato",
+    help="Serve text-to-image diffusion models, batched per denoising step.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(keys.app, name="keys")
+
+
+@app.command("up")
+def start() -> None:
+    """Start the whole service on this machine, and stop it with Ctrl-C."""
+    raise typer.Exit(up.run(settings()))
+
+
+@app.command("generate")
+def draw(
+    prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File: .png, .webp or .jpg.")],
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same picture.")] = None,
+    negative: Annotated[str | None, typer.Option(help="What the picture must not show.")] = None,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels.")] = None,
+) -> None:
+    """Draw one picture with the running service."""
+    options = {
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "seed": seed,
+        "negative_prompt": negative,
+        "size": size,
+    }
+    asked = {name: value for name, value in options.items() if value is not None}
+    raise typer.Exit(generate.run(settings(), prompt, output, asked))
+
+
+@app.command("migrate")
+def migrate() -> None:
+    """Bring the database's schema to the newest version."""
+    from serve.migrations.upgrade import upgrade
+
+    asyncio.run(upgrade(database_url(settings())))
+    typer.echo("The schema is at its newest version.")
+
+
+@app.command("doctor")
+def diagnose() -> None:
+    """Check everything that the service needs, and say what to do about the rest."""
+    raise typer.Exit(doctor.run(settings()))

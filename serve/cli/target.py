@@ -1,0 +1,50 @@
+"""Which service, database and key a command works on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+from pydantic import ValidationError
+
+from serve.settings import Settings
+
+
+def settings() -> Settings:
+    """The settings, or the end of the command with a line for each that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "__".join(str(part) for part in problem["loc"]).upper()
+            typer.echo(f"Setting {name}: {problem['msg']}", err=True)
+        raise typer.Exit(2) from error
+
+
+def database_url(settings: Settings) -> str:
+    """The database that is configured, or the one that `sfumato up` runs under the data folder."""
+    from serve.local.postgres import LocalPostgres
+
+    return settings.database_url or LocalPostgres(settings.data_dir).url
+
+
+def redis_url(settings: Settings) -> str:
+    from serve.local.valkey import LocalValkey
+
+    return settings.redis_url or LocalValkey(settings.data_dir).url
+
+
+def base_url(settings: Settings) -> str:
+    return f"http://{settings.host}:{settings.port}"
+
+
+def key_file(settings: Settings) -> Path:
+    return settings.data_dir / "api_key"
+
+
+def api_key(settings: Settings) -> str | None:
+    """The first tenant's key: the one that is set, or the one that the first `up` made."""
+    if settings.api_key is not None:
+        return settings.api_key.get_secret_value()
+    file = key_file(settings)
+    return file.read_text().strip() if file.exists() else None

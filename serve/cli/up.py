@@ -1,0 +1,181 @@
+"""`sfumato up`: every real part on this machine, in order, and back down in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx2
+from pydantic import SecretStr
+from rich.console import Console
+
+from serve.cli.target import api_key, base_url, key_file
+from serve.errors import ServiceError
+from serve.local.errors import AlreadyRunning, LocalServerError
+from serve.local.postgres import LocalPostgres
+from serve.local.valkey import LocalValkey
+from serve.settings import Settings
+
+_READY_TIMEOUT_S = 600.0  # a large model takes minutes to load
+_OBJECT_STORE_BYTES = 256 * 1024 * 1024
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+class StartFailed(Exception):
+    """A part did not come up; the message names the cure."""
+
+
+def run(settings: Settings) -> int:
+    """Start everything, wait for a signal, stop everything; the exit status."""
+    stop = threading.Event()
+    with ExitStack() as parts:
+        try:
+            settings = _start(settings, parts)
+        except AlreadyRunning as error:
+            console.print(f"[yellow]Sfumato already runs here[/] (process {error.pid}): {error}")
+            return 1
+        except (LocalServerError, ServiceError, StartFailed) as error:
+            console.print(f"[red]✗[/] {error}")
+            return 1
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, lambda *_: stop.set())
+        _greet(settings)
+        stop.wait()
+        console.print("\nStopping: pictures being drawn are finished first.")
+    console.print("Stopped.")
+    return 0
+
+
+def _start(settings: Settings, parts: ExitStack) -> Settings:
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    _check_port(settings)
+    if settings.database_url is None:
+        with _line("Postgres"):
+            postgres = parts.enter_context(LocalPostgres(settings.data_dir))
+        settings = settings.model_copy(update={"database_url": postgres.url})
+    if settings.redis_url is None:
+        with _line("Valkey"):
+            valkey = parts.enter_context(LocalValkey(settings.data_dir))
+        settings = settings.model_copy(update={"redis_url": valkey.url})
+    with _line("Schema and key"):
+        settings = asyncio.run(_prepare(settings))
+    with _line("Ray"):
+        _start_ray(settings, parts)
+    with _line(f"Model {settings.model.name}"):
+        _deploy(settings)
+        _wait_until_ready(settings)
+    return settings
+
+
+@contextmanager
+def _line(name: str) -> Iterator[None]:
+    began = time.monotonic()
+    with console.status(f"{name} …"):
+        yield
+    console.print(f"[green]✓[/] {name} [dim]{time.monotonic() - began:.1f} s[/]")
+
+
+def _check_port(settings: Settings) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            lock = settings.data_dir / "run" / "postgres.lock"
+            owner = lock.read_text().strip() if lock.exists() else ""
+            hint = f" Sfumato may run already, as process {owner}." if owner else ""
+            raise StartFailed(
+                f"Port {settings.port} of {settings.host} is taken ({error.strerror}).{hint} "
+                "Stop what listens there, or set SFUMATO_PORT to another port."
+            ) from error
+
+
+async def _prepare(settings: Settings) -> Settings:
+    """Migrate, and see that the first tenant's key opens the door."""
+    from serve.database import Database
+    from serve.migrations.upgrade import upgrade
+    from serve.security.keys import Keys
+
+    assert settings.database_url is not None  # noqa: S101 - set above
+    await upgrade(settings.database_url)
+    key = api_key(settings)
+    if key is None:
+        key = f"sfm_{secrets.token_urlsafe(32)}"
+        descriptor = os.open(key_file(settings), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(key + "\n")
+    database = Database(settings.database_url, pool_size=1)
+    try:
+        await Keys(database).ensure(key)
+    finally:
+        await database.close()
+    return settings.model_copy(update={"api_key": SecretStr(key)})
+
+
+def _start_ray(settings: Settings, parts: ExitStack) -> None:
+    # Ray reads these when it is imported; telemetry is the operator's to turn on.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S", "1")
+    os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "2")
+    import ray
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+
+    ray.init(
+        address="local",
+        num_cpus=max(4, os.cpu_count() or 1),
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=_OBJECT_STORE_BYTES,
+    )
+    parts.callback(ray.shutdown)
+    serve.start(http_options=HTTPOptions(host=settings.host, port=settings.port))
+    parts.callback(serve.shutdown)
+
+
+def _deploy(settings: Settings) -> None:
+    from ray import serve
+
+    from serve.app import bind
+
+    try:
+        serve.run(bind(settings), name="sfumato", route_prefix="/")
+    except RuntimeError as error:
+        raise StartFailed(f"The service did not start: {error}") from error
+
+
+def _wait_until_ready(settings: Settings) -> None:
+    until = time.monotonic() + _READY_TIMEOUT_S
+    said = "no answer"
+    while time.monotonic() < until:
+        try:
+            answer = httpx2.get(f"{base_url(settings)}/ready", timeout=5)
+        except httpx2.HTTPError as error:
+            said = str(error)
+        else:
+            if answer.is_success:
+                return
+            said = answer.text
+        time.sleep(0.2)
+    raise StartFailed(f"The service is not ready after {_READY_TIMEOUT_S:.0f} s: {said}")
+
+
+def _greet(settings: Settings) -> None:
+    url = base_url(settings)
+    key = api_key(settings)
+    console.print(
+        f"\n[bold]Sfumato is ready[/]\n"
+        f"  URL      {url}/v1\n"
+        f"  API key  {key}\n"
+        f"  Gallery  {url}/#key={key}\n"
+        f"  Docs     {url}/docs\n\n"
+        f'Try  sfumato generate "red heart" -o heart.png      Stop with Ctrl-C.'
+    )

@@ -1,0 +1,52 @@
+"""Diffusion replicas follow the backlog in Postgres: they take no requests Serve could count."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from time import monotonic
+from typing import Any
+
+import structlog
+from ray.serve.config import AutoscalingContext
+
+from serve.database import Database, DatabaseUnavailable
+from serve.jobs.backlog import Backlog, read_backlog
+
+log = structlog.get_logger(__name__)
+
+_POLL_S = 2.0
+
+
+class BacklogPolicy:
+    """Enough replicas to clear the queued pictures within ``target_wait_s`` seconds.
+
+    Runs in Serve's controller, which calls it every tick. Each poll is one short task, so that
+    nothing outlives the policy when it is replaced.
+    """
+
+    def __init__(self, database_url: str, model: str, target_wait_s: float) -> None:
+        self._database_url = database_url
+        self._model = model
+        self._target_wait_s = target_wait_s
+        self._database: Database | None = None
+        self._backlog: Backlog | None = None
+        self._poll: asyncio.Task[None] | None = None
+        self._polled_at = -math.inf
+
+    def __call__(self, context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
+        """The number of replicas wanted; Serve keeps it within the configured bounds."""
+        if (self._poll is None or self._poll.done()) and monotonic() - self._polled_at >= _POLL_S:
+            self._polled_at = monotonic()
+            self._poll = asyncio.get_running_loop().create_task(self._read())
+        if self._backlog is None:
+            return context.target_num_replicas, {}
+        return self._backlog.replicas(self._target_wait_s), {"queued": self._backlog.queued}
+
+    async def _read(self) -> None:
+        if self._database is None:
+            self._database = Database(self._database_url, pool_size=1)
+        try:
+            self._backlog = await read_backlog(self._database, self._model)
+        except DatabaseUnavailable as error:
+            log.warning("autoscaling.database_unavailable", error=str(error))

@@ -1,0 +1,91 @@
+"""The diffusion replica: a model, its engine, and the worker that feeds it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from ray import ObjectRef
+from ray.exceptions import RayError
+from ray.serve.handle import DeploymentHandle
+
+from serve.database import Database
+from serve.events import EventBus
+from serve.jobs.claims import Claims
+from serve.jobs.errors import EngineDied, PostprocessFailed
+from serve.jobs.postprocess import PostprocessTask
+from serve.jobs.repository import Claim
+from serve.jobs.stored_file import StoredFile
+from serve.jobs.worker import Worker
+from serve.observability.logging import configure_logging
+from serve.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_POSTPROCESS_TRIES = 3
+
+
+class Diffusion:
+    """Draws pictures. It takes no requests: it pulls claims from Postgres.
+
+    Ready, and known to the other processes, only once its model has made a first picture.
+    """
+
+    async def __init__(self, settings: Settings, postprocess: DeploymentHandle) -> None:
+        from pipelines.diffusion.engine import DiffusionEngine
+        from pipelines.diffusion.loading import load_model
+        from pipelines.diffusion.runner import EngineRunner
+
+        configure_logging(settings.log_format)
+        assert settings.database_url is not None  # noqa: S101 - build_app saw to it
+        assert settings.redis_url is not None  # noqa: S101
+        self._postprocess = postprocess
+        model = settings.model
+        family = await asyncio.to_thread(
+            load_model, model.path, model.device, model.dtype, settings.worker.threads or None
+        )
+        engine = DiffusionEngine(family, settings.worker.max_batch)
+        await asyncio.to_thread(engine.warm_up)
+        self._database = Database(settings.database_url)
+        self._bus = EventBus(settings.redis_url)
+        await self._bus.start()
+        claims = Claims(self._database, self._bus, model.name)
+        self._worker = Worker(claims, self._bus, self._store, settings.worker)
+        runner = EngineRunner(engine, self._worker.take)
+        self._working = asyncio.create_task(
+            self._worker.run(runner, str(family.device)), name="worker"
+        )
+        log.info("diffusion.ready", model=model.name, device=str(family.device))
+
+    async def check_health(self) -> None:
+        """Asked by Serve; raising replaces the replica."""
+        if self._working.done():
+            raise EngineDied("The worker has ended; see the replica's log.")
+
+    async def __del__(self) -> None:
+        """Awaited by Serve at shutdown: drain before the process ends."""
+        if not self._working.done():
+            await self._worker.drain()
+        await asyncio.gather(self._working, return_exceptions=True)
+        await self._bus.close()
+        await self._database.close()
+
+    async def _store(self, image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
+        """Hand a picture to a post-process replica; a dead one is survived by another."""
+        import ray
+
+        picture: ObjectRef[NDArray[np.uint8]] = ray.put(image)
+        task = PostprocessTask.of(claim)
+        for attempt in range(1, _POSTPROCESS_TRIES + 1):
+            try:
+                files: Sequence[StoredFile] = await self._postprocess.store.remote(picture, task)
+            except (RayError, OSError) as error:
+                log.warning("postprocess.failed", attempt=attempt, error=str(error))
+                reason = str(error)
+            else:
+                return files
+            await asyncio.sleep(attempt)
+        raise PostprocessFailed(f"The picture could not be stored: {reason}")

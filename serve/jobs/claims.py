@@ -1,0 +1,120 @@
+"""What a worker may do with pictures: claim, complete, fail, hand back. One transaction each.
+
+Every end of a claim is fenced by worker and attempt: a worker that lost its lease changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from uuid import UUID
+
+from pipelines.diffusion.request import EngineStats
+from serve.database import Database
+from serve.events import Event, EventBus, EventType
+from serve.jobs import repository, transitions
+from serve.jobs.repository import Claim
+from serve.jobs.request import JobRequest
+from serve.jobs.stored_file import StoredFile
+from serve.models import JobState
+
+
+class Claims:
+    """The claims of one model's pictures."""
+
+    def __init__(self, database: Database, bus: EventBus, model: str) -> None:
+        self._database = database
+        self._bus = bus
+        self._model = model
+
+    async def register(self, device: str, slots: int) -> UUID:
+        """Announce a worker that is ready to draw; its lease starts now."""
+        async with self._database.transaction() as session:
+            return await repository.insert_worker(session, self._model, device, slots)
+
+    async def heartbeat(self, worker_id: UUID, stats: EngineStats, *, draining: bool) -> bool:
+        """Renew the lease; False says that it was lost, with every claim under it."""
+        async with self._database.transaction() as session:
+            return await repository.beat(session, worker_id, asdict(stats), draining)
+
+    async def leave(self, worker_id: UUID) -> None:
+        """Take the worker off the list; it must hold nothing any more."""
+        async with self._database.transaction() as session:
+            await repository.delete_worker(session, worker_id)
+
+    async def claim(
+        self, worker_id: UUID, limit: int, shape: tuple[int, int] | None = None
+    ) -> list[Claim]:
+        """Up to ``limit`` queued pictures, those of ``shape`` (width, height) first."""
+        async with self._database.transaction() as session:
+            images = await repository.claim_images(session, worker_id, self._model, limit, shape)
+            if not images:
+                return []
+            job_ids = {image.job_id for image in images}
+            now = await repository.clock(session)
+            events: list[Event] = []
+            for job in await repository.lock_queued_jobs(session, job_ids):
+                events += await transitions.start(session, job, now)
+            jobs = await repository.jobs_of(session, job_ids)
+        await self._bus.publish(*events)
+        return [
+            Claim(
+                image_id=image.id,
+                job_id=image.job_id,
+                tenant_id=image.tenant_id,
+                worker_id=worker_id,
+                index=image.index,
+                attempt=image.attempt,
+                request=JobRequest.from_params(jobs[image.job_id].params),
+            )
+            for image in sorted(images, key=lambda image: image.id)
+        ]
+
+    async def held(self, worker_id: UUID) -> set[UUID]:
+        """Images that are still the worker's; the others were cancelled, expired or taken."""
+        async with self._database.transaction() as session:
+            return await repository.images_held(session, worker_id)
+
+    async def complete(self, claim: Claim, files: Sequence[StoredFile]) -> bool:
+        """Commit a picture whose files are stored; False says that the claim was lost."""
+        async with self._database.transaction() as session:
+            job, now = await repository.lock_job(session, claim.job_id)
+            if not await repository.release_image(session, claim, JobState.SUCCEEDED, now):
+                return False
+            await repository.add_variants(session, claim.image_id, files)
+            events = await transitions.start(session, job, now)
+            told = {
+                "image_id": str(claim.image_id),
+                "index": claim.index,
+                "variants": sorted(file.name for file in files),
+            }
+            events.append(
+                await repository.append_event(session, job, EventType.IMAGE_SUCCEEDED, told)
+            )
+            if await repository.count_live_images(session, job.id) == 0:
+                events += await transitions.finish(session, job, JobState.SUCCEEDED, now)
+        await self._bus.publish(*events)
+        return True
+
+    async def fail(self, claim: Claim, reason: str) -> bool:
+        """Fail the picture and with it the job; False says that the claim was lost."""
+        async with self._database.transaction() as session:
+            job, now = await repository.lock_job(session, claim.job_id)
+            if not await repository.release_image(session, claim, JobState.FAILED, now):
+                return False
+            events = await transitions.start(session, job, now)
+            told = {"image_id": str(claim.image_id), "index": claim.index}
+            events += await transitions.finish(
+                session, job, JobState.FAILED, now, error=reason, data=told
+            )
+        await self._bus.announce_work()  # other workers may hold the job's other pictures
+        await self._bus.publish(*events)
+        return True
+
+    async def hand_back(self, claims: Sequence[Claim]) -> None:
+        """Queue pictures again without a crash on their account."""
+        async with self._database.transaction() as session:
+            now = await repository.clock(session)
+            for claim in claims:
+                await repository.release_image(session, claim, JobState.QUEUED, now)
+        await self._bus.announce_work()

@@ -1,0 +1,39 @@
+"""Expected failures of jobs."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from serve.errors import ServiceError
+
+
+class JobNotFound(ServiceError):
+    status: ClassVar[int] = 404
+    code: ClassVar[str] = "job_not_found"
+    title: ClassVar[str] = "No such job"
+
+
+class ImageNotFound(ServiceError):
+    status: ClassVar[int] = 404
+    code: ClassVar[str] = "image_not_found"
+    title: ClassVar[str] = "No such image"
+
+
+class JobFinished(ServiceError):
+    status: ClassVar[int] = 409
+    code: ClassVar[str] = "job_finished"
+    title: ClassVar[str] = "The job has ended"
+
+
+class IdempotencyConflict(ServiceError):
+    status: ClassVar[int] = 422
+    code: ClassVar[str] = "idempotency_conflict"
+    title: ClassVar[str] = "Idempotency-Key was used for another request"
+
+
+class PostprocessFailed(Exception):
+    """A drawn picture could not be encoded or stored, however often it was tried."""
+
+
+class EngineDied(Exception):
+    """The engine's loop ended by an error of its own; the replica must be replaced."""

@@ -1,0 +1,80 @@
+"""The last stretch of a picture: encoded, stored, and told of in a manifest."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.imaging.encode import PictureFormat
+from pipelines.imaging.postprocess import PostprocessSpec, process
+from serve.jobs.repository import Claim
+from serve.jobs.stored_file import StoredFile
+from serve.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class PostprocessTask:
+    """What a post-process replica must know of a picture besides its pixels."""
+
+    image_id: UUID
+    job_id: UUID
+    attempt: int
+    spec: PostprocessSpec
+
+    @classmethod
+    def of(cls, claim: Claim) -> PostprocessTask:
+        request = claim.request
+        metadata: dict[str, Any] = {
+            "model": request.model,
+            "prompt": request.prompt,
+            "negative_prompt": request.negative_prompt,
+            "num_inference_steps": request.num_inference_steps,
+            "guidance_scale": request.guidance_scale,
+            "scheduler": request.scheduler.value,
+            "seed": request.seed + claim.index,
+        }
+        return cls(
+            image_id=claim.image_id,
+            job_id=claim.job_id,
+            attempt=claim.attempt,
+            spec=PostprocessSpec(
+                format=PictureFormat(request.output_format),
+                quality=request.output_compression,
+                metadata=metadata,
+            ),
+        )
+
+
+async def store_picture(
+    storage: Storage, image: NDArray[np.uint8], task: PostprocessTask
+) -> list[StoredFile]:
+    """Encode the picture, (height, width, 3) uint8, in every variant, and store each.
+
+    The keys hold the attempt, so that two attempts never write the same file, and encoding is
+    deterministic, so that an attempt may be stored again: the function may be retried.
+
+    Raises:
+        StorageError: the storage refused, or failed.
+    """
+    stored = []
+    for variant in await asyncio.to_thread(process, image, task.spec):
+        extension = PictureFormat.of_media_type(variant.media_type).extension
+        key = f"{task.job_id}/{task.image_id}/{task.attempt}/{variant.name}.{extension}"
+        await storage.put(key, variant.data, variant.media_type)
+        stored.append(
+            StoredFile(
+                name=variant.name,
+                media_type=variant.media_type,
+                width=variant.width,
+                height=variant.height,
+                size=variant.size,
+                sha256=variant.sha256,
+                storage_key=key,
+            )
+        )
+    return stored

@@ -1,0 +1,67 @@
+"""Progress of pictures, coalesced on its way out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from datetime import UTC, datetime
+from uuid import UUID
+
+from pipelines.imaging.preview import encode_preview
+
+from pipelines.diffusion.request import Progress
+from serve.events import Event, EventBus, EventType
+from serve.jobs.repository import Claim
+
+_EVERY_S = 0.1
+
+
+class ProgressBoard:
+    """The newest progress of each picture, told ten times a second at most.
+
+    A preview stays on the board until it was told, even when a newer step brings none.
+    """
+
+    def __init__(self, bus: EventBus) -> None:
+        self._bus = bus
+        self._newest: dict[UUID, tuple[Claim, Progress]] = {}
+
+    def put(self, claim: Claim, progress: Progress) -> None:
+        _, before = self._newest.get(claim.image_id, (None, None))
+        if before is not None and before.preview is not None and progress.preview is None:
+            progress = Progress(
+                progress.request_id, progress.step, progress.steps, preview=before.preview
+            )
+        self._newest[claim.image_id] = (claim, progress)
+
+    def drop(self, claim: Claim) -> None:
+        """Tell nothing more of a picture that has ended."""
+        self._newest.pop(claim.image_id, None)
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            newest, self._newest = self._newest, {}
+            if newest:
+                await self._bus.publish(*[_event(c, p) for c, p in newest.values()])
+
+
+def _event(claim: Claim, progress: Progress) -> Event:
+    data = {
+        "image_id": str(claim.image_id),
+        "index": claim.index,
+        "step": progress.step,
+        "steps": progress.steps,
+    }
+    if progress.preview is not None:
+        preview = base64.b64encode(encode_preview(progress.preview)).decode()
+        data["preview"] = f"data:image/webp;base64,{preview}"
+    return Event(
+        tenant_id=claim.tenant_id,
+        job_id=claim.job_id,
+        seq=None,
+        type=EventType.PROGRESS,
+        created_at=datetime.now(UTC),
+        data=data,
+    )

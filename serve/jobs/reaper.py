@@ -1,0 +1,69 @@
+"""Takes work from silent workers, and ends jobs whose deadline has passed."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from serve.database import Database, DatabaseUnavailable, Session
+from serve.events import Event, EventBus
+from serve.jobs import repository, transitions
+from serve.models import Image, JobState
+from serve.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+class Reaper:
+    """Runs in every ingress; an advisory lock lets one at a time through."""
+
+    def __init__(self, database: Database, bus: EventBus, settings: Settings) -> None:
+        self._database = database
+        self._bus = bus
+        self._settings = settings
+
+    async def run(self) -> None:
+        """Reap until cancelled."""
+        while True:
+            try:
+                await self.reap()
+            except DatabaseUnavailable as error:
+                log.warning("reaper.database_unavailable", error=str(error))
+            await asyncio.sleep(self._settings.jobs.reap_every_s)
+
+    async def reap(self) -> int:
+        """One round; the number of pictures and jobs that changed hands."""
+        events: list[Event] = []
+        async with self._database.transaction() as session:
+            if not await repository.try_reaper_lock(session):
+                return 0
+            lease_s = self._settings.worker.lease_s
+            lost = await repository.delete_silent_workers(session, lease_s)
+            abandoned = await repository.abandoned_images(session)
+            for image in abandoned:
+                events += await self._take(session, image)
+            overdue = await repository.overdue_jobs(session)
+            for job_id in sorted(overdue):
+                job, now = await repository.lock_job(session, job_id)
+                if not job.state.terminal:
+                    error = "The deadline passed before every picture was drawn."
+                    events += await transitions.finish(
+                        session, job, JobState.EXPIRED, now, error=error
+                    )
+        if abandoned or overdue:
+            await self._bus.announce_work()
+        await self._bus.publish(*events)
+        if lost:
+            log.warning("reaper.workers_lost", workers=len(lost), images=len(abandoned))
+        return len(abandoned) + len(overdue)
+
+    async def _take(self, session: Session, image: Image) -> list[Event]:
+        job, now = await repository.lock_job(session, image.job_id)
+        if not await repository.requeue_abandoned(session, image):
+            return []
+        crashes = image.crashes + 1
+        if crashes < self._settings.jobs.max_crashes:
+            return []
+        error = f"Picture {image.index} was lost with its worker {crashes} times; giving up."
+        return await transitions.finish(session, job, JobState.FAILED, now, error=error)

@@ -1,0 +1,52 @@
+"""The moves of a job's state machine, each on a locked row, each with its event.
+
+queued → running → succeeded | failed | cancelled | expired
+   └───────────────────────────── failed | cancelled | expired
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from serve.database import Session
+from serve.events import Event, EventType
+from serve.jobs import repository
+from serve.models import Job, JobState
+
+_TERMINAL_EVENT = {
+    JobState.SUCCEEDED: EventType.SUCCEEDED,
+    JobState.FAILED: EventType.FAILED,
+    JobState.CANCELLED: EventType.CANCELLED,
+    JobState.EXPIRED: EventType.EXPIRED,
+}
+
+
+async def queue(session: Session, job: Job) -> Event:
+    data = {"n": job.n, "model": job.model, "prompt": job.params["prompt"]}
+    return await repository.append_event(session, job, EventType.QUEUED, data)
+
+
+async def start(session: Session, job: Job, now: datetime) -> list[Event]:
+    """Mark a queued job as running; one that runs already gets no second event."""
+    if job.state is not JobState.QUEUED:
+        return []
+    job.state, job.started_at = JobState.RUNNING, now
+    return [await repository.append_event(session, job, EventType.RUNNING, {})]
+
+
+async def finish(
+    session: Session,
+    job: Job,
+    state: JobState,
+    now: datetime,
+    *,
+    error: str | None = None,
+    data: dict[str, Any] | None = None,
+) -> list[Event]:
+    """Put the job, and every image of it that has not ended, into a terminal ``state``."""
+    others = state if state is not JobState.FAILED else JobState.CANCELLED
+    await repository.end_images(session, job.id, others, now)
+    job.state, job.finished_at, job.error = state, now, error
+    told = {**(data or {}), **({"error": error} if error else {})}
+    return [await repository.append_event(session, job, _TERMINAL_EVENT[state], told)]

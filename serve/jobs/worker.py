@@ -1,0 +1,244 @@
+"""A diffusion replica's working life: claim, draw, deliver, and keep the lease meanwhile.
+
+Knows neither Ray nor torch: the engine and the post-process step are handed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from pipelines.diffusion.request import EngineStats, Failure, Output, Progress, Request, Result
+from serve.database import DatabaseUnavailable
+from serve.events import EventBus
+from serve.jobs.claims import Claims
+from serve.jobs.errors import EngineDied, PostprocessFailed
+from serve.jobs.progress import ProgressBoard
+from serve.jobs.repository import Claim
+from serve.jobs.stored_file import StoredFile
+from serve.settings import WorkerSettings
+
+log = structlog.get_logger(__name__)
+
+Postprocess = Callable[[NDArray[np.uint8], Claim], Awaitable[Sequence[StoredFile]]]
+"""Encodes and stores a picture, (height, width, 3); raises PostprocessFailed."""
+
+_RETRY_S = 0.5
+
+T = TypeVar("T")
+
+
+class Engine(Protocol):
+    """The door of `pipelines.diffusion.runner.EngineRunner`."""
+
+    @property
+    def max_batch(self) -> int: ...
+    @property
+    def free_slots(self) -> int: ...
+    @property
+    def ticks(self) -> int: ...
+    @property
+    def failed(self) -> bool: ...
+    def start(self) -> None: ...
+    def submit(self, request: Request) -> None: ...
+    def abort(self, request_id: str) -> bool: ...
+    def stop(self, drain: bool, timeout: float | None = None) -> list[str]: ...
+    def stats(self) -> EngineStats: ...
+
+
+class Worker:
+    """Pulls pictures from Postgres into one engine.
+
+    ``run`` works until ``drain`` is called or the engine dies. ``take`` is the engine's
+    ``on_outputs``.
+    """
+
+    def __init__(
+        self, claims: Claims, bus: EventBus, postprocess: Postprocess, settings: WorkerSettings
+    ) -> None:
+        self._claims = claims
+        self._bus = bus
+        self._postprocess = postprocess
+        self._settings = settings
+        self._board = ProgressBoard(bus)
+        self._drawing: dict[str, Claim] = {}  # in the engine, by request id
+        self._delivering: set[asyncio.Task[None]] = set()
+        self._draining = False
+        self._drained = asyncio.Event()
+
+    async def run(self, engine: Engine, device: str) -> None:
+        """Work until drained.
+
+        Raises:
+            EngineDied: the engine's loop ended; what it held is retried elsewhere.
+        """
+        self._engine = engine
+        self._device = device
+        self._loop = asyncio.get_running_loop()
+        engine.start()
+        self._worker_id = await self._insist(self._register)
+        beats = asyncio.create_task(self._keep_lease(), name="heartbeat")
+        board = asyncio.create_task(self._board.run(), name="progress")
+        try:
+            await self._pull()
+        finally:
+            beats.cancel()
+            board.cancel()
+            await asyncio.gather(beats, board, return_exceptions=True)
+            await self._leave()
+            self._drained.set()
+
+    async def drain(self) -> None:
+        """Claim nothing more; finish what is being drawn, or hand it back; then leave."""
+        self._draining = True
+        self._bus.work.set()
+        await self._drained.wait()
+
+    def take(self, outputs: list[Output]) -> None:
+        """Receive the engine's outputs, in its thread."""
+        self._loop.call_soon_threadsafe(self._receive, outputs)
+
+    async def _pull(self) -> None:
+        while not self._draining:
+            self._bus.work.clear()
+            if self._engine.failed:
+                raise EngineDied("The engine's loop died; its log says of what.")
+            try:
+                claimed = await self._claim()
+            except DatabaseUnavailable as error:
+                log.warning("worker.database_unavailable", error=str(error))
+                await asyncio.sleep(_RETRY_S)
+                continue
+            if not claimed or not self._engine.free_slots:
+                await self._wait_for_work()
+        await self._finish_drawing()
+
+    async def _claim(self) -> int:
+        if self._drawing:
+            self._forget(await self._claims.held(self._worker_id))
+        free = self._engine.free_slots
+        if not free:
+            return 0
+        claims = await self._claims.claim(self._worker_id, free, self._shape())
+        for claim in claims:
+            request_id = f"{claim.image_id}.{claim.attempt}"
+            self._drawing[request_id] = claim
+            sampling = claim.request.sampling(claim.index)
+            self._engine.submit(Request(request_id, sampling, self._settings.preview_every))
+        return len(claims)
+
+    async def _wait_for_work(self) -> None:
+        with suppress(TimeoutError):  # no hint came: look all the same
+            async with asyncio.timeout(self._settings.poll_s):
+                await self._bus.work.wait()
+
+    def _shape(self) -> tuple[int, int] | None:
+        for claim in self._drawing.values():
+            return claim.request.width, claim.request.height
+        return None
+
+    def _forget(self, held: set[UUID]) -> None:
+        """Stop drawing what is no longer this worker's: cancelled, expired or taken."""
+        for request_id, claim in list(self._drawing.items()):
+            if claim.image_id not in held:
+                self._engine.abort(request_id)
+                del self._drawing[request_id]
+                self._board.drop(claim)
+
+    def _receive(self, outputs: list[Output]) -> None:
+        if self._engine.failed:
+            self._bus.work.set()  # a dying engine blames nobody: its claims are retried
+            return
+        for output in outputs:
+            claim = self._drawing.get(output.request_id)
+            if claim is None:
+                continue
+            if isinstance(output, Progress):
+                self._board.put(claim, output)
+                continue
+            del self._drawing[output.request_id]
+            self._board.drop(claim)
+            self._spawn(self._end(claim, output))
+            self._bus.work.set()  # a slot is free
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._delivering.add(task)
+        task.add_done_callback(self._delivering.discard)
+
+    async def _end(self, claim: Claim, output: Result | Failure) -> None:
+        if isinstance(output, Failure):
+            await self._insist(lambda: self._claims.fail(claim, output.reason))
+            return
+        try:
+            files = await self._postprocess(output.image, claim)
+        except PostprocessFailed as error:
+            reason = str(error)
+            await self._insist(lambda: self._claims.fail(claim, reason))
+            return
+        if not await self._insist(lambda: self._claims.complete(claim, files)):
+            log.info("worker.claim_lost", image_id=str(claim.image_id), attempt=claim.attempt)
+
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Repeat until Postgres answers: every call here is fenced, so that twice does no harm."""
+        while True:
+            try:
+                return await call()
+            except DatabaseUnavailable as error:
+                log.warning("worker.database_unavailable", error=str(error))
+                await asyncio.sleep(_RETRY_S)
+
+    async def _register(self) -> UUID:
+        return await self._claims.register(self._device, self._engine.max_batch)
+
+    async def _keep_lease(self) -> None:
+        seen = -1
+        while True:
+            ticks = self._engine.ticks
+            if ticks == seen:
+                log.warning("worker.engine_stuck", drawing=len(self._drawing))
+            else:
+                seen = ticks
+                await self._beat()
+            await asyncio.sleep(self._settings.heartbeat_s)
+
+    async def _beat(self) -> None:
+        stats = self._engine.stats()
+        try:
+            if await self._claims.heartbeat(self._worker_id, stats, draining=self._draining):
+                return
+        except DatabaseUnavailable as error:
+            log.warning("worker.database_unavailable", error=str(error))
+            return
+        log.warning("worker.lease_lost", drawing=len(self._drawing))
+        self._forget(set())
+        self._worker_id = await self._insist(self._register)
+
+    async def _finish_drawing(self) -> None:
+        try:
+            async with asyncio.timeout(self._settings.drain_s):
+                while (self._drawing or self._delivering) and not self._engine.failed:
+                    self._bus.work.clear()
+                    if self._delivering:
+                        await asyncio.wait(self._delivering, timeout=_RETRY_S)
+                    else:
+                        await self._wait_for_work()
+        except TimeoutError:
+            log.warning("worker.drain_timed_out", drawing=len(self._drawing))
+
+    async def _leave(self) -> None:
+        """Give back what is left. After an engine's death the reaper does so, with a charge."""
+        unfinished = list(self._drawing.values())
+        if not self._engine.failed:
+            await asyncio.to_thread(self._engine.stop, drain=False)
+            await self._insist(lambda: self._claims.hand_back(unfinished))
+        for task in self._delivering:
+            task.cancel()
+        await self._insist(lambda: self._claims.leave(self._worker_id))
