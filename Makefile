@@ -1,0 +1,46 @@
+# Everything a person or CI does, by one word each.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Extra flags for pip, e.g. an index of your own.
+PIP_FLAGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-fast lint format clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+# torch comes first: with it in place nothing else asks for another build of it.
+$(VENV)/run.stamp: pyproject.toml requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check $(PIP_FLAGS) -c requirements.lock torch==2.13.0
+	$(BIN)/pip install -q --disable-pip-version-check $(PIP_FLAGS) -c requirements.lock -e '.[local]'
+	touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp
+	$(BIN)/pip install -q --disable-pip-version-check $(PIP_FLAGS) -c requirements.lock -e '.[local,dev]'
+	touch $@
+
+run: $(VENV)/run.stamp ## Start the whole service on http://127.0.0.1:8000
+	$(BIN)/sfumato up
+
+test: $(VENV)/dev.stamp ## Run every test
+	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/dev.stamp ## Run the tests that neither start the service nor draw real pictures
+	$(BIN)/python -m pytest -m 'not service and not model'
+
+lint: $(VENV)/dev.stamp ## Check form, types and the direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev.stamp ## Bring the code into form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove what was installed and built; data under .sfumato stays
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
