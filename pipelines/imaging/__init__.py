@@ -1,0 +1,1 @@
+"""What happens to a picture after the model: encoding, thumbnail, preview, metadata. CPU only."""
