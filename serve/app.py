@@ -24,17 +24,17 @@ def build_app(args: dict[str, Any]) -> Application:
     from the environment.
 
     Raises:
+        ValidationError: a setting is wrong.
         ValueError: DATABASE_URL or REDIS_URL is missing.
     """
     settings = Settings(**args)
-    for name, value in (("DATABASE_URL", settings.database_url), ("REDIS_URL", settings.redis_url)):
-        if not value:
-            raise ValueError(f"{name} is not set; set it, or use `sfumato up`, which starts one.")
     return bind(settings)
 
 
 def bind(settings: Settings) -> Application:
     """The three deployments with their resources and their autoscaling."""
+    if not settings.database_url or not settings.redis_url:
+        raise ValueError("Set DATABASE_URL and REDIS_URL, or use `sfumato up`, which starts both.")
     scaling = settings.scaling
     postprocess = serve.deployment(
         Postprocess,

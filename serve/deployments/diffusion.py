@@ -13,6 +13,7 @@ from ray.exceptions import RayError
 from ray.serve.handle import DeploymentHandle
 
 from serve.database import Database
+from serve.deployments.postprocess import Postprocess
 from serve.events import EventBus
 from serve.jobs.claims import Claims
 from serve.jobs.errors import EngineDied, PostprocessFailed
@@ -34,7 +35,9 @@ class Diffusion:
     Ready, and known to the other processes, only once its model has made a first picture.
     """
 
-    async def __init__(self, settings: Settings, postprocess: DeploymentHandle) -> None:
+    async def __init__(  # type: ignore[misc] # Serve awaits it
+        self, settings: Settings, postprocess: DeploymentHandle[Postprocess]
+    ) -> None:
         from pipelines.diffusion.engine import DiffusionEngine
         from pipelines.diffusion.loading import load_model
         from pipelines.diffusion.runner import EngineRunner

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve.api.app import create_app
-from serve.api.services import Services, open_services
+from serve.api.services import open_services
+from serve.deployments.diffusion import Diffusion
+from serve.jobs.reaper import Reaper
 from serve.observability.logging import configure_logging
 from serve.settings import Settings
 
@@ -16,10 +20,23 @@ from serve.settings import Settings
 class Ingress:
     """Answers HTTP and WebSocket. Imports no torch."""
 
-    def __init__(self, settings: Settings, _diffusion: DeploymentHandle) -> None:
+    async def __init__(  # type: ignore[misc] # Serve awaits it
+        self, settings: Settings, _diffusion: DeploymentHandle[Diffusion]
+    ) -> None:
         # The handle is never called: binding it makes the three one application.
         configure_logging(settings.log_format)
-        self._services: Services = open_services(settings)
+        self._services = open_services(settings)
+        reaper = Reaper(self._services.database, self._services.bus, settings)
+        self._reaping = asyncio.create_task(reaper.run(), name="reaper")
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self._services)
+
+    async def check_health(self) -> None:
+        """Asked by Serve; raising replaces the replica."""
+        if self._reaping.done():
+            self._reaping.result()
+
+    async def __del__(self) -> None:
+        """Awaited by Serve at shutdown."""
+        self._reaping.cancel()

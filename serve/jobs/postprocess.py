@@ -10,7 +10,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.imaging.encode import PictureFormat
+from pipelines.imaging.format import PictureFormat
 from pipelines.imaging.postprocess import PostprocessSpec, process
 from serve.jobs.repository import Claim
 from serve.jobs.stored_file import StoredFile
@@ -63,8 +63,7 @@ async def store_picture(
     """
     stored = []
     for variant in await asyncio.to_thread(process, image, task.spec):
-        extension = PictureFormat.of_media_type(variant.media_type).extension
-        key = f"{task.job_id}/{task.image_id}/{task.attempt}/{variant.name}.{extension}"
+        key = f"{task.job_id}/{task.image_id}/{task.attempt}/{variant.file_name}"
         await storage.put(key, variant.data, variant.media_type)
         stored.append(
             StoredFile(
