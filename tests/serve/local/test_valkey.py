@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis, from_url
 
-from serve.local.errors import AlreadyRunning, NotInstalled
+from serve.local.errors import AlreadyRunning, FolderUnreachable, NotInstalled
 from serve.local.process import command_line, wait_until
 from serve.local.valkey import LocalValkey
 from tests.serve.local.conftest import Owner
@@ -80,6 +80,12 @@ def test_a_missing_wheel_names_the_cure(data_dir: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(NotInstalled, match="REDIS_URL"):
         LocalValkey(data_dir).start()
+
+
+def test_a_data_folder_that_is_none_names_the_cure(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(FolderUnreachable, match="SFUMATO_DATA_DIR"):
+        LocalValkey(tmp_path / "file").start()
 
 
 def script(data_dir: Path, start: str) -> str:
