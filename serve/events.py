@@ -124,10 +124,10 @@ class EventBus:
         self._task = asyncio.create_task(self._listen(), name="event-bus")
 
     async def close(self) -> None:
-        if self._task:
+        # redis-py swallows a cancellation that arrives while it connects: ask until it is heard.
+        while self._task and not self._task.done():
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task}, timeout=0.1)
         await self._redis.aclose()
 
     async def ping(self) -> bool:
