@@ -1,0 +1,121 @@
+"""Prometheus metrics of one process, in a registry of its own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+LATENCY_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSample:
+    """A diffusion replica as its last heartbeat told; ``stats`` are EngineStats' fields."""
+
+    id: str
+    model: str
+    device: str
+    slots: int
+    stats: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSample:
+    """What Postgres knew at the scrape: the same from whichever process answers."""
+
+    jobs: Mapping[str, int]
+    workers: Sequence[WorkerSample]
+
+
+class Metrics:
+    """Counts this process's HTTP requests, and renders them beside what Postgres knows.
+
+    HTTP series carry a ``process`` label: behind a load balancer a scrape reaches any one
+    ingress, and without it the counters of two would look like one that jumps back.
+    """
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._process = secrets.token_hex(4)
+        labels = ("process", "method", "route")
+        self._requests = Counter(
+            "sfumato_http_requests",
+            "HTTP requests answered.",
+            (*labels, "status"),
+            registry=self._registry,
+        )
+        self._latency = Histogram(
+            "sfumato_http_request_duration_seconds",
+            "Seconds from a request's arrival to the end of its answer.",
+            labels,
+            buckets=LATENCY_BUCKETS,
+            registry=self._registry,
+        )
+
+    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one answered request; ``route`` is the template, never the path asked for."""
+        self._requests.labels(self._process, method, route, str(status)).inc()
+        self._latency.labels(self._process, method, route).observe(seconds)
+
+    def render(self, sample: ServiceSample) -> bytes:
+        """Prometheus' text form."""
+        scrape = CollectorRegistry()
+        scrape.register(_SampleCollector(sample))
+        return generate_latest(self._registry) + generate_latest(scrape)
+
+
+class _SampleCollector:
+    """Speaks prometheus_client's collector protocol for one scrape."""
+
+    def __init__(self, sample: ServiceSample) -> None:
+        self._sample = sample
+
+    def collect(self) -> Iterable[Metric]:
+        jobs = GaugeMetricFamily("sfumato_jobs", "Jobs by state.", labels=["state"])
+        for state, count in self._sample.jobs.items():
+            jobs.add_metric([state], count)
+        yield jobs
+        workers = self._sample.workers
+        yield GaugeMetricFamily(
+            "sfumato_workers", "Diffusion replicas with a fresh heartbeat.", value=len(workers)
+        )
+        yield from self._engine_counters()
+        fill = GaugeMetricFamily(
+            "sfumato_batch_fill",
+            "Requests that shared a denoising step, on average since the replica's start.",
+            labels=["worker", "model", "device"],
+        )
+        slots = GaugeMetricFamily(
+            "sfumato_worker_slots",
+            "Places in the replica's step batch.",
+            labels=["worker", "model", "device"],
+        )
+        for worker in workers:
+            labels = [worker.id, worker.model, worker.device]
+            slots.add_metric(labels, worker.slots)
+            if steps := worker.stats.get("steps"):
+                fill.add_metric(labels, worker.stats["rows"] / steps)
+        yield fill
+        yield slots
+
+    def _engine_counters(self) -> Iterable[Metric]:
+        for field, name, text in (
+            ("steps", "sfumato_engine_steps", "Denoising steps of the batch."),
+            ("rows", "sfumato_engine_rows", "Requests advanced, summed over the steps."),
+            ("finished", "sfumato_engine_finished", "Pictures finished."),
+            ("failed", "sfumato_engine_failed", "Pictures failed."),
+            ("aborted", "sfumato_engine_aborted", "Pictures aborted."),
+            ("denoise_seconds", "sfumato_engine_denoise_seconds", "Seconds spent denoising."),
+        ):
+            family = CounterMetricFamily(name, text, labels=["worker", "model", "device"])
+            for worker in self._sample.workers:
+                if field in worker.stats:
+                    family.add_metric(
+                        [worker.id, worker.model, worker.device], float(worker.stats[field])
+                    )
+            yield family
