@@ -1,0 +1,66 @@
+"""The ASGI app: the same under a test client, uvicorn, and Ray Serve's ingress."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from serve.api import problems
+from serve.api.requests import BodyLimit, RequestId, RequestMetrics
+from serve.api.routes import events, gallery, generations, health, images, jobs, models
+from serve.api.services import Services
+from serve.observability.metrics import Metrics
+
+_ABOUT = """
+Text-to-image diffusion, batched per denoising step.
+
+Under `/v1/images` requests and errors take OpenAI's shape, so that its clients work unchanged;
+elsewhere errors are RFC 9457 problem+json. Every answer carries `X-Request-ID`. Unknown fields
+are refused. Send the key as `Authorization: Bearer …` or `X-API-Key`.
+"""
+
+
+def create_app(services: Services) -> FastAPI:
+    """The API and the gallery on these services, which the app starts, and closes at its end.
+
+    Whoever drains the process before the server stops sets ``app.state.stopping``: open
+    WebSockets then close with 1012, and clients come back by themselves.
+    """
+    app = FastAPI(
+        title="Sfumato",
+        summary="Pictures out of haze.",
+        description=_ABOUT,
+        version=version("sfumato"),
+        lifespan=_lifespan,
+        docs_url=None,  # FastAPI's page loads its script from a CDN.
+        redoc_url=None,
+        redirect_slashes=False,
+        separate_input_output_schemas=False,
+    )
+    app.state.services = services
+    app.state.metrics = Metrics()
+    app.state.stopping = asyncio.Event()
+    problems.install(app)
+    # The last added is the outermost.
+    app.add_middleware(BodyLimit)
+    app.add_middleware(RequestMetrics, metrics=app.state.metrics)
+    app.add_middleware(RequestId)
+    for room in (generations, images, jobs, events, models, health, gallery):
+        app.include_router(room.router)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    await services.bus.start()
+    if services.settings.api_key:
+        await services.keys.ensure(services.settings.api_key.get_secret_value())
+    yield
+    app.state.stopping.set()
+    await services.bus.close()
+    await services.database.close()

@@ -1,0 +1,105 @@
+"""Expected failures of the API itself."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from serve.errors import ServiceError
+from serve.models import Job, JobState
+
+
+class MissingKey(ServiceError):
+    status = 401
+    code = "missing_api_key"
+    title = "No API key"
+
+
+class InvalidValue(ServiceError):
+    """A field whose value this service cannot take; ``param`` names it."""
+
+    status = 422
+    code = "invalid_value"
+    title = "Invalid value"
+
+
+class MalformedJson(ServiceError):
+    status = 400
+    code = "invalid_json"
+    title = "The body is not JSON"
+
+
+class ModelNotFound(ServiceError):
+    status = 404
+    code = "model_not_found"
+    title = "No such model"
+
+
+class VariantNotFound(ServiceError):
+    status = 404
+    code = "variant_not_found"
+    title = "No such file of the picture"
+
+
+class NotReady(ServiceError):
+    status = 503
+    code = "not_ready"
+    title = "Not ready"
+
+
+class ClientLeft(ServiceError):
+    """Nobody reads this; the request counts under nginx's number for it."""
+
+    status = 499
+    code = "client_left"
+    title = "The client left"
+
+
+class JobOutcome(ServiceError):
+    """A synchronous call whose job brought no pictures. Asking again would not help.
+
+    The job has been retried as often as it may be; clients that retry by status code are told
+    not to.
+    """
+
+    def __init__(self, job: Job, message: str) -> None:
+        super().__init__(message)
+        self.job_id: UUID = job.id
+
+
+class JobFailed(JobOutcome):
+    status = 500
+    code = "generation_failed"
+    title = "The pictures could not be made"
+
+
+class JobCancelled(JobOutcome):
+    status = 409
+    code = "job_cancelled"
+    title = "The job was cancelled"
+
+
+class JobExpired(JobOutcome):
+    status = 504
+    code = "deadline_exceeded"
+    title = "The deadline passed"
+
+
+class JobUnfinished(JobOutcome):
+    status = 504
+    code = "wait_timeout"
+    title = "Not finished in time"
+
+
+def outcome_error(job: Job) -> JobOutcome:
+    """The error that tells a waiting client why there is no picture."""
+    match job.state:
+        case JobState.FAILED:
+            return JobFailed(job, f"Job {job.id} failed: {job.error or 'no reason is known'}.")
+        case JobState.CANCELLED:
+            return JobCancelled(job, f"Job {job.id} was cancelled.")
+        case JobState.EXPIRED:
+            return JobExpired(job, f"Job {job.id} was not finished by its deadline.")
+        case _:
+            return JobUnfinished(
+                job, f"Job {job.id} is still {job.state}; follow it at /v1/jobs/{job.id}."
+            )

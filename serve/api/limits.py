@@ -1,0 +1,191 @@
+"""What this service takes: fills in defaults, and refuses what the model cannot draw."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from typing import TypeVar
+from uuid import UUID
+
+from pipelines.diffusion.catalog import ModelDescription
+from pipelines.diffusion.request import NoiseScheduler
+from serve.api.errors import InvalidValue, ModelNotFound
+from serve.api.schemas.picture import PictureBody
+from serve.jobs.request import JobRequest
+from serve.settings import Settings
+
+Number = TypeVar("Number", int, float)
+
+MAX_SEED = 2**63 - 1
+MAX_GUIDANCE = 50.0
+MAX_PRIORITY = 100
+MAX_DEADLINE_S = 7 * 24 * 3600.0
+_SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
+
+
+class Limits:
+    """The bounds of one model under one configuration. Each refusal names what is possible."""
+
+    def __init__(self, settings: Settings, model: ModelDescription) -> None:
+        self._settings = settings
+        self._model = model
+
+    def accept(
+        self,
+        body: PictureBody,
+        *,
+        size: tuple[int, int],
+        default_steps: int | None = None,
+        seed_for: str | None = None,
+    ) -> JobRequest:
+        """The request with every field filled in.
+
+        ``seed_for`` makes the seed of a request that names none: one that is sent again under
+        the same Idempotency-Key must be the same request.
+
+        Raises:
+            InvalidValue: a value is out of bounds.
+            ModelNotFound: no such model is served.
+        """
+        settings = self._settings
+        model = self.known_model(body.model)
+        n = _within("n", body.n, 1, 1, settings.jobs.max_images)
+        return JobRequest(
+            model=model,
+            prompt=self._prompt(body.prompt),
+            negative_prompt=self._text("negative_prompt", body.negative_prompt or ""),
+            n=n,
+            width=size[0],
+            height=size[1],
+            num_inference_steps=_within(
+                "num_inference_steps",
+                body.num_inference_steps,
+                min(default_steps or settings.model.default_steps, settings.model.max_steps),
+                1,
+                settings.model.max_steps,
+            ),
+            guidance_scale=_within(
+                "guidance_scale",
+                body.guidance_scale,
+                settings.model.default_guidance_scale,
+                0.0,
+                MAX_GUIDANCE,
+            ),
+            seed=_within("seed", body.seed, _seed(seed_for), 0, MAX_SEED - n),
+            scheduler=body.scheduler or NoiseScheduler.DEFAULT,
+            output_format=body.output_format or "png",
+            output_compression=_compression(body),
+            priority=_within("priority", body.priority, 0, -MAX_PRIORITY, MAX_PRIORITY),
+            deadline_s=_deadline(body.deadline_s),
+        )
+
+    def known_model(self, name: str | None) -> str:
+        """The name itself, or the default one's."""
+        served = self._settings.model.name
+        if name not in (None, served):
+            raise ModelNotFound(
+                f"The model {name[:100]!r} is not served here; use {served!r}.", param="model"
+            )
+        return served
+
+    def size(self, size: str | None) -> tuple[int, int]:
+        """Width and height of ``auto`` or ``WxH``."""
+        if size in (None, "auto"):
+            return self._model.default_width, self._model.default_height
+        match = _SIZE.fullmatch(size)
+        if match is None:
+            raise InvalidValue("size must be `auto` or like `512x512`.", param="size")
+        return self._drawable(int(match[1]), int(match[2]), ("size", "size"))
+
+    def width_and_height(
+        self, size: str | None, width: int | None, height: int | None
+    ) -> tuple[int, int]:
+        """Width and height, given as such or as ``size``."""
+        if width is None and height is None:
+            return self.size(size)
+        if size not in (None, "auto"):
+            raise InvalidValue("Give `size`, or `width` and `height`, not both.", param="size")
+        if width is None or height is None:
+            missing = "width" if width is None else "height"
+            raise InvalidValue("`width` and `height` go together.", param=missing)
+        return self._drawable(width, height, ("width", "height"))
+
+    def _drawable(self, width: int, height: int, params: tuple[str, str]) -> tuple[int, int]:
+        multiple = self._model.size_multiple
+        for pixels, param in ((width, params[0]), (height, params[1])):
+            if pixels < multiple or pixels % multiple:
+                raise InvalidValue(
+                    f"{param}: width and height must be positive multiples of {multiple} pixels;"
+                    f" this is {width}x{height}.",
+                    param=param,
+                )
+        budget = self._settings.model.max_pixels
+        if width * height > budget:
+            raise InvalidValue(
+                f"{params[0]}: width times height must be {budget} pixels at most;"
+                f" {width}x{height} are {width * height}.",
+                param=params[0],
+            )
+        return width, height
+
+    def _prompt(self, prompt: str) -> str:
+        if not prompt.strip():
+            raise InvalidValue("prompt must not be empty.", param="prompt")
+        return self._text("prompt", prompt)
+
+    def _text(self, param: str, text: str) -> str:
+        most = self._settings.jobs.max_prompt_chars
+        if len(text) > most:
+            raise InvalidValue(
+                f"{param} must have {most} characters at most; this has {len(text)}.", param=param
+            )
+        return text
+
+
+def seed_name(tenant_id: UUID, idempotency_key: str | None) -> str | None:
+    """What stands for the request under its Idempotency-Key."""
+    return f"{tenant_id}/{idempotency_key}" if idempotency_key else None
+
+
+def _seed(name: str | None) -> int:
+    if name is None:
+        return secrets.randbelow(2**32)
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+
+
+def _within(
+    param: str, value: Number | None, default: Number, least: Number, most: Number
+) -> Number:
+    if value is None:
+        return default
+    if not least <= value <= most:
+        raise InvalidValue(f"{param} must be from {least} to {most}.", param=param)
+    return value
+
+
+def _deadline(seconds: float | None) -> float | None:
+    if seconds is None:
+        return None
+    if not 0 < seconds <= MAX_DEADLINE_S:
+        raise InvalidValue(
+            f"deadline_s must be more than 0 and at most {MAX_DEADLINE_S:g} seconds.",
+            param="deadline_s",
+        )
+    return seconds
+
+
+def _compression(body: PictureBody) -> int | None:
+    quality = body.output_compression
+    if quality is None:
+        return None
+    if not 0 <= quality <= 100:
+        raise InvalidValue("output_compression must be from 0 to 100.", param="output_compression")
+    if body.output_format in (None, "png"):
+        if quality != 100:
+            raise InvalidValue(
+                "output_compression is for webp and jpeg; png is lossless.",
+                param="output_compression",
+            )
+        return None
+    return quality

@@ -1,0 +1,167 @@
+"""Turns failures into answers: OpenAI's error under ``/v1/images``, problem+json elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from serve.api.errors import JobOutcome
+from serve.api.schemas.problem import OpenAIError, OpenAIErrorDetail, Problem
+from serve.api.text import printable
+from serve.database import DatabaseUnavailable
+from serve.errors import ServiceError
+
+log = structlog.get_logger(__name__)
+
+REQUEST_ID = "X-Request-ID"
+_OPENAI_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+
+
+def speaks_openai(path: str) -> bool:
+    """Whether errors of this path take OpenAI's shape."""
+    return path == "/v1/images" or path.startswith("/v1/images/")
+
+
+def problem_of(error: ServiceError) -> Problem:
+    """What a client is told; of a database that is away, not where it was looked for."""
+    away = isinstance(error, DatabaseUnavailable)
+    return Problem(
+        title=error.title,
+        status=error.status,
+        detail="The database does not answer; try again." if away else printable(error.message),
+        code=error.code,
+        param=printable(error.param) if error.param else None,
+    )
+
+
+def answer(
+    problem: Problem, *, path: str, request_id: str | None, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The problem in the shape that the path's clients read."""
+    if speaks_openai(path):
+        # OpenAI's clients know 400, not 422, as the fault of a field.
+        status = 400 if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY else problem.status
+        kind = "invalid_request_error" if problem.status < 500 else "server_error"
+        detail = OpenAIErrorDetail(
+            message=problem.detail,
+            type=_OPENAI_TYPES.get(problem.status, kind),
+            param=problem.param,
+            code=problem.code,
+        )
+        return JSONResponse(
+            OpenAIError(error=detail).model_dump(), status_code=status, headers=headers
+        )
+    body = problem.model_copy(update={"request_id": request_id})
+    return JSONResponse(
+        body.model_dump(exclude_none=True),
+        status_code=problem.status,
+        headers=headers,
+        media_type="application/problem+json",
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Answer every failure of the app's routes."""
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _answer(
+    request: Request, problem: Problem, headers: Mapping[str, str] | None = None
+) -> Response:
+    return answer(
+        problem,
+        path=request.scope["path"],
+        request_id=request.scope.get("state", {}).get("request_id"),
+        headers=headers,
+    )
+
+
+async def _service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)  # noqa: S101 - what Starlette dispatches on
+    headers: dict[str, str] = {}
+    if isinstance(error, DatabaseUnavailable):
+        log.error("api.database_unavailable", error=error.message)
+        headers["Retry-After"] = "2"
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, JobOutcome):
+        headers["X-Should-Retry"] = "false"
+        headers["X-Job-ID"] = str(error.job_id)
+    return _answer(request, problem_of(error), headers)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - what Starlette dispatches on
+    status = HTTPStatus(error.status_code)
+    details = {
+        404: f"There is nothing at {request.scope['path']}.",
+        405: f"{request.method} is not possible at {request.scope['path']}.",
+    }
+    problem = Problem(
+        title=status.phrase,
+        status=status,
+        detail=printable(details.get(status, str(error.detail))),
+        code=status.name.lower(),
+    )
+    return _answer(request, problem, error.headers)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - what Starlette dispatches on
+    first = error.errors()[0]
+    status = 400 if first["type"] == "json_invalid" else 422
+    problem = Problem(
+        title="Invalid request",
+        status=status,
+        detail=printable(_sentence(first)),
+        code="invalid_json" if first["type"] == "json_invalid" else "invalid_value",
+        param=_param(first),
+    )
+    if first["type"] in ("unknown_field", "missing"):
+        problem.code = first["type"] if first["type"] == "unknown_field" else "missing_field"
+    return _answer(request, problem)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("api.unexpected", path=request.scope["path"], exc_info=error)
+    problem = Problem(
+        title="Internal error",
+        status=500,
+        detail="The server failed to answer; the log tells more under this request's id.",
+        code="internal_error",
+    )
+    # This handler stands outside of the middleware that names every other answer.
+    request_id = request.scope.get("state", {}).get("request_id")
+    return _answer(request, problem, {REQUEST_ID: request_id} if request_id else None)
+
+
+def _param(error: Mapping[str, Any]) -> str | None:
+    field = error.get("ctx", {}).get("field")
+    names = [str(part) for part in error["loc"][1:]]
+    if error["type"] == "json_invalid":
+        return None
+    name = field or ".".join(names)
+    return printable(name, 100) if name else None
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    if error["type"] == "json_invalid":
+        return f"The body is not valid JSON: {error['ctx']['error']} at {error['loc'][-1]}."
+    if len(error["loc"]) == 1 and error["loc"][0] == "body":
+        known = error["type"] in ("unknown_field", "value_error")
+        if not known:
+            return "The body must be a JSON object, sent as Content-Type: application/json."
+    message = str(error["msg"]).removeprefix("Value error, ")
+    param = _param(error)
+    return message if not param or param in message else f"{param}: {message}"

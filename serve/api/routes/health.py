@@ -1,0 +1,78 @@
+"""Whether the service lives, whether it can work, and what it counts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+
+from serve.api.auth import ServicesDep
+from serve.api.documented import problems
+from serve.api.errors import NotReady
+from serve.database import DatabaseUnavailable
+from serve.models import JobState
+from serve.observability.metrics import Metrics, ServiceSample, WorkerSample
+
+router = APIRouter(tags=["operation"])
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Ready(BaseModel):
+    status: Literal["ready"] = "ready"
+    model: str
+    workers: int
+
+
+@router.get("/health", summary="Is it alive?")
+async def health() -> Health:
+    """Says that this process answers, and nothing of what it leans on."""
+    return Health()
+
+
+@router.get("/ready", summary="Can it work?", responses=problems(503))
+async def ready(services: ServicesDep) -> Ready:
+    """200 once the database answers and a replica has drawn its first picture."""
+    try:
+        await services.database.ping()
+    except DatabaseUnavailable as error:
+        raise NotReady("The database does not answer.") from error
+    model = services.settings.model.name
+    workers = [
+        worker
+        for worker in await services.jobs.workers()
+        if worker.model == model and not worker.draining
+    ]
+    if not workers:
+        raise NotReady(f"No replica has made its first picture with {model!r} yet.")
+    return Ready(model=model, workers=len(workers))
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text form."}},
+)
+async def metrics(request: Request, services: ServicesDep) -> Response:
+    """HTTP series are this process's; jobs and workers are the whole service's."""
+    counts = await services.jobs.counts()
+    sample = ServiceSample(
+        jobs={state.value: counts.get(state, 0) for state in JobState},
+        workers=[
+            WorkerSample(
+                id=str(worker.id),
+                model=worker.model,
+                device=worker.device,
+                slots=worker.slots,
+                stats=worker.stats,
+            )
+            for worker in await services.jobs.workers()
+        ],
+    )
+    recorded: Metrics = request.app.state.metrics
+    return Response(recorded.render(sample), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,89 @@
+"""Jobs: ask for pictures now, look later."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Response
+
+from serve.api.auth import Caller, ServicesDep
+from serve.api.documented import problems
+from serve.api.errors import InvalidValue
+from serve.api.limits import Limits, seed_name
+from serve.api.schemas.job import JobBody, JobList, JobOut
+from serve.api.schemas.page import Page
+
+router = APIRouter(tags=["jobs"])
+
+_SANE_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="1 to 255 visible ASCII characters. The same key and body is the same job,"
+        " however often it is sent; another body is refused."
+    ),
+]
+
+
+def checked_key(key: str | None) -> str | None:
+    """The Idempotency-Key, if it is one.
+
+    Raises:
+        InvalidValue: it is empty, too long, or not visible ASCII.
+    """
+    if key is not None and not _SANE_KEY.fullmatch(key):
+        raise InvalidValue(
+            "Idempotency-Key must be 1 to 255 visible ASCII characters.", param="Idempotency-Key"
+        )
+    return key
+
+
+@router.post(
+    "/v1/jobs",
+    status_code=202,
+    summary="Submit a job",
+    responses=problems(400, 401, 404, 413, 422),
+)
+async def submit_job(
+    body: JobBody,
+    response: Response,
+    caller: Caller,
+    services: ServicesDep,
+    idempotency_key: IdempotencyKey = None,
+) -> JobOut:
+    """Accepts a job and answers at once; once it is accepted it survives any crash."""
+    key = checked_key(idempotency_key)
+    limits = Limits(services.settings, services.model)
+    request = limits.accept(
+        body,
+        size=limits.width_and_height(body.size, body.width, body.height),
+        seed_for=seed_name(caller.tenant_id, key),
+    )
+    job = await services.jobs.submit(caller.tenant_id, request, idempotency_key=key)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return JobOut.of(job)
+
+
+@router.get("/v1/jobs", summary="List jobs", responses=problems(401, 422))
+async def list_jobs(
+    page: Annotated[Page, Query()], caller: Caller, services: ServicesDep
+) -> JobList:
+    """The newest first."""
+    jobs = await services.jobs.list(caller.tenant_id, limit=page.limit + 1, after=page.after)
+    shown = [JobOut.of(job) for job in jobs[: page.limit]]
+    more = len(jobs) > page.limit
+    return JobList(data=shown, has_more=more, next=shown[-1].id if more else None)
+
+
+@router.get("/v1/jobs/{job_id}", summary="Look at a job", responses=problems(401, 404, 422))
+async def get_job(job_id: UUID, caller: Caller, services: ServicesDep) -> JobOut:
+    return JobOut.of(await services.jobs.get(caller.tenant_id, job_id))
+
+
+@router.delete("/v1/jobs/{job_id}", summary="Cancel a job", responses=problems(401, 404, 409, 422))
+async def cancel_job(job_id: UUID, caller: Caller, services: ServicesDep) -> JobOut:
+    """Once this has answered, no further picture of the job appears. Repeating it is harmless."""
+    return JobOut.of(await services.jobs.cancel(caller.tenant_id, job_id))

@@ -1,0 +1,64 @@
+"""A job as clients send and see it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Self
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from serve.api.schemas.image import ImageOut
+from serve.api.schemas.picture import PictureBody
+from serve.models import Job, JobState
+
+
+class JobBody(PictureBody):
+    """A job asked for; `size` or `width` and `height`, the model's own where left out."""
+
+    width: int | None = Field(None, description="In pixels; together with `height`.")
+    height: int | None = Field(None, description="In pixels; together with `width`.")
+
+
+class JobOut(BaseModel):
+    """A job as it stands."""
+
+    id: UUID
+    state: JobState
+    model: str
+    prompt: str
+    n: int
+    params: dict[str, Any] = Field(description="Every parameter, defaults filled in.")
+    images: list[ImageOut]
+    error: str | None = Field(description="Why it failed.")
+    last_seq: int = Field(description="Number of its newest event.")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    deadline_at: datetime | None
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        return cls(
+            id=job.id,
+            state=job.state,
+            model=job.model,
+            prompt=job.params["prompt"],
+            n=job.n,
+            params=job.params,
+            images=[ImageOut.of(image) for image in job.images],
+            error=job.error,
+            last_seq=job.last_seq,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            deadline_at=job.deadline_at,
+        )
+
+
+class JobList(BaseModel):
+    """Newest first; `next` is the `after` of the next page."""
+
+    data: list[JobOut]
+    has_more: bool
+    next: UUID | None

@@ -1,0 +1,44 @@
+"""The fields of a picture that every way of asking for one shares."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipelines.diffusion.request import NoiseScheduler
+from serve.api.schemas.strict import StrictBody, Text
+
+OutputFormat = Literal["png", "webp", "jpeg"]
+
+
+class PictureBody(StrictBody):
+    """What is left out, or null, takes the service's default."""
+
+    prompt: Text = Field(description="What the picture shows.", examples=["a red heart"])
+    negative_prompt: Text | None = Field(None, description="What the picture must not show.")
+    model: Text | None = Field(None, description="One of the names that `/v1/models` lists.")
+    n: int | None = Field(None, description="How many pictures; 1 where left out.")
+    size: str | None = Field(
+        None, description="`auto`, or width and height in pixels as in `512x512`."
+    )
+    num_inference_steps: int | None = Field(None, description="Denoising steps.")
+    guidance_scale: float | None = Field(
+        None, description="How closely the prompt is followed; 1 or less turns guidance off."
+    )
+    seed: int | None = Field(
+        None, description="Picture `i` is drawn with `seed + i`; random where left out."
+    )
+    scheduler: Annotated[NoiseScheduler, Field(strict=False)] | None = Field(
+        None, description="The noise scheduler; `default` is the model's own."
+    )
+    output_format: OutputFormat | None = Field(None, description="File format; PNG by default.")
+    output_compression: int | None = Field(
+        None, description="Quality of WebP and JPEG, 0 to 100; PNG is lossless and takes none."
+    )
+    priority: int | None = Field(
+        None, description="-100 to 100; a higher one is drawn first. 0 where left out."
+    )
+    deadline_s: float | None = Field(
+        None, description="Seconds from now after which the pictures are of no use."
+    )

@@ -1,0 +1,231 @@
+"""One client on the events WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from time import monotonic
+from typing import Literal
+from uuid import UUID
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from serve.api.auth import key_of
+from serve.api.errors import MissingKey
+from serve.api.problems import problem_of
+from serve.api.schemas.event import (
+    Authenticate,
+    Authenticated,
+    ClientMessage,
+    ErrorOut,
+    EventOut,
+    ServerMessage,
+    Unwatch,
+    Watch,
+    WatchAll,
+    client_message,
+)
+from serve.api.schemas.problem import Problem
+from serve.api.services import Services
+from serve.api.text import printable
+from serve.errors import ServiceError
+from serve.events import Event
+from serve.jobs.feed import Feed
+from serve.security.keys import InvalidKey, Principal
+
+MAX_MESSAGE_CHARS = 16 * 1024
+MAX_WATCHED = 200
+AUTHENTICATE_WITHIN_S = 10.0
+CHECK_KEY_EVERY_S = 15.0
+
+
+class CloseSocket(Exception):
+    """Ends the connection with a code of RFC 6455, or 4401 for a key that is not valid."""
+
+    def __init__(self, code: Literal[1003, 1008, 1009, 1012, 1013, 4401], reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class EventSocket:
+    """Follows jobs for one client until it leaves, falls behind, or the server stops.
+
+    One task alone works with the feed: it waits for the next event, the next message and the
+    server's end at once, and handles whichever comes first.
+    """
+
+    def __init__(self, websocket: WebSocket, services: Services, stopping: asyncio.Event) -> None:
+        self._websocket = websocket
+        self._services = services
+        self._stopping = stopping
+        self._watched: set[UUID] = set()
+
+    async def serve(self) -> None:
+        """Accept, and follow until the connection ends."""
+        await self._websocket.accept()
+        try:
+            token, principal = await self._authenticate()
+            async with self._services.jobs.feed(principal.tenant_id) as feed:
+                await self._follow(feed, token)
+        except CloseSocket as end:
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+                await self._websocket.close(end.code, end.reason)
+        except WebSocketDisconnect:
+            return
+
+    async def _authenticate(self) -> tuple[str, Principal]:
+        """The caller, by the headers or, where they carry no key, by the first message."""
+        token = key_of(self._websocket)
+        try:
+            if token is not None:
+                return token, await self._services.keys.authenticate(token)
+            async with asyncio.timeout(AUTHENTICATE_WITHIN_S):
+                first = _first_key(await self._receive())
+            principal = await self._services.keys.authenticate(first)
+        except (MissingKey, InvalidKey) as error:
+            await self._send(ErrorOut(problem=problem_of(error)))
+            raise CloseSocket(4401, error.message) from error
+        except ValidationError as error:
+            await self._send(ErrorOut(problem=_invalid_message(error)))
+            raise CloseSocket(4401, "The first message must be `authenticate`.") from error
+        except TimeoutError as error:
+            raise CloseSocket(4401, "No key came in time.") from error
+        await self._send(Authenticated())
+        return first, principal
+
+    async def _follow(self, feed: Feed, token: str) -> None:
+        check_at = monotonic() + CHECK_KEY_EVERY_S
+        stopping = asyncio.create_task(self._stopping.wait())
+        incoming = asyncio.create_task(self._receive())
+        coming = asyncio.create_task(feed.next(CHECK_KEY_EVERY_S))
+        try:
+            while True:
+                await asyncio.wait(
+                    {stopping, incoming, coming}, return_when=asyncio.FIRST_COMPLETED
+                )
+                if stopping.done():
+                    raise CloseSocket(1012, "The server restarts; connect again.")
+                if incoming.done():
+                    text = incoming.result()
+                    # The feed is not made for two at once: stop waiting before changing it.
+                    await self._deliver(await _settle(coming), feed)
+                    await self._handle(text, feed)
+                    incoming = asyncio.create_task(self._receive())
+                else:
+                    await self._deliver(coming.result(), feed)
+                if monotonic() >= check_at:
+                    await self._check(token)
+                    check_at = monotonic() + CHECK_KEY_EVERY_S
+                coming = asyncio.create_task(feed.next(CHECK_KEY_EVERY_S))
+        finally:
+            for task in (stopping, incoming, coming):
+                task.cancel()
+            await asyncio.gather(stopping, incoming, coming, return_exceptions=True)
+
+    async def _deliver(self, event: Event | None, feed: Feed) -> None:
+        if feed.overrun:
+            raise CloseSocket(1013, "Too slow: connect again and resume by number.")
+        if event is not None:
+            if event.type.terminal:
+                self._watched.discard(event.job_id)
+            await self._send(EventOut.of(event))
+
+    async def _check(self, token: str) -> None:
+        """A key may be revoked while its owner listens."""
+        try:
+            await self._services.keys.authenticate(token)
+        except InvalidKey as error:
+            raise CloseSocket(4401, error.message) from error
+
+    async def _handle(self, text: str, feed: Feed) -> None:
+        job_id: UUID | None = None
+        try:
+            message = _parse(text)
+            job_id = getattr(message, "job_id", None)
+            await self._obey(message, feed)
+        except ValidationError as error:
+            await self._send(ErrorOut(problem=_invalid_message(error)))
+        except ServiceError as error:
+            await self._send(ErrorOut(problem=problem_of(error), job_id=job_id))
+
+    async def _obey(self, message: ClientMessage, feed: Feed) -> None:
+        match message:
+            case Watch(job_id=job_id, after=after):
+                if job_id not in self._watched and len(self._watched) >= MAX_WATCHED:
+                    raise TooManyWatched(
+                        f"A connection follows {MAX_WATCHED} jobs at most; unwatch some,"
+                        " or use `watch_all`."
+                    )
+                await feed.watch(job_id, after)
+                self._watched.add(job_id)
+            case Unwatch(job_id=job_id):
+                feed.unwatch(job_id)
+                self._watched.discard(job_id)
+            case WatchAll():
+                feed.watch_all()
+            case Authenticate():
+                raise AlreadyAuthenticated("This connection has its key already.")
+
+    async def _receive(self) -> str:
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1005))
+        text: str | None = message.get("text")
+        if text is None:
+            raise CloseSocket(1003, "Messages are JSON text.")
+        if len(text) > MAX_MESSAGE_CHARS:
+            raise CloseSocket(1009, f"A message has {MAX_MESSAGE_CHARS} characters at most.")
+        return text
+
+    async def _send(self, message: ServerMessage) -> None:
+        await self._websocket.send_text(message.model_dump_json())
+
+
+class TooManyWatched(ServiceError):
+    status = 429
+    code = "too_many_watched"
+    title = "Too many jobs followed"
+
+
+class AlreadyAuthenticated(ServiceError):
+    status = 409
+    code = "already_authenticated"
+    title = "Authenticated already"
+
+
+def _parse(text: str) -> ClientMessage:
+    try:
+        return client_message.validate_json(text)
+    except ValidationError as error:
+        if error.errors()[0]["type"] == "json_invalid":
+            raise CloseSocket(1003, "Messages are JSON text.") from error
+        raise
+
+
+def _first_key(text: str) -> str:
+    message = _parse(text)
+    if not isinstance(message, Authenticate):
+        raise MissingKey('Send {"type": "authenticate", "key": "sfm_…"} first.')
+    return message.key
+
+
+def _invalid_message(error: ValidationError) -> Problem:
+    first: ErrorDetails = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][1:])
+    return Problem(
+        title="Invalid message",
+        status=422,
+        detail=printable(f"{field}: {first['msg']}" if field else first["msg"]),
+        code="invalid_message",
+        param=printable(field, 100) or None,
+    )
+
+
+async def _settle(coming: asyncio.Task[Event | None]) -> Event | None:
+    """The event, if it came before the task could be stopped."""
+    coming.cancel()
+    await asyncio.wait({coming})
+    return None if coming.cancelled() else coming.result()

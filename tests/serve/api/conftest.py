@@ -1,0 +1,103 @@
+"""The app on a real Postgres and a real Valkey, and clients of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import text
+
+from pipelines.diffusion.catalog import ModelDescription
+from serve.api.app import create_app
+from serve.api.services import Services
+from serve.database import Database
+from serve.events import EventBus
+from serve.jobs.lifecycle import Jobs
+from serve.security.keys import Keys
+from serve.settings import Settings
+from serve.storage import open_storage
+
+MODEL = ModelDescription(
+    class_name="StableDiffusionPipeline",
+    default_width=64,
+    default_height=64,
+    size_multiple=8,
+    vae_scale_factor=4,
+    prediction_type="epsilon",
+    default_scheduler="DDIMScheduler",
+)
+
+
+@pytest.fixture
+def settings(database_url: str, valkey_url: str, tmp_path: Path) -> Settings:
+    return Settings(database_url=database_url, redis_url=valkey_url, data_dir=tmp_path)
+
+
+@pytest.fixture
+def services(settings: Settings) -> Services:
+    assert settings.database_url
+    assert settings.redis_url
+    database = Database(settings.database_url)
+    bus = EventBus(settings.redis_url)
+    return Services(
+        settings=settings,
+        database=database,
+        bus=bus,
+        jobs=Jobs(database, bus, settings),
+        keys=Keys(database),
+        storage=open_storage(settings.storage),
+        model=MODEL,
+    )
+
+
+@pytest.fixture
+async def app(services: Services) -> AsyncIterator[FastAPI]:
+    app = create_app(services)
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+@pytest.fixture
+async def key(app: FastAPI, services: Services) -> str:
+    """A key of the tenant `first`."""
+    token, _ = await services.keys.create("first", "test")
+    return token
+
+
+@pytest.fixture
+async def anonymous(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client without a key; what the app raises comes back as 500, as it would from a server."""
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://sfumato") as client:
+        yield client
+
+
+@pytest.fixture
+async def client(app: FastAPI, key: str) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client with a key."""
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    headers = {"Authorization": f"Bearer {key}"}
+    async with httpx2.AsyncClient(
+        transport=transport, base_url="http://sfumato", headers=headers
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+async def stranger(app: FastAPI, services: Services) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of another tenant."""
+    token, _ = await services.keys.create("second", "test")
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(
+        transport=transport, base_url="http://sfumato", headers={"X-API-Key": token}
+    ) as client:
+        yield client
+
+
+async def count_rows(database: Database, table: str) -> int:
+    async with database.transaction() as session:
+        counted = await session.execute(text(f"SELECT count(*) FROM {table}"))  # noqa: S608
+        return int(counted.scalar_one())

@@ -1,0 +1,97 @@
+"""Alive, ready, counted."""
+
+from __future__ import annotations
+
+import httpx2
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from serve.api.services import Services
+from serve.models import Worker
+
+
+async def add_worker(services: Services, **changes: object) -> None:
+    fields = {
+        "model": services.settings.model.name,
+        "device": "cpu",
+        "slots": 8,
+        "stats": {"steps": 10, "rows": 25, "finished": 3, "denoise_seconds": 1.5},
+    }
+    async with services.database.transaction() as session:
+        session.add(Worker(**{**fields, **changes}))
+
+
+async def samples(client: httpx2.AsyncClient) -> dict[tuple[str, str], float]:
+    """Every sample by name and the label that tells it from its siblings."""
+    answer = await client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    return {
+        (
+            sample.name,
+            sample.labels.get("state") or sample.labels.get("route") or "",
+        ): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+async def test_alive(anonymous: httpx2.AsyncClient) -> None:
+    assert (await anonymous.get("/health")).json() == {"status": "ok"}
+
+
+async def test_not_ready_without_a_replica(anonymous: httpx2.AsyncClient) -> None:
+    answer = await anonymous.get("/ready")
+
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == "not_ready"
+    assert "first picture" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("changes", [{"model": "another"}, {"draining": True}])
+async def test_not_ready_with_the_wrong_replica(
+    anonymous: httpx2.AsyncClient, services: Services, changes: dict[str, object]
+) -> None:
+    await add_worker(services, **changes)
+
+    assert (await anonymous.get("/ready")).status_code == 503
+
+
+async def test_ready(anonymous: httpx2.AsyncClient, services: Services) -> None:
+    await add_worker(services)
+
+    answer = await anonymous.get("/ready")
+
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "ready", "model": "sfumato-embedded", "workers": 1}
+
+
+async def test_metrics_tell_jobs_workers_and_requests(
+    anonymous: httpx2.AsyncClient, client: httpx2.AsyncClient, services: Services
+) -> None:
+    await add_worker(services)
+    await client.post("/v1/jobs", json={"prompt": "a red heart"})
+    await client.get("/v1/jobs/00000000-0000-7000-8000-000000000000")
+    await anonymous.get("/nowhere")
+
+    told = await samples(anonymous)
+
+    assert told["sfumato_jobs", "queued"] == 1
+    assert told["sfumato_jobs", "failed"] == 0
+    assert told["sfumato_workers", ""] == 1
+    assert told["sfumato_batch_fill", ""] == 2.5
+    assert told["sfumato_engine_steps_total", ""] == 10
+    assert told["sfumato_engine_rows_total", ""] == 25
+    assert told["sfumato_http_requests_total", "/v1/jobs"] == 1
+    assert told["sfumato_http_requests_total", "/v1/jobs/{job_id}"] == 1
+    assert told["sfumato_http_requests_total", "unmatched"] == 1
+    assert told["sfumato_http_request_duration_seconds_count", "/v1/jobs"] == 1
+
+
+async def test_request_id_is_kept_where_sane(anonymous: httpx2.AsyncClient) -> None:
+    kept = await anonymous.get("/health", headers={"X-Request-ID": "abc-1.2_3"})
+    made = await anonymous.get("/health", headers={"X-Request-ID": "a b\\c" * 40})
+
+    assert kept.headers["x-request-id"] == "abc-1.2_3"
+    assert len(made.headers["x-request-id"]) == 32
