@@ -19,6 +19,16 @@ from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.families.registry import family_loader
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+# What diffusers, transformers and safetensors raise over files that do not fit together.
+_BROKEN = (
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -40,7 +50,7 @@ def load_model(
     chosen = choose_device(device)
     try:
         return family_loader(description.class_name)(folder, chosen, choose_dtype(dtype, chosen))
-    except (OSError, ImportError, RuntimeError, ValueError, LookupError, TypeError) as error:
+    except _BROKEN as error:
         raise ModelLoadError(
             f"{str(folder)!r} could not be loaded; its files do not fit together, or the device"
             f" is too small: {error}"

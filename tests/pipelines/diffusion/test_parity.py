@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -10,14 +11,17 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from pipelines import embedded
 from pipelines.diffusion.engine import DiffusionEngine
-from pipelines.diffusion.families.stable_diffusion import StableDiffusion
+from pipelines.diffusion.families.stable_diffusion import StableDiffusion, load
 from pipelines.diffusion.request import NoiseScheduler, Output, Request, Result, SamplingParams
 
 # diffusers 0.42 has not caught up with NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 
 TOLERANCE = 1e-4  # of colours from 0 to 1, and of latents
+
+EMBEDDED = Path(embedded.__file__).parent / "model"
 
 Params = Callable[..., SamplingParams]
 Run = Callable[..., list[Output]]
@@ -186,3 +190,38 @@ def test_long_prompts_are_cut(
     run(DiffusionEngine(family), Request("long", asked))
     _, theirs = reference(family, asked, family.pipeline.scheduler)
     torch.testing.assert_close(pictures[0], theirs, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.model
+@pytest.mark.skipif(not EMBEDDED.is_dir(), reason="the embedded model is not trained yet")
+def test_the_embedded_model(params: Params, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real one, in one mixed batch: every noise scheduler, guided or not."""
+    loaded = load(EMBEDDED, torch.device("cpu"), torch.float32)
+    size = loaded.description.default_width, loaded.description.default_height
+    requests = {
+        str(scheduler): params(
+            prompt="a red heart",
+            width=size[0],
+            height=size[1],
+            num_inference_steps=4 + i,
+            guidance_scale=1.0 if i == 2 else 3.0 + i,
+            seed=i,
+            scheduler=scheduler,
+        )
+        for i, scheduler in enumerate(NoiseScheduler)
+    }
+    latents = spy_latents(loaded, monkeypatch)
+    outputs = run(
+        DiffusionEngine(loaded), *(Request(id_, asked) for id_, asked in requests.items())
+    )
+    finished = [output.request_id for output in outputs if isinstance(output, Result)]
+    assert len(finished) == len(requests)
+    for id_, asked in requests.items():
+        default = loaded.pipeline.scheduler
+        class_name, overrides = REFERENCE[asked.scheduler]
+        if asked.scheduler is NoiseScheduler.DEFAULT:
+            class_name = type(default).__name__
+        theirs = getattr(diffusers, class_name).from_config(default.config, **overrides)
+        _, picture = reference(loaded, asked, theirs)
+        ours = loaded.decode(latents[finished.index(id_)])
+        torch.testing.assert_close(ours, picture, atol=TOLERANCE, rtol=0)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, LCMScheduler
+
+from pipelines.diffusion.errors import RequestError
+from pipelines.diffusion.request import NoiseScheduler
+from pipelines.diffusion.schedulers import make_scheduler
+
+# diffusers 0.42 has not caught up with NumPy 2.
+pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
+
+
+@pytest.fixture
+def default() -> Any:
+    return DPMSolverMultistepScheduler(
+        prediction_type="v_prediction",
+        use_karras_sigmas=True,
+        algorithm_type="sde-dpmsolver++",
+        beta_schedule="scaled_linear",
+    )
+
+
+def test_default_is_the_models_own(default: Any) -> None:
+    made = make_scheduler(NoiseScheduler.DEFAULT, default, 5, "cpu")
+    assert type(made) is DPMSolverMultistepScheduler
+    assert made is not default
+    assert made.config.algorithm_type == "sde-dpmsolver++"
+    assert len(made.timesteps) == 5
+
+
+@pytest.mark.parametrize("name", NoiseScheduler)
+def test_what_the_model_was_trained_for_holds(name: NoiseScheduler, default: Any) -> None:
+    made = make_scheduler(name, default, 5, "cpu")
+    assert made.config.prediction_type == "v_prediction"
+    assert made.config.beta_schedule == "scaled_linear"
+
+
+def test_a_name_means_the_same_with_every_model(default: Any) -> None:
+    euler = make_scheduler(NoiseScheduler.EULER, default, 5, "cpu")
+    assert type(euler) is EulerDiscreteScheduler
+    assert not euler.config.use_karras_sigmas
+    plain = make_scheduler(NoiseScheduler.DPMPP_2M, default, 5, "cpu")
+    assert (plain.config.algorithm_type, plain.config.use_karras_sigmas) == ("dpmsolver++", False)
+    karras = make_scheduler(NoiseScheduler.DPMPP_2M_KARRAS, default, 5, "cpu")
+    assert (karras.config.algorithm_type, karras.config.use_karras_sigmas) == ("dpmsolver++", True)
+
+
+def test_too_many_steps(default: Any) -> None:
+    assert type(make_scheduler(NoiseScheduler.LCM, default, 50, "cpu")) is LCMScheduler
+    with pytest.raises(RequestError, match="'lcm' cannot take 51 steps"):
+        make_scheduler(NoiseScheduler.LCM, default, 51, "cpu")
