@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,9 +28,13 @@ from pipelines.diffusion.request import (
 )
 from pipelines.diffusion.trajectory import Trajectory
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
 class _Running:
+    """A request that has begun."""
+
     request: Request
     trajectory: Trajectory
     joined: float  # by the engine's clock
@@ -222,8 +227,10 @@ class DiffusionEngine:
             self._fail(request_id, error)
 
     def _fail(self, request_id: str, error: Exception) -> None:
-        expected = isinstance(error, DiffusionError)
-        reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        reason = str(error)
+        if not isinstance(error, DiffusionError):
+            logger.error("Request %s failed.", request_id, exc_info=error)
+            reason = f"{type(error).__name__}: {error}"
         self._outputs.append(Failure(request_id, reason))
         self._leave(request_id)
         self._stats = replace(self._stats, failed=self._stats.failed + 1)

@@ -244,7 +244,11 @@ def test_the_forward_pass_fails_only_the_guilty(
 
 
 def test_decoding_fails_alone(
-    family: StableDiffusion, params: Params, run: Run, monkeypatch: pytest.MonkeyPatch
+    family: StableDiffusion,
+    params: Params,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     decode, calls = family.decode, iter((True, False))
 
@@ -256,6 +260,7 @@ def test_decoding_fails_alone(
     monkeypatch.setattr(family, "decode", decode_or_raise)
     outputs = run(DiffusionEngine(family), Request("bad", params()), Request("good", params()))
     assert failures(outputs) == {"bad": "RuntimeError: injected"}
+    assert "in decode_or_raise" in caplog.text
     assert set(results(outputs)) == {"good"}
 
 
