@@ -15,6 +15,7 @@ from serve.deployments.postprocess import Postprocess
 from serve.settings import Settings
 
 _SOCKETS = 10_000  # an open WebSocket counts as an ongoing request
+_SHUTDOWN_LOOP_S = 0.5
 
 
 def build_app(args: dict[str, Any]) -> Application:
@@ -40,6 +41,7 @@ def bind(settings: Settings) -> Application:
         Postprocess,
         ray_actor_options={"num_cpus": 0.25},
         max_ongoing_requests=8,
+        graceful_shutdown_wait_loop_s=_SHUTDOWN_LOOP_S,
         autoscaling_config=AutoscalingConfig(
             min_replicas=scaling.postprocess_min,
             max_replicas=scaling.postprocess_max,
@@ -53,6 +55,7 @@ def bind(settings: Settings) -> Application:
             "num_gpus": scaling.diffusion_gpus,
         },
         health_check_period_s=5,
+        graceful_shutdown_wait_loop_s=_SHUTDOWN_LOOP_S,
         graceful_shutdown_timeout_s=settings.worker.drain_s + 10,
         autoscaling_config=AutoscalingConfig(
             min_replicas=scaling.diffusion_min,
@@ -72,6 +75,7 @@ def bind(settings: Settings) -> Application:
         Ingress,
         ray_actor_options={"num_cpus": 0.25},
         max_ongoing_requests=_SOCKETS,
+        graceful_shutdown_wait_loop_s=_SHUTDOWN_LOOP_S,
         autoscaling_config=AutoscalingConfig(
             min_replicas=scaling.ingress_min,
             max_replicas=scaling.ingress_max,

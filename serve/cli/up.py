@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import signal
@@ -19,6 +20,8 @@ from rich.console import Console
 from serve.cli.target import api_key, base_url, key_file
 from serve.errors import ServiceError
 from serve.local.errors import AlreadyRunning, LocalServerError
+from serve.local.leftovers import Leftovers
+from serve.local.lock import FolderLock
 from serve.local.postgres import LocalPostgres
 from serve.local.valkey import LocalValkey
 from serve.settings import Settings
@@ -40,7 +43,8 @@ def run(settings: Settings) -> int:
         try:
             settings = _start(settings, parts)
         except AlreadyRunning as error:
-            console.print(f"[yellow]Sfumato already runs here[/] (process {error.pid}): {error}")
+            console.print(f"[yellow]Sfumato runs already[/], as process {error.pid}.")
+            console.print("Stop that one first, or set SFUMATO_DATA_DIR to another folder.")
             return 1
         except (LocalServerError, ServiceError, StartFailed) as error:
             console.print(f"[red]✗[/] {error}")
@@ -55,7 +59,12 @@ def run(settings: Settings) -> int:
 
 
 def _start(settings: Settings, parts: ExitStack) -> Settings:
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir = settings.data_dir.resolve()
+    lock = FolderLock("up", data_dir)
+    lock.claim()
+    parts.callback(lock.release)
+    leftovers = Leftovers(data_dir)
+    leftovers.end()
     _check_port(settings)
     if settings.database_url is None:
         with _line("Postgres"):
@@ -72,6 +81,7 @@ def _start(settings: Settings, parts: ExitStack) -> Settings:
     with _line(f"Model {settings.model.name}"):
         _deploy(settings)
         _wait_until_ready(settings)
+    leftovers.note()
     return settings
 
 
@@ -89,12 +99,9 @@ def _check_port(settings: Settings) -> None:
         try:
             probe.bind((settings.host, settings.port))
         except OSError as error:
-            lock = settings.data_dir / "run" / "postgres.lock"
-            owner = lock.read_text().strip() if lock.exists() else ""
-            hint = f" Sfumato may run already, as process {owner}." if owner else ""
             raise StartFailed(
-                f"Port {settings.port} of {settings.host} is taken ({error.strerror}).{hint} "
-                "Stop what listens there, or set SFUMATO_PORT to another port."
+                f"Port {settings.port} of {settings.host} is taken ({error.strerror}): stop what "
+                "listens there, or set SFUMATO_PORT to another port."
             ) from error
 
 
@@ -123,17 +130,20 @@ async def _prepare(settings: Settings) -> Settings:
 def _start_ray(settings: Settings, parts: ExitStack) -> None:
     # Ray reads these when it is imported; telemetry is the operator's to turn on.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # a service is no batch job
     os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S", "1")
     os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "2")
     import ray
     from ray import serve
     from ray.serve.config import HTTPOptions
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     ray.init(
         address="local",
         num_cpus=max(4, os.cpu_count() or 1),
         include_dashboard=False,
         log_to_driver=False,
+        logging_level=logging.ERROR,
         object_store_memory=_OBJECT_STORE_BYTES,
     )
     parts.callback(ray.shutdown)
@@ -149,7 +159,20 @@ def _deploy(settings: Settings) -> None:
     try:
         serve.run(bind(settings), name="sfumato", route_prefix="/")
     except RuntimeError as error:
-        raise StartFailed(f"The service did not start: {error}") from error
+        raise StartFailed(f"The service did not start: {error}\n{_why()}") from error
+
+
+def _why() -> str:
+    """The last line that each failed deployment said; its logs say the rest."""
+    from ray import serve
+
+    deployments = serve.status().applications["sfumato"].deployments
+    said = [
+        f"  {name}: {status.message.strip().splitlines()[-1]}"
+        for name, status in deployments.items()
+        if status.message.strip()
+    ]
+    return "\n".join([*said, "  All of it: /tmp/ray/session_latest/logs/serve"])
 
 
 def _wait_until_ready(settings: Settings) -> None:

@@ -238,7 +238,8 @@ class Worker:
         unfinished = list(self._drawing.values())
         if not self._engine.failed:
             await asyncio.to_thread(self._engine.stop, drain=False)
-            await self._insist(lambda: self._claims.hand_back(unfinished))
+            if unfinished:
+                await self._insist(lambda: self._claims.hand_back(unfinished))
         for task in self._delivering:
             task.cancel()
         await self._insist(lambda: self._claims.leave(self._worker_id))

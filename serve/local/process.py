@@ -1,6 +1,5 @@
 """One server as a child process: its lock, log, start, and end."""
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -11,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from serve.local.account import Account
-from serve.local.errors import AlreadyRunning, FolderUnreachable, StartFailed
+from serve.local.errors import FolderUnreachable, StartFailed
+from serve.local.lock import FolderLock
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
@@ -37,9 +37,8 @@ class ServerProcess:
         self.name = name
         self.data_dir = data_dir
         self.log_path = data_dir / "logs" / f"{name}.log"
-        self.lock_path = data_dir / "run" / f"{name}.lock"
         self.stop_signals = tuple(stop_signals)
-        self._lock: int | None = None
+        self._lock = FolderLock(name, data_dir)
         self._child: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
@@ -60,30 +59,16 @@ class ServerProcess:
             AlreadyRunning: somebody has it.
             FolderUnreachable: we may not write in the data folder.
         """
+        self._lock.claim()
         try:
-            self.lock_path.parent.mkdir(parents=True, exist_ok=True)
             self.log_path.parent.mkdir(parents=True, exist_ok=True)
             self.log_path.touch()
-            lock = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except (PermissionError, NotADirectoryError, FileExistsError) as error:
+            self._lock.release()
             raise FolderUnreachable(
                 f"{error.filename} cannot be used ({error.strerror}): run as the user who owns "
                 f"{self.data_dir}, or set SFUMATO_DATA_DIR to a folder of your own."
             ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(lock, 32).decode()
-            os.close(lock)
-            raise AlreadyRunning(
-                f"The local {self.name} of {self.data_dir} is already run by process "
-                f"{owner or '(unknown)'}: stop that process, or set SFUMATO_DATA_DIR to another "
-                "folder.",
-                pid=int(owner) if owner else None,
-            ) from None
-        os.ftruncate(lock, 0)
-        os.write(lock, str(os.getpid()).encode())
-        self._lock = lock
 
     def end_orphan(self, pid_file: Path, marker: str) -> None:
         """Ends the server that a killed owner left behind. Call with the lock held.
@@ -160,9 +145,7 @@ class ServerProcess:
 
     def release(self) -> None:
         """Gives the lock back."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
     def failure(self, what: str) -> StartFailed:
         """An error that says what happened, what the server said last, and where to read on."""

@@ -1,0 +1,137 @@
+"""The whole service, started as a user starts it, once for all tests here."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+
+START_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 90.0
+KEY = "a-key-of-24-characters-or-more"
+COMMAND = str(Path(sys.executable).with_name("sfumato"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.service)
+
+
+@dataclass
+class Service:
+    """A running `sfumato up`."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    folder: Path
+    environment: dict[str, str]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def output(self) -> str:
+        return (self.folder / "up.log").read_text()
+
+    def client(self) -> httpx2.Client:
+        return httpx2.Client(
+            base_url=self.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=120
+        )
+
+    def replicas(self, deployment: str) -> list[psutil.Process]:
+        """The processes of a deployment."""
+        title = f"ray::ServeReplica:sfumato:{deployment}"
+        return [
+            child
+            for child in psutil.Process(self.process.pid).children(recursive=True)
+            if any(part.startswith(title) for part in child.cmdline())
+        ]
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        text = httpx2.get(f"{self.url}/metrics", timeout=30).text
+        lines = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
+        return sum(float(value) for value in lines)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Another `sfumato` command beside the service."""
+        return subprocess.run(
+            [COMMAND, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def stop(self, name: signal.Signals = signal.SIGINT) -> int:
+        self.process.send_signal(name)
+        return self.process.wait(STOP_TIMEOUT_S)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def start(folder: Path, port: int) -> Service:
+    """Run `sfumato up` and wait for its word that it is ready."""
+    environment = {
+        **os.environ,
+        "SFUMATO_PORT": str(port),
+        "SFUMATO_API_KEY": KEY,
+        "SFUMATO_DATA_DIR": str(folder / "data"),
+        "PYTHONUNBUFFERED": "1",
+    }
+    for unwanted in ("DATABASE_URL", "REDIS_URL"):
+        environment.pop(unwanted, None)
+    with (folder / "up.log").open("wb") as log:
+        process = subprocess.Popen(
+            [COMMAND, "up"], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+    service = Service(process, port, folder, environment)
+    until = time.monotonic() + START_TIMEOUT_S
+    while "Sfumato is ready" not in service.output:
+        if process.poll() is not None or time.monotonic() > until:
+            process.kill()
+            pytest.fail(f"`sfumato up` did not start:\n{service.output}")
+        time.sleep(0.2)
+    return service
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    yield from _short_folder()
+
+
+def _short_folder() -> Iterator[Path]:
+    """A folder with a short path that the database's own account may enter."""
+    with tempfile.TemporaryDirectory(prefix="sfumato-", dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Service]:
+    for folder in _short_folder():
+        service = start(folder, free_port())
+        yield service
+        if service.process.poll() is None:
+            assert service.stop() == 0, service.output

@@ -1,0 +1,51 @@
+"""What a WebSocket client sees of a job."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from websockets.sync.client import ClientConnection, connect
+
+from tests.service.conftest import KEY, Service
+
+
+def open_socket(service: Service) -> ClientConnection:
+    return connect(
+        f"{service.url.replace('http', 'ws')}/v1/events",
+        additional_headers={"Authorization": f"Bearer {KEY}"},
+    )
+
+
+def watch(socket: ClientConnection, job_id: str, after: int = 0) -> list[dict[str, Any]]:
+    """Every message until the job's terminal event."""
+    socket.send(json.dumps({"type": "watch", "job_id": job_id, "after": after}))
+    seen = []
+    while not seen or seen[-1]["type"] not in ("job.succeeded", "job.failed", "job.cancelled"):
+        seen.append(json.loads(socket.recv(timeout=60)))
+    return seen
+
+
+def test_progress_with_previews_comes_in_order_and_is_replayed_without(service: Service) -> None:
+    body = {"prompt": "a house", "num_inference_steps": 120, "seed": 5}
+    with service.client() as client, open_socket(service) as socket:
+        job_id = client.post("/v1/jobs", json=body).json()["id"]
+        seen = watch(socket, job_id)
+    durable = [event for event in seen if event["type"] != "image.progress"]
+    progress = [event["data"] for event in seen if event["type"] == "image.progress"]
+    assert [(event["seq"], event["type"]) for event in durable] == [
+        (1, "job.queued"),
+        (2, "job.running"),
+        (3, "image.succeeded"),
+        (4, "job.succeeded"),
+    ]
+    steps = [event["step"] for event in progress]
+    assert steps == sorted(set(steps)), "progress never goes back"
+    assert {event["steps"] for event in progress} == {120}
+    assert any(event.get("preview", "").startswith("data:image/webp") for event in progress)
+    first_progress = next(i for i, e in enumerate(seen) if e["type"] == "image.progress")
+    assert seen.index(durable[1]) < first_progress < seen.index(durable[2])
+
+    with open_socket(service) as late:
+        assert watch(late, job_id) == durable
+        assert watch(late, job_id, after=2) == durable[2:]
