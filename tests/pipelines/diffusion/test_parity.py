@@ -117,6 +117,30 @@ def test_same_as_diffusers(
     assert (torch.from_numpy(image.image).int() - rounded.int()).abs().max() <= 1
 
 
+@pytest.mark.parametrize("scheduler", NoiseScheduler)
+def test_same_as_diffusers_for_v_prediction(
+    family: StableDiffusion,
+    params: Params,
+    run: Run,
+    pictures: list[torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    scheduler: NoiseScheduler,
+) -> None:
+    """As Stable Diffusion 2.x and the embedded model are trained."""
+    default = diffusers.DDIMScheduler.from_config(
+        family.pipeline.scheduler.config,
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+    )
+    asked = params(num_inference_steps=7, scheduler=scheduler)
+    class_name, overrides = REFERENCE[scheduler]
+    theirs = getattr(diffusers, class_name).from_config(default.config, **overrides)
+    _, picture = reference(family, asked, theirs)
+    monkeypatch.setattr(family.pipeline, "scheduler", default)
+    run(DiffusionEngine(family), Request("alone", asked, preview_every=1))
+    torch.testing.assert_close(pictures[0], picture, atol=TOLERANCE, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("class_name", "options"),
     [
