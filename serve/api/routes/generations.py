@@ -10,6 +10,7 @@ from uuid import UUID
 from fastapi import APIRouter
 from starlette.requests import Request
 
+from pipelines.imaging.postprocess import ORIGINAL
 from serve.api.auth import Caller, ServicesDep
 from serve.api.documented import openai_errors
 from serve.api.errors import ClientLeft, InvalidValue, outcome_error
@@ -30,7 +31,6 @@ from serve.models import Job, JobState
 
 router = APIRouter(tags=["images"])
 
-ORIGINAL = "original"
 _STEPS: dict[Quality, float] = {
     "low": 0.5,
     "medium": 1.0,

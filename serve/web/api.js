@@ -1,0 +1,56 @@
+// The HTTP API, spoken with one key.
+
+const KEPT = "sfumato.key";
+
+/** The key of `#key=…`, which leaves the address bar at once, or the one kept from before. */
+export function findKey() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("key");
+  if (given) {
+    keepKey(given);
+    history.replaceState(null, "", location.pathname + location.search);
+  }
+  return localStorage.getItem(KEPT);
+}
+
+export function keepKey(key) {
+  if (key) localStorage.setItem(KEPT, key);
+  else localStorage.removeItem(KEPT);
+}
+
+/** An answer that is no success: `status` and a sentence for people. */
+export class Refused extends Error {
+  constructor(status, body) {
+    super(body?.error?.message ?? body?.detail ?? `The server answered ${status}.`);
+    this.status = status;
+  }
+}
+
+export class Api {
+  constructor(key) {
+    this.key = key;
+  }
+
+  async json(method, path, body) {
+    const answer = await this.#fetch(method, path, body);
+    return answer.json();
+  }
+
+  /** A URL that an <img> can show: a plain one could not carry the key. */
+  async pictureUrl(path) {
+    const answer = await this.#fetch("GET", path);
+    return URL.createObjectURL(await answer.blob());
+  }
+
+  async #fetch(method, path, body) {
+    const headers = { Authorization: `Bearer ${this.key}` };
+    if (body) headers["Content-Type"] = "application/json";
+    let answer;
+    try {
+      answer = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
+    } catch {
+      throw new Refused(0, { detail: "The server does not answer." });
+    }
+    if (!answer.ok) throw new Refused(answer.status, await answer.json().catch(() => null));
+    return answer;
+  }
+}

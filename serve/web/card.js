@@ -1,0 +1,96 @@
+// A picture in the grid: first haze, then a preview that clears, then itself.
+
+function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+export class Card {
+  picture = null; // what the API tells of it, once it is finished
+  url = null; // its original, once it is loaded
+
+  constructor(prompt) {
+    this.root = element("li", "card");
+    this.frame = element("div", "frame");
+    this.title = element("p", "title", prompt);
+    this.title.title = prompt;
+    this.root.append(this.frame, this.title);
+  }
+
+  /** Waiting to be drawn, or being drawn. */
+  emerge(cancel) {
+    this.preview = element("img", "preview");
+    this.preview.alt = "";
+    this.preview.hidden = true;
+    this.bar = element("div", "bar");
+    this.bar.append(element("span"));
+    this.bar.setAttribute("role", "progressbar");
+    this.bar.setAttribute("aria-label", `Drawing ${this.title.textContent}`);
+    this.bar.setAttribute("aria-valuemin", "0");
+    this.step = element("p", "step", "Waiting for its turn");
+    const button = element("button", "cancel", "Cancel");
+    button.type = "button";
+    button.addEventListener("click", () => {
+      button.disabled = true;
+      cancel();
+    });
+    this.frame.replaceChildren(element("div", "haze"), this.preview, this.bar, this.step, button);
+  }
+
+  advance({ step, steps, preview }) {
+    if (!this.bar) return;
+    this.frame.style.setProperty("--left", String(1 - step / steps));
+    this.bar.setAttribute("aria-valuemax", steps);
+    this.bar.setAttribute("aria-valuenow", step);
+    this.step.textContent = step < steps ? `Step ${step} of ${steps}` : "Finishing";
+    if (preview) {
+      this.preview.src = preview;
+      this.preview.hidden = false;
+    }
+  }
+
+  /** Finished: the picture fades in over what was there. */
+  async show(picture, api, open) {
+    this.picture = picture;
+    const frame = element("button", "frame");
+    frame.type = "button";
+    frame.setAttribute("aria-label", `Look at: ${picture.prompt}`);
+    frame.addEventListener("click", () => open(this));
+    frame.append(...[...this.frame.children].filter((child) => child.matches(".haze, .preview")));
+    this.frame.replaceWith(frame);
+    this.frame = frame;
+    this.bar = null;
+    const image = element("img", "picture");
+    image.alt = picture.prompt;
+    frame.append(image);
+    const thumbnail = picture.variants.find(({ name }) => name === "thumbnail");
+    image.src = await api.pictureUrl((thumbnail ?? this.original).url);
+    await image.decode().catch(() => {});
+    image.classList.add("shown");
+    setTimeout(() => frame.replaceChildren(image), 900);
+  }
+
+  get original() {
+    return this.picture.variants.find(({ name }) => name === "original") ?? this.picture.variants[0];
+  }
+
+  async originalUrl(api) {
+    this.url ??= await api.pictureUrl(this.original.url);
+    return this.url;
+  }
+
+  fail(why) {
+    this.bar = null;
+    const button = element("button", "dismiss", "Dismiss");
+    button.type = "button";
+    button.addEventListener("click", () => this.leave());
+    this.frame.replaceChildren(element("p", "why", why), button);
+  }
+
+  leave() {
+    this.root.classList.add("gone");
+    setTimeout(() => this.root.remove(), 350);
+  }
+}

@@ -1,0 +1,276 @@
+// The gallery page: a prompt, pictures that emerge, and those that are done.
+
+import { Api, Refused, findKey, keepKey } from "/web/api.js";
+import { Card } from "/web/card.js";
+import { Detail } from "/web/detail.js";
+import { Feed } from "/web/feed.js";
+
+const PAGE = 24;
+const READY_EVERY_MS = 5_000;
+const SUGGESTIONS = [
+  "a red heart",
+  "a panda",
+  "a yellow star",
+  "a pink elephant",
+  "a rocket",
+  "a sunflower",
+  "an apple on a yellow background",
+];
+const LIVE = new Set(["queued", "running"]);
+
+const byId = (id) => document.getElementById(id);
+const grid = byId("grid");
+
+class Gallery {
+  #cards = new Map(); // image id → Card
+  #jobs = new Map(); // job id → ids of its images that are not done
+  #asking = new Set(); // job ids that are being fetched
+  #next = null; // where the older pictures go on
+
+  constructor(key) {
+    this.api = new Api(key);
+    this.detail = new Detail(this.api, this.#neighbour, this.#reuse);
+    this.feed = new Feed(key, {
+      event: (event) => this.#take(event).catch(this.#complain),
+      state: (state) => this.#connected(state),
+      badKey: () => askForKey("This key is not valid."),
+    });
+    byId("more").onclick = () => this.#older().catch(this.#complain);
+    byId("composer").onsubmit = (event) => {
+      event.preventDefault();
+      this.#submit();
+    };
+  }
+
+  close() {
+    this.feed.close();
+    grid.replaceChildren();
+  }
+
+  /** The newest pictures and the jobs under way; run again after every gap in the connection. */
+  async refresh() {
+    const [pictures, jobs] = await Promise.all([
+      this.api.json("GET", `/v1/images?limit=${PAGE}`),
+      this.api.json("GET", "/v1/jobs?limit=50"),
+    ]);
+    const first = grid.querySelector(":scope > .card:not(.live)");
+    for (const picture of pictures.data) this.#finished(picture, (card) => grid.insertBefore(card, first));
+    if (!first) this.#page(pictures);
+    for (const job of jobs.data.reverse()) if (LIVE.has(job.state)) this.#emerging(job);
+    byId("pictures").hidden = false;
+    byId("list-fault").textContent = "";
+    this.#emptiness();
+  }
+
+  async #older() {
+    const pictures = await this.api.json("GET", `/v1/images?limit=${PAGE}&after=${this.#next}`);
+    for (const picture of pictures.data) this.#finished(picture, (card) => grid.append(card));
+    this.#page(pictures);
+  }
+
+  #page({ has_more: more, next }) {
+    this.#next = next;
+    byId("more").hidden = !more;
+  }
+
+  /** Cards for the pictures of a job that are still to come. */
+  #emerging(job) {
+    if (this.#jobs.has(job.id)) return;
+    const waiting = job.images.filter(({ state }) => LIVE.has(state));
+    this.#jobs.set(job.id, new Set(waiting.map(({ id }) => id)));
+    for (const { id } of waiting.toReversed()) {
+      if (this.#cards.has(id)) continue;
+      const card = new Card(job.prompt);
+      card.root.classList.add("live");
+      card.emerge(() => this.#cancel(job.id));
+      this.#cards.set(id, card);
+      grid.prepend(card.root);
+    }
+    this.feed.watch(job.id, job.last_seq);
+    this.#emptiness();
+  }
+
+  /** The card of a finished picture: the one it emerged in, or a new one that `place` puts. */
+  #finished(picture, place) {
+    let card = this.#cards.get(picture.id);
+    if (card?.picture) return;
+    if (!card) {
+      card = new Card(picture.prompt);
+      this.#cards.set(picture.id, card);
+      place(card.root);
+    }
+    card.root.classList.remove("live");
+    card.show(picture, this.api, (shown) => this.detail.open(shown)).catch(this.#complain);
+  }
+
+  async #take({ type, job_id: jobId, data }) {
+    if (type === "image.progress") {
+      this.#cards.get(data.image_id)?.advance(data);
+    } else if (type === "image.succeeded") {
+      this.#jobs.get(jobId)?.delete(data.image_id);
+      const picture = await this.api.json("GET", `/v1/images/${data.image_id}`);
+      this.#finished(picture, (card) => grid.prepend(card));
+      byId("told").textContent = `Done: ${picture.prompt}`;
+      this.#emptiness();
+    } else if (type === "job.queued" || type === "job.running") {
+      if (this.#jobs.has(jobId) || this.#asking.has(jobId)) return;
+      this.#asking.add(jobId);
+      const job = await this.api.json("GET", `/v1/jobs/${jobId}`);
+      this.#asking.delete(jobId);
+      if (LIVE.has(job.state)) this.#emerging(job);
+    } else {
+      this.#ended(type, jobId, data);
+    }
+  }
+
+  #ended(type, jobId, data) {
+    for (const id of this.#jobs.get(jobId) ?? []) {
+      const card = this.#cards.get(id);
+      if (!card || card.picture) continue;
+      this.#cards.delete(id);
+      if (type === "job.cancelled") card.leave();
+      else if (type === "job.expired") card.fail("The deadline passed before it was drawn.");
+      else card.fail(data.error ?? "It could not be drawn.");
+    }
+    this.#jobs.delete(jobId);
+    setTimeout(() => this.#emptiness(), 400);
+  }
+
+  async #submit() {
+    const number = (id) => (byId(id).value === "" ? undefined : Number(byId(id).value));
+    const button = byId("composer").querySelector(".primary");
+    byId("composer-fault").textContent = "";
+    button.disabled = true;
+    try {
+      const job = await this.api.json("POST", "/v1/jobs", {
+        prompt: byId("prompt").value,
+        n: number("n"),
+        num_inference_steps: number("steps"),
+        guidance_scale: number("guidance"),
+        seed: number("seed"),
+        negative_prompt: byId("negative").value || undefined,
+      });
+      this.#emerging(job);
+    } catch (refused) {
+      this.#refused(refused, byId("composer-fault"));
+    } finally {
+      button.disabled = false;
+    }
+  }
+
+  async #cancel(jobId) {
+    try {
+      await this.api.json("DELETE", `/v1/jobs/${jobId}`);
+    } catch (refused) {
+      if (refused.status !== 409) this.#complain(refused); // 409: it has just ended by itself
+    }
+  }
+
+  #neighbour = (card, by) => {
+    const shown = [...this.#cards.values()].filter((other) => other.picture && other.root.isConnected);
+    const order = new Map([...grid.children].map((root, place) => [root, place]));
+    shown.sort((one, other) => order.get(one.root) - order.get(other.root));
+    return shown[shown.indexOf(card) + by];
+  };
+
+  #reuse = ({ prompt, params, seed }) => {
+    byId("prompt").value = prompt;
+    byId("n").value = 1;
+    byId("steps").value = params.num_inference_steps;
+    byId("guidance").value = params.guidance_scale;
+    byId("seed").value = seed;
+    byId("negative").value = params.negative_prompt;
+    byId("options").open = true;
+    byId("prompt").focus();
+    scrollTo({ top: 0, behavior: "smooth" });
+  };
+
+  #connected(state) {
+    if (state === "open") {
+      this.refresh().catch(this.#complain);
+      watchReadiness();
+    } else {
+      status(state, state === "offline" ? "Reconnecting" : "Connecting");
+    }
+  }
+
+  #complain = (refused) => this.#refused(refused, byId("list-fault"));
+
+  #refused(refused, place) {
+    if (!(refused instanceof Refused)) throw refused;
+    if (refused.status === 401) askForKey(refused.message);
+    else place.textContent = refused.message;
+  }
+
+  #emptiness() {
+    byId("empty").hidden = grid.children.length > 0;
+  }
+}
+
+function status(state, text) {
+  byId("status").dataset.state = state;
+  byId("status").textContent = text;
+}
+
+/** Asks until the model is warm; from then on the connection's own state tells enough. */
+async function watchReadiness() {
+  const answer = await fetch("/ready").catch(() => null);
+  if (byId("status").dataset.state === "offline") return;
+  if (answer?.ok) {
+    status("ready", (await answer.json()).model);
+  } else {
+    status("waiting", "The model is warming up");
+    setTimeout(watchReadiness, READY_EVERY_MS);
+  }
+}
+
+let gallery = null;
+
+function open(key) {
+  gallery?.close();
+  byId("key-form").hidden = true;
+  byId("composer").hidden = false;
+  byId("change-key").hidden = false;
+  gallery = new Gallery(key);
+}
+
+function askForKey(fault = "") {
+  gallery?.close();
+  gallery = null;
+  keepKey(null);
+  for (const id of ["composer", "pictures", "change-key"]) byId(id).hidden = true;
+  byId("key-form").hidden = false;
+  byId("key-fault").textContent = fault;
+  status("offline", "No key");
+  byId("key").focus();
+}
+
+byId("key-form").onsubmit = (event) => {
+  event.preventDefault();
+  const key = byId("key").value.trim();
+  byId("key").value = "";
+  keepKey(key);
+  open(key);
+};
+byId("change-key").onclick = () => askForKey();
+byId("prompt").onkeydown = (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) byId("composer").requestSubmit();
+};
+for (const prompt of SUGGESTIONS) {
+  const item = document.createElement("li");
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "quiet";
+  button.textContent = prompt;
+  button.onclick = () => {
+    byId("prompt").value = prompt;
+    byId("prompt").focus();
+  };
+  item.append(button);
+  byId("suggestions").append(item);
+}
+
+addEventListener("hashchange", () => location.hash.startsWith("#key=") && open(findKey()));
+const key = findKey();
+if (key) open(key);
+else askForKey();
