@@ -70,12 +70,14 @@ def predicted_original(
 
 
 def _plain_pictures(size: int) -> Tensor:
-    """Coloured clouds of three coarsenesses, (rows, 3, size, size) from 0 to 1."""
+    """Coloured squares of three sizes, (rows, 3, size, size) from 0 to 1."""
     generator = torch.Generator().manual_seed(0)
-    clouds = [
+    squares = [
         functional.interpolate(
-            torch.rand(_PICTURES, 3, cells, cells, generator=generator), size=size, mode="nearest"
+            torch.rand(_PICTURES, 3, cells, cells, generator=generator) * 2 - 0.5,
+            size=size,
+            mode="nearest",
         )
         for cells in (1, 2, 4)
     ]
-    return torch.cat(clouds)
+    return torch.cat(squares).clamp(0, 1)  # so that black, white and full colours are common
