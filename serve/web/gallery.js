@@ -78,7 +78,7 @@ class Gallery {
     if (this.#jobs.has(job.id)) return;
     const waiting = job.images.filter(({ state }) => LIVE.has(state));
     this.#jobs.set(job.id, new Set(waiting.map(({ id }) => id)));
-    for (const { id } of waiting.toReversed()) {
+    for (const { id } of waiting) { // the last comes first, as in the list
       if (this.#cards.has(id)) continue;
       const card = new Card(job.prompt);
       card.root.classList.add("live");

@@ -75,7 +75,7 @@ async def generate(
     if job.state is not JobState.SUCCEEDED:
         raise outcome_error(job)
     return Generation(
-        created=int(job.created_at.timestamp()),
+        created=int((job.finished_at or job.created_at).timestamp()),
         data=await _pictures(services, job),
         output_format=body.output_format or "png",
         quality=_told_quality(body),
