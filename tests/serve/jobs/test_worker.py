@@ -1,0 +1,188 @@
+"""The worker with a real engine on a tiny model, real Postgres, Valkey and files."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sqlalchemy import text
+
+from pipelines.diffusion.engine import DiffusionEngine
+from pipelines.diffusion.loading import load_model
+from pipelines.diffusion.runner import EngineRunner
+from serve.database import Database
+from serve.events import EventBus, EventType
+from serve.jobs.claims import Claims
+from serve.jobs.errors import EngineDied, PostprocessFailed
+from serve.jobs.lifecycle import Jobs
+from serve.jobs.postprocess import PostprocessTask, store_picture
+from serve.jobs.repository import Claim
+from serve.jobs.stored_file import StoredFile
+from serve.jobs.worker import Worker
+from serve.models import Job, JobState
+from serve.settings import WorkerSettings
+from serve.storage import Storage, open_storage
+from tests.pipelines.diffusion.conftest import build_pipeline
+from tests.serve.jobs.conftest import ask
+
+SETTINGS = WorkerSettings(max_batch=4, preview_every=2, heartbeat_s=0.6, poll_s=0.2, drain_s=5)
+LONG = 900  # steps, nearly the most that a noise scheduler has: not done while a test looks
+Postprocess = Callable[[NDArray[np.uint8], Claim], Awaitable[Sequence[StoredFile]]]
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    build_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return open_storage(tmp_path.as_uri())
+
+
+@pytest.fixture
+def keep(storage: Storage) -> Postprocess:
+    async def store(image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
+        return await store_picture(storage, image, PostprocessTask.of(claim))
+
+    return store
+
+
+class Workshop:
+    """Starts workers on the test's database."""
+
+    def __init__(self, claims: Claims, bus: EventBus, folder: Path, keep: Postprocess) -> None:
+        self._claims, self._bus, self._folder, self._keep = claims, bus, folder, keep
+
+    @asynccontextmanager
+    async def worker(
+        self, postprocess: Postprocess | None = None
+    ) -> AsyncIterator[tuple[Worker, EngineRunner, asyncio.Task[None]]]:
+        engine = DiffusionEngine(load_model(self._folder, "cpu"), SETTINGS.max_batch)
+        worker = Worker(self._claims, self._bus, postprocess or self._keep, SETTINGS)
+        runner = EngineRunner(engine, worker.take)
+        task = asyncio.create_task(worker.run(runner, "cpu"))
+        try:
+            yield worker, runner, task
+        finally:
+            if not task.done():
+                await worker.drain()
+                await task
+
+
+@pytest.fixture
+def workshop(claims: Claims, bus: EventBus, model_folder: Path, keep: Postprocess) -> Workshop:
+    return Workshop(claims, bus, model_folder, keep)
+
+
+async def until_running(jobs: Jobs, tenant_id: UUID, job: Job) -> None:
+    async with asyncio.timeout(20), jobs.feed(tenant_id) as feed:
+        await feed.watch(job.id)
+        while (event := await feed.next()) is None or event.type is not EventType.PROGRESS:
+            pass
+
+
+async def test_a_job_ends_with_files_that_match_their_digests(
+    workshop: Workshop, jobs: Jobs, tenant_id: UUID, storage: Storage
+) -> None:
+    async with workshop.worker():
+        job = await jobs.submit(tenant_id, ask(n=3))
+        done = await jobs.wait(tenant_id, job.id, 30)
+    assert done.state is JobState.SUCCEEDED
+    for image in done.images:
+        assert [variant.name for variant in image.variants] == ["original", "thumbnail"]
+        for variant in image.variants:
+            file = await storage.get(variant.storage_key)
+            assert hashlib.sha256(file).hexdigest() == variant.sha256
+            assert len(file) == variant.size
+
+
+async def test_a_cancelled_job_leaves_the_batch_and_its_mate_goes_on(
+    workshop: Workshop, jobs: Jobs, tenant_id: UUID
+) -> None:
+    async with workshop.worker() as (_, runner, _task):
+        long = await jobs.submit(tenant_id, ask(num_inference_steps=LONG))
+        await until_running(jobs, tenant_id, long)
+        mate = await jobs.submit(tenant_id, ask(num_inference_steps=40))
+        await jobs.cancel(tenant_id, long.id)
+        assert (await jobs.wait(tenant_id, mate.id, 30)).state is JobState.SUCCEEDED
+        assert runner.stats().active == 0
+    assert (await jobs.get(tenant_id, long.id)).state is JobState.CANCELLED
+
+
+async def test_draining_hands_back_what_it_cannot_finish(
+    workshop: Workshop, jobs: Jobs, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tests.serve.jobs.test_worker.SETTINGS", SETTINGS.model_copy(update={"drain_s": 0.1})
+    )
+    async with workshop.worker() as (worker, _, task):
+        job = await jobs.submit(tenant_id, ask(num_inference_steps=LONG))
+        await until_running(jobs, tenant_id, job)
+        await worker.drain()
+        await task
+    (image,) = (await jobs.get(tenant_id, job.id)).images
+    assert (image.state, image.crashes, image.worker_id) == (JobState.QUEUED, 0, None)
+    assert await jobs.workers() == []
+
+
+async def test_a_worker_that_lost_its_lease_drops_its_work_and_begins_anew(
+    workshop: Workshop, jobs: Jobs, tenant_id: UUID, database: Database
+) -> None:
+    async with workshop.worker() as (_, runner, _task):
+        job = await jobs.submit(tenant_id, ask(num_inference_steps=LONG))
+        await until_running(jobs, tenant_id, job)
+        (before,) = await jobs.workers()
+        async with database.transaction() as session:  # as the reaper does
+            await session.execute(
+                text("UPDATE images SET state = 'queued', worker_id = NULL, crashes = 1")
+            )
+            await session.execute(text("DELETE FROM workers"))
+        await jobs.cancel(tenant_id, job.id)
+        async with asyncio.timeout(10):
+            while runner.stats().active or not await jobs.workers():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        (after,) = await jobs.workers()
+        assert after.id != before.id
+        again = await jobs.submit(tenant_id, ask())
+        assert (await jobs.wait(tenant_id, again.id, 30)).state is JobState.SUCCEEDED
+
+
+async def test_a_picture_that_cannot_be_stored_fails_its_job(
+    workshop: Workshop, jobs: Jobs, tenant_id: UUID
+) -> None:
+    async def full(image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
+        raise PostprocessFailed("The disk is full.")
+
+    async with workshop.worker(full):
+        job = await jobs.submit(tenant_id, ask())
+        failed = await jobs.wait(tenant_id, job.id, 30)
+    assert (failed.state, failed.error) == (JobState.FAILED, "The disk is full.")
+
+
+async def test_an_engine_that_dies_blames_nobody(
+    workshop: Workshop, jobs: Jobs, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with workshop.worker() as (_, _runner, task):
+        job = await jobs.submit(tenant_id, ask(num_inference_steps=LONG))
+        await until_running(jobs, tenant_id, job)
+
+        def break_down(engine: DiffusionEngine) -> None:
+            raise SystemError("the device fell off the bus")
+
+        monkeypatch.setattr(DiffusionEngine, "step", break_down)
+        with pytest.raises(EngineDied):
+            async with asyncio.timeout(10):
+                await task
+    still = await jobs.get(tenant_id, job.id)
+    assert still.state is JobState.RUNNING  # the reaper queues it again, with a charge
+    assert await jobs.workers() == []
