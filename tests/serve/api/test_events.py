@@ -1,0 +1,237 @@
+"""The events WebSocket, over a real server on a loopback port."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from serve.api.services import Services
+from serve.api.socket import MAX_MESSAGE_CHARS, MAX_WATCHED
+
+NOBODYS_JOB = "00000000-0000-7000-8000-000000000000"
+
+
+@pytest.fixture
+async def server(app: FastAPI) -> AsyncIterator[str]:
+    """The address of uvicorn around the app, whose lifespan the fixture `app` runs."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    yield f"ws://127.0.0.1:{listener.getsockname()[1]}/v1/events"
+    server.should_exit = True
+    await running
+    listener.close()
+
+
+async def told(events: ClientConnection) -> dict[str, Any]:
+    async with asyncio.timeout(5):
+        message: dict[str, Any] = json.loads(await events.recv())
+    return message
+
+
+async def say(events: ClientConnection, **message: object) -> None:
+    await events.send(json.dumps(message))
+
+
+async def ending(events: ClientConnection) -> tuple[int, str]:
+    """How the server closed the connection, once it has."""
+    async with asyncio.timeout(15):
+        with suppress(ConnectionClosed):
+            while True:
+                await events.recv()
+    assert events.close_code is not None
+    return events.close_code, events.close_reason or ""
+
+
+async def submit(client: httpx2.AsyncClient) -> str:
+    answer = await client.post("/v1/jobs", json={"prompt": "a red heart"})
+    assert answer.status_code == 202
+    job_id: str = answer.json()["id"]
+    return job_id
+
+
+@pytest.fixture
+async def events(server: str, key: str) -> AsyncIterator[ClientConnection]:
+    """A connection that carries its key in a header."""
+    async with connect(server, additional_headers={"Authorization": f"Bearer {key}"}) as events:
+        yield events
+
+
+async def test_key_in_the_first_message(server: str, key: str, client: httpx2.AsyncClient) -> None:
+    job_id = await submit(client)
+    async with connect(server) as events:
+        await say(events, type="authenticate", key=key)
+        assert await told(events) == {"type": "authenticated"}
+        await say(events, type="watch", job_id=job_id)
+        assert (await told(events))["type"] == "job.queued"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        '{"type": "authenticate", "key": "sfm_wrong_wrong_wrong_wrong"}',
+        '{"type": "watch_all"}',
+        '{"type": "authenticate"}',
+    ],
+)
+async def test_no_key_no_events(server: str, first: str) -> None:
+    async with connect(server) as events:
+        await events.send(first)
+        assert (await told(events))["type"] == "error"
+        assert (await ending(events))[0] == 4401
+
+
+async def test_wrong_key_in_a_header(server: str) -> None:
+    async with connect(server, additional_headers={"X-API-Key": "x" * 30}) as events:
+        assert (await told(events))["problem"]["status"] == 401
+        assert (await ending(events))[0] == 4401
+
+
+async def test_silence_is_no_key(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.api.socket.AUTHENTICATE_WITHIN_S", 0.1)
+    async with connect(server) as events:
+        assert (await ending(events))[0] == 4401
+
+
+async def test_watched_job_is_told_from_its_first_event(
+    events: ClientConnection, client: httpx2.AsyncClient
+) -> None:
+    job_id = await submit(client)
+    await say(events, type="watch", job_id=job_id)
+    queued = await told(events)
+    await client.delete(f"/v1/jobs/{job_id}")
+    cancelled = await told(events)
+
+    assert set(queued) == {"type", "job_id", "seq", "created_at", "data"}
+    assert [(event["type"], event["seq"], event["job_id"]) for event in (queued, cancelled)] == [
+        ("job.queued", 1, job_id),
+        ("job.cancelled", 2, job_id),
+    ]
+
+
+async def test_resumes_after_the_last_number(
+    events: ClientConnection, client: httpx2.AsyncClient
+) -> None:
+    job_id = await submit(client)
+    await client.delete(f"/v1/jobs/{job_id}")
+
+    await say(events, type="watch", job_id=job_id, after=1)
+
+    assert (await told(events))["seq"] == 2
+
+
+async def test_all_jobs_of_the_tenant_and_no_other(
+    events: ClientConnection, client: httpx2.AsyncClient, stranger: httpx2.AsyncClient
+) -> None:
+    await say(events, type="watch_all")
+    theirs = await submit(stranger)
+    mine = await submit(client)
+
+    event = await told(events)
+
+    assert (event["type"], event["job_id"]) == ("job.queued", mine)
+    await say(events, type="watch", job_id=theirs)
+    refused = await told(events)
+    assert (refused["type"], refused["job_id"]) == ("error", theirs)
+    assert refused["problem"]["code"] == "job_not_found"
+
+
+async def test_unwatched_job_falls_silent(
+    events: ClientConnection, client: httpx2.AsyncClient
+) -> None:
+    first, second = await submit(client), await submit(client)
+    for job_id in (first, second):
+        await say(events, type="watch", job_id=job_id)
+        await told(events)
+    await say(events, type="unwatch", job_id=first)
+    await say(events, type="unwatch", job_id=NOBODYS_JOB)  # harmless, and answers the first
+    await say(events, type="authenticate", key="again")
+    assert (await told(events))["problem"]["code"] == "already_authenticated"
+
+    await client.delete(f"/v1/jobs/{first}")
+    await client.delete(f"/v1/jobs/{second}")
+
+    assert (await told(events))["job_id"] == second
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"type": "dance"}, None),
+        ({}, None),
+        ([], None),
+        ({"type": "watch"}, "job_id"),
+        ({"type": "watch", "job_id": "7"}, "job_id"),
+        ({"type": "watch", "job_id": NOBODYS_JOB, "after": -1}, "after"),
+        ({"type": "watch", "job_id": NOBODYS_JOB, "after": True}, "after"),
+        ({"type": "watch_all", "please": 1}, None),
+    ],
+)
+async def test_wrong_message_is_answered_and_the_connection_stays(
+    events: ClientConnection, message: object, param: str | None
+) -> None:
+    for _ in range(2):
+        await events.send(json.dumps(message))
+        answer = await told(events)
+        assert answer["type"] == "error"
+        assert answer["problem"]["code"] == "invalid_message"
+        assert answer["problem"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [("{", 1003), (b"{}", 1003), (" " * (MAX_MESSAGE_CHARS + 1), 1009)],
+    ids=["broken", "binary", "long"],
+)
+async def test_no_message_at_all_ends_the_connection(
+    events: ClientConnection, message: str | bytes, code: int
+) -> None:
+    await events.send(message)
+
+    assert (await ending(events))[0] == code
+
+
+async def test_follows_so_many_jobs_and_no_more(
+    events: ClientConnection, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert MAX_WATCHED > 2
+    monkeypatch.setattr("serve.api.socket.MAX_WATCHED", 2)
+    for job_id in [await submit(client) for _ in range(3)]:
+        await say(events, type="watch", job_id=job_id)
+
+    answers = [await told(events) for _ in range(3)]
+
+    assert [answer["type"] for answer in answers] == ["job.queued", "job.queued", "error"]
+    assert answers[2]["problem"]["code"] == "too_many_watched"
+
+
+async def test_revoked_key_ends_the_connection(
+    events: ClientConnection, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.api.socket.CHECK_KEY_EVERY_S", 0.1)
+    await say(events, type="watch_all")  # from here on it looks every tenth of a second
+    for kept in await services.keys.list("first"):
+        await services.keys.revoke(kept.id)
+    await say(events, type="watch_all")
+
+    assert (await ending(events))[0] == 4401
+
+
+async def test_stopping_server_says_come_again(events: ClientConnection, app: FastAPI) -> None:
+    await say(events, type="watch_all")
+    app.state.stopping.set()
+
+    assert (await ending(events))[0] == 1012
