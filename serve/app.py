@@ -38,7 +38,6 @@ def bind(settings: Settings) -> Application:
         raise ValueError("Set DATABASE_URL and REDIS_URL, or use `sfumato up`, which starts both.")
     scaling = settings.scaling
     postprocess = serve.deployment(
-        Postprocess,
         ray_actor_options={"num_cpus": 0.25},
         max_ongoing_requests=8,
         graceful_shutdown_wait_loop_s=_SHUTDOWN_LOOP_S,
@@ -47,9 +46,8 @@ def bind(settings: Settings) -> Application:
             max_replicas=scaling.postprocess_max,
             target_ongoing_requests=4,
         ),
-    ).bind(settings)
+    )(Postprocess).bind(settings)
     diffusion = serve.deployment(
-        Diffusion,
         ray_actor_options={
             "num_cpus": scaling.diffusion_cpus,
             "num_gpus": scaling.diffusion_gpus,
@@ -61,7 +59,7 @@ def bind(settings: Settings) -> Application:
             min_replicas=scaling.diffusion_min,
             max_replicas=scaling.diffusion_max,
             downscale_delay_s=120,
-            policy=AutoscalingPolicy(
+            policy=AutoscalingPolicy(  # type: ignore[no-untyped-call]
                 policy_function=BacklogPolicy,
                 policy_kwargs={
                     "database_url": settings.database_url,
@@ -70,9 +68,8 @@ def bind(settings: Settings) -> Application:
                 },
             ),
         ),
-    ).bind(settings, postprocess)
+    )(Diffusion).bind(settings, postprocess)
     return serve.deployment(
-        Ingress,
         ray_actor_options={"num_cpus": 0.25},
         max_ongoing_requests=_SOCKETS,
         graceful_shutdown_wait_loop_s=_SHUTDOWN_LOOP_S,
@@ -81,4 +78,4 @@ def bind(settings: Settings) -> Application:
             max_replicas=scaling.ingress_max,
             target_ongoing_requests=200,
         ),
-    ).bind(settings, diffusion)
+    )(Ingress).bind(settings, diffusion)

@@ -38,7 +38,7 @@ class WorkerSettings(Section):
     """How a diffusion replica claims work and keeps its lease."""
 
     max_batch: int = Field(8, ge=1, description="Pictures that share a denoising step at most.")
-    threads: int = Field(0, ge=0, description="CPU threads of the engine; 0 leaves it to torch.")
+    threads: int = Field(0, ge=0, description="CPU threads of the engine; 0 for one a core.")
     preview_every: int = Field(4, ge=0, description="Denoising steps between previews; 0 for none.")
     heartbeat_s: float = Field(3.0, gt=0, description="Seconds between heartbeats.")
     lease_s: float = Field(15.0, gt=0, description="Silence after which a replica's work is taken.")

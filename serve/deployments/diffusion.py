@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,8 +48,10 @@ class Diffusion:
         assert settings.redis_url is not None  # noqa: S101
         self._postprocess = postprocess
         model = settings.model
+        # Ray sets OMP_NUM_THREADS to the replica's CPU share, rounded: 1.
+        threads = settings.worker.threads or os.cpu_count()
         family = await asyncio.to_thread(
-            load_model, model.path, model.device, model.dtype, settings.worker.threads or None
+            load_model, model.path, model.device, model.dtype, threads
         )
         engine = DiffusionEngine(family, settings.worker.max_batch)
         await asyncio.to_thread(engine.warm_up)

@@ -20,7 +20,7 @@ def open_socket(service: Service) -> ClientConnection:
 def watch(socket: ClientConnection, job_id: str, after: int = 0) -> list[dict[str, Any]]:
     """Every message until the job's terminal event."""
     socket.send(json.dumps({"type": "watch", "job_id": job_id, "after": after}))
-    seen = []
+    seen: list[dict[str, Any]] = []
     while not seen or seen[-1]["type"] not in ("job.succeeded", "job.failed", "job.cancelled"):
         seen.append(json.loads(socket.recv(timeout=60)))
     return seen
