@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx2
 import pytest
+import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import text
 
@@ -95,6 +98,18 @@ async def stranger(app: FastAPI, services: Services) -> AsyncIterator[httpx2.Asy
         transport=transport, base_url="http://sfumato", headers={"X-API-Key": token}
     ) as client:
         yield client
+
+
+@pytest.fixture
+async def server(app: FastAPI) -> AsyncIterator[str]:
+    """The address of uvicorn on a loopback port; the app's lifespan is the fixture `app`'s."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    await running
+    listener.close()
 
 
 async def count_rows(database: Database, table: str) -> int:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -23,17 +21,8 @@ NOBODYS_JOB = "00000000-0000-7000-8000-000000000000"
 
 
 @pytest.fixture
-async def server(app: FastAPI) -> AsyncIterator[str]:
-    """The address of uvicorn around the app, whose lifespan the fixture `app` runs."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, lifespan="off", log_config=None)
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    running = asyncio.create_task(server.serve(sockets=[listener]))
-    yield f"ws://127.0.0.1:{listener.getsockname()[1]}/v1/events"
-    server.should_exit = True
-    await running
-    listener.close()
+def address(server: str) -> str:
+    return server.replace("http:", "ws:") + "/v1/events"
 
 
 async def told(events: ClientConnection) -> dict[str, Any]:
@@ -64,15 +53,15 @@ async def submit(client: httpx2.AsyncClient) -> str:
 
 
 @pytest.fixture
-async def events(server: str, key: str) -> AsyncIterator[ClientConnection]:
+async def events(address: str, key: str) -> AsyncIterator[ClientConnection]:
     """A connection that carries its key in a header."""
-    async with connect(server, additional_headers={"Authorization": f"Bearer {key}"}) as events:
+    async with connect(address, additional_headers={"Authorization": f"Bearer {key}"}) as events:
         yield events
 
 
-async def test_key_in_the_first_message(server: str, key: str, client: httpx2.AsyncClient) -> None:
+async def test_key_in_the_first_message(address: str, key: str, client: httpx2.AsyncClient) -> None:
     job_id = await submit(client)
-    async with connect(server) as events:
+    async with connect(address) as events:
         await say(events, type="authenticate", key=key)
         assert await told(events) == {"type": "authenticated"}
         await say(events, type="watch", job_id=job_id)
@@ -87,22 +76,22 @@ async def test_key_in_the_first_message(server: str, key: str, client: httpx2.As
         '{"type": "authenticate"}',
     ],
 )
-async def test_no_key_no_events(server: str, first: str) -> None:
-    async with connect(server) as events:
+async def test_no_key_no_events(address: str, first: str) -> None:
+    async with connect(address) as events:
         await events.send(first)
         assert (await told(events))["type"] == "error"
         assert (await ending(events))[0] == 4401
 
 
-async def test_wrong_key_in_a_header(server: str) -> None:
-    async with connect(server, additional_headers={"X-API-Key": "x" * 30}) as events:
+async def test_wrong_key_in_a_header(address: str) -> None:
+    async with connect(address, additional_headers={"X-API-Key": "x" * 30}) as events:
         assert (await told(events))["problem"]["status"] == 401
         assert (await ending(events))[0] == 4401
 
 
-async def test_silence_is_no_key(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silence_is_no_key(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serve.api.socket.AUTHENTICATE_WITHIN_S", 0.1)
-    async with connect(server) as events:
+    async with connect(address) as events:
         assert (await ending(events))[0] == 4401
 
 

@@ -1,0 +1,37 @@
+"""Metrics in Prometheus' text form."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from serve.observability.metrics import Metrics, ServiceSample, WorkerSample
+
+
+def rendered(metrics: Metrics, *workers: WorkerSample) -> dict[str, list[float]]:
+    text = metrics.render(ServiceSample(jobs={"queued": 2}, workers=workers)).decode()
+    values: dict[str, list[float]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            values.setdefault(sample.name, []).append(sample.value)
+    return values
+
+
+def test_fill_is_rows_by_steps() -> None:
+    busy = WorkerSample("a", "m", "cpu", 8, {"steps": 4, "rows": 10})
+    fresh = WorkerSample("b", "m", "cpu", 8, {"steps": 0, "rows": 0})
+    silent = WorkerSample("c", "m", "cpu", 8, {})
+
+    told = rendered(Metrics(), busy, fresh, silent)
+
+    assert told["sfumato_batch_fill"] == [2.5]
+    assert told["sfumato_engine_steps_total"] == [4, 0]
+    assert told["sfumato_workers"] == [3]
+    assert told["sfumato_worker_slots"] == [8, 8, 8]
+
+
+def test_two_registries_do_not_meet() -> None:
+    first, second = Metrics(), Metrics()
+    first.observe_request("GET", "/health", 200, 0.01)
+
+    assert rendered(first)["sfumato_http_requests_total"] == [1]
+    assert "sfumato_http_requests_total" not in rendered(second)

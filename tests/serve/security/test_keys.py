@@ -1,0 +1,124 @@
+"""Keys on a real Postgres."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import select
+
+from serve.database import Database
+from serve.models import ApiKey
+from serve.security.keys import CACHE_S, InvalidKey, KeyNotFound, Keys, KeyTooShort
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def keys(database: Database) -> Keys:
+    return Keys(database)
+
+
+async def test_key_opens_its_tenants_door(keys: Keys) -> None:
+    token, key = await keys.create("first", "laptop")
+    other, _ = await keys.create("second", "laptop")
+
+    principal = await keys.authenticate(token)
+
+    assert (principal.tenant_id, principal.key_id) == (key.tenant_id, key.id)
+    assert (await keys.authenticate(other)).tenant_id != key.tenant_id
+
+
+async def test_only_the_digest_is_kept(keys: Keys, database: Database) -> None:
+    token, _ = await keys.create("first", "laptop")
+
+    async with database.transaction() as session:
+        kept = (await session.execute(select(ApiKey))).scalar_one()
+
+    assert re.fullmatch(r"sfm_[A-Za-z0-9_-]{43}", token)
+    assert kept.prefix == token[:12]
+    assert kept.digest == hashlib.sha256(token.encode()).digest()
+
+
+async def test_keys_of_a_tenant_share_it(keys: Keys) -> None:
+    _, first = await keys.create("first", "laptop")
+    _, second = await keys.create("first", "server")
+
+    assert first.tenant_id == second.tenant_id
+    assert [key.name for key in await keys.list("first")] == ["laptop", "server"]
+    assert await keys.list("nobody") == []
+
+
+@pytest.mark.parametrize(
+    "token", ["", "short", "x" * 600, "sfm_" + "x" * 43, "é" * 30, "\ud800" * 30]
+)
+async def test_no_key_at_all(keys: Keys, token: str) -> None:
+    with pytest.raises(InvalidKey):
+        await keys.authenticate(token)
+
+
+async def test_revoked_here_ends_at_once(keys: Keys) -> None:
+    token, key = await keys.create("first", "laptop")
+    await keys.authenticate(token)
+
+    await keys.revoke(key.id)
+    await keys.revoke(key.id)
+
+    with pytest.raises(InvalidKey):
+        await keys.authenticate(token)
+    assert [kept.revoked_at is not None for kept in await keys.list()] == [True]
+
+
+async def test_revoked_elsewhere_ends_within_the_cache_time(
+    keys: Keys, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, key = await keys.create("first", "laptop")
+    await keys.authenticate(token)
+    await Keys(database).revoke(key.id)
+    await keys.authenticate(token)  # remembered still
+
+    later = time.monotonic() + CACHE_S
+    monkeypatch.setattr("serve.security.keys.time.monotonic", lambda: later)
+
+    with pytest.raises(InvalidKey):
+        await keys.authenticate(token)
+
+
+async def test_revoking_nothing_is_told(keys: Keys) -> None:
+    with pytest.raises(KeyNotFound):
+        await keys.revoke(uuid4())
+
+
+async def test_own_key_is_ensured_once(keys: Keys) -> None:
+    token = "a string of the operator's own"
+    for _ in range(2):
+        await keys.ensure(token)
+
+    assert len(await keys.list("default")) == 1
+    assert (await keys.authenticate(token)).tenant_id == (await keys.list())[0].tenant_id
+
+
+async def test_own_key_stays_revoked(keys: Keys) -> None:
+    token = "a string of the operator's own"
+    await keys.ensure(token)
+    await keys.revoke((await keys.list())[0].id)
+
+    await keys.ensure(token)
+
+    with pytest.raises(InvalidKey):
+        await keys.authenticate(token)
+
+
+async def test_own_key_must_be_long(keys: Keys) -> None:
+    with pytest.raises(KeyTooShort):
+        await keys.ensure("x" * 23)
+    await keys.ensure("x" * 24)
