@@ -33,7 +33,10 @@ class JobState(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        return self not in (JobState.QUEUED, JobState.RUNNING)
+        return self not in LIVE
+
+
+LIVE = (JobState.QUEUED, JobState.RUNNING)
 
 
 def _state(name: str) -> Enum:

@@ -13,7 +13,7 @@ from pipelines.diffusion.request import EngineStats
 from serve.database import Database
 from serve.events import Event, EventBus, EventType
 from serve.jobs import repository, transitions
-from serve.jobs.repository import Claim
+from serve.jobs.claim import Claim
 from serve.jobs.request import JobRequest
 from serve.jobs.stored_file import StoredFile
 from serve.models import JobState

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipelines.imaging.format import PictureFormat
 from pipelines.imaging.postprocess import PostprocessSpec, process
-from serve.jobs.repository import Claim
+from serve.jobs.claim import Claim
 from serve.jobs.stored_file import StoredFile
 from serve.storage import Storage
 

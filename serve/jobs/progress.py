@@ -7,11 +7,10 @@ import base64
 from datetime import UTC, datetime
 from uuid import UUID
 
-from pipelines.imaging.preview import encode_preview
-
 from pipelines.diffusion.request import Progress
+from pipelines.imaging.preview import encode_preview
 from serve.events import Event, EventBus, EventType
-from serve.jobs.repository import Claim
+from serve.jobs.claim import Claim
 
 _EVERY_S = 0.1
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from pipelines.diffusion.request import EngineStats, Failure, Output, Progress, Request, Result
 from serve.database import DatabaseUnavailable
 from serve.events import EventBus
+from serve.jobs.claim import Claim
 from serve.jobs.claims import Claims
 from serve.jobs.errors import EngineDied, PostprocessFailed
 from serve.jobs.progress import ProgressBoard
-from serve.jobs.repository import Claim
 from serve.jobs.stored_file import StoredFile
 from serve.settings import WorkerSettings
 

@@ -1,0 +1,183 @@
+"""Queries on images: claiming, releasing, listing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    and_,
+    func,
+    select,
+    update,
+)
+from sqlalchemy.orm import joinedload, selectinload
+
+from serve.database import Session
+from serve.jobs.claim import Claim
+from serve.jobs.stored_file import StoredFile
+from serve.models import LIVE, Image, Job, JobState, Variant, Worker
+
+
+async def load_image(session: Session, tenant_id: UUID, image_id: UUID) -> Image | None:
+    statement = (
+        select(Image)
+        .where(Image.id == image_id, Image.tenant_id == tenant_id)
+        .options(selectinload(Image.variants), joinedload(Image.job))
+    )
+    return await session.scalar(statement)
+
+
+async def load_images(
+    session: Session, tenant_id: UUID, limit: int, after: UUID | None
+) -> Sequence[Image]:
+    """The tenant's finished pictures, newest first."""
+    statement = (
+        select(Image)
+        .where(Image.tenant_id == tenant_id, Image.state == JobState.SUCCEEDED)
+        .order_by(Image.id.desc())
+        .limit(limit)
+        .options(selectinload(Image.variants), joinedload(Image.job))
+    )
+    if after is not None:
+        statement = statement.where(Image.id < after)
+    return (await session.scalars(statement)).all()
+
+
+async def claim_images(
+    session: Session, worker_id: UUID, model: str, limit: int, shape: tuple[int, int] | None
+) -> Sequence[Image]:
+    """Queued images, now running under ``worker_id``; those of ``shape`` (width, height) first."""
+    order: list[Any] = [Image.priority.desc(), Image.id]
+    if shape is not None:
+        order.insert(1, and_(Image.width == shape[0], Image.height == shape[1]).desc())
+    picked = (
+        select(Image.id)
+        .where(Image.state == JobState.QUEUED, Image.model == model)
+        .order_by(*order)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("picked")
+    )
+    statement = (
+        update(Image)
+        .where(Image.id.in_(select(picked.c.id)))
+        .values(state=JobState.RUNNING, worker_id=worker_id, attempt=Image.attempt + 1)
+        .returning(Image)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    )
+    return (await session.scalars(statement)).all()
+
+
+async def jobs_of(session: Session, job_ids: set[UUID]) -> dict[UUID, Job]:
+    rows = await session.scalars(select(Job).where(Job.id.in_(job_ids)))
+    return {job.id: job for job in rows}
+
+
+async def lock_queued_jobs(session: Session, job_ids: set[UUID]) -> Sequence[Job]:
+    """Jobs still queued. One that another holds is skipped: that other starts or ends it."""
+    statement = (
+        select(Job)
+        .where(Job.id.in_(job_ids), Job.state == JobState.QUEUED)
+        .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
+    )
+    return (await session.scalars(statement)).all()
+
+
+async def release_image(session: Session, claim: Claim, state: JobState, now: datetime) -> bool:
+    """End the claim, or False where it is no longer the current one."""
+    statement = (
+        update(Image)
+        .where(
+            Image.id == claim.image_id,
+            Image.state == JobState.RUNNING,
+            Image.worker_id == claim.worker_id,
+            Image.attempt == claim.attempt,
+        )
+        .values(
+            state=state, worker_id=None, finished_at=now if state is not JobState.QUEUED else None
+        )
+        .returning(Image.id)
+        .execution_options(synchronize_session=False)
+    )
+    return await session.scalar(statement) is not None
+
+
+async def end_images(session: Session, job_id: UUID, state: JobState, now: datetime) -> None:
+    """Put every image of the job that has not ended into ``state``."""
+    await session.execute(
+        update(Image)
+        .where(Image.job_id == job_id, Image.state.in_(LIVE))
+        .values(state=state, worker_id=None, finished_at=now)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def count_live_images(session: Session, job_id: UUID) -> int:
+    statement = select(func.count()).where(Image.job_id == job_id, Image.state.in_(LIVE))
+    return (await session.scalars(statement)).one()
+
+
+async def count_work(session: Session, model: str) -> tuple[int, int]:
+    """Queued and running pictures of the model."""
+    rows = await session.execute(
+        select(Image.state, func.count())
+        .where(Image.model == model, Image.state.in_(LIVE))
+        .group_by(Image.state)
+    )
+    counts = dict(rows.tuples().all())
+    return counts.get(JobState.QUEUED, 0), counts.get(JobState.RUNNING, 0)
+
+
+async def picture_rate(session: Session, model: str) -> float | None:
+    """Pictures that one worker finishes in a second of denoising, over the live workers."""
+    finished = func.sum(Worker.stats["finished"].as_float())
+    seconds = func.sum(Worker.stats["denoise_seconds"].as_float())
+    rate: float | None = await session.scalar(
+        select(finished / func.nullif(seconds, 0)).where(Worker.model == model)
+    )
+    return rate
+
+
+async def images_held(session: Session, worker_id: UUID) -> set[UUID]:
+    statement = select(Image.id).where(
+        Image.worker_id == worker_id, Image.state == JobState.RUNNING
+    )
+    return set(await session.scalars(statement))
+
+
+async def add_variants(session: Session, image_id: UUID, files: Sequence[StoredFile]) -> None:
+    session.add_all([Variant(image_id=image_id, **asdict(file)) for file in files])
+    await session.flush()
+
+
+async def abandoned_images(session: Session) -> Sequence[Image]:
+    """Running images whose worker is gone."""
+    worker = select(Worker.id).where(Worker.id == Image.worker_id).exists()
+    statement = (
+        select(Image)
+        .where(Image.state == JobState.RUNNING, ~worker)
+        .order_by(Image.job_id, Image.index)
+    )
+    return (await session.scalars(statement)).all()
+
+
+async def requeue_abandoned(session: Session, image: Image) -> bool:
+    """Queue the image again with one more crash on its account."""
+    statement = (
+        update(Image)
+        .where(
+            Image.id == image.id,
+            Image.state == JobState.RUNNING,
+            Image.worker_id == image.worker_id,
+            Image.attempt == image.attempt,
+        )
+        .values(state=JobState.QUEUED, worker_id=None, crashes=Image.crashes + 1)
+        .returning(Image.id)
+        .execution_options(synchronize_session=False)
+    )
+    return await session.scalar(statement) is not None

@@ -1,0 +1,139 @@
+"""Queries on jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import (
+    func,
+    or_,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import selectinload
+
+from serve.database import Session
+from serve.jobs.request import JobRequest
+from serve.models import Image, Job, JobState
+
+
+async def insert_job(
+    session: Session, tenant_id: UUID, request: JobRequest, idempotency_key: str | None
+) -> Job | None:
+    """The new job with its images, or None where the tenant used the key before."""
+    statement = (
+        insert(Job)
+        .values(
+            tenant_id=tenant_id,
+            model=request.model,
+            params=request.as_params(),
+            n=request.n,
+            priority=request.priority,
+            idempotency_key=idempotency_key,
+            request_digest=request.digest() if idempotency_key else None,
+            deadline_at=None
+            if request.deadline_s is None
+            else func.now() + func.make_interval(0, 0, 0, 0, 0, 0, request.deadline_s),
+        )
+        .on_conflict_do_nothing(index_elements=["tenant_id", "idempotency_key"])
+        .returning(Job)
+    )
+    job = await session.scalar(statement)
+    if job is None:
+        return None
+    await session.execute(
+        insert(Image).values(
+            [
+                {
+                    "job_id": job.id,
+                    "tenant_id": tenant_id,
+                    "index": index,
+                    "model": request.model,
+                    "priority": request.priority,
+                    "width": request.width,
+                    "height": request.height,
+                    "seed": request.seed + index,
+                }
+                for index in range(request.n)
+            ]
+        )
+    )
+    return job
+
+
+async def job_by_idempotency_key(session: Session, tenant_id: UUID, key: str) -> Job:
+    statement = select(Job).where(Job.tenant_id == tenant_id, Job.idempotency_key == key)
+    return (await session.scalars(statement)).one()
+
+
+async def lock_job(session: Session, job_id: UUID) -> tuple[Job, datetime]:
+    """The job's row, locked, and the database's clock."""
+    statement = (
+        select(Job, func.clock_timestamp())
+        .where(Job.id == job_id)
+        .with_for_update(of=Job)
+        .execution_options(populate_existing=True)
+    )
+    job, now = (await session.execute(statement)).one()
+    return job, now
+
+
+async def load_job(session: Session, tenant_id: UUID, job_id: UUID) -> Job | None:
+    statement = (
+        select(Job)
+        .where(Job.id == job_id, Job.tenant_id == tenant_id)
+        .options(selectinload(Job.images).selectinload(Image.variants))
+        .execution_options(populate_existing=True)
+    )
+    return await session.scalar(statement)
+
+
+async def load_jobs(
+    session: Session, tenant_id: UUID, limit: int, after: UUID | None
+) -> Sequence[Job]:
+    """The tenant's jobs, newest first (ids are UUIDv7: they sort by time)."""
+    statement = (
+        select(Job)
+        .where(Job.tenant_id == tenant_id)
+        .order_by(Job.id.desc())
+        .limit(limit)
+        .options(selectinload(Job.images).selectinload(Image.variants))
+    )
+    if after is not None:
+        statement = statement.where(Job.id < after)
+    return (await session.scalars(statement)).all()
+
+
+async def job_exists(session: Session, tenant_id: UUID, job_id: UUID) -> bool:
+    statement = select(Job.id).where(Job.id == job_id, Job.tenant_id == tenant_id)
+    return await session.scalar(statement) is not None
+
+
+async def live_jobs(session: Session, tenant_id: UUID, limit: int) -> Sequence[UUID]:
+    """Jobs that have not ended, or ended just now."""
+    recent = func.clock_timestamp() - text("interval '10 seconds'")
+    statement = (
+        select(Job.id)
+        .where(
+            Job.tenant_id == tenant_id,
+            or_(Job.finished_at.is_(None), Job.finished_at > recent),
+        )
+        .order_by(Job.id.desc())
+        .limit(limit)
+    )
+    return (await session.scalars(statement)).all()
+
+
+async def overdue_jobs(session: Session) -> Sequence[UUID]:
+    statement = select(Job.id).where(
+        Job.deadline_at < func.clock_timestamp(), Job.finished_at.is_(None)
+    )
+    return (await session.scalars(statement)).all()
+
+
+async def count_jobs(session: Session) -> dict[JobState, int]:
+    rows = await session.execute(select(Job.state, func.count()).group_by(Job.state))
+    return dict(rows.tuples().all())

@@ -1,0 +1,56 @@
+"""Queries on workers and their leases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    delete,
+    func,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+
+from serve.database import Session
+from serve.models import Worker
+
+
+async def insert_worker(session: Session, model: str, device: str, slots: int) -> UUID:
+    statement = insert(Worker).values(model=model, device=device, slots=slots)
+    return (await session.scalars(statement.returning(Worker.id))).one()
+
+
+async def beat(session: Session, worker_id: UUID, stats: dict[str, Any], draining: bool) -> bool:
+    """Renew the worker's lease, or False where the reaper took it."""
+    statement = (
+        update(Worker)
+        .where(Worker.id == worker_id)
+        .values(heartbeat_at=func.clock_timestamp(), stats=stats, draining=draining)
+        .returning(Worker.id)
+        .execution_options(synchronize_session=False)
+    )
+    return await session.scalar(statement) is not None
+
+
+async def delete_worker(session: Session, worker_id: UUID) -> None:
+    await session.execute(delete(Worker).where(Worker.id == worker_id))
+
+
+async def live_workers(session: Session, lease_s: float) -> Sequence[Worker]:
+    return (
+        await session.scalars(
+            select(Worker).where(Worker.heartbeat_at > _ago(lease_s)).order_by(Worker.id)
+        )
+    ).all()
+
+
+async def delete_silent_workers(session: Session, lease_s: float) -> Sequence[UUID]:
+    statement = delete(Worker).where(Worker.heartbeat_at <= _ago(lease_s)).returning(Worker.id)
+    return (await session.scalars(statement)).all()
+
+
+def _ago(seconds: float) -> Any:
+    return func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, seconds)
