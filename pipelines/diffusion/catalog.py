@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines.diffusion.errors import MissingPartError, ModelIndexError, ModelNotFoundError
 from pipelines.diffusion.families.registry import require_supported
+
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 # diffusers' pipelines refuse sizes that are no multiple of this.
 _PIXEL_MULTIPLE = 8
@@ -56,6 +59,26 @@ def describe(folder: Path) -> ModelDescription:
         prediction_type=scheduler.get("prediction_type", "epsilon"),
         default_scheduler=scheduler.get("_class_name", "unknown"),
     )
+
+
+def find_description(source: str) -> Path:
+    """The folder that ``describe`` reads: a local one, or of a hub id the JSON files alone.
+
+    Raises ModelNotFoundError.
+    """
+    folder = Path(source)
+    if folder.is_dir() or not HUB_ID.fullmatch(source):
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(source, allow_patterns=["model_index.json", "*/*config.json"])
+        )
+    except (OSError, ValueError) as error:
+        raise ModelNotFoundError(
+            f"{source!r} is neither a folder nor to be had from the hub: {error}"
+        ) from error
 
 
 def read_index(folder: Path) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
 
-from pipelines.diffusion.catalog import describe, read_index
+from pipelines.diffusion.catalog import HUB_ID, describe, read_index
 from pipelines.diffusion.errors import (
     MissingPartError,
     ModelLoadError,
@@ -18,7 +17,6 @@ from pipelines.diffusion.errors import (
 from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.families.registry import family_loader
 
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 # What diffusers, transformers and safetensors raise over files that do not fit together.
 _BROKEN = (
     AttributeError,
@@ -60,7 +58,7 @@ def load_model(
 def find_folder(source: str | Path) -> Path:
     """The local folder of a model; one on the hub is downloaded to the hub's own cache."""
     folder = Path(source)
-    if folder.is_dir() or not _HUB_ID.fullmatch(str(source)):
+    if folder.is_dir() or not HUB_ID.fullmatch(str(source)):
         return folder
     try:
         return Path(DiffusionPipeline.download(str(source), use_safetensors=True))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-
-from pipelines.diffusion.catalog import ModelDescription, describe
+from pipelines.diffusion.catalog import ModelDescription, describe, find_description
 from serve.database import Database
 from serve.events import EventBus
 from serve.jobs.lifecycle import Jobs
@@ -45,5 +43,5 @@ def open_services(settings: Settings) -> Services:
         jobs=Jobs(database, bus, settings),
         keys=Keys(database),
         storage=open_storage(settings.storage),
-        model=describe(Path(settings.model.path)),
+        model=describe(find_description(settings.model.path)),
     )

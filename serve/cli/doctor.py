@@ -68,12 +68,11 @@ def _torch(settings: Settings) -> Finding:
 
 
 def _model(settings: Settings) -> Finding:
-    from pipelines.diffusion.catalog import describe
+    from pipelines.diffusion.catalog import describe, find_description
     from pipelines.diffusion.errors import ModelLoadError
-    from pipelines.diffusion.loading import find_folder
 
     try:
-        model = describe(find_folder(settings.model.path))
+        model = describe(find_description(settings.model.path))
     except ModelLoadError as error:
         return Finding("Model", settings.model.name, str(error))
     size = f"{model.default_width}×{model.default_height}"

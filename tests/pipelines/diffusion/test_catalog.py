@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.diffusion.catalog import ModelDescription, describe
+from pipelines.diffusion.catalog import ModelDescription, describe, find_description
 from pipelines.diffusion.errors import (
     MissingPartError,
     ModelIndexError,
@@ -92,3 +92,13 @@ def test_nothing_here_imports_torch() -> None:
     code = "import sys; " + "; ".join(f"import pipelines.diffusion.{name}" for name in modules)
     code += "; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_local_folder_is_its_own_description(model_folder: Path) -> None:
+    assert find_description(str(model_folder)) == model_folder
+
+
+def test_a_model_that_is_nowhere_names_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelNotFoundError, match="neither a folder nor"):
+        find_description("sfumato/nowhere-to-be-found")
