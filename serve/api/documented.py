@@ -10,20 +10,27 @@ from serve.api.schemas.problem import OpenAIError, Problem
 Responses = dict[int | str, dict[str, Any]]
 
 
+# "default" also keeps FastAPI from telling of a 422 in a shape that never comes.
+
+
 def problems(*statuses: int) -> Responses:
-    """problem+json under each status."""
+    """problem+json under each status, and under any other."""
+    shape = {"application/problem+json": {"schema": Problem.model_json_schema()}}
     return {
-        status: {
-            "description": HTTPStatus(status).phrase,
-            "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
-        }
-        for status in statuses
+        **{
+            status: {"description": HTTPStatus(status).phrase, "content": shape}
+            for status in statuses
+        },
+        "default": {"description": "Any other error", "content": shape},
     }
 
 
 def openai_errors(*statuses: int) -> Responses:
-    """OpenAI's error under each status."""
+    """OpenAI's error under each status, and under any other."""
     return {
-        status: {"description": HTTPStatus(status).phrase, "model": OpenAIError}
-        for status in statuses
+        **{
+            status: {"description": HTTPStatus(status).phrase, "model": OpenAIError}
+            for status in statuses
+        },
+        "default": {"description": "Any other error", "model": OpenAIError},
     }

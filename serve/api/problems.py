@@ -18,6 +18,7 @@ from serve.api.schemas.problem import OpenAIError, OpenAIErrorDetail, Problem
 from serve.api.text import printable
 from serve.database import DatabaseUnavailable
 from serve.errors import ServiceError
+from serve.storage import StorageUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +72,7 @@ def answer(
 def install(app: FastAPI) -> None:
     """Answer every failure of the app's routes."""
     app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(StorageUnavailable, _storage_away)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
@@ -99,6 +101,17 @@ async def _service_error(request: Request, error: Exception) -> Response:
         headers["X-Should-Retry"] = "false"
         headers["X-Job-ID"] = str(error.job_id)
     return _answer(request, problem_of(error), headers)
+
+
+async def _storage_away(request: Request, error: Exception) -> Response:
+    log.error("api.storage_unavailable", error=str(error))
+    problem = Problem(
+        title="The storage does not answer",
+        status=503,
+        detail="The picture store does not answer; try again.",
+        code="storage_unavailable",
+    )
+    return _answer(request, problem, {"Retry-After": "2"})
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

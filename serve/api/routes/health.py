@@ -28,7 +28,7 @@ class Ready(BaseModel):
     workers: int
 
 
-@router.get("/health", summary="Is it alive?")
+@router.get("/health", summary="Is it alive?", responses=problems())
 async def health() -> Health:
     """Says that this process answers, and nothing of what it leans on."""
     return Health()
@@ -56,7 +56,10 @@ async def ready(services: ServicesDep) -> Ready:
     "/metrics",
     summary="Prometheus metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text form."}},
+    responses={
+        200: {"content": {"text/plain": {}}, "description": "Prometheus' text form."},
+        **problems(503),
+    },
 )
 async def metrics(request: Request, services: ServicesDep) -> Response:
     """HTTP series are this process's; jobs and workers are the whole service's."""

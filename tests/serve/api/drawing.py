@@ -9,8 +9,8 @@ import numpy as np
 from pipelines.imaging.format import PictureFormat
 from pipelines.imaging.postprocess import PostprocessSpec, process
 from serve.api.services import Services
+from serve.jobs.claim import Claim
 from serve.jobs.claims import Claims
-from serve.jobs.repository import Claim
 from serve.jobs.stored_file import StoredFile
 
 

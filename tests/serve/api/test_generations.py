@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import io
 from collections.abc import AsyncIterator
 
@@ -118,17 +119,7 @@ async def test_wait_is_bounded_and_tells_the_job(
     client: httpx2.AsyncClient, services: Services, settings: Settings, key: str
 ) -> None:
     impatient = settings.model_copy(update={"jobs": JobSettings(wait_timeout_s=0.2)})
-    hurried = create_app(
-        Services(
-            settings=impatient,
-            database=services.database,
-            bus=services.bus,
-            jobs=services.jobs,
-            keys=services.keys,
-            storage=services.storage,
-            model=services.model,
-        )
-    )
+    hurried = create_app(dataclasses.replace(services, settings=impatient))
     transport = httpx2.ASGITransport(app=hurried)
     async with httpx2.AsyncClient(transport=transport, base_url="http://sfumato") as caller:
         answer = await caller.post(PATH, json=HEART, headers={"X-API-Key": key})

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from serve.api.app import create_app
 from serve.api.services import Services
+from serve.database import Database
+from serve.jobs.lifecycle import Jobs
 from serve.models import Worker
+from serve.security.keys import Keys
 
 
 async def add_worker(services: Services, **changes: object) -> None:
@@ -65,6 +71,24 @@ async def test_ready(anonymous: httpx2.AsyncClient, services: Services) -> None:
 
     assert answer.status_code == 200
     assert answer.json() == {"status": "ready", "model": "sfumato-embedded", "workers": 1}
+
+
+async def test_database_away(services: Services) -> None:
+    nowhere = Database("postgresql://nobody@127.0.0.1:1/nothing")
+    jobs = Jobs(nowhere, services.bus, services.settings)
+    app = create_app(dataclasses.replace(services, database=nowhere, jobs=jobs, keys=Keys(nowhere)))
+    transport = httpx2.ASGITransport(app=app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://sfumato") as client:
+        assert (await client.get("/health")).status_code == 200
+        ready = await client.get("/ready")
+        jobs_answer = await client.get("/v1/jobs", headers={"X-API-Key": "x" * 30})
+        images = await client.get("/v1/images", headers={"X-API-Key": "x" * 30})
+
+    assert (ready.status_code, ready.json()["code"]) == (503, "not_ready")
+    assert (jobs_answer.status_code, jobs_answer.json()["code"]) == (503, "database_unavailable")
+    assert images.json()["error"]["code"] == "database_unavailable"
+    assert jobs_answer.headers["retry-after"]
+    assert "127.0.0.1" not in jobs_answer.text + images.text + ready.text
 
 
 async def test_metrics_tell_jobs_workers_and_requests(

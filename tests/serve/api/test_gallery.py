@@ -1,0 +1,66 @@
+"""The page and its files, under a policy that lets in nothing else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import httpx2
+import pytest
+
+WEB = Path(__file__).parents[3] / "serve" / "web"
+
+
+async def test_page_is_served_with_its_policy(anonymous: httpx2.AsyncClient) -> None:
+    answer = await anonymous.get("/")
+
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_every_file_that_is_asked_for_is_there(anonymous: httpx2.AsyncClient) -> None:
+    asked = {"/"}
+    seen: set[str] = set()
+    while asked - seen:
+        path = (asked - seen).pop()
+        seen.add(path)
+        answer = await anonymous.get(path)
+        assert answer.status_code == 200, path
+        asked |= set(re.findall(r'"(/web/[^"]+)"', answer.text))
+    assert {f"/web/{file.name}" for file in WEB.iterdir()} - seen == {"/web/index.html"}
+
+
+async def test_unchanged_file_is_not_sent_again(anonymous: httpx2.AsyncClient) -> None:
+    tag = (await anonymous.get("/web/gallery.js")).headers["etag"]
+
+    answer = await anonymous.get("/web/gallery.js", headers={"If-None-Match": tag})
+
+    assert (answer.status_code, answer.content) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/web/", "/web/../settings.py", "/web/%2e%2e%2fsettings.py", "/web/none.js", "/web/.js"],
+)
+async def test_nothing_else_is_served(anonymous: httpx2.AsyncClient, path: str) -> None:
+    assert (await anonymous.get(path)).status_code == 404
+
+
+def test_page_needs_nobody_else() -> None:
+    for file in WEB.iterdir():
+        text = file.read_text()
+        addresses = set(re.findall(r"https?://[^\s\"'<>]+", text))
+        assert addresses <= {"http://www.w3.org/2000/svg"}, file.name
+        assert "innerHTML" not in text, file.name
+    page = (WEB / "index.html").read_text()
+    assert not re.search(r"\son\w+=|\sstyle=|<script>|<style", page)
+
+
+def test_every_id_that_scripts_ask_for_is_in_the_page() -> None:
+    ids = set(re.findall(r'id="([^"]+)"', (WEB / "index.html").read_text()))
+    for file in WEB.glob("*.js"):
+        asked = set(re.findall(r'byId\("([^"]+)"\)', file.read_text()))
+        assert asked <= ids, file.name
