@@ -129,7 +129,7 @@ async def count_work(session: Session, model: str) -> tuple[int, int]:
         .where(Image.model == model, Image.state.in_(LIVE))
         .group_by(Image.state)
     )
-    counts = dict(rows.tuples().all())
+    counts = dict(rows.all())
     return counts.get(JobState.QUEUED, 0), counts.get(JobState.RUNNING, 0)
 
 

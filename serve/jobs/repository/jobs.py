@@ -136,4 +136,4 @@ async def overdue_jobs(session: Session) -> Sequence[UUID]:
 
 async def count_jobs(session: Session) -> dict[JobState, int]:
     rows = await session.execute(select(Job.state, func.count()).group_by(Job.state))
-    return dict(rows.tuples().all())
+    return dict(rows.all())

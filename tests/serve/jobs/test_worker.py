@@ -19,11 +19,11 @@ from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.runner import EngineRunner
 from serve.database import Database
 from serve.events import EventBus, EventType
+from serve.jobs.claim import Claim
 from serve.jobs.claims import Claims
 from serve.jobs.errors import EngineDied, PostprocessFailed
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.postprocess import PostprocessTask, store_picture
-from serve.jobs.repository import Claim
 from serve.jobs.stored_file import StoredFile
 from serve.jobs.worker import Worker
 from serve.models import Job, JobState
@@ -149,7 +149,7 @@ async def test_a_worker_that_lost_its_lease_drops_its_work_and_begins_anew(
             await session.execute(text("DELETE FROM workers"))
         await jobs.cancel(tenant_id, job.id)
         async with asyncio.timeout(10):
-            while runner.stats().active or not await jobs.workers():  # noqa: ASYNC110
+            while runner.stats().active or not await jobs.workers():
                 await asyncio.sleep(0.05)
         (after,) = await jobs.workers()
         assert after.id != before.id
