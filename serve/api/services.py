@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 from pipelines.diffusion.catalog import ModelDescription, describe, find_description
 from serve.database import Database
 from serve.events import EventBus

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -14,6 +15,7 @@ from serve.jobs.lifecycle import Jobs
 from serve.jobs.request import JobRequest
 from serve.models import Tenant
 from serve.settings import Settings
+from tests.pipelines.diffusion.conftest import build_pipeline
 
 MODEL = "tiny"
 
@@ -59,6 +61,13 @@ async def make_tenant(database: Database, name: str) -> UUID:
         session.add(tenant)
         await session.flush()
         return tenant.id
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    build_pipeline().save_pretrained(folder)
+    return folder
 
 
 def ask(**changes: object) -> JobRequest:

@@ -29,7 +29,6 @@ from serve.jobs.worker import Worker
 from serve.models import Job, JobState
 from serve.settings import WorkerSettings
 from serve.storage import Storage, open_storage
-from tests.pipelines.diffusion.conftest import build_pipeline
 from tests.serve.jobs.conftest import ask
 
 SETTINGS = WorkerSettings(max_batch=4, preview_every=2, heartbeat_s=0.6, poll_s=0.2, drain_s=5)
@@ -37,20 +36,14 @@ LONG = 900  # steps, nearly the most that a noise scheduler has: not done while 
 Postprocess = Callable[[NDArray[np.uint8], Claim], Awaitable[Sequence[StoredFile]]]
 
 
-@pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    build_pipeline().save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
     return open_storage(tmp_path.as_uri())
 
 
-@pytest.fixture
-def keep(storage: Storage) -> Postprocess:
+def keeper(storage: Storage) -> Postprocess:
+    """What a post-process replica does, in this process."""
+
     async def store(image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
         return await store_picture(storage, image, PostprocessTask.of(claim))
 
@@ -80,8 +73,8 @@ class Workshop:
 
 
 @pytest.fixture
-def workshop(claims: Claims, bus: EventBus, model_folder: Path, keep: Postprocess) -> Workshop:
-    return Workshop(claims, bus, model_folder, keep)
+def workshop(claims: Claims, bus: EventBus, model_folder: Path, storage: Storage) -> Workshop:
+    return Workshop(claims, bus, model_folder, keeper(storage))
 
 
 async def until_running(jobs: Jobs, tenant_id: UUID, job: Job) -> None:

@@ -1,0 +1,61 @@
+"""Postgres goes away and comes back; nothing is lost and nobody gives up."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serve.database import Database, DatabaseUnavailable
+from serve.events import EventBus
+from serve.jobs.claims import Claims
+from serve.jobs.lifecycle import Jobs
+from serve.jobs.reaper import Reaper
+from serve.local.postgres import LocalPostgres
+from serve.migrations.upgrade import upgrade
+from serve.models import JobState
+from serve.settings import Settings
+from serve.storage import open_storage
+from tests.serve.jobs.conftest import MODEL, ask, make_tenant
+from tests.serve.jobs.test_worker import Workshop, keeper
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    name = Path(tempfile.mkdtemp(prefix="sfumato-outage-", dir="/tmp"))
+    name.chmod(0o755)
+    yield name
+    shutil.rmtree(name)
+
+
+async def test_a_worker_outlives_its_database(
+    folder: Path, valkey_url: str, bus: EventBus, model_folder: Path
+) -> None:
+    with LocalPostgres(folder) as postgres:
+        await upgrade(postgres.url)
+        database = Database(postgres.url)
+        settings = Settings(database_url=postgres.url, redis_url=valkey_url)
+        jobs = Jobs(database, bus, settings)
+        tenant_id = await make_tenant(database, "first")
+        reaping = asyncio.create_task(Reaper(database, bus, settings).run())
+        workshop = Workshop(
+            Claims(database, bus, MODEL), bus, model_folder, keeper(open_storage(folder.as_uri()))
+        )
+        async with workshop.worker():
+            job = await jobs.submit(tenant_id, ask(n=4, num_inference_steps=100))
+            postgres.stop()
+            with pytest.raises(DatabaseUnavailable):
+                await jobs.get(tenant_id, job.id)
+            await asyncio.sleep(2)  # long enough for a picture to want its commit
+            postgres.start()
+            async with asyncio.timeout(60):
+                while (done := await jobs.get(tenant_id, job.id)).state is not JobState.SUCCEEDED:
+                    await asyncio.sleep(0.2)
+        assert [len(image.variants) for image in done.images] == [2] * 4
+        assert not reaping.done()
+        reaping.cancel()
+        await database.close()
