@@ -19,7 +19,7 @@ from serve.events import EventBus
 from serve.jobs.claims import Claims
 from serve.jobs.errors import EngineDied, PostprocessFailed
 from serve.jobs.postprocess import PostprocessTask
-from serve.jobs.repository import Claim
+from serve.jobs.claim import Claim
 from serve.jobs.stored_file import StoredFile
 from serve.jobs.worker import Worker
 from serve.observability.logging import configure_logging
@@ -50,9 +50,7 @@ class Diffusion:
         model = settings.model
         # Ray sets OMP_NUM_THREADS to the replica's CPU share, rounded: 1.
         threads = settings.worker.threads or os.cpu_count()
-        family = await asyncio.to_thread(
-            load_model, model.path, model.device, model.dtype, threads
-        )
+        family = await asyncio.to_thread(load_model, model.path, model.device, model.dtype, threads)
         engine = DiffusionEngine(family, settings.worker.max_batch)
         await asyncio.to_thread(engine.warm_up)
         self._database = Database(settings.database_url)
