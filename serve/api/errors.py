@@ -22,12 +22,6 @@ class InvalidValue(ServiceError):
     title = "Invalid value"
 
 
-class MalformedJson(ServiceError):
-    status = 400
-    code = "invalid_json"
-    title = "The body is not JSON"
-
-
 class ModelNotFound(ServiceError):
     status = 404
     code = "model_not_found"

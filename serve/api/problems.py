@@ -23,6 +23,12 @@ from serve.storage import StorageUnavailable
 log = structlog.get_logger(__name__)
 
 REQUEST_ID = "X-Request-ID"
+TOO_LARGE = "body_too_large"  # the standard library's name for 413 changed with Python 3.13
+_INVALID = {
+    "json_invalid": "invalid_json",
+    "missing": "missing_field",
+    "unknown_field": "unknown_field",
+}
 _OPENAI_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 
 
@@ -125,7 +131,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
         title=status.phrase,
         status=status,
         detail=printable(details.get(status, str(error.detail))),
-        code=status.name.lower(),
+        code=TOO_LARGE if status == 413 else status.name.lower(),
     )
     return _answer(request, problem, error.headers)
 
@@ -138,11 +144,9 @@ async def _invalid(request: Request, error: Exception) -> Response:
         title="Invalid request",
         status=status,
         detail=printable(_sentence(first)),
-        code="invalid_json" if first["type"] == "json_invalid" else "invalid_value",
+        code=_INVALID.get(first["type"], "invalid_value"),
         param=_param(first),
     )
-    if first["type"] in ("unknown_field", "missing"):
-        problem.code = first["type"] if first["type"] == "unknown_field" else "missing_field"
     return _answer(request, problem)
 
 

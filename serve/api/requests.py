@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from http import HTTPStatus
 from uuid import uuid4
 
 import structlog
@@ -11,11 +12,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.api.problems import REQUEST_ID, answer
+from serve.api.problems import REQUEST_ID, TOO_LARGE, answer
 from serve.api.schemas.problem import Problem
 from serve.observability.metrics import Metrics
 
+log = structlog.get_logger(__name__)
+
 MAX_BODY_BYTES = 1024 * 1024
+_PROBES = ("/health", "/ready", "/metrics")
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -43,7 +47,7 @@ class RequestId:
 
 
 class RequestMetrics:
-    """Counts and times every HTTP request under its route's template."""
+    """Counts, times and logs every HTTP request under its route's template."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -66,9 +70,10 @@ class RequestMetrics:
             await self._app(scope, receive, send_seen)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.observe_request(
-                _method(scope["method"]), route, status, time.perf_counter() - started
-            )
+            method, seconds = _method(scope["method"]), time.perf_counter() - started
+            self._metrics.observe_request(method, route, status, seconds)
+            tell = log.debug if route in _PROBES else log.info
+            tell("http.request", method=method, route=route, status=status, seconds=seconds)
 
 
 class BodyLimit:
@@ -106,10 +111,10 @@ class BodyLimit:
 
     def _problem(self) -> Problem:
         return Problem(
-            title="Request Entity Too Large",
+            title=HTTPStatus(413).phrase,
             status=413,
             detail=f"The body is larger than {self._limit} bytes.",
-            code="request_entity_too_large",
+            code=TOO_LARGE,
         )
 
 

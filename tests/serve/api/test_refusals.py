@@ -173,7 +173,7 @@ async def test_body_over_the_limit(client: httpx2.AsyncClient, path: str) -> Non
     for answer in (told, untold):
         assert answer.status_code == 413, answer.text
         error = answer.json().get("error") or answer.json()
-        assert error["code"] == "request_entity_too_large"
+        assert error["code"] == "body_too_large"
         assert answer.headers["x-request-id"]
 
 
