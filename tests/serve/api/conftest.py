@@ -104,7 +104,9 @@ async def stranger(app: FastAPI, services: Services) -> AsyncIterator[httpx2.Asy
 async def server(app: FastAPI) -> AsyncIterator[str]:
     """The address of uvicorn on a loopback port; the app's lifespan is the fixture `app`'s."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
+    server = uvicorn.Server(
+        uvicorn.Config(app, lifespan="off", log_config=None, timeout_graceful_shutdown=3)
+    )
     running = asyncio.create_task(server.serve(sockets=[listener]))
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     server.should_exit = True
