@@ -10,6 +10,7 @@ from asyncpg import PostgresConnectionError
 from asyncpg.exceptions import CannotConnectNowError, TooManyConnectionsError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from serve.errors import ServiceError
@@ -21,6 +22,7 @@ _CONNECTION_ERRORS = (
     PostgresConnectionError,
     CannotConnectNowError,
     TooManyConnectionsError,
+    PoolTimeout,
 )
 
 

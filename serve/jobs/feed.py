@@ -19,7 +19,7 @@ class Feed:
     """The events of watched jobs: each durable one once and in order, progress as it comes.
 
     Live events are hints. One that arrives ahead of its turn, or does not arrive, is read from
-    Postgres: at once where a gap shows, and every two seconds in any case.
+    Postgres: at once where a gap shows, and every two seconds in any case. For one task at a time.
     """
 
     def __init__(self, database: Database, subscription: Subscription, tenant_id: UUID) -> None:
