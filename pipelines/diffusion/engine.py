@@ -63,6 +63,8 @@ class DiffusionEngine:
         self._running: dict[str, _Running] = {}  # those that have begun
         self._outputs: list[Output] = []  # of the step that is being made
         self._stats = EngineStats()
+        self.longest_step = 0.0
+        """In seconds: the slowest step so far, encoding and decoding included."""
 
     @property
     def max_batch(self) -> int:
@@ -97,9 +99,11 @@ class DiffusionEngine:
     @torch.inference_mode()
     def step(self) -> list[Output]:
         """One denoising step of one batch, and what came of it."""
+        start = self._clock()
         batch = self._schedule()
         predictions = self._denoise(batch)
         self._update(predictions)
+        self.longest_step = max(self.longest_step, self._clock() - start)
         outputs, self._outputs = self._outputs, []
         return outputs
 

@@ -12,6 +12,7 @@ from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import EngineStoppedError
 from pipelines.diffusion.request import EngineStats, Failure, Output, Progress, Request
 
+_PATIENCE = 10  # steps of the longest so far: a full batch after a warm-up of one, and some more
 _IDLE_SECONDS = 0.5  # how long the loop sleeps without work, and so how often it ticks
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,15 @@ class EngineRunner:
     def ticks(self) -> int:
         """Grows by one with each turn of the loop, idle turns too."""
         return self._ticks
+
+    @property
+    def patience(self) -> float:
+        """Seconds without a tick after which the loop hangs, as far as one can tell.
+
+        A large model on a CPU takes minutes for what a GPU does in milliseconds, so the measure is
+        the longest step so far, the warm-up's included.
+        """
+        return _PATIENCE * max(_IDLE_SECONDS, self._engine.longest_step)
 
     @property
     def alive(self) -> bool:

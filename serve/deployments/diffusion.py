@@ -16,10 +16,10 @@ from ray.serve.handle import DeploymentHandle
 from serve.database import Database
 from serve.deployments.postprocess import Postprocess
 from serve.events import EventBus
+from serve.jobs.claim import Claim
 from serve.jobs.claims import Claims
 from serve.jobs.errors import EngineDied, PostprocessFailed
 from serve.jobs.postprocess import PostprocessTask
-from serve.jobs.claim import Claim
 from serve.jobs.stored_file import StoredFile
 from serve.jobs.worker import Worker
 from serve.observability.logging import configure_logging

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import Protocol, TypeVar
 from uuid import UUID
 
@@ -44,6 +45,8 @@ class Engine(Protocol):
     def free_slots(self) -> int: ...
     @property
     def ticks(self) -> int: ...
+    @property
+    def patience(self) -> float: ...
     @property
     def failed(self) -> bool: ...
     def start(self) -> None: ...
@@ -199,14 +202,16 @@ class Worker:
         return await self._claims.register(self._device, self._engine.max_batch)
 
     async def _keep_lease(self) -> None:
-        seen = -1
+        """Renew the lease while the engine's loop turns; one that hangs loses its work."""
+        seen, turned_at = -1, monotonic()
         while True:
             ticks = self._engine.ticks
-            if ticks == seen:
-                log.warning("worker.engine_stuck", drawing=len(self._drawing))
-            else:
-                seen = ticks
+            if ticks != seen:
+                seen, turned_at = ticks, monotonic()
+            if monotonic() - turned_at <= self._engine.patience:
                 await self._beat()
+            else:
+                log.warning("worker.engine_hangs", drawing=len(self._drawing))
             await asyncio.sleep(self._settings.heartbeat_s)
 
     async def _beat(self) -> None:

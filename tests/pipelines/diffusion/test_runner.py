@@ -194,3 +194,11 @@ def test_same_picture_as_the_bare_engine(
     assert isinstance(ours, Result)
     assert isinstance(bare, Result)
     np.testing.assert_array_equal(ours.image, bare.image)
+
+
+def test_patience_follows_the_longest_step(family: StableDiffusion, desk: Desk) -> None:
+    engine = DiffusionEngine(family, max_batch=4)
+    runner = EngineRunner(engine, desk)
+    assert runner.patience == 5, "ten idle turns"
+    engine.longest_step = 16.0
+    assert runner.patience == 160

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from sqlalchemy import text
 
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.loading import load_model
+from pipelines.diffusion.request import Output
 from pipelines.diffusion.runner import EngineRunner
 from serve.database import Database
 from serve.events import EventBus, EventType
@@ -148,6 +150,33 @@ async def test_a_worker_that_lost_its_lease_drops_its_work_and_begins_anew(
         assert after.id != before.id
         again = await jobs.submit(tenant_id, ask())
         assert (await jobs.wait(tenant_id, again.id, 30)).state is JobState.SUCCEEDED
+
+
+async def test_a_worker_whose_engine_hangs_lets_its_lease_go(
+    workshop: Workshop, jobs: Jobs, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EngineRunner, "patience", 1.0)
+    goes_on = threading.Event()
+    async with workshop.worker():
+        job = await jobs.submit(tenant_id, ask(num_inference_steps=LONG))
+        await until_running(jobs, tenant_id, job)
+        step = DiffusionEngine.step
+
+        def hang(engine: DiffusionEngine) -> list[Output]:
+            goes_on.wait(30)
+            return step(engine)
+
+        monkeypatch.setattr(DiffusionEngine, "step", hang)
+        await asyncio.sleep(2)
+        (before,) = await jobs.workers()
+        await asyncio.sleep(1.5)
+        (after,) = await jobs.workers()
+        assert before.heartbeat_at == after.heartbeat_at
+        goes_on.set()
+        async with asyncio.timeout(10):
+            while (await jobs.workers())[0].heartbeat_at == after.heartbeat_at:
+                await asyncio.sleep(0.1)
+        await jobs.cancel(tenant_id, job.id)
 
 
 async def test_a_picture_that_cannot_be_stored_fails_its_job(
