@@ -140,6 +140,8 @@ class EventBus:
 
     async def publish(self, *events: Event) -> None:
         """Tell every process; losing this does no harm."""
+        if not events:
+            return
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for event in events:

@@ -111,10 +111,10 @@ class Claims:
         await self._bus.publish(*events)
         return True
 
-    async def hand_back(self, claims: Sequence[Claim]) -> None:
-        """Queue pictures again without a crash on their account."""
+    async def hand_back(self, claim: Claim) -> bool:
+        """Queue the picture again without a crash on its account; False: the claim was lost."""
         async with self._database.transaction() as session:
-            now = await repository.clock(session)
-            for claim in claims:
-                await repository.release_image(session, claim, JobState.QUEUED, now)
+            _, now = await repository.lock_job(session, claim.job_id)
+            kept = await repository.release_image(session, claim, JobState.QUEUED, now)
         await self._bus.announce_work()
+        return kept

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 import structlog
 
-from serve.database import Database, DatabaseUnavailable, Session
+from serve.database import Database, DatabaseUnavailable
 from serve.events import Event, EventBus
 from serve.jobs import repository, transitions
 from serve.models import Image, JobState
@@ -33,37 +34,47 @@ class Reaper:
             await asyncio.sleep(self._settings.jobs.reap_every_s)
 
     async def reap(self) -> int:
-        """One round; the number of pictures and jobs that changed hands."""
-        events: list[Event] = []
+        """One round; the number of pictures and jobs that changed hands.
+
+        Each of them is a transaction of its own, so that no two jobs are ever locked together. A
+        round that is cut short leaves images of workers that are gone, which the next one finds.
+        """
         async with self._database.transaction() as session:
             if not await repository.try_reaper_lock(session):
                 return 0
-            lease_s = self._settings.worker.lease_s
-            lost = await repository.delete_silent_workers(session, lease_s)
+            lost = await repository.delete_silent_workers(session, self._settings.worker.lease_s)
             abandoned = await repository.abandoned_images(session)
-            for image in abandoned:
-                events += await self._take(session, image)
             overdue = await repository.overdue_jobs(session)
-            for job_id in sorted(overdue):
-                job, now = await repository.lock_job(session, job_id)
-                if not job.state.terminal:
-                    error = "The deadline passed before every picture was drawn."
-                    events += await transitions.finish(
-                        session, job, JobState.EXPIRED, now, error=error
-                    )
-        if abandoned or overdue:
-            await self._bus.announce_work()
-        await self._bus.publish(*events)
         if lost:
             log.warning("reaper.workers_lost", workers=len(lost), images=len(abandoned))
+        for image in abandoned:
+            await self._take(image)
+        for job_id in overdue:
+            await self._expire(job_id)
+        if abandoned or overdue:
+            await self._bus.announce_work()
         return len(abandoned) + len(overdue)
 
-    async def _take(self, session: Session, image: Image) -> list[Event]:
-        job, now = await repository.lock_job(session, image.job_id)
-        if not await repository.requeue_abandoned(session, image):
-            return []
-        crashes = image.crashes + 1
-        if crashes < self._settings.jobs.max_crashes:
-            return []
-        error = f"Picture {image.index} was lost with its worker {crashes} times; giving up."
-        return await transitions.finish(session, job, JobState.FAILED, now, error=error)
+    async def _take(self, image: Image) -> None:
+        events: list[Event] = []
+        async with self._database.transaction() as session:
+            job, now = await repository.lock_job(session, image.job_id)
+            crashes = image.crashes + 1
+            if (
+                await repository.requeue_abandoned(session, image)
+                and crashes >= self._settings.jobs.max_crashes
+            ):
+                error = (
+                    f"Picture {image.index} was lost with its worker {crashes} times: giving up."
+                )
+                events = await transitions.finish(session, job, JobState.FAILED, now, error=error)
+        await self._bus.publish(*events)
+
+    async def _expire(self, job_id: UUID) -> None:
+        events: list[Event] = []
+        async with self._database.transaction() as session:
+            job, now = await repository.lock_job(session, job_id)
+            if not job.state.terminal:
+                error = "The deadline passed before every picture was drawn."
+                events = await transitions.finish(session, job, JobState.EXPIRED, now, error=error)
+        await self._bus.publish(*events)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Protocol, TypeVar
 from uuid import UUID
@@ -240,11 +241,10 @@ class Worker:
 
     async def _leave(self) -> None:
         """Give back what is left. After an engine's death the reaper does so, with a charge."""
-        unfinished = list(self._drawing.values())
         if not self._engine.failed:
             await asyncio.to_thread(self._engine.stop, drain=False)
-            if unfinished:
-                await self._insist(lambda: self._claims.hand_back(unfinished))
+            for claim in self._drawing.values():
+                await self._insist(partial(self._claims.hand_back, claim))
         for task in self._delivering:
             task.cancel()
         await self._insist(lambda: self._claims.leave(self._worker_id))

@@ -1,6 +1,6 @@
 """Every query on jobs, images, events and workers. None of them commits.
 
-Locks are taken job first, image second; a claim, which starts at the images, never waits for a
+A transaction locks one job, then images of it; a claim, which starts at images, never waits for a
 job. So no two transactions can wait for each other.
 """
 

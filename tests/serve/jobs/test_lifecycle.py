@@ -181,7 +181,9 @@ async def test_a_failed_picture_ends_the_whole_job(
 async def test_handing_back_costs_no_crash(jobs: Jobs, claims: Claims, tenant_id: UUID) -> None:
     job = await jobs.submit(tenant_id, ask())
     w = await worker(claims)
-    await claims.hand_back(await claims.claim(w, 1))
+    (claim,) = await claims.claim(w, 1)
+    assert await claims.hand_back(claim)
+    assert not await claims.hand_back(claim)
     (image,) = (await jobs.get(tenant_id, job.id)).images
     assert (image.state, image.crashes, image.attempt) == (JobState.QUEUED, 0, 1)
     (again,) = await claims.claim(w, 1)
