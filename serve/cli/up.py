@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
 import secrets
@@ -11,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 
 import httpx2
 from pydantic import SecretStr
@@ -146,9 +147,18 @@ def _start_ray(settings: Settings, parts: ExitStack) -> None:
         logging_level=logging.ERROR,
         object_store_memory=_OBJECT_STORE_BYTES,
     )
-    parts.callback(ray.shutdown)
+    parts.callback(_stop_ray)
     serve.start(http_options=HTTPOptions(host=settings.host, port=settings.port))
-    parts.callback(serve.shutdown)
+
+
+def _stop_ray() -> None:
+    import ray
+    from ray import serve
+
+    # Ray prints the controller's end, which it is asked for, as a failure.
+    with redirect_stdout(io.StringIO()):
+        serve.shutdown()
+        ray.shutdown()
 
 
 def _deploy(settings: Settings) -> None:
