@@ -157,7 +157,7 @@ def _stop_ray() -> None:
 
     # Ray prints the controller's end, which it is asked for, as a failure.
     with redirect_stdout(io.StringIO()):
-        serve.shutdown()
+        serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
 
 
