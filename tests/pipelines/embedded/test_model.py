@@ -11,6 +11,8 @@ from pipelines.embedded.train import classifier, contact_sheet, score
 from pipelines.embedded.train.captions import article
 from pipelines.embedded.train.concepts import COLOURS, concepts
 
+pytestmark = pytest.mark.model
+
 
 @pytest.fixture(scope="module")
 def pipeline() -> StableDiffusionPipeline:
@@ -52,11 +54,11 @@ def test_it_draws_things(pipeline: StableDiffusionPipeline) -> None:
     images = contact_sheet.draw(pipeline, [article(name) for name in asked], 16)
     found = score.named(classifier.restore(), images, known)
     hits = sum(name in best for name, best in zip(asked, found, strict=True))
-    assert hits >= 8, [(name, best[0]) for name, best in zip(asked, found, strict=True)]
+    assert hits >= 12, [(name, best[0]) for name, best in zip(asked, found, strict=True)]
 
 
 def test_it_draws_colours(pipeline: StableDiffusionPipeline) -> None:
     words = ["red", "orange", "yellow", "green", "blue", "purple", "pink", "black"]
     images = contact_sheet.draw(pipeline, [f"a {word} heart" for word in words], 16)
     found = [score.colour(image) for image in images]
-    assert sum(a == b for a, b in zip(found, words, strict=True)) >= 5, found
+    assert sum(a == b for a, b in zip(found, words, strict=True)) >= 6, found
