@@ -30,7 +30,7 @@ class ModelSettings(Section):
     )
     default_steps: int = Field(20, ge=1, description="Denoising steps where none are asked.")
     max_steps: int = Field(150, ge=1, description="The most denoising steps of one picture.")
-    default_guidance_scale: float = Field(4.0, ge=0, description="Guidance where none is asked.")
+    default_guidance_scale: float = Field(3.0, ge=0, description="Guidance where none is asked.")
     max_pixels: int = Field(1024 * 1024, ge=64, description="The most pixels of one picture.")
 
 
