@@ -170,7 +170,14 @@ class EventBus:
             if not listeners:
                 del self._listeners[tenant_id]
 
-    def _deliver(self, event: Event) -> None:
+    def _hear(self, message: bytes) -> None:
+        try:
+            event = Event.decode(message)
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning(
+                "events.not_an_event", error=str(error)
+            )  # another version's, or a stranger's
+            return
         for subscription in self._listeners.get(event.tenant_id, ()):
             subscription.offer(event)
 
@@ -184,7 +191,7 @@ class EventBus:
                         if message["channel"] == WORK.encode():
                             self.work.set()
                         else:
-                            self._deliver(Event.decode(message["data"]))
+                            self._hear(message["data"])
             except (RedisError, OSError) as error:
                 log.warning("events.listen_failed", error=str(error))
                 await asyncio.sleep(1)

@@ -10,13 +10,13 @@ from dataclasses import asdict
 from uuid import UUID
 
 from pipelines.diffusion.request import EngineStats
-from serve.database import Database
+from serve.database import Database, Session
 from serve.events import Event, EventBus, EventType
 from serve.jobs import repository, transitions
 from serve.jobs.claim import Claim
 from serve.jobs.request import JobRequest
 from serve.jobs.stored_file import StoredFile
-from serve.models import JobState
+from serve.models import Image, JobState
 
 
 class Claims:
@@ -55,25 +55,31 @@ class Claims:
             events: list[Event] = []
             for job in await repository.lock_queued_jobs(session, job_ids):
                 events += await transitions.start(session, job, now)
-            jobs = await repository.jobs_of(session, job_ids)
+            claims = await self._claims_to(session, images)
         await self._bus.publish(*events)
+        return claims
+
+    async def held(self, worker_id: UUID) -> list[Claim]:
+        """What is the worker's now; the rest was cancelled, expired or taken."""
+        async with self._database.transaction() as session:
+            images = await repository.images_held(session, worker_id)
+            return await self._claims_to(session, images)
+
+    async def _claims_to(self, session: Session, images: Sequence[Image]) -> list[Claim]:
+        jobs = await repository.jobs_of(session, {image.job_id for image in images})
         return [
             Claim(
                 image_id=image.id,
                 job_id=image.job_id,
                 tenant_id=image.tenant_id,
-                worker_id=worker_id,
+                worker_id=image.worker_id,
                 index=image.index,
                 attempt=image.attempt,
                 request=JobRequest.from_params(jobs[image.job_id].params),
             )
             for image in sorted(images, key=lambda image: image.id)
+            if image.worker_id is not None
         ]
-
-    async def held(self, worker_id: UUID) -> set[UUID]:
-        """Images that are still the worker's; the others were cancelled, expired or taken."""
-        async with self._database.transaction() as session:
-            return await repository.images_held(session, worker_id)
 
     async def complete(self, claim: Claim, files: Sequence[StoredFile]) -> bool:
         """Commit a picture whose files are stored; False says that the claim was lost."""

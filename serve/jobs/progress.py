@@ -24,6 +24,7 @@ class ProgressBoard:
     def __init__(self, bus: EventBus) -> None:
         self._bus = bus
         self._newest: dict[UUID, tuple[Claim, Progress]] = {}
+        self._closed = False
 
     def put(self, claim: Claim, progress: Progress) -> None:
         _, before = self._newest.get(claim.image_id, (None, None))
@@ -37,9 +38,13 @@ class ProgressBoard:
         """Tell nothing more of a picture that has ended."""
         self._newest.pop(claim.image_id, None)
 
+    def close(self) -> None:
+        """End ``run`` within a tenth of a second; redis-py may swallow a cancellation."""
+        self._closed = True
+
     async def run(self) -> None:
-        """Publish until cancelled."""
-        while True:
+        """Publish until closed."""
+        while not self._closed:
             await asyncio.sleep(_EVERY_S)
             newest, self._newest = self._newest, {}
             if newest:

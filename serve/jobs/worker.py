@@ -73,7 +73,8 @@ class Worker:
         self._settings = settings
         self._board = ProgressBoard(bus)
         self._drawing: dict[str, Claim] = {}  # in the engine, by request id
-        self._delivering: set[asyncio.Task[None]] = set()
+        self._delivering: dict[asyncio.Task[None], Claim] = {}  # out of it, not yet committed
+        self._unsure = False
         self._draining = False
         self._drained = asyncio.Event()
 
@@ -88,14 +89,18 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         engine.start()
         self._worker_id = await self._insist(self._register)
-        beats = asyncio.create_task(self._keep_lease(), name="heartbeat")
+        pull = asyncio.create_task(self._pull(), name="pull")
+        lease = asyncio.create_task(self._keep_lease(), name="heartbeat")
         board = asyncio.create_task(self._board.run(), name="progress")
         try:
-            await self._pull()
+            done, _ = await asyncio.wait({pull, lease, board}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            beats.cancel()
-            board.cancel()
-            await asyncio.gather(beats, board, return_exceptions=True)
+            self._draining = True
+            lease.cancel()
+            self._board.close()
+            await asyncio.gather(pull, lease, board, return_exceptions=True)
             await self._leave()
             self._drained.set()
 
@@ -125,18 +130,35 @@ class Worker:
         await self._finish_drawing()
 
     async def _claim(self) -> int:
-        if self._drawing:
-            self._forget(await self._claims.held(self._worker_id))
+        if self._drawing or self._unsure:
+            self._compare(await self._claims.held(self._worker_id))
         free = self._engine.free_slots
         if not free:
             return 0
+        self._unsure = True  # until the COMMIT's answer has come
         claims = await self._claims.claim(self._worker_id, free, self._shape())
+        self._unsure = False
         for claim in claims:
-            request_id = f"{claim.image_id}.{claim.attempt}"
-            self._drawing[request_id] = claim
-            sampling = claim.request.sampling(claim.index)
-            self._engine.submit(Request(request_id, sampling, self._settings.preview_every))
+            self._draw(claim)
         return len(claims)
+
+    def _draw(self, claim: Claim) -> None:
+        request_id = f"{claim.image_id}.{claim.attempt}"
+        self._drawing[request_id] = claim
+        sampling = claim.request.sampling(claim.index)
+        self._engine.submit(Request(request_id, sampling, self._settings.preview_every))
+
+    def _compare(self, held: Sequence[Claim]) -> None:
+        """Drop what is no longer ours; take up what a COMMIT gave us whose answer was lost."""
+        self._keep({claim.image_id for claim in held})
+        if self._unsure:
+            known = {claim.image_id for claim in self._drawing.values()} | {
+                claim.image_id for claim in self._delivering.values()
+            }
+            for claim in held:
+                if claim.image_id not in known:
+                    self._draw(claim)
+            self._unsure = False
 
     async def _wait_for_work(self) -> None:
         with suppress(TimeoutError):  # no hint came: look all the same
@@ -148,8 +170,8 @@ class Worker:
             return claim.request.width, claim.request.height
         return None
 
-    def _forget(self, held: set[UUID]) -> None:
-        """Stop drawing what is no longer this worker's: cancelled, expired or taken."""
+    def _keep(self, held: set[UUID]) -> None:
+        """Stop drawing all but these: the rest was cancelled, expired or taken."""
         for request_id, claim in list(self._drawing.items()):
             if claim.image_id not in held:
                 self._engine.abort(request_id)
@@ -169,26 +191,29 @@ class Worker:
                 continue
             del self._drawing[output.request_id]
             self._board.drop(claim)
-            self._spawn(self._end(claim, output))
+            self._deliver(claim, output)
             self._bus.work.set()  # a slot is free
 
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._delivering.add(task)
-        task.add_done_callback(self._delivering.discard)
+    def _deliver(self, claim: Claim, output: Result | Failure) -> None:
+        task = asyncio.create_task(self._end(claim, output), name=f"deliver {claim.image_id}")
+        self._delivering[task] = claim
+        task.add_done_callback(self._delivering.pop)
 
     async def _end(self, claim: Claim, output: Result | Failure) -> None:
-        if isinstance(output, Failure):
-            await self._insist(lambda: self._claims.fail(claim, output.reason))
-            return
+        """Commit a picture or its failure; whatever goes wrong, the claim does not stay open."""
+        reason = output.reason if isinstance(output, Failure) else None
         try:
-            files = await self._postprocess(output.image, claim)
+            if isinstance(output, Result):
+                files = await self._postprocess(output.image, claim)
+                if not await self._insist(lambda: self._claims.complete(claim, files)):
+                    log.info("worker.claim_lost", image_id=str(claim.image_id))
         except PostprocessFailed as error:
             reason = str(error)
-            await self._insist(lambda: self._claims.fail(claim, reason))
-            return
-        if not await self._insist(lambda: self._claims.complete(claim, files)):
-            log.info("worker.claim_lost", image_id=str(claim.image_id), attempt=claim.attempt)
+        except Exception as error:
+            log.exception("worker.delivery_failed", image_id=str(claim.image_id))
+            reason = f"The picture could not be delivered: {type(error).__name__}."
+        if reason is not None:
+            await self._insist(partial(self._claims.fail, claim, reason))
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat until Postgres answers: every call here is fenced, so that twice does no harm."""
@@ -224,7 +249,7 @@ class Worker:
             log.warning("worker.database_unavailable", error=str(error))
             return
         log.warning("worker.lease_lost", drawing=len(self._drawing))
-        self._forget(set())
+        self._keep(set())
         self._worker_id = await self._insist(self._register)
 
     async def _finish_drawing(self) -> None:
@@ -241,10 +266,11 @@ class Worker:
 
     async def _leave(self) -> None:
         """Give back what is left. After an engine's death the reaper does so, with a charge."""
-        if not self._engine.failed:
-            await asyncio.to_thread(self._engine.stop, drain=False)
-            for claim in self._drawing.values():
-                await self._insist(partial(self._claims.hand_back, claim))
         for task in self._delivering:
             task.cancel()
-        await self._insist(lambda: self._claims.leave(self._worker_id))
+        unfinished = [*self._drawing.values(), *self._delivering.values()]
+        if not self._engine.failed:
+            await asyncio.to_thread(self._engine.stop, drain=False)
+            for claim in unfinished:
+                await self._insist(partial(self._claims.hand_back, claim))
+        await self._insist(partial(self._claims.leave, self._worker_id))

@@ -143,11 +143,9 @@ async def picture_rate(session: Session, model: str) -> float | None:
     return rate
 
 
-async def images_held(session: Session, worker_id: UUID) -> set[UUID]:
-    statement = select(Image.id).where(
-        Image.worker_id == worker_id, Image.state == JobState.RUNNING
-    )
-    return set(await session.scalars(statement))
+async def images_held(session: Session, worker_id: UUID) -> Sequence[Image]:
+    statement = select(Image).where(Image.worker_id == worker_id, Image.state == JobState.RUNNING)
+    return (await session.scalars(statement)).all()
 
 
 async def add_variants(session: Session, image_id: UUID, files: Sequence[StoredFile]) -> None:

@@ -41,7 +41,7 @@ async def test_defaults_are_filled_in(client: httpx2.AsyncClient) -> None:
         "width": 64,
         "height": 64,
         "num_inference_steps": 20,
-        "guidance_scale": 4.0,
+        "guidance_scale": 3.0,
         "seed": 7,
         "scheduler": "default",
         "output_format": "png",

@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -19,7 +20,7 @@ from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.request import Output
 from pipelines.diffusion.runner import EngineRunner
-from serve.database import Database
+from serve.database import Database, DatabaseUnavailable
 from serve.events import EventBus, EventType
 from serve.jobs.claim import Claim
 from serve.jobs.claims import Claims
@@ -189,6 +190,42 @@ async def test_a_picture_that_cannot_be_stored_fails_its_job(
         job = await jobs.submit(tenant_id, ask())
         failed = await jobs.wait(tenant_id, job.id, 30)
     assert (failed.state, failed.error) == (JobState.FAILED, "The disk is full.")
+
+
+async def test_an_unforeseen_error_in_delivery_fails_the_job_and_not_the_worker(
+    workshop: Workshop, jobs: Jobs, tenant_id: UUID
+) -> None:
+    async def broken(image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
+        raise ZeroDivisionError
+
+    async with workshop.worker(broken) as (_, _runner, task):
+        job = await jobs.submit(tenant_id, ask())
+        failed = await jobs.wait(tenant_id, job.id, 30)
+        assert not task.done()
+    assert failed.state is JobState.FAILED
+    assert failed.error == "The picture could not be delivered: ZeroDivisionError."
+
+
+async def test_a_claim_whose_answer_was_lost_is_drawn_all_the_same(
+    workshop: Workshop, jobs: Jobs, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = Claims.claim
+    lost: list[Claim] = []
+
+    async def answer_lost(*args: Any) -> list[Claim]:
+        claimed = await claim(*args)
+        if claimed and not lost:
+            lost.extend(claimed)
+            raise DatabaseUnavailable("the connection broke after COMMIT")
+        return claimed
+
+    monkeypatch.setattr(Claims, "claim", answer_lost)
+    async with workshop.worker():
+        job = await jobs.submit(tenant_id, ask(n=2))
+        done = await jobs.wait(tenant_id, job.id, 30)
+    assert lost
+    assert done.state is JobState.SUCCEEDED
+    assert [image.attempt for image in done.images] == [1, 1]
 
 
 async def test_an_engine_that_dies_blames_nobody(
