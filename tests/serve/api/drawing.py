@@ -6,12 +6,10 @@ from uuid import UUID
 
 import numpy as np
 
-from pipelines.imaging.format import PictureFormat
-from pipelines.imaging.postprocess import PostprocessSpec, process
 from serve.api.services import Services
 from serve.jobs.claim import Claim
 from serve.jobs.claims import Claims
-from serve.jobs.stored_file import StoredFile
+from serve.jobs.postprocess import PostprocessTask, store_picture
 
 
 class Desk:
@@ -31,20 +29,5 @@ class Desk:
         """A grey picture, as dark as its index is high."""
         shape = (claim.request.height, claim.request.width, 3)
         pixels = np.full(shape, 200 - claim.index, dtype=np.uint8)
-        spec = PostprocessSpec(format=PictureFormat(claim.request.output_format))
-        files = []
-        for variant in process(pixels, spec):
-            key = f"{claim.job_id}/{claim.index}/{claim.attempt}/{variant.file_name}"
-            await self._services.storage.put(key, variant.data, variant.media_type)
-            files.append(
-                StoredFile(
-                    name=variant.name,
-                    media_type=variant.media_type,
-                    width=variant.width,
-                    height=variant.height,
-                    size=variant.size,
-                    sha256=variant.sha256,
-                    storage_key=key,
-                )
-            )
+        files = await store_picture(self._services.storage, pixels, PostprocessTask.of(claim))
         assert await self.claims.complete(claim, files)
