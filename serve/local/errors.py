@@ -1,5 +1,10 @@
 """What can go wrong with a local server, each with its cure."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
 
 class LocalServerError(Exception):
     """A local Postgres or Valkey could not do what was asked; the message names the cure."""
@@ -19,6 +24,14 @@ class AlreadyRunning(LocalServerError):
 
 class FolderUnreachable(LocalServerError):
     """The account that the server must run as cannot use the folder."""
+
+    @classmethod
+    def to_us(cls, error: OSError, data_dir: Path) -> Self:
+        """The system refused this very process something below `data_dir`."""
+        return cls(
+            f"{error.filename} cannot be used ({error.strerror}): run as the user who owns "
+            f"{data_dir}, or set SFUMATO_DATA_DIR to a folder of your own."
+        )
 
 
 class StartFailed(LocalServerError):

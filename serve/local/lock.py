@@ -32,10 +32,7 @@ class FolderLock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except (PermissionError, NotADirectoryError, FileExistsError) as error:
-            raise FolderUnreachable(
-                f"{error.filename} cannot be used ({error.strerror}): run as the user who owns "
-                f"{self.data_dir}, or set SFUMATO_DATA_DIR to a folder of your own."
-            ) from error
+            raise FolderUnreachable.to_us(error, self.data_dir) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

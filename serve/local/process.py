@@ -21,9 +21,8 @@ LOG_TAIL_LINES = 12
 class ServerProcess:
     """A server that one process at a time runs in one data folder.
 
-    The lock, held for as long as the owner lives, tells the two cases apart that a pid file
-    can't: the lock taken means that somebody runs the server; the lock free and the server alive
-    means that its owner was killed, and that it is ours to end.
+    Its `FolderLock` taken, somebody runs the server; the lock free and the server alive, its owner
+    was killed, and it is ours to end.
     """
 
     def __init__(self, name: str, data_dir: Path, stop_signals: Sequence[signal.Signals]) -> None:
@@ -65,10 +64,7 @@ class ServerProcess:
             self.log_path.touch()
         except (PermissionError, NotADirectoryError, FileExistsError) as error:
             self._lock.release()
-            raise FolderUnreachable(
-                f"{error.filename} cannot be used ({error.strerror}): run as the user who owns "
-                f"{self.data_dir}, or set SFUMATO_DATA_DIR to a folder of your own."
-            ) from error
+            raise FolderUnreachable.to_us(error, self.data_dir) from error
 
     def end_orphan(self, pid_file: Path, marker: str) -> None:
         """Ends the server that a killed owner left behind. Call with the lock held.

@@ -38,15 +38,11 @@ async def health() -> Health:
 async def ready(services: ServicesDep) -> Ready:
     """200 once the database answers and a replica has drawn its first picture."""
     try:
-        await services.database.ping()
+        alive = await services.jobs.workers()
     except DatabaseUnavailable as error:
         raise NotReady("The database does not answer.") from error
     model = services.settings.model.name
-    workers = [
-        worker
-        for worker in await services.jobs.workers()
-        if worker.model == model and not worker.draining
-    ]
+    workers = [worker for worker in alive if worker.model == model and not worker.draining]
     if not workers:
         raise NotReady(f"No replica has made its first picture with {model!r} yet.")
     return Ready(model=model, workers=len(workers))

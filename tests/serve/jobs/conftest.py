@@ -12,6 +12,7 @@ from serve.database import Database
 from serve.events import EventBus
 from serve.jobs.claims import Claims
 from serve.jobs.lifecycle import Jobs
+from serve.jobs.reaper import Reaper
 from serve.jobs.request import JobRequest
 from serve.models import Tenant
 from serve.settings import Settings
@@ -48,6 +49,11 @@ def jobs(database: Database, bus: EventBus, settings: Settings) -> Jobs:
 @pytest.fixture
 def claims(database: Database, bus: EventBus) -> Claims:
     return Claims(database, bus, MODEL)
+
+
+@pytest.fixture
+def reaper(database: Database, bus: EventBus, settings: Settings) -> Reaper:
+    return Reaper(database, bus, settings)
 
 
 @pytest.fixture

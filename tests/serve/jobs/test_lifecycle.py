@@ -97,15 +97,14 @@ async def test_a_lost_claim_commits_nothing(
     jobs: Jobs,
     claims: Claims,
     database: Database,
+    reaper: Reaper,
     tenant_id: UUID,
-    bus: EventBus,
-    settings: Settings,
 ) -> None:
     job = await jobs.submit(tenant_id, ask())
     silent = await worker(claims)
     (old,) = await claims.claim(silent, 1)
     await age_worker(database, silent, 60)
-    assert await Reaper(database, bus, settings).reap() == 1
+    assert await reaper.reap() == 1
     assert not await claims.heartbeat(silent, EngineStats(), draining=False)
     (new,) = await claims.claim(await worker(claims), 1)
     assert (new.image_id, new.attempt) == (old.image_id, old.attempt + 1)
@@ -120,16 +119,15 @@ async def test_three_crashes_fail_the_job_with_the_reason(
     jobs: Jobs,
     claims: Claims,
     database: Database,
+    reaper: Reaper,
     tenant_id: UUID,
-    bus: EventBus,
-    settings: Settings,
 ) -> None:
     job = await jobs.submit(tenant_id, ask(n=2))
     for _ in range(3):
         w = await worker(claims)
         assert len(await claims.claim(w, 8)) == 2
         await age_worker(database, w, 60)
-        await Reaper(database, bus, settings).reap()
+        await reaper.reap()
     failed = await jobs.get(tenant_id, job.id)
     assert failed.state is JobState.FAILED
     assert failed.error is not None
@@ -194,14 +192,13 @@ async def test_a_deadline_expires_the_job(
     jobs: Jobs,
     claims: Claims,
     database: Database,
+    reaper: Reaper,
     tenant_id: UUID,
-    bus: EventBus,
-    settings: Settings,
 ) -> None:
     job = await jobs.submit(tenant_id, ask(deadline_s=0.05))
     later = await jobs.submit(tenant_id, ask(deadline_s=600))
     await asyncio.sleep(0.1)
-    assert await Reaper(database, bus, settings).reap() == 1
+    assert await reaper.reap() == 1
     assert (await jobs.get(tenant_id, job.id)).state is JobState.EXPIRED
     assert (await jobs.get(tenant_id, later.id)).state is JobState.QUEUED
 

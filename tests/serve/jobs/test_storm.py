@@ -11,13 +11,11 @@ import pytest
 from sqlalchemy import text
 
 from serve.database import Database
-from serve.events import EventBus
 from serve.jobs.claims import Claims
 from serve.jobs.errors import JobFinished
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.reaper import Reaper
 from serve.jobs.stored_file import StoredFile
-from serve.settings import Settings
 from tests.serve.jobs.conftest import ask
 
 JOBS, WORKERS = 30, 4
@@ -74,11 +72,10 @@ async def test_invariants_hold_in_a_storm(
     jobs: Jobs,
     claims: Claims,
     database: Database,
-    bus: EventBus,
-    settings: Settings,
+    reaper: Reaper,
     tenant_id: UUID,
 ) -> None:
-    storm = Storm(jobs, claims, Reaper(database, bus, settings), database, seed)
+    storm = Storm(jobs, claims, reaper, database, seed)
     made = [
         await jobs.submit(tenant_id, ask(n=1 + i % 4, deadline_s=0.5 if i % 10 == 0 else None))
         for i in range(JOBS)
