@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.diffusion.errors import MissingPartError, ModelIndexError, ModelNotFoundError
-from pipelines.diffusion.families.registry import require_supported
+from pipelines.diffusion.families.registry import family_entry
+from pipelines.diffusion.request import NoiseScheduler
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
@@ -23,8 +24,8 @@ class ModelDescription:
     """What a request must respect, and what it gets where it says nothing; sizes in pixels.
 
     ``size_multiple`` is the least common multiple of diffusers' own 8 and the pixels that one
-    latent stands for. The UNet adds nothing to it: diffusers interpolates where a latent size
-    cannot be halved evenly.
+    token of a transformer, or one latent of a UNet, stands for. A UNet adds nothing to it:
+    diffusers interpolates where a latent size cannot be halved evenly.
     """
 
     class_name: str
@@ -41,24 +42,35 @@ def describe(folder: Path) -> ModelDescription:
 
     Raises ModelNotFoundError, ModelIndexError, UnsupportedFamilyError or MissingPartError.
     """
-    index = read_index(folder)
-    class_name = str(index.get("_class_name"))
-    require_supported(class_name)
-    unet = _read_json(folder / "unet" / "config.json")
+    class_name = str(read_index(folder).get("_class_name"))
+    family = family_entry(class_name)
+    denoiser = _read_json(folder / family.denoiser / "config.json")
     vae = _read_json(folder / "vae" / "config.json")
     scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
     factor = 2 ** (len(_field(vae, "block_out_channels", folder / "vae" / "config.json")) - 1)
-    size = _field(unet, "sample_size", folder / "unet" / "config.json")
+    size = denoiser.get("sample_size") or family.sample_size
+    if size is None:
+        size = _field(denoiser, "sample_size", folder / family.denoiser / "config.json")
     height, width = size if isinstance(size, list) else (size, size)
     return ModelDescription(
         class_name=class_name,
         default_width=width * factor,
         default_height=height * factor,
-        size_multiple=math.lcm(_PIXEL_MULTIPLE, factor),
+        size_multiple=math.lcm(_PIXEL_MULTIPLE, factor * family.patch_size),
         vae_scale_factor=factor,
         prediction_type=scheduler.get("prediction_type", "epsilon"),
         default_scheduler=scheduler.get("_class_name", "unknown"),
     )
+
+
+def noise_schedulers(default_class: str) -> tuple[NoiseScheduler, ...]:
+    """Those that draw with a model whose own noise scheduler is a diffusers ``default_class``.
+
+    Flow matching (arXiv:2210.02747) predicts a velocity, and its schedulers fit no other model.
+    """
+    if default_class.startswith("FlowMatch"):
+        return NoiseScheduler.DEFAULT, NoiseScheduler.FLOW_MATCH_EULER
+    return tuple(name for name in NoiseScheduler if name is not NoiseScheduler.FLOW_MATCH_EULER)
 
 
 def find_description(source: str) -> Path:

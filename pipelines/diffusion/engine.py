@@ -179,12 +179,12 @@ class DiffusionEngine:
         start = self._clock()
         predictions = self.family.denoise([running.trajectory for running in batch])
         # The step's one wait for the device; it ends the forward pass for the clock as well.
-        finite = predictions.isfinite().flatten(1).all(1).tolist()
+        finite = torch.stack([each.isfinite().all() for each in predictions]).tolist()
         self._observe(batch, self._clock() - start)
         sound = []
-        for i, running in enumerate(batch):
-            if finite[i]:
-                sound.append((running, predictions[i : i + 1]))
+        for running, prediction, is_finite in zip(batch, predictions, finite, strict=True):
+            if is_finite:
+                sound.append((running, prediction))
             else:
                 self._fail(running.request.id, RequestError(_NOT_FINITE))
         return sound

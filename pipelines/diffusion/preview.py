@@ -56,8 +56,12 @@ def predicted_original(
     """The noise-free latents that the model has in mind: far clearer than the live ones.
 
     Solves the forward process x = sqrt(a) x0 + sqrt(1 - a) noise for x0 (arXiv:2006.11239,
-    equation 4; for v-prediction arXiv:2202.00512, appendix D).
+    equation 4; for v-prediction arXiv:2202.00512, appendix D); under flow matching
+    x = (1 - s) x0 + s noise, with noise - x0 predicted (arXiv:2403.03206, section 2).
     """
+    if hasattr(scheduler, "scale_noise"):
+        sigma = float(timestep) / scheduler.config.num_train_timesteps
+        return model_input.sub(prediction, alpha=sigma)
     kind = scheduler.config.get("prediction_type", "epsilon")
     if kind == "sample":
         return prediction

@@ -22,15 +22,42 @@ class NoiseScheduler(StrEnum):
     DPMPP_2M_KARRAS = "dpmpp_2m_karras"
     UNIPC = "unipc"
     LCM = "lcm"
+    FLOW_MATCH_EULER = "flow_match_euler"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
+class LoraScale:
+    """A LoRA adapter by the name it was loaded under; ``scale`` 0 is without, 1 as trained."""
+
+    name: str
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ControlImage:
+    """What a ControlNet follows: a (height, width, 3) uint8 picture, at the request's size.
+
+    It acts from ``start`` to ``end``, shares of the trajectory, weighted by ``scale``.
+    """
+
+    controlnet: str
+    image: NDArray[np.uint8]
+    scale: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SamplingParams:
     """What was asked: one picture.
 
     ``width`` and ``height`` are pixels, multiples of the model's ``size_multiple``.
     A ``guidance_scale`` of 1 or less means no classifier-free guidance (and no use of
     ``negative_prompt``), as in diffusers.
+
+    With ``image``, (height, width, 3) uint8, the picture starts from it: ``strength``, above 0 to
+    1, is the share of the steps that are made. With ``mask`` as well, (height, width) uint8, only
+    what is 128 or more there is painted anew.
     """
 
     prompt: str
@@ -41,15 +68,25 @@ class SamplingParams:
     guidance_scale: float
     seed: int
     scheduler: NoiseScheduler = NoiseScheduler.DEFAULT
+    image: NDArray[np.uint8] | None = None
+    mask: NDArray[np.uint8] | None = None
+    strength: float = 0.8
+    control: ControlImage | None = None
+    loras: tuple[LoraScale, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One picture on its way through the engine; ``preview_every`` is in steps, 0 for none."""
+    """One picture on its way through the engine.
+
+    ``preview_every`` is in steps, 0 for none. ``deadline_s`` counts from when it is added: a
+    request that is not done by then leaves at the next step as ``Expired``.
+    """
 
     id: str
     params: SamplingParams
     preview_every: int = 0
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +119,14 @@ class Failure:
     reason: str
 
 
-Output = Progress | Result | Failure
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The request's deadline passed before its picture was done."""
+
+    request_id: str
+
+
+Output = Progress | Result | Failure | Expired
 
 
 @dataclass(frozen=True, slots=True)

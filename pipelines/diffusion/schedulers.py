@@ -6,6 +6,7 @@ from typing import Any
 
 import diffusers
 
+from pipelines.diffusion.catalog import noise_schedulers
 from pipelines.diffusion.errors import RequestError
 from pipelines.diffusion.request import NoiseScheduler
 
@@ -24,22 +25,33 @@ _CLASSES: dict[NoiseScheduler, tuple[str, dict[str, Any]]] = {
     ),
     NoiseScheduler.UNIPC: ("UniPCMultistepScheduler", {"use_karras_sigmas": False}),
     NoiseScheduler.LCM: ("LCMScheduler", {}),
+    NoiseScheduler.FLOW_MATCH_EULER: ("FlowMatchEulerDiscreteScheduler", {}),
 }
 
 
-def make_scheduler(name: NoiseScheduler, default: Any, steps: int, device: Any) -> Any:
+def make_scheduler(
+    name: NoiseScheduler, default: Any, steps: int, device: Any, **schedule: Any
+) -> Any:
     """A noise scheduler of its own for one request, its timesteps set.
 
     ``default`` is the one in the model folder: its configuration (betas, prediction type,
-    timestep spacing) holds for all. Raises RequestError if it cannot take that many steps.
+    timestep spacing) holds for all. ``schedule`` goes to ``set_timesteps`` beside the number of
+    steps. Raises RequestError if the model cannot be drawn with by that scheduler, or not in that
+    many steps.
     """
+    choices = noise_schedulers(type(default).__name__)
+    if name not in choices:
+        raise RequestError(
+            f"Noise scheduler {name.value!r} does not fit this model; choose one of"
+            f" {', '.join(choices)}."
+        )
     if name is NoiseScheduler.DEFAULT:
         scheduler = type(default).from_config(default.config)
     else:
         class_name, overrides = _CLASSES[name]
         scheduler = getattr(diffusers, class_name).from_config(default.config, **overrides)
     try:
-        scheduler.set_timesteps(steps, device=device)
+        scheduler.set_timesteps(steps, device=device, **schedule)
     except ValueError as error:
         raise RequestError(f"Noise scheduler {name.value!r} cannot take {steps} steps.") from error
     return scheduler

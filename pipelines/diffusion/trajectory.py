@@ -9,22 +9,63 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipelines.diffusion.request import LoraScale
+
+
+@dataclass(frozen=True, slots=True)
+class TextEmbedding:
+    """A prompt as the denoiser reads it: ``tokens`` of (1, length, width).
+
+    ``pooled`` of (1, width) sums the prompt up for the families that ask for it.
+    """
+
+    tokens: Tensor
+    pooled: Tensor | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return self.tokens.nbytes + (0 if self.pooled is None else self.pooled.nbytes)
+
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """What steers the denoiser: embeddings of (1, tokens, width).
+    """What steers the denoiser. Without ``negative`` there is no classifier-free guidance."""
 
-    Without ``negative_prompt_embeds`` there is no classifier-free guidance.
-    """
-
-    prompt_embeds: Tensor
-    negative_prompt_embeds: Tensor | None
+    positive: TextEmbedding
+    negative: TextEmbedding | None
     guidance_scale: float
+    loras: tuple[LoraScale, ...] = ()
 
     @property
     def rows(self) -> int:
         """How many rows of a batch it takes."""
-        return 1 if self.negative_prompt_embeds is None else 2
+        return 1 if self.negative is None else 2
+
+
+@dataclass(frozen=True, slots=True)
+class Inpainting:
+    """What is kept of a source picture.
+
+    ``mask`` of (1, 1, height, width) is 1 where to paint; ``source`` and ``noise`` are latents.
+    """
+
+    mask: Tensor
+    source: Tensor
+    noise: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A ControlNet by name, its picture of (1, 3, height, width) from 0 to 1, and its weight.
+
+    It acts from ``start`` to ``end``, shares of the trajectory.
+    """
+
+    controlnet: str
+    picture: Tensor
+    scale: float
+    start: float
+    end: float
 
 
 @dataclass(slots=True)
@@ -33,7 +74,9 @@ class Trajectory:
 
     ``scheduler`` is this request's own instance of a diffusers noise scheduler, its timesteps
     set. ``generator`` drew the first latents, and draws the noise that stochastic schedulers
-    add. ``steps`` is the number asked for: some schedulers evaluate the model more often.
+    add. ``steps`` is the number to be made: some schedulers evaluate the model more often.
+    ``begin`` is where in the scheduler's timesteps it starts: beyond 0 with a source picture.
+    ``model_channels`` of (1, n, height, width) are appended to the latents for the model alone.
     """
 
     conditioning: Conditioning
@@ -41,6 +84,10 @@ class Trajectory:
     scheduler: Any
     generator: torch.Generator
     steps: int
+    begin: int = 0
+    inpainting: Inpainting | None = None
+    model_channels: Tensor | None = None
+    control: Control | None = None
     evaluations: int = 0  # of the model, so far
     _step_options: dict[str, Any] = field(init=False)
 
@@ -52,14 +99,32 @@ class Trajectory:
     @property
     def timestep(self) -> Tensor:
         """The next one, a scalar."""
-        timestep: Tensor = self.scheduler.timesteps[self.evaluations]
+        timestep: Tensor = self.scheduler.timesteps[self.begin + self.evaluations]
         return timestep
 
     @property
-    def model_input(self) -> Tensor:
-        """The latents as the model wants them at this timestep."""
+    def scaled_latents(self) -> Tensor:
+        """The latents as the noise scheduler wants the model to see them at this timestep."""
+        if not hasattr(self.scheduler, "scale_model_input"):
+            return self.latents
         scaled: Tensor = self.scheduler.scale_model_input(self.latents, self.timestep)
         return scaled
+
+    @property
+    def model_input(self) -> Tensor:
+        """(1, model's channels, height, width)."""
+        if self.model_channels is None:
+            return self.scaled_latents
+        return torch.cat([self.scaled_latents, self.model_channels], dim=1)
+
+    @property
+    def control_scale(self) -> float:
+        """Of the ControlNet at the next evaluation; 0 where it does not act."""
+        if self.control is None:
+            return 0.0
+        done, total = self.evaluations, self._evaluations_in_all
+        acts = done / total >= self.control.start and (done + 1) / total <= self.control.end
+        return self.control.scale if acts else 0.0
 
     @property
     def steps_done(self) -> int:
@@ -73,7 +138,7 @@ class Trajectory:
 
     @property
     def finished(self) -> bool:
-        return self.evaluations == len(self.scheduler.timesteps)
+        return self.evaluations == self._evaluations_in_all
 
     def advance(self, prediction: Tensor) -> None:
         """One step down the noise, by the model's (1, channels, height, width) prediction."""
@@ -81,6 +146,28 @@ class Trajectory:
             prediction, self.timestep, self.latents, **self._step_options, return_dict=False
         )[0]
         self.evaluations += 1
+        if self.inpainting is not None:
+            self.latents = self._restore(self.inpainting)
+
+    def _restore(self, kept: Inpainting) -> Tensor:
+        """Puts the source back outside the mask, as noisy as the latents are now."""
+        source = kept.source
+        if not self.finished:
+            source = noised(self.scheduler, source, kept.noise, self.timestep[None].cpu())
+        return (1 - kept.mask) * source + kept.mask * self.latents
+
+    @property
+    def _evaluations_in_all(self) -> int:
+        return len(self.scheduler.timesteps) - self.begin
 
     def _steps_after(self, evaluations: int) -> int:
-        return evaluations * self.steps // len(self.scheduler.timesteps)
+        return evaluations * self.steps // self._evaluations_in_all
+
+
+def noised(scheduler: Any, latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+    """Clean latents as they are at a timestep of shape (1,)."""
+    if hasattr(scheduler, "scale_noise"):  # flow matching
+        result: Tensor = scheduler.scale_noise(latents, timestep, noise)
+    else:
+        result = scheduler.add_noise(latents, noise, timestep)
+    return result

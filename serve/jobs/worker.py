@@ -17,7 +17,15 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from pipelines.diffusion.request import EngineStats, Failure, Output, Progress, Request, Result
+from pipelines.diffusion.request import (
+    EngineStats,
+    Expired,
+    Failure,
+    Output,
+    Progress,
+    Request,
+    Result,
+)
 from serve.database import DatabaseUnavailable
 from serve.events import EventBus
 from serve.jobs.claim import Claim
@@ -191,7 +199,8 @@ class Worker:
                 continue
             del self._drawing[output.request_id]
             self._board.drop(claim)
-            self._deliver(claim, output)
+            if not isinstance(output, Expired):  # that is for the reaper's clock to say
+                self._deliver(claim, output)
             self._bus.work.set()  # a slot is free
 
     def _deliver(self, claim: Claim, output: Result | Failure) -> None:

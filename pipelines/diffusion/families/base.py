@@ -40,11 +40,11 @@ class Family(Protocol):
     def prepare(self, params: SamplingParams, conditioning: Conditioning) -> Trajectory:
         """The first latents, out of the seed. Raises RequestError for what cannot be drawn."""
 
-    def denoise(self, trajectories: Sequence[Trajectory]) -> Tensor:
-        """One forward pass: predictions of (len(trajectories), channels, height, width)."""
+    def denoise(self, trajectories: Sequence[Trajectory]) -> list[Tensor]:
+        """One forward pass: for each a prediction in the shape of its latents."""
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents to float32 pictures of (rows, 3, height, width) from 0 to 1."""
+        """Latents of one request to a float32 picture of (1, 3, height, width) from 0 to 1."""
 
     def preview(self, trajectory: Trajectory, prediction: Tensor) -> NDArray[np.uint8]:
         """The picture in sight before the step that ``prediction`` is for.

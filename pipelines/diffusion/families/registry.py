@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -17,21 +18,39 @@ if TYPE_CHECKING:
 
     FamilyLoader = Callable[[Path, torch.device, torch.dtype], Family]
 
-_LOADERS = {
-    "StableDiffusionPipeline": "pipelines.diffusion.families.stable_diffusion:load",
+
+@dataclass(frozen=True, slots=True)
+class FamilyEntry:
+    """How to load a family, and what its model folders do not say of themselves.
+
+    ``loader`` is "module:function". ``denoiser`` is the part that denoises, ``patch_size`` the
+    latents that one of its tokens covers along a side, ``sample_size`` the default latents along
+    a side where the denoiser's configuration has none.
+    """
+
+    loader: str
+    denoiser: str
+    patch_size: int = 1
+    sample_size: int | None = None
+
+
+_FAMILIES = {
+    "StableDiffusionPipeline": FamilyEntry(
+        "pipelines.diffusion.families.stable_diffusion:load", denoiser="unet"
+    ),
 }
 
 
-def require_supported(class_name: str) -> None:
+def family_entry(class_name: str) -> FamilyEntry:
     """Raises UnsupportedFamilyError for a pipeline that no family here draws with."""
-    if class_name not in _LOADERS:
+    if class_name not in _FAMILIES:
         raise UnsupportedFamilyError(
-            f"model_index.json names {class_name!r}; choose a model of {', '.join(_LOADERS)}."
+            f"model_index.json names {class_name!r}; choose a model of {', '.join(_FAMILIES)}."
         )
+    return _FAMILIES[class_name]
 
 
 def family_loader(class_name: str) -> FamilyLoader:
     """The function that loads such a folder."""
-    require_supported(class_name)
-    module, _, name = _LOADERS[class_name].partition(":")
+    module, _, name = family_entry(class_name).loader.partition(":")
     return cast("FamilyLoader", getattr(import_module(module), name))

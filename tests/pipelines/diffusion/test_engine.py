@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.diffusion.catalog import noise_schedulers
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import WarmUpError
 from pipelines.diffusion.families.stable_diffusion import StableDiffusion
@@ -55,7 +56,7 @@ def test_one_picture(family: StableDiffusion, params: Params, run: Run) -> None:
 
 def mixed_requests(params: Params) -> list[Request]:
     """Twelve that differ in all that may differ within a lane, and two sizes."""
-    schedulers = list(NoiseScheduler)
+    schedulers = noise_schedulers("DDIMScheduler")
     return [
         Request(
             f"r{i}",
@@ -218,7 +219,7 @@ def failing_forward(
     """The shared forward pass raises while the request of that seed is in it."""
     denoise = family.denoise
 
-    def denoise_or_raise(trajectories: Sequence[Trajectory]) -> torch.Tensor:
+    def denoise_or_raise(trajectories: Sequence[Trajectory]) -> list[torch.Tensor]:
         if any(row.generator.initial_seed() == seed for row in trajectories):
             raise error("injected")
         return denoise(trajectories)
@@ -269,7 +270,7 @@ def test_out_of_memory_halves_the_batch(
 ) -> None:
     denoise = family.denoise
 
-    def small_device(trajectories: Sequence[Trajectory]) -> torch.Tensor:
+    def small_device(trajectories: Sequence[Trajectory]) -> list[torch.Tensor]:
         if len(trajectories) > 3:
             raise torch.OutOfMemoryError
         return denoise(trajectories)

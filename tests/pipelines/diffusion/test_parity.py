@@ -79,7 +79,7 @@ def spy_latents(family: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> lis
     return seen
 
 
-@pytest.mark.parametrize("scheduler", NoiseScheduler)
+@pytest.mark.parametrize("scheduler", REFERENCE)
 @pytest.mark.parametrize(
     ("guidance_scale", "negative_prompt"), [(1.0, ""), (5.0, ""), (7.5, "blue")]
 )
@@ -117,7 +117,7 @@ def test_same_as_diffusers(
     assert (torch.from_numpy(image.image).int() - rounded.int()).abs().max() <= 1
 
 
-@pytest.mark.parametrize("scheduler", NoiseScheduler)
+@pytest.mark.parametrize("scheduler", REFERENCE)
 def test_same_as_diffusers_for_v_prediction(
     family: StableDiffusion,
     params: Params,
@@ -232,7 +232,7 @@ def test_the_embedded_model(params: Params, run: Run, monkeypatch: pytest.Monkey
             seed=i,
             scheduler=scheduler,
         )
-        for i, scheduler in enumerate(NoiseScheduler)
+        for i, scheduler in enumerate(REFERENCE)
     }
     latents = spy_latents(loaded, monkeypatch)
     outputs = run(

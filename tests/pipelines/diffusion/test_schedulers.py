@@ -3,8 +3,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, LCMScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    LCMScheduler,
+)
 
+from pipelines.diffusion.catalog import noise_schedulers
 from pipelines.diffusion.errors import RequestError
 from pipelines.diffusion.request import NoiseScheduler
 from pipelines.diffusion.schedulers import make_scheduler
@@ -31,7 +38,7 @@ def test_default_is_the_models_own(default: Any) -> None:
     assert len(made.timesteps) == 5
 
 
-@pytest.mark.parametrize("name", NoiseScheduler)
+@pytest.mark.parametrize("name", noise_schedulers("DDIMScheduler"))
 def test_what_the_model_was_trained_for_holds(name: NoiseScheduler, default: Any) -> None:
     made = make_scheduler(name, default, 5, "cpu")
     assert made.config.prediction_type == "v_prediction"
@@ -52,3 +59,13 @@ def test_too_many_steps(default: Any) -> None:
     assert type(make_scheduler(NoiseScheduler.LCM, default, 50, "cpu")) is LCMScheduler
     with pytest.raises(RequestError, match="'lcm' cannot take 51 steps"):
         make_scheduler(NoiseScheduler.LCM, default, 51, "cpu")
+
+
+def test_flow_matching_fits_only_its_own() -> None:
+    flow = FlowMatchEulerDiscreteScheduler()
+    made = make_scheduler(NoiseScheduler.FLOW_MATCH_EULER, flow, 5, "cpu")
+    assert type(made) is FlowMatchEulerDiscreteScheduler
+    with pytest.raises(RequestError, match="choose one of default, flow_match_euler"):
+        make_scheduler(NoiseScheduler.DDIM, flow, 5, "cpu")
+    with pytest.raises(RequestError, match="does not fit this model"):
+        make_scheduler(NoiseScheduler.FLOW_MATCH_EULER, DDIMScheduler(), 5, "cpu")

@@ -1,0 +1,208 @@
+"""What all families share that denoise the latents of a VAE."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipelines.diffusion.catalog import ModelDescription
+from pipelines.diffusion.errors import RequestError
+from pipelines.diffusion.families.rows import Row, guide, rows_of
+from pipelines.diffusion.pixels import mask_tensor, picture_tensor
+from pipelines.diffusion.preview import PreviewMap, predicted_original
+from pipelines.diffusion.prompt_cache import PromptCache
+from pipelines.diffusion.request import SamplingParams
+from pipelines.diffusion.schedulers import make_scheduler
+from pipelines.diffusion.trajectory import (
+    Conditioning,
+    Inpainting,
+    TextEmbedding,
+    Trajectory,
+    noised,
+)
+from pipelines.diffusion.vae import Vae
+
+PROMPT_CACHE_BYTES = 64 * 2**20
+
+
+class LatentFamily(ABC):
+    """A loaded diffusers pipeline in the shape of ``Family``.
+
+    A family adds how a prompt is read (``_embed``) and how the denoiser is called
+    (``_forward``); where its noise schedule needs more than a number of steps, ``_scheduler``.
+    """
+
+    def __init__(self, pipeline: Any, description: ModelDescription) -> None:
+        """``pipeline`` is on its device and in its dtype already."""
+        self.pipeline = pipeline
+        self.description = description
+        self.vae = Vae(pipeline.vae)
+        self.prompts = PromptCache(PROMPT_CACHE_BYTES)
+        with torch.inference_mode():
+            self._preview_map = PreviewMap.fit(self.vae.encode, description.vae_scale_factor)
+
+    @property
+    @abstractmethod
+    def denoiser(self) -> Any:
+        """The UNet or transformer."""
+
+    @abstractmethod
+    def _embed(self, text: str) -> TextEmbedding:
+        """As the pipeline's ``encode_prompt`` does it."""
+
+    @abstractmethod
+    def _forward(self, rows: Sequence[Row]) -> Sequence[Tensor]:
+        """One pass of the denoiser: for each row an output of (1, channels, height, width)."""
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.denoiser.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.denoiser.dtype
+        return dtype
+
+    def batch_key(self, params: SamplingParams) -> Hashable:
+        """The picture's (height, width): convolutions and group norm force it, nothing else."""
+        return params.height, params.width
+
+    def encode(self, params: SamplingParams) -> Conditioning:
+        """The prompt's embedding and, for a guided request, the negative prompt's."""
+        guided = self._is_guided(params)
+        return Conditioning(
+            positive=self._embedding(params.prompt),
+            negative=self._embedding(params.negative_prompt) if guided else None,
+            guidance_scale=params.guidance_scale,
+        )
+
+    def prepare(self, params: SamplingParams, conditioning: Conditioning) -> Trajectory:
+        """Noise drawn on the CPU, as diffusers does: one seed, one picture on any device."""
+        self._check(params)
+        dtype = self._latents_dtype(conditioning)
+        trajectory = Trajectory(
+            conditioning=conditioning,
+            latents=torch.empty(0),
+            scheduler=self._scheduler(params),
+            generator=torch.Generator("cpu").manual_seed(params.seed),
+            steps=params.num_inference_steps,
+        )
+        if params.image is None:
+            noise = self._noise(params, trajectory.generator, dtype)
+            trajectory.latents = noise * _first_sigma(trajectory.scheduler)
+        else:
+            self._start_from(params.image, params, trajectory, dtype)
+        return trajectory
+
+    def denoise(self, trajectories: Sequence[Trajectory]) -> list[Tensor]:
+        return guide(trajectories, self._forward(rows_of(trajectories)))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        picture: Tensor = (self.vae.decode(latents).float() * 0.5 + 0.5).clamp(0, 1)
+        return picture
+
+    def preview(self, trajectory: Trajectory, prediction: Tensor) -> NDArray[np.uint8]:
+        return self._preview_map(
+            predicted_original(
+                trajectory.scheduler, trajectory.scaled_latents, prediction, trajectory.timestep
+            )
+        )
+
+    def _is_guided(self, params: SamplingParams) -> bool:
+        return params.guidance_scale > 1
+
+    def _embedding(self, text: str) -> TextEmbedding:
+        return self.prompts.get(text, lambda: self._embed(text))
+
+    def _latents_dtype(self, conditioning: Conditioning) -> torch.dtype:
+        return conditioning.positive.tokens.dtype
+
+    def _scheduler(self, params: SamplingParams) -> Any:
+        return make_scheduler(
+            params.scheduler, self.pipeline.scheduler, params.num_inference_steps, self.device
+        )
+
+    def _skipped_steps(self, params: SamplingParams) -> int:
+        """How many of the first steps ``strength`` leaves out, rounded as the pipeline does."""
+        steps = params.num_inference_steps
+        return steps - min(int(steps * params.strength), steps)
+
+    def _noise(
+        self, params: SamplingParams, generator: torch.Generator, dtype: torch.dtype
+    ) -> Tensor:
+        factor = self.description.vae_scale_factor
+        shape = (
+            1,
+            self.pipeline.vae.config.latent_channels,
+            params.height // factor,
+            params.width // factor,
+        )
+        noise: Tensor = randn_tensor(shape, generator=generator, device=self.device, dtype=dtype)
+        return noise
+
+    def _start_from(
+        self,
+        image: NDArray[np.uint8],
+        params: SamplingParams,
+        trajectory: Trajectory,
+        dtype: torch.dtype,
+    ) -> None:
+        """Noises a source picture (arXiv:2108.01073); what is drawn, and when, is diffusers'."""
+        scheduler, generator = trajectory.scheduler, trajectory.generator
+        skipped = self._skipped_steps(params)
+        trajectory.steps -= skipped
+        trajectory.begin = skipped * scheduler.order
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(trajectory.begin)
+        source = self.vae.encode(picture_tensor(image), generator).to(dtype)
+        noise = self._noise(params, generator, dtype)
+        if params.mask is not None and params.strength == 1:
+            trajectory.latents = noise * _first_sigma(scheduler)
+        else:
+            trajectory.latents = noised(scheduler, source, noise, trajectory.timestep[None])
+        if params.mask is not None:
+            mask = mask_tensor(params.mask, self.description.vae_scale_factor)
+            trajectory.inpainting = Inpainting(mask.to(source), source, noise)
+            # diffusers encodes the masked picture here, even for models that do not look at it.
+            self.vae.skip_draw(source, generator)
+
+    def _check(self, params: SamplingParams) -> None:
+        multiple = self.description.size_multiple
+        width, height = params.width, params.height
+        if min(width, height) < multiple or width % multiple or height % multiple:
+            raise RequestError(
+                f"A picture of {width}x{height} pixels cannot be drawn; this model takes multiples"
+                f" of {multiple}."
+            )
+        if params.num_inference_steps < 1:
+            raise RequestError("A picture takes at least one denoising step.")
+        if params.image is None and params.mask is not None:
+            raise RequestError(
+                "A mask needs the picture that it belongs to; give an image as well."
+            )
+        for name, pixels in (("image", params.image), ("mask", params.mask)):
+            if pixels is not None and pixels.shape[:2] != (height, width):
+                raise RequestError(
+                    f"The {name} has {pixels.shape[1]}x{pixels.shape[0]} pixels; resize it to the"
+                    f" picture's {width}x{height}."
+                )
+        if params.image is not None and not 0 < params.strength <= 1:
+            raise RequestError(f"strength is {params.strength}; give one above 0 and at most 1.")
+        if params.image is not None and self._skipped_steps(params) >= params.num_inference_steps:
+            raise RequestError(
+                f"A strength of {params.strength} leaves none of {params.num_inference_steps} steps"
+                " to make; raise one of them."
+            )
+
+
+def _first_sigma(scheduler: Any) -> Any:
+    """What unit noise is scaled by at the start; flow matching starts with it as it is."""
+    return getattr(scheduler, "init_noise_sigma", 1.0)
