@@ -10,71 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.families.stable_diffusion import StableDiffusion, load
 from pipelines.diffusion.request import Output, Request, SamplingParams
-
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
-
-
-def build_pipeline(**unet: Any) -> StableDiffusionPipeline:
-    """Pictures of 64x64 by default; ``unet`` overrides the UNet's configuration."""
-    torch.manual_seed(7)
-    vocabulary = {"<|startoftext|>": 0, "<|endoftext|>": 1}
-    for token in [*_LETTERS, *(f"{letter}</w>" for letter in _LETTERS)]:
-        vocabulary[token] = len(vocabulary)
-    configuration: dict[str, Any] = {
-        "sample_size": 16,
-        "in_channels": 4,
-        "out_channels": 4,
-        "layers_per_block": 1,
-        "block_out_channels": (8, 16),
-        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-        "cross_attention_dim": 16,
-        "attention_head_dim": 4,
-        "norm_num_groups": 4,
-    }
-    return StableDiffusionPipeline(
-        tokenizer=CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=16),
-        text_encoder=CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(vocabulary),
-                hidden_size=16,
-                intermediate_size=32,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                max_position_embeddings=16,
-                bos_token_id=0,
-                eos_token_id=1,
-                pad_token_id=1,
-            )
-        ).eval(),
-        unet=UNet2DConditionModel(**configuration | unet).eval(),
-        vae=AutoencoderKL(
-            block_out_channels=(8, 8, 16),
-            down_block_types=("DownEncoderBlock2D",) * 3,
-            up_block_types=("UpDecoderBlock2D",) * 3,
-            latent_channels=4,
-            norm_num_groups=4,
-            layers_per_block=1,
-            sample_size=64,
-        ).eval(),
-        scheduler=DDIMScheduler(
-            beta_schedule="scaled_linear",
-            beta_start=0.00085,
-            beta_end=0.012,
-            clip_sample=False,
-            set_alpha_to_one=False,
-            steps_offset=1,
-        ),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+from tests.pipelines.diffusion.tiny.stable_diffusion import build_pipeline
 
 
 @pytest.fixture(scope="session")
