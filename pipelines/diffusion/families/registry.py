@@ -34,9 +34,37 @@ class FamilyEntry:
     sample_size: int | None = None
 
 
+_STABLE_DIFFUSION = FamilyEntry(
+    "pipelines.diffusion.families.stable_diffusion:load", denoiser="unet"
+)
+_STABLE_DIFFUSION_XL = FamilyEntry(
+    "pipelines.diffusion.families.stable_diffusion_xl:load", denoiser="unet"
+)
+
 _FAMILIES = {
-    "StableDiffusionPipeline": FamilyEntry(
-        "pipelines.diffusion.families.stable_diffusion:load", denoiser="unet"
+    "StableDiffusionPipeline": _STABLE_DIFFUSION,
+    "StableDiffusionImg2ImgPipeline": _STABLE_DIFFUSION,
+    "StableDiffusionInpaintPipeline": _STABLE_DIFFUSION,
+    "LatentConsistencyModelPipeline": _STABLE_DIFFUSION,
+    "StableDiffusionXLPipeline": _STABLE_DIFFUSION_XL,
+    "StableDiffusionXLImg2ImgPipeline": _STABLE_DIFFUSION_XL,
+    "StableDiffusionXLInpaintPipeline": _STABLE_DIFFUSION_XL,
+    "StableDiffusion3Pipeline": FamilyEntry(
+        "pipelines.diffusion.families.stable_diffusion_3:load",
+        denoiser="transformer",
+        patch_size=2,
+    ),
+    "FluxPipeline": FamilyEntry(
+        "pipelines.diffusion.families.flux:load",
+        denoiser="transformer",
+        patch_size=2,
+        sample_size=128,
+    ),
+    "ZImagePipeline": FamilyEntry(
+        "pipelines.diffusion.families.z_image:load",
+        denoiser="transformer",
+        patch_size=2,
+        sample_size=128,
     ),
 }
 
