@@ -26,6 +26,8 @@ class ModelDescription:
     ``size_multiple`` is the least common multiple of diffusers' own 8 and the pixels that one
     token of a transformer, or one latent of a UNet, stands for. A UNet adds nothing to it:
     diffusers interpolates where a latent size cannot be halved evenly.
+
+    ``needs_image``: it draws from a picture only; ``needs_mask``: from a picture and a mask.
     """
 
     class_name: str
@@ -35,6 +37,8 @@ class ModelDescription:
     vae_scale_factor: int
     prediction_type: str
     default_scheduler: str
+    needs_image: bool = False
+    needs_mask: bool = False
 
 
 def describe(folder: Path) -> ModelDescription:
@@ -42,16 +46,18 @@ def describe(folder: Path) -> ModelDescription:
 
     Raises ModelNotFoundError, ModelIndexError, UnsupportedFamilyError or MissingPartError.
     """
-    class_name = str(read_index(folder).get("_class_name"))
+    index = read_index(folder)
+    class_name = str(index.get("_class_name"))
     family = family_entry(class_name)
-    denoiser = _read_json(folder / family.denoiser / "config.json")
-    vae = _read_json(folder / "vae" / "config.json")
-    scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
+    denoiser = read_json(folder / family.denoiser / "config.json")
+    vae = read_json(folder / "vae" / "config.json")
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     factor = 2 ** (len(_field(vae, "block_out_channels", folder / "vae" / "config.json")) - 1)
     size = denoiser.get("sample_size") or family.sample_size
     if size is None:
         size = _field(denoiser, "sample_size", folder / family.denoiser / "config.json")
     height, width = size if isinstance(size, list) else (size, size)
+    needs_mask = family.denoiser == "unet" and denoiser.get("in_channels") == 9
     return ModelDescription(
         class_name=class_name,
         default_width=width * factor,
@@ -60,6 +66,8 @@ def describe(folder: Path) -> ModelDescription:
         vae_scale_factor=factor,
         prediction_type=scheduler.get("prediction_type", "epsilon"),
         default_scheduler=scheduler.get("_class_name", "unknown"),
+        needs_image=needs_mask or bool(index.get("requires_aesthetics_score")),
+        needs_mask=needs_mask,
     )
 
 
@@ -104,10 +112,11 @@ def read_index(folder: Path) -> dict[str, Any]:
             f"{str(folder)!r} has no model_index.json; point at the folder that diffusers'"
             " save_pretrained wrote."
         )
-    return _read_json(folder / "model_index.json")
+    return read_json(folder / "model_index.json")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises MissingPartError or ModelIndexError."""
     if not path.is_file():
         raise MissingPartError(f"{str(path)!r} is missing; copy or download the model again.")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -12,47 +13,46 @@ from pipelines.diffusion.errors import (
     MissingPartError,
     ModelLoadError,
     ModelNotFoundError,
-    PickledWeightsError,
 )
 from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.families.registry import family_loader
-
-# What diffusers, transformers and safetensors raise over files that do not fit together.
-_BROKEN = (
-    AttributeError,
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+from pipelines.diffusion.families.unet import UNetFamily
+from pipelines.diffusion.weights import BROKEN_FILES, check_weights
 
 
 def load_model(
-    source: str | Path, device: str = "auto", dtype: str = "auto", threads: int | None = None
+    source: str | Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    threads: int | None = None,
+    controlnets: Mapping[str, Path] | None = None,
 ) -> Family:
     """Loads a model, safetensors only.
 
     ``source`` is a local diffusers folder or a hub id. ``device`` is "auto" (CUDA where there is
     one) or torch's name for one; ``dtype`` is "auto" (see docs/decisions/0003-dtype.md),
     "float32", "bfloat16" or "float16". ``threads`` sets how many CPU threads torch computes with,
-    for the whole process. Raises ModelLoadError.
+    for the whole process. ``controlnets`` are folders by the name that requests use. Raises
+    ModelLoadError.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     folder = find_folder(source)
     description = describe(folder)
-    _check_weights(folder)
+    _check_parts(folder)
     chosen = choose_device(device)
     try:
-        return family_loader(description.class_name)(folder, chosen, choose_dtype(dtype, chosen))
-    except _BROKEN as error:
+        family = family_loader(description.class_name)(folder, chosen, choose_dtype(dtype, chosen))
+    except BROKEN_FILES as error:
         raise ModelLoadError(
             f"{str(folder)!r} could not be loaded; its files do not fit together, or the device"
             f" is too small: {error}"
         ) from error
+    for name, path in (controlnets or {}).items():
+        if not isinstance(family, UNetFamily):
+            raise ModelLoadError(f"{str(folder)!r} has no UNet; leave out ControlNet {name!r}.")
+        family.load_controlnet(name, path)
+    return family
 
 
 def find_folder(source: str | Path) -> Path:
@@ -94,7 +94,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return named[name]
 
 
-def _check_weights(folder: Path) -> None:
+def _check_parts(folder: Path) -> None:
     """Every part that the index lists is there, and none has pickles for its only weights."""
     for part, origin in read_index(folder).items():
         if part.startswith("_") or not isinstance(origin, list) or origin[0] is None:
@@ -102,11 +102,5 @@ def _check_weights(folder: Path) -> None:
         path = folder / part
         if not path.is_dir():
             raise MissingPartError(f"{str(path)!r} is missing; copy or download the model again.")
-        if not (path / "config.json").is_file() or any(path.glob("*.safetensors")):
-            continue  # without a config.json it is no network: a tokenizer, a noise scheduler
-        if any(file for pattern in _PICKLES for file in path.glob(pattern)):
-            raise PickledWeightsError(
-                f"{str(path)!r} has only pickled weights, which can run code; convert them to"
-                " safetensors with save_pretrained(..., safe_serialization=True)."
-            )
-        raise MissingPartError(f"{str(path)!r} has no *.safetensors; download the model again.")
+        if (path / "config.json").is_file():  # else no network: a tokenizer, a noise scheduler
+            check_weights(path)

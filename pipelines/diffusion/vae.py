@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,12 @@ class Vae:
     def __init__(self, vae: Any) -> None:
         """``vae`` is on its device and in its dtype already."""
         self.model = vae
+        config = vae.config
+        self._mean: float | Tensor = getattr(config, "shift_factor", None) or 0.0
+        self._scale: float | Tensor = config.scaling_factor
+        if getattr(config, "latents_mean", None) and getattr(config, "latents_std", None):
+            self._mean = _per_channel(config.latents_mean, vae)
+            self._scale = config.scaling_factor / _per_channel(config.latents_std, vae)
 
     def encode(self, pictures: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Pictures of (rows, 3, height, width) from -1 to 1 to latents.
@@ -24,20 +31,21 @@ class Vae:
         model = self.model
         distribution = model.encode(pictures.to(model.device, model.dtype)).latent_dist
         latents = distribution.mean if generator is None else distribution.sample(generator)
-        scaled: Tensor = (latents - self._shift) * model.config.scaling_factor
+        scaled: Tensor = (latents - self._mean) * self._scale
         return scaled
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to pictures of (rows, 3, height, width), about -1 to 1, in the VAE's dtype."""
-        unscaled = latents.to(self.model.dtype) / self.model.config.scaling_factor + self._shift
+        unscaled = latents.to(self.model.dtype) / self._scale + self._mean
         decoded: Tensor = self.model.decode(unscaled, return_dict=False)[0]
         return decoded
 
-    @staticmethod
-    def skip_draw(latents: Tensor, generator: torch.Generator) -> None:
+    def skip_draw(self, latents: Tensor, generator: torch.Generator) -> None:
         """Advances ``generator`` as sampling such latents would."""
-        randn_tensor(latents.shape, generator=generator, device=latents.device, dtype=latents.dtype)
+        randn_tensor(
+            latents.shape, generator=generator, device=latents.device, dtype=self.model.dtype
+        )
 
-    @property
-    def _shift(self) -> float:
-        return getattr(self.model.config, "shift_factor", None) or 0.0
+
+def _per_channel(values: Sequence[float], vae: Any) -> Tensor:
+    return torch.tensor(values, device=vae.device, dtype=vae.dtype).view(1, -1, 1, 1)

@@ -71,6 +71,11 @@ class LatentFamily(ABC):
         dtype: torch.dtype = self.denoiser.dtype
         return dtype
 
+    @property
+    def controlnet_names(self) -> tuple[str, ...]:
+        """Those that a request can name."""
+        return ()
+
     def batch_key(self, params: SamplingParams) -> Hashable:
         """The picture's (height, width): convolutions and group norm force it, nothing else."""
         return params.height, params.width
@@ -80,7 +85,7 @@ class LatentFamily(ABC):
         guided = self._is_guided(params)
         return Conditioning(
             positive=self._embedding(params.prompt),
-            negative=self._embedding(params.negative_prompt) if guided else None,
+            negative=self._negative_embedding(params) if guided else None,
             guidance_scale=params.guidance_scale,
         )
 
@@ -97,7 +102,7 @@ class LatentFamily(ABC):
         )
         if params.image is None:
             noise = self._noise(params, trajectory.generator, dtype)
-            trajectory.latents = noise * _first_sigma(trajectory.scheduler)
+            trajectory.latents = noise * first_sigma(trajectory.scheduler)
         else:
             self._start_from(params.image, params, trajectory, dtype)
         return trajectory
@@ -121,6 +126,10 @@ class LatentFamily(ABC):
 
     def _embedding(self, text: str) -> TextEmbedding:
         return self.prompts.get(text, lambda: self._embed(text))
+
+    def _negative_embedding(self, params: SamplingParams) -> TextEmbedding:
+        """An empty negative prompt means what none means to the pipeline."""
+        return self._embedding(params.negative_prompt)
 
     def _latents_dtype(self, conditioning: Conditioning) -> torch.dtype:
         return conditioning.positive.tokens.dtype
@@ -157,15 +166,11 @@ class LatentFamily(ABC):
     ) -> None:
         """Noises a source picture (arXiv:2108.01073); what is drawn, and when, is diffusers'."""
         scheduler, generator = trajectory.scheduler, trajectory.generator
-        skipped = self._skipped_steps(params)
-        trajectory.steps -= skipped
-        trajectory.begin = skipped * scheduler.order
-        if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(trajectory.begin)
+        self._skip(params, trajectory)
         source = self.vae.encode(picture_tensor(image), generator).to(dtype)
         noise = self._noise(params, generator, dtype)
         if params.mask is not None and params.strength == 1:
-            trajectory.latents = noise * _first_sigma(scheduler)
+            trajectory.latents = noise * first_sigma(scheduler)
         else:
             trajectory.latents = noised(scheduler, source, noise, trajectory.timestep[None])
         if params.mask is not None:
@@ -173,6 +178,15 @@ class LatentFamily(ABC):
             trajectory.inpainting = Inpainting(mask.to(source), source, noise)
             # diffusers encodes the masked picture here, even for models that do not look at it.
             self.vae.skip_draw(source, generator)
+
+    def _skip(self, params: SamplingParams, trajectory: Trajectory) -> None:
+        """Leaves out the first steps, as ``strength`` asks."""
+        scheduler = trajectory.scheduler
+        skipped = self._skipped_steps(params)
+        trajectory.steps -= skipped
+        trajectory.begin = skipped * scheduler.order
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(trajectory.begin)
 
     def _check(self, params: SamplingParams) -> None:
         multiple = self.description.size_multiple
@@ -184,16 +198,29 @@ class LatentFamily(ABC):
             )
         if params.num_inference_steps < 1:
             raise RequestError("A picture takes at least one denoising step.")
+        self._check_pixels(params)
+        self._check_source(params)
+        self._check_control(params)
+
+    def _check_pixels(self, params: SamplingParams) -> None:
+        """All that comes with the request has the size of its picture."""
+        control = None if params.control is None else params.control.image
+        for name, pixels in (("image", params.image), ("mask", params.mask), ("control", control)):
+            if pixels is not None and pixels.shape[:2] != (params.height, params.width):
+                raise RequestError(
+                    f"The {name} has {pixels.shape[1]}x{pixels.shape[0]} pixels; resize it to the"
+                    f" picture's {params.width}x{params.height}."
+                )
+
+    def _check_source(self, params: SamplingParams) -> None:
+        if self.description.needs_mask and (params.image is None or params.mask is None):
+            raise RequestError("This model paints into pictures; give an image and its mask.")
+        if self.description.needs_image and params.image is None:
+            raise RequestError("This model refines pictures; give an image to start from.")
         if params.image is None and params.mask is not None:
             raise RequestError(
                 "A mask needs the picture that it belongs to; give an image as well."
             )
-        for name, pixels in (("image", params.image), ("mask", params.mask)):
-            if pixels is not None and pixels.shape[:2] != (height, width):
-                raise RequestError(
-                    f"The {name} has {pixels.shape[1]}x{pixels.shape[0]} pixels; resize it to the"
-                    f" picture's {width}x{height}."
-                )
         if params.image is not None and not 0 < params.strength <= 1:
             raise RequestError(f"strength is {params.strength}; give one above 0 and at most 1.")
         if params.image is not None and self._skipped_steps(params) >= params.num_inference_steps:
@@ -202,7 +229,22 @@ class LatentFamily(ABC):
                 " to make; raise one of them."
             )
 
+    def _check_control(self, params: SamplingParams) -> None:
+        control = params.control
+        if control is None:
+            return
+        if control.controlnet not in self.controlnet_names:
+            choice = ", ".join(self.controlnet_names) or "none, so leave it out"
+            raise RequestError(
+                f"There is no ControlNet {control.controlnet!r}; this model has {choice}."
+            )
+        if not 0 <= control.start < control.end <= 1:
+            raise RequestError(
+                f"The ControlNet acts from {control.start} to {control.end}; give shares of the"
+                " steps, the first below the second."
+            )
 
-def _first_sigma(scheduler: Any) -> Any:
+
+def first_sigma(scheduler: Any) -> Any:
     """What unit noise is scaled by at the start; flow matching starts with it as it is."""
     return getattr(scheduler, "init_noise_sigma", 1.0)

@@ -16,13 +16,14 @@ class Row:
 
     trajectory: Trajectory
     text: TextEmbedding
+    unconditional: bool = False
 
 
 def rows_of(trajectories: Sequence[Trajectory]) -> list[Row]:
     """A row for each, then an unconditional row for each that is guided."""
     rows = [Row(each, each.conditioning.positive) for each in trajectories]
     rows += [
-        Row(each, each.conditioning.negative)
+        Row(each, each.conditioning.negative, unconditional=True)
         for each in trajectories
         if each.conditioning.negative is not None
     ]
