@@ -1,0 +1,128 @@
+"""FLUX.1 dev and schnell: CLIP and T5 text encoders, a transformer and a VAE.
+
+The reference is diffusers' ``FluxPipeline`` with its image-to-image and inpainting kin, whose
+parts are used as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import FluxPipeline
+from torch import Tensor
+from torch.nn import functional
+
+from pipelines.diffusion.catalog import describe
+from pipelines.diffusion.families import flux_packed
+from pipelines.diffusion.families.rows import Row
+from pipelines.diffusion.families.transformer import TransformerFamily
+from pipelines.diffusion.request import SamplingParams
+from pipelines.diffusion.schedulers import make_scheduler
+from pipelines.diffusion.trajectory import TextEmbedding
+
+
+def load(folder: Path, device: torch.device, dtype: torch.dtype) -> Flux:
+    """Loads a diffusers folder; only safetensors are read."""
+    pipeline = FluxPipeline.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, local_files_only=True
+    )
+    return Flux(pipeline.to(device), describe(folder))
+
+
+class Flux(TransformerFamily):
+    """A loaded ``FluxPipeline``.
+
+    What guidance is depends on the model, as in diffusers:
+
+    - Distilled for guidance (dev): ``guidance_scale`` is an input of the model, at no cost and at
+      any value. ``negative_prompt`` has no effect, as it has none in diffusers unless a second
+      scale is given.
+    - Any other (schnell): without a ``negative_prompt`` there is no guidance, whatever
+      ``guidance_scale`` says. With one, ``guidance_scale`` above 1 is what diffusers calls
+      ``true_cfg_scale``: classifier-free guidance by a second row.
+    """
+
+    @property
+    def _patch_size(self) -> int:
+        return 2  # of the pipeline: the transformer's configuration counts patches as channels
+
+    @property
+    def _takes_guidance(self) -> bool:
+        takes: bool = self.denoiser.config.guidance_embeds
+        return takes
+
+    def _embed(self, text: str) -> TextEmbedding:
+        tokens, pooled, _ = self.pipeline.encode_prompt(text, device=self.device)
+        return TextEmbedding(tokens, pooled)
+
+    def _is_guided(self, params: SamplingParams) -> bool:
+        negative = not self._takes_guidance and params.negative_prompt != ""
+        return negative and params.guidance_scale > 1
+
+    def _scheduler(self, params: SamplingParams) -> Any:
+        steps = params.num_inference_steps
+        return make_scheduler(
+            params.scheduler,
+            self.pipeline.scheduler,
+            steps,
+            self.device,
+            sigmas=np.linspace(1.0, 1 / steps, steps),
+            mu=self._mu(params),
+        )
+
+    def _uniform(self, rows: Sequence[Row]) -> Sequence[Tensor]:
+        latents = torch.cat([row.trajectory.model_input for row in rows])
+        text = torch.cat([row.text.tokens for row in rows])
+        output: Tensor = self.denoiser(
+            hidden_states=_patches(latents),
+            img_ids=_positions(latents),
+            encoder_hidden_states=text,
+            txt_ids=text.new_zeros(text.shape[1], 3),
+            return_dict=False,
+            **self._conditions(rows),
+        )[0]
+        return torch.split(_latents(output, latents), 1)
+
+    def _packed(self, rows: Sequence[Row]) -> Sequence[Tensor]:
+        latents = [row.trajectory.model_input for row in rows]
+        outputs = flux_packed.forward(
+            self.denoiser,
+            [_patches(each) for each in latents],
+            [_positions(each) for each in latents],
+            torch.cat([row.text.tokens for row in rows]),
+            **self._conditions(rows),
+        )
+        return [_latents(output, each) for output, each in zip(outputs, latents, strict=True)]
+
+    def _conditions(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """What both forwards take of each row, beside latents and text."""
+        timesteps = self._timesteps(rows).to(rows[0].trajectory.latents.dtype)
+        scales = [row.trajectory.conditioning.guidance_scale for row in rows]
+        return {
+            "pooled_projections": self._pooled(rows),
+            "timestep": timesteps / 1000,
+            "guidance": torch.tensor(scales, device=self.device) if self._takes_guidance else None,
+        }
+
+
+def _patches(latents: Tensor) -> Tensor:
+    """(rows, channels, height, width) to the tokens, (rows, height width / 4, 4 channels)."""
+    return functional.pixel_unshuffle(latents, 2).flatten(2).transpose(1, 2)
+
+
+def _latents(patches: Tensor, like: Tensor) -> Tensor:
+    """``_patches`` undone, for latents of the height and width of ``like``."""
+    height, width = like.shape[-2:]
+    grid = torch.unflatten(patches.transpose(1, 2), 2, (height // 2, width // 2))
+    return functional.pixel_shuffle(grid, 2)
+
+
+def _positions(latents: Tensor) -> Tensor:
+    """(tokens, 3): zero, then each token's row and column."""
+    height, width = latents.shape[-2] // 2, latents.shape[-1] // 2
+    grid = torch.cartesian_prod(torch.arange(height), torch.arange(width))
+    return functional.pad(grid, (1, 0)).to(latents)

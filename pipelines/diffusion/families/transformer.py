@@ -1,0 +1,75 @@
+"""What the families share whose denoiser is a transformer trained by flow matching."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import torch
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+from torch import Tensor
+
+from pipelines.diffusion.families.latent import LatentFamily
+from pipelines.diffusion.families.rows import Row
+from pipelines.diffusion.request import SamplingParams
+
+
+class TransformerFamily(LatentFamily):
+    """Requests of all sizes share a forward pass.
+
+    Rows of one size go through the model's own forward, so that whatever is compiled, captured or
+    replaced in it applies. Rows of several sizes are packed: docs/decisions/0008-mixed-sizes.md.
+    """
+
+    @property
+    def denoiser(self) -> Any:
+        return self.pipeline.transformer
+
+    def batch_key(self, params: SamplingParams) -> Hashable:
+        """The same for all."""
+        return self.description.class_name
+
+    @property
+    @abstractmethod
+    def _patch_size(self) -> int:
+        """The latents that a token covers along a side."""
+
+    @abstractmethod
+    def _uniform(self, rows: Sequence[Row]) -> Sequence[Tensor]:
+        """As ``_forward``, for rows of one size."""
+
+    @abstractmethod
+    def _packed(self, rows: Sequence[Row]) -> Sequence[Tensor]:
+        """As ``_forward``, for rows of several sizes."""
+
+    def _forward(self, rows: Sequence[Row]) -> Sequence[Tensor]:
+        sizes = {row.trajectory.latents.shape for row in rows}
+        return self._uniform(rows) if len(sizes) == 1 else self._packed(rows)
+
+    def _skipped_steps(self, params: SamplingParams) -> int:
+        """These pipelines round the steps that are left out, not those that are made."""
+        steps = params.num_inference_steps
+        return int(max(steps - min(steps * params.strength, steps), 0))
+
+    def _mu(self, params: SamplingParams) -> float:
+        """How far to shift the timesteps of so large a picture: arXiv:2403.03206, section 5.3.2."""
+        config = self.pipeline.scheduler.config
+        side = self.description.vae_scale_factor * self._patch_size
+        mu: float = calculate_shift(
+            (params.height // side) * (params.width // side),
+            config.get("base_image_seq_len", 256),
+            config.get("max_image_seq_len", 4096),
+            config.get("base_shift", 0.5),
+            config.get("max_shift", 1.15),
+        )
+        return mu
+
+    def _timesteps(self, rows: Sequence[Row]) -> Tensor:
+        """(rows,), from 0 to the number of training timesteps."""
+        return torch.stack([row.trajectory.timestep.float() for row in rows]).to(self.device)
+
+    @staticmethod
+    def _pooled(rows: Sequence[Row]) -> Tensor:
+        """(rows, width); these models all have a pooled embedding of the prompt."""
+        return torch.cat([row.text.pooled for row in rows if row.text.pooled is not None])
