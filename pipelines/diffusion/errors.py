@@ -31,6 +31,14 @@ class PickledWeightsError(ModelLoadError):
     """A part has weights only in a format that can run code when it is read."""
 
 
+class LoraLoadError(ModelLoadError):
+    """The file holds no LoRA that fits this model."""
+
+
+class LoraLayoutError(DiffusionError):
+    """A layer's input does not show which row is where, so that adapters per row cannot apply."""
+
+
 class RequestError(DiffusionError):
     """The request itself is at fault; the message goes to whoever sent it."""
 

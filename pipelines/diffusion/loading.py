@@ -10,11 +10,13 @@ from diffusers import DiffusionPipeline
 
 from pipelines.diffusion.catalog import HUB_ID, describe, read_index
 from pipelines.diffusion.errors import (
+    LoraLoadError,
     MissingPartError,
     ModelLoadError,
     ModelNotFoundError,
 )
 from pipelines.diffusion.families.base import Family
+from pipelines.diffusion.families.latent import LatentFamily
 from pipelines.diffusion.families.registry import family_loader
 from pipelines.diffusion.families.unet import UNetFamily
 from pipelines.diffusion.weights import BROKEN_FILES, check_weights
@@ -26,14 +28,15 @@ def load_model(
     dtype: str = "auto",
     threads: int | None = None,
     controlnets: Mapping[str, Path] | None = None,
+    loras: Mapping[str, Path] | None = None,
 ) -> Family:
     """Loads a model, safetensors only.
 
     ``source`` is a local diffusers folder or a hub id. ``device`` is "auto" (CUDA where there is
     one) or torch's name for one; ``dtype`` is "auto" (see docs/decisions/0003-dtype.md),
     "float32", "bfloat16" or "float16". ``threads`` sets how many CPU threads torch computes with,
-    for the whole process. ``controlnets`` are folders by the name that requests use. Raises
-    ModelLoadError.
+    for the whole process. ``controlnets`` are folders and ``loras`` files by the name that
+    requests use. Raises ModelLoadError.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -52,6 +55,10 @@ def load_model(
         if not isinstance(family, UNetFamily):
             raise ModelLoadError(f"{str(folder)!r} has no UNet; leave out ControlNet {name!r}.")
         family.load_controlnet(name, path)
+    for name, path in (loras or {}).items():
+        if not isinstance(family, LatentFamily):
+            raise LoraLoadError(f"{str(folder)!r} is called whole; leave out LoRA {name!r}.")
+        family.loras.load(name, path)
     return family
 
 

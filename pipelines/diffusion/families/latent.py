@@ -15,6 +15,7 @@ from torch import Tensor
 from pipelines.diffusion.catalog import ModelDescription
 from pipelines.diffusion.errors import RequestError
 from pipelines.diffusion.families.rows import Row, guide, rows_of
+from pipelines.diffusion.lora import LoraBank
 from pipelines.diffusion.pixels import mask_tensor, picture_tensor
 from pipelines.diffusion.preview import PreviewMap, predicted_original
 from pipelines.diffusion.prompt_cache import PromptCache
@@ -45,6 +46,7 @@ class LatentFamily(ABC):
         self.description = description
         self.vae = Vae(pipeline.vae)
         self.prompts = PromptCache(PROMPT_CACHE_BYTES)
+        self.loras = LoraBank(pipeline)
         with torch.inference_mode():
             self._preview_map = PreviewMap.fit(self.vae.encode, description.vae_scale_factor)
 
@@ -83,11 +85,13 @@ class LatentFamily(ABC):
     def encode(self, params: SamplingParams) -> Conditioning:
         """The prompt's embedding and, for a guided request, the negative prompt's."""
         guided = self._is_guided(params)
-        return Conditioning(
-            positive=self._embedding(params.prompt),
-            negative=self._negative_embedding(params) if guided else None,
-            guidance_scale=params.guidance_scale,
-        )
+        with self.loras.applied([params.loras]):
+            return Conditioning(
+                positive=self._embedding(params.prompt),
+                negative=self._negative_embedding(params) if guided else None,
+                guidance_scale=params.guidance_scale,
+                loras=params.loras,
+            )
 
     def prepare(self, params: SamplingParams, conditioning: Conditioning) -> Trajectory:
         """Noise drawn on the CPU, as diffusers does: one seed, one picture on any device."""
@@ -108,7 +112,13 @@ class LatentFamily(ABC):
         return trajectory
 
     def denoise(self, trajectories: Sequence[Trajectory]) -> list[Tensor]:
-        return guide(trajectories, self._forward(rows_of(trajectories)))
+        rows = rows_of(trajectories)
+        return guide(trajectories, self._run(rows))
+
+    def _run(self, rows: Sequence[Row]) -> Sequence[Tensor]:
+        """``_forward``, each row with its own LoRAs."""
+        with self.loras.applied([row.trajectory.conditioning.loras for row in rows]):
+            return self._forward(rows)
 
     def decode(self, latents: Tensor) -> Tensor:
         picture: Tensor = (self.vae.decode(latents).float() * 0.5 + 0.5).clamp(0, 1)
@@ -125,7 +135,7 @@ class LatentFamily(ABC):
         return params.guidance_scale > 1
 
     def _embedding(self, text: str) -> TextEmbedding:
-        return self.prompts.get(text, lambda: self._embed(text))
+        return self.prompts.get((text, self.loras.text_key), lambda: self._embed(text))
 
     def _negative_embedding(self, params: SamplingParams) -> TextEmbedding:
         """An empty negative prompt means what none means to the pipeline."""

@@ -1,0 +1,51 @@
+"""Which adapters each row of a forward pass takes, and where the row lies in a layer's input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+import torch
+
+from pipelines.diffusion.errors import LoraLayoutError
+from pipelines.diffusion.families.packing import running_segments
+from pipelines.diffusion.request import LoraScale
+
+
+class LoraRows:
+    """The adapters of the rows of one forward pass. A scale of 0 is none."""
+
+    def __init__(self, rows: Sequence[tuple[LoraScale, ...]]) -> None:
+        """The adapters of each row, in the rows' order."""
+        self._rows = [tuple(each for each in row if each.scale) for row in rows]
+        self.same = all(set(row) == set(self._rows[0]) for row in self._rows)
+        """Whether all rows take the same, so that any input of a layer does."""
+
+    def __iter__(self) -> Iterator[tuple[int, LoraScale]]:
+        """Each row with each of its adapters."""
+        return ((i, each) for i, row in enumerate(self._rows) for each in row)
+
+    @property
+    def common(self) -> tuple[LoraScale, ...]:
+        """What all rows take, where it is the ``same``."""
+        return self._rows[0]
+
+    def lead(self, shape: torch.Size) -> bool:
+        """Whether the rows are the leading dimension of an input of that shape."""
+        return shape[0] == len(self._rows)
+
+    def spans(self, shape: torch.Size) -> list[slice]:
+        """Each row's tokens in an input of (1, tokens, width), packed by ``running_segments``.
+
+        Raises LoraLayoutError for any other input: where a row lies is never guessed.
+        """
+        segments = running_segments()
+        if segments is None or shape[:-1] != (1, sum(segments.lengths)):
+            raise LoraLayoutError(
+                f"An input of {tuple(shape)} does not say where each of {len(self._rows)} rows"
+                " lies, and their LoRAs differ; draw them one at a time."
+            )
+        ends = accumulate(segments.lengths)
+        return [
+            slice(end - length, end) for length, end in zip(segments.lengths, ends, strict=True)
+        ]
