@@ -9,14 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.diffusion.errors import MissingPartError, ModelIndexError, ModelNotFoundError
-from pipelines.diffusion.families.registry import family_entry
+from pipelines.diffusion.errors import (
+    CustomCodeError,
+    MissingPartError,
+    ModelIndexError,
+    ModelNotFoundError,
+    RequestError,
+)
+from pipelines.diffusion.families.registry import FamilyEntry, family_entry
 from pipelines.diffusion.request import NoiseScheduler
+from pipelines.diffusion.sizes import PIXEL_MULTIPLE, Sizes, sizes_of
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
-# diffusers' pipelines refuse sizes that are no multiple of this.
-_PIXEL_MULTIPLE = 8
+# By which names diffusers' pipelines call the part that denoises, and that which decodes.
+_DENOISERS = ("transformer", "unet", "decoder")
+_DECODERS = ("vae", "movq", "vqvae", "vqgan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +48,37 @@ class ModelDescription:
     needs_image: bool = False
     needs_mask: bool = False
 
+    def check_size(self, width: int, height: int) -> None:
+        """Raises RequestError for a size that cannot be drawn."""
+        multiple = self.size_multiple
+        if min(width, height) < multiple or width % multiple or height % multiple:
+            raise RequestError(
+                f"A picture of {width}x{height} pixels cannot be drawn; this model takes multiples"
+                f" of {multiple}."
+            )
+
 
 def describe(folder: Path) -> ModelDescription:
     """Reads a local diffusers folder.
 
-    Raises ModelNotFoundError, ModelIndexError, UnsupportedFamilyError or MissingPartError.
+    Of a class without a family here it says what the JSON files do, whether or not diffusers can
+    draw with it: only loading tells. Raises ModelNotFoundError, ModelIndexError, CustomCodeError
+    or MissingPartError.
     """
     index = read_index(folder)
-    class_name = str(index.get("_class_name"))
+    class_name = _class_name(folder, index)
     family = family_entry(class_name)
-    denoiser = read_json(folder / family.denoiser / "config.json")
-    vae = read_json(folder / "vae" / "config.json")
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
-    factor = 2 ** (len(_field(vae, "block_out_channels", folder / "vae" / "config.json")) - 1)
-    size = denoiser.get("sample_size") or family.sample_size
-    if size is None:
-        size = _field(denoiser, "sample_size", folder / family.denoiser / "config.json")
-    height, width = size if isinstance(size, list) else (size, size)
-    needs_mask = family.denoiser == "unet" and denoiser.get("in_channels") == 9
+    sizes = _unlisted_sizes(folder) if family is None else _sizes(folder, family)
+    scheduler_path = folder / "scheduler" / "scheduler_config.json"
+    scheduler = read_json(scheduler_path) if family or scheduler_path.is_file() else {}
+    unet = folder / "unet" / "config.json"
+    needs_mask = family is not None and unet.is_file() and read_json(unet).get("in_channels") == 9
     return ModelDescription(
         class_name=class_name,
-        default_width=width * factor,
-        default_height=height * factor,
-        size_multiple=math.lcm(_PIXEL_MULTIPLE, factor * family.patch_size),
-        vae_scale_factor=factor,
+        default_width=sizes.width,
+        default_height=sizes.height,
+        size_multiple=sizes.multiple,
+        vae_scale_factor=sizes.latent,
         prediction_type=scheduler.get("prediction_type", "epsilon"),
         default_scheduler=scheduler.get("_class_name", "unknown"),
         needs_image=needs_mask or bool(index.get("requires_aesthetics_score")),
@@ -74,8 +89,11 @@ def describe(folder: Path) -> ModelDescription:
 def noise_schedulers(default_class: str) -> tuple[NoiseScheduler, ...]:
     """Those that draw with a model whose own noise scheduler is a diffusers ``default_class``.
 
-    Flow matching (arXiv:2210.02747) predicts a velocity, and its schedulers fit no other model.
+    Flow matching (arXiv:2210.02747) predicts a velocity, and its schedulers fit no other model;
+    EDM (arXiv:2206.00364) scales what goes into the model and what comes out in its own way.
     """
+    if default_class.startswith("EDM"):
+        return (NoiseScheduler.DEFAULT,)
     if default_class.startswith("FlowMatch"):
         return NoiseScheduler.DEFAULT, NoiseScheduler.FLOW_MATCH_EULER
     return tuple(name for name in NoiseScheduler if name is not NoiseScheduler.FLOW_MATCH_EULER)
@@ -126,6 +144,49 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelIndexError(f"{str(path)!r} is not a JSON object; copy the model again.")
     return content
+
+
+def _class_name(folder: Path, index: dict[str, Any]) -> str:
+    name = index.get("_class_name")
+    if isinstance(name, list):
+        raise CustomCodeError(
+            f"model_index.json of {str(folder)!r} asks for its own code in {name[0]!r},"
+            " which is not run here; choose a model of a class of diffusers."
+        )
+    if not isinstance(name, str):
+        raise ModelIndexError(
+            f"model_index.json of {str(folder)!r} lacks '_class_name'; point at the folder that"
+            " diffusers' save_pretrained wrote."
+        )
+    return name
+
+
+def _sizes(folder: Path, family: FamilyEntry) -> Sizes:
+    denoiser_path = folder / family.denoiser / "config.json"
+    denoiser = read_json(denoiser_path)
+    vae_path = folder / "vae" / "config.json"
+    factor = 2 ** (len(_field(read_json(vae_path), "block_out_channels", vae_path)) - 1)
+    size = denoiser.get("sample_size") or family.sample_size
+    if size is None:
+        size = _field(denoiser, "sample_size", denoiser_path)
+    height, width = size if isinstance(size, list) else (size, size)
+    multiple = math.lcm(PIXEL_MULTIPLE, factor * family.patch_size)
+    return Sizes(width * factor, height * factor, multiple, factor)
+
+
+def _unlisted_sizes(folder: Path) -> Sizes:
+    return sizes_of(
+        _first_config(folder, _DENOISERS) or {},
+        _first_config(folder, _DECODERS),
+    )
+
+
+def _first_config(folder: Path, parts: tuple[str, ...]) -> dict[str, Any] | None:
+    for part in parts:
+        path = folder / part / "config.json"
+        if path.is_file():
+            return read_json(path)
+    return None
 
 
 def _field(config: dict[str, Any], name: str, path: Path) -> Any:

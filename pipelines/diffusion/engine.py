@@ -242,7 +242,9 @@ class DiffusionEngine:
     def _leave(self, request_id: str) -> None:
         self._batcher.remove(request_id)
         del self._requests[request_id]
-        self._running.pop(request_id, None)
+        running = self._running.pop(request_id, None)
+        if running is not None:
+            running.trajectory.release()
 
 
 _NOT_FINITE = "The model's output was not a number; try other parameters or another dtype."

@@ -20,7 +20,11 @@ class ModelIndexError(ModelLoadError):
 
 
 class UnsupportedFamilyError(ModelLoadError):
-    """The folder holds a pipeline of a class that no family here draws with."""
+    """The folder holds a pipeline of a class that nothing here can draw pictures with."""
+
+
+class CustomCodeError(ModelLoadError):
+    """The folder asks for code of its own to be run."""
 
 
 class MissingPartError(ModelLoadError):
@@ -37,6 +41,10 @@ class LoraLoadError(ModelLoadError):
 
 class LoraLayoutError(DiffusionError):
     """A layer's input does not show which row is where, so that adapters per row cannot apply."""
+
+
+class AccelerationError(ModelLoadError):
+    """A speed-up was asked for that this machine or this model cannot have."""
 
 
 class RequestError(DiffusionError):

@@ -34,10 +34,23 @@ def make_scheduler(
 ) -> Any:
     """A noise scheduler of its own for one request, its timesteps set.
 
+    ``schedule`` goes to ``set_timesteps`` beside the number of steps. Raises RequestError as
+    ``new_scheduler`` does, or if the model cannot be drawn with in that many steps.
+    """
+    scheduler = new_scheduler(name, default)
+    try:
+        scheduler.set_timesteps(steps, device=device, **schedule)
+    except ValueError as error:
+        raise RequestError(f"Noise scheduler {name.value!r} cannot take {steps} steps.") from error
+    return scheduler
+
+
+def new_scheduler(name: NoiseScheduler, default: Any) -> Any:
+    """One whose timesteps are not set yet.
+
     ``default`` is the one in the model folder: its configuration (betas, prediction type,
-    timestep spacing) holds for all. ``schedule`` goes to ``set_timesteps`` beside the number of
-    steps. Raises RequestError if the model cannot be drawn with by that scheduler, or not in that
-    many steps.
+    timestep spacing) holds for all. Raises RequestError if the model cannot be drawn with by that
+    scheduler.
     """
     choices = noise_schedulers(type(default).__name__)
     if name not in choices:
@@ -46,12 +59,6 @@ def make_scheduler(
             f" {', '.join(choices)}."
         )
     if name is NoiseScheduler.DEFAULT:
-        scheduler = type(default).from_config(default.config)
-    else:
-        class_name, overrides = _CLASSES[name]
-        scheduler = getattr(diffusers, class_name).from_config(default.config, **overrides)
-    try:
-        scheduler.set_timesteps(steps, device=device, **schedule)
-    except ValueError as error:
-        raise RequestError(f"Noise scheduler {name.value!r} cannot take {steps} steps.") from error
-    return scheduler
+        return type(default).from_config(default.config)
+    class_name, overrides = _CLASSES[name]
+    return getattr(diffusers, class_name).from_config(default.config, **overrides)

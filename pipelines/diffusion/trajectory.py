@@ -68,6 +68,17 @@ class Control:
     end: float
 
 
+@dataclass(frozen=True, slots=True)
+class CachedBlocks:
+    """Of a row that was run in full: what the first block added to it, and what the rest did.
+
+    Both (tokens, width); see ``FirstBlockCache``.
+    """
+
+    change: Tensor
+    remainder: Tensor
+
+
 @dataclass(slots=True)
 class Trajectory:
     """Latents of (1, channels, height, width) and all that their next step needs.
@@ -89,6 +100,7 @@ class Trajectory:
     model_channels: Tensor | None = None
     control: Control | None = None
     evaluations: int = 0  # of the model, so far
+    cached_blocks: dict[bool, CachedBlocks] = field(default_factory=dict)  # by Row.unconditional
     _step_options: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -148,6 +160,9 @@ class Trajectory:
         self.evaluations += 1
         if self.inpainting is not None:
             self.latents = self._restore(self.inpainting)
+
+    def release(self) -> None:
+        """The request leaves, done or not; what others share with it may end."""
 
     def _restore(self, kept: Inpainting) -> Tensor:
         """Puts the source back outside the mask, as noisy as the latents are now."""

@@ -46,8 +46,8 @@ class Family(Protocol):
     def decode(self, latents: Tensor) -> Tensor:
         """Latents of one request to a float32 picture of (1, 3, height, width) from 0 to 1."""
 
-    def preview(self, trajectory: Trajectory, prediction: Tensor) -> NDArray[np.uint8]:
+    def preview(self, trajectory: Trajectory, prediction: Tensor) -> NDArray[np.uint8] | None:
         """The picture in sight before the step that ``prediction`` is for.
 
-        (height, width, 3) at the latents' resolution.
+        (height, width, 3) at the latents' resolution; None from a family that cannot see it.
         """

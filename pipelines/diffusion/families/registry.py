@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from pipelines.diffusion.errors import UnsupportedFamilyError
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -69,16 +67,21 @@ _FAMILIES = {
 }
 
 
-def family_entry(class_name: str) -> FamilyEntry:
-    """Raises UnsupportedFamilyError for a pipeline that no family here draws with."""
-    if class_name not in _FAMILIES:
-        raise UnsupportedFamilyError(
-            f"model_index.json names {class_name!r}; choose a model of {', '.join(_FAMILIES)}."
-        )
-    return _FAMILIES[class_name]
+_WHOLE_CALL = "pipelines.diffusion.families.whole_call:load"
+
+
+def native_classes() -> tuple[str, ...]:
+    """Those whose requests share steps; of other classes they share whole calls."""
+    return tuple(_FAMILIES)
+
+
+def family_entry(class_name: str) -> FamilyEntry | None:
+    """None for a class that is drawn by whole calls, if it can be at all."""
+    return _FAMILIES.get(class_name)
 
 
 def family_loader(class_name: str) -> FamilyLoader:
     """The function that loads such a folder."""
-    module, _, name = family_entry(class_name).loader.partition(":")
+    entry = family_entry(class_name)
+    module, _, name = (_WHOLE_CALL if entry is None else entry.loader).partition(":")
     return cast("FamilyLoader", getattr(import_module(module), name))

@@ -1,0 +1,191 @@
+"""Any other text-to-image pipeline of diffusers, by its own ``__call__``.
+
+Why and how: docs/decisions/0010-whole-calls.md.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipelines.diffusion.catalog import ModelDescription, describe
+from pipelines.diffusion.errors import RequestError
+from pipelines.diffusion.families.pipeline_call import StepCallback
+from pipelines.diffusion.families.shared_call import CalledTrajectory, Drawn, SharedCall
+from pipelines.diffusion.families.text_to_image import text_to_image_class
+from pipelines.diffusion.request import NoiseScheduler, SamplingParams
+from pipelines.diffusion.schedulers import new_scheduler
+from pipelines.diffusion.trajectory import Conditioning, TextEmbedding, Trajectory
+
+
+def load(folder: Path, device: torch.device, dtype: torch.dtype) -> WholeCall:
+    """Loads a diffusers folder; only safetensors are read. Raises UnsupportedFamilyError."""
+    description = describe(folder)
+    pipeline = text_to_image_class(description.class_name).from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, local_files_only=True
+    )
+    return WholeCall(pipeline.to(device), description)
+
+
+class WholeCall:
+    """A loaded pipeline that draws the requests of a call together, and no others meanwhile.
+
+    Pipelines keep the state of a call in themselves (their noise scheduler, the guidance,
+    sometimes attention processors), so one call runs at a time; between the engine's steps it
+    stands still. Who arrives meanwhile waits for its end. A call that raises is given up, and its
+    requests start over from their seeds.
+    """
+
+    def __init__(self, pipeline: Any, description: ModelDescription) -> None:
+        """``pipeline`` is on its device and in its dtype already."""
+        self.pipeline = pipeline
+        self.description = description
+        self._scheduler = pipeline.scheduler
+        self._parameters = inspect.signature(pipeline.__call__).parameters
+        self._running: SharedCall | None = None
+        pipeline.set_progress_bar_config(disable=True)
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.pipeline.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.pipeline.dtype
+        return dtype
+
+    def batch_key(self, params: SamplingParams) -> Hashable:
+        """What a call takes once for all its rows."""
+        return (
+            params.height,
+            params.width,
+            params.num_inference_steps,
+            params.guidance_scale,
+            params.scheduler,
+            bool(params.negative_prompt),
+        )
+
+    def encode(self, params: SamplingParams) -> Conditioning:
+        """Nothing but the number of rows: the call reads its prompts itself."""
+        nothing = TextEmbedding(torch.empty(1, 0, 0))
+        guided = params.guidance_scale > 1
+        return Conditioning(nothing, nothing if guided else None, params.guidance_scale)
+
+    def prepare(self, params: SamplingParams, conditioning: Conditioning) -> Trajectory:
+        self._check(params)
+        scheduler = self._scheduler
+        if params.scheduler is not NoiseScheduler.DEFAULT:
+            scheduler = new_scheduler(params.scheduler, self._scheduler)
+        return CalledTrajectory(params, conditioning, scheduler, self.device)
+
+    def denoise(self, trajectories: Sequence[Trajectory]) -> list[Tensor]:
+        """A step of the call that runs, or the first of a new one for these requests.
+
+        The call moves even if none of these is in it: they wait for its end.
+        """
+        called = [each for each in trajectories if isinstance(each, CalledTrajectory)]
+        if self._running is None or self._running.over:
+            waiting = [each for each in called if each.call is None]
+            self._running = self._begin(waiting) if waiting else None
+        if self._running is not None:
+            self._advance(self._running, called)
+        return [each.latents if each.call is None else each.call.seen(each) for each in called]
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """In the latents' place stands the picture, since the call has returned."""
+        return latents.float()
+
+    def preview(self, trajectory: Trajectory, prediction: Tensor) -> NDArray[np.uint8] | None:
+        """None: how to look into a pipeline's latents is not known of them all."""
+        return None
+
+    def _advance(self, running: SharedCall, called: Sequence[CalledTrajectory]) -> None:
+        concerned = any(each.call is running for each in called)
+        try:
+            running.advance()
+        except torch.AcceleratorError:
+            raise  # the device is broken
+        except Exception:
+            if concerned:
+                raise
+            # Comes again from the guilty one, when it is its turn.
+
+    def _begin(self, members: Sequence[CalledTrajectory]) -> SharedCall:
+        """All of ``members`` have one batch key."""
+        params = members[0].params
+        self.pipeline.scheduler = members[0].scheduler
+        guidance = "guidance_scale"
+        if "true_cfg_scale" in self._parameters and not self._default(guidance):
+            guidance = "true_cfg_scale"  # beside it guidance_scale is for distilled models
+        offered: dict[str, Any] = {
+            "prompt": [each.params.prompt for each in members],
+            "height": params.height,
+            "width": params.width,
+            "num_inference_steps": params.num_inference_steps,
+            guidance: params.guidance_scale,
+            "generator": [each.generator for each in members],
+            "output_type": "pt",
+        }
+        if params.negative_prompt or guidance == "true_cfg_scale":
+            offered["negative_prompt"] = [each.params.negative_prompt for each in members]
+        arguments = {name: offered[name] for name in offered if name in self._parameters}
+
+        def call(on_step: StepCallback) -> Drawn:
+            output = self.pipeline(**arguments, **self._callback(on_step))
+            refused = getattr(output, "nsfw_content_detected", None)
+            return Drawn(output.images, refused or [False] * len(members))
+
+        return SharedCall(members, call)
+
+    def _callback(self, on_step: StepCallback) -> dict[str, Any]:
+        """In the form that the pipeline takes; without one its call is a single step."""
+        if "callback_on_step_end" in self._parameters:
+
+            def on_step_end(
+                _: Any, __: int, ___: Any, tensors: dict[str, Tensor]
+            ) -> dict[str, Any]:
+                on_step(tensors["latents"])
+                return {}
+
+            return {"callback_on_step_end": on_step_end}
+        if "callback" in self._parameters:
+            return {"callback": lambda _, __, latents: on_step(latents), "callback_steps": 1}
+        return {}
+
+    def _default(self, name: str) -> Any:
+        parameter = self._parameters.get(name)
+        return parameter and parameter.default
+
+    def _check(self, params: SamplingParams) -> None:
+        self.description.check_size(params.width, params.height)
+        if params.num_inference_steps < 1:
+            raise RequestError("A picture takes at least one denoising step.")
+        given = {
+            "image": params.image is not None,
+            "mask": params.mask is not None,
+            "control": params.control is not None,
+            "loras": bool(params.loras),
+        }
+        for name in given:
+            if given[name]:
+                raise RequestError(
+                    f"{self.description.class_name} draws from text alone here; leave out {name}."
+                )
+        if params.scheduler is not NoiseScheduler.DEFAULT and self._is_combined:
+            raise RequestError(
+                f"{self.description.class_name} keeps its own noise schedulers; choose 'default'."
+            )
+
+    @property
+    def _is_combined(self) -> bool:
+        """Of other pipelines, whose noise schedulers are not this one's."""
+        return any(isinstance(each, DiffusionPipeline) for each in vars(self.pipeline).values())
