@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from serve.cli import doctor, generate, keys, up
+from serve.cli import bench, doctor, generate, keys, up
 from serve.cli.target import database_url, settings
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys.app, name="keys")
+app.add_typer(bench.app, name="bench")
 
 
 @app.command("up")

@@ -1,0 +1,1 @@
+"""Real architectures from their published configurations, with random weights: no hub needed."""

@@ -1,0 +1,159 @@
+"""The arms against each other: mixed Poisson traces, and 16 clients who never stop asking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+from pipelines.bench.arms import make_arm
+from pipelines.bench.calls import CallTime
+from pipelines.bench.latency import Latency, summarize
+from pipelines.bench.plan import BATCH, ArmName, Budget, Plan
+from pipelines.bench.serving import Served, serve_clients, serve_trace
+from pipelines.bench.subject import Subject
+from pipelines.bench.trace import mixed_requests, poisson_trace
+
+_FEWEST = 9
+
+
+@dataclass(frozen=True, slots=True)
+class ArmLatency:
+    """Both passes together, and each by itself: their difference is the noise."""
+
+    arm: ArmName
+    overall: Latency
+    passes: list[Latency]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Step batching over another arm: how many times shorter, larger, and points of share."""
+
+    arm: ArmName
+    p50: float
+    p95: float
+    within_5x: float
+    throughput: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPoint:
+    """``rate`` is requests a second; ``requests`` are those of one pass."""
+
+    load: float
+    rate: float
+    requests: int
+    arms: list[ArmLatency]
+    step_batching_against: list[Comparison]
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """``capacity`` is in pictures a second: what full static calls of 8 would serve of the mix."""
+
+    capacity: float
+    points: list[LoadPoint]
+    left_out: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Pictures a second with clients who ask again once served, and the ratio of both.
+
+    ``of_raw_gain`` is that ratio over the raw denoiser's own gain at 8 pictures.
+    """
+
+    clients: int
+    step_batching: float
+    loop: float
+    ratio: float
+    raw_gain: float | None
+    of_raw_gain: float | None
+
+
+def measure_traffic(
+    subject: Subject, plan: Plan, budget: Budget, single: CallTime, full: CallTime
+) -> Traffic:
+    """Every arm twice at each load, in the order A B C C B A, over one and the same trace."""
+    points: list[LoadPoint] = []
+    left_out: list[str] = []
+    available = budget.share(0.55)
+    capacity = full.capacity(mean(plan.steps))
+    for load in plan.loads:
+        rate = load * capacity
+        limit = available / (len(plan.loads) * 2 * len(plan.arms))
+        requests = min(plan.requests, int(limit / _slowest(plan, rate, single)))
+        if requests < _FEWEST:
+            left_out.append(f"load {load}: fewer than {_FEWEST} requests in the time given")
+            continue
+        points.append(_measure_load(subject, plan, load, rate, requests, 1.5 * limit, single))
+    return Traffic(capacity, points, left_out)
+
+
+def measure_clients(
+    subject: Subject, plan: Plan, budget: Budget, single: CallTime, raw_gain: float | None
+) -> Clients:
+    """Engine, loop, loop, engine; in each pass as many pictures as in a pass of the trace."""
+    limit = budget.share(0.15) / 4
+    pictures = min(plan.requests, max(_FEWEST, int(limit / single.seconds(mean(plan.steps)))))
+    rates: dict[ArmName, list[float]] = {ArmName.STEP: [], ArmName.LOOP: []}
+    for i, name in enumerate([*rates, *reversed(rates)]):
+        enough = pictures + plan.clients + BATCH  # the last step may finish more than was asked
+        requests = mixed_requests(enough, plan.steps, plan.seed, subject.ask, f"c{i}-")
+        steps = serve_clients(
+            make_arm(name, subject), requests, subject.clock, plan.clients, pictures, limit
+        )
+        rates[name].append(steps / mean(plan.steps))
+    ours, loop = mean(rates[ArmName.STEP]), mean(rates[ArmName.LOOP])
+    ratio = ours / loop
+    return Clients(
+        plan.clients, ours, loop, ratio, raw_gain, ratio / raw_gain if raw_gain else None
+    )
+
+
+def _measure_load(
+    subject: Subject,
+    plan: Plan,
+    load: float,
+    rate: float,
+    requests: int,
+    limit_s: float,
+    single: CallTime,
+) -> LoadPoint:
+    passes: dict[ArmName, list[list[Served]]] = {name: [] for name in plan.arms}
+    for i, name in enumerate([*plan.arms, *reversed(plan.arms)]):
+        asked = mixed_requests(requests, plan.steps, plan.seed, subject.ask, f"{load}-{i}-")
+        trace = poisson_trace(asked, rate, plan.seed)
+        passes[name].append(serve_trace(make_arm(name, subject), trace, subject.clock, limit_s))
+    arms = [_latency(name, served, single.seconds) for name, served in passes.items()]
+    return LoadPoint(load, rate, requests, arms, _compare(arms))
+
+
+def _latency(
+    name: ArmName, passes: Sequence[Sequence[Served]], alone: Callable[[int], float]
+) -> ArmLatency:
+    return ArmLatency(name, summarize(passes, alone), [summarize([each], alone) for each in passes])
+
+
+def _compare(arms: Sequence[ArmLatency]) -> list[Comparison]:
+    ours = next((each.overall for each in arms if each.arm is ArmName.STEP), None)
+    if ours is None:
+        return []
+    return [
+        Comparison(
+            arm=each.arm,
+            p50=each.overall.p50_s / ours.p50_s,
+            p95=each.overall.p95_s / ours.p95_s,
+            within_5x=100 * (ours.within_5x - each.overall.within_5x),
+            throughput=ours.throughput / each.overall.throughput,
+        )
+        for each in arms
+        if each.arm is not ArmName.STEP and each.overall.finished
+    ]
+
+
+def _slowest(plan: Plan, rate: float, single: CallTime) -> float:
+    """Seconds a request over the slowest arm's pass: arrivals, or the loop that lags behind."""
+    loop = single.seconds(mean(plan.steps)) if ArmName.LOOP in plan.arms else 0.0
+    return max(1 / rate, loop)
