@@ -46,7 +46,7 @@ class Segments:
 
     def split(self, packed: Tensor) -> tuple[Tensor, ...]:
         """(1, tokens, ...) to a (1, length, ...) for each row."""
-        return torch.split(packed, self.lengths, dim=1)
+        return torch.split(packed, list(self.lengths), dim=1)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -152,9 +152,12 @@ def joint_block(
         block.norm1, embedding, segments
     )
     normed = block.norm1.norm(hidden)
-    context = block.norm1_context(text, embedding)
-    if not block.attn.context_pre_only:
-        context, text_gate, text_shift_ff, text_scale_ff, text_gate_ff = context
+    if block.attn.context_pre_only:
+        context = block.norm1_context(text, embedding)
+    else:
+        context, text_gate, text_shift_ff, text_scale_ff, text_gate_ff = block.norm1_context(
+            text, emb=embedding
+        )
     attended, text_attended = joint_attention(
         block.attn, modulate(normed, shift, scale), context, segments, rotary
     )
