@@ -22,6 +22,7 @@ from pipelines.diffusion.slack import SOFT_DEADLINE
 MAX_BATCH = 8
 SCALES = (1, 2, 4)  # of the lanes' pixels
 STEPS = (4, 20, 50)
+SEEDS = range(100, 104)  # none of those on which the ranking's constants were chosen
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ def outcome(policy: str, device: str, lanes: int, load: float, jobs: int, seed: 
     )
 
 
-def tables(loads: Sequence[float] = (0.3, 0.6, 0.85, 1.1), jobs: int = 500, seeds: int = 4) -> str:
+def tables(loads: Sequence[float] = (0.3, 0.6, 0.85, 1.1), jobs: int = 500) -> str:
     """In Markdown, the means over the seeds: share within five times alone, p50, p95."""
     lines = []
     for device in DEVICES:
@@ -237,9 +238,7 @@ def tables(loads: Sequence[float] = (0.3, 0.6, 0.85, 1.1), jobs: int = 500, seed
             for policy in POLICIES:
                 cells = []
                 for load in loads:
-                    runs = [
-                        outcome(policy, device, lanes, load, jobs, seed) for seed in range(seeds)
-                    ]
+                    runs = [outcome(policy, device, lanes, load, jobs, seed) for seed in SEEDS]
                     share = mean(run.share for run in runs)
                     p50, p95 = mean(run.p50 for run in runs), mean(run.p95 for run in runs)
                     cells.append(f"{share:.2f}, {p50:.0f}, {p95:.0f}")
