@@ -31,6 +31,18 @@ class MissingPartError(ModelLoadError):
     """A part that ``model_index.json`` lists has no folder, no configuration or no weights."""
 
 
+class BrokenPartError(ModelLoadError):
+    """A part's files cannot be read, or do not fit together."""
+
+
+class BrokenWeightsError(BrokenPartError):
+    """A file of weights is cut short, or lacks what the part's configuration asks for."""
+
+
+class UnsupportedDtypeError(ModelLoadError):
+    """The device does not compute with the dtype that was asked for."""
+
+
 class PickledWeightsError(ModelLoadError):
     """A part has weights only in a format that can run code when it is read."""
 

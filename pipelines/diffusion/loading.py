@@ -8,18 +8,19 @@ from pathlib import Path
 import torch
 from diffusers import DiffusionPipeline
 
-from pipelines.diffusion.catalog import HUB_ID, describe, read_index
+from pipelines.diffusion.catalog import HUB_ID, describe
 from pipelines.diffusion.errors import (
     LoraLoadError,
-    MissingPartError,
     ModelLoadError,
     ModelNotFoundError,
+    UnsupportedDtypeError,
 )
 from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.families.latent import LatentFamily
 from pipelines.diffusion.families.registry import family_loader
 from pipelines.diffusion.families.unet import UNetFamily
-from pipelines.diffusion.weights import BROKEN_FILES, check_weights
+from pipelines.diffusion.parts import check_parts, why_unloadable
+from pipelines.diffusion.weights import BROKEN_FILES
 
 
 def load_model(
@@ -42,15 +43,12 @@ def load_model(
         torch.set_num_threads(threads)
     folder = find_folder(source)
     description = describe(folder)
-    _check_parts(folder)
+    check_parts(folder)
     chosen = choose_device(device)
     try:
         family = family_loader(description.class_name)(folder, chosen, choose_dtype(dtype, chosen))
     except BROKEN_FILES as error:
-        raise ModelLoadError(
-            f"{str(folder)!r} could not be loaded; its files do not fit together, or the device"
-            f" is too small: {error}"
-        ) from error
+        raise why_unloadable(folder, error) from error
     for name, path in (controlnets or {}).items():
         if not isinstance(family, UNetFamily):
             raise ModelLoadError(f"{str(folder)!r} has no UNet; leave out ControlNet {name!r}.")
@@ -91,23 +89,20 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """For "auto" bfloat16 on CUDA devices that compute with it, and float32 elsewhere."""
+    """For "auto" bfloat16 on CUDA devices that compute with it, and float32 elsewhere.
+
+    CUDA devices that only emulate bfloat16 are slower with it than with float32, so that asking
+    them for it raises UnsupportedDtypeError. CPUs compute with all three.
+    """
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if name == "auto":
-        native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float32
+    if name == "bfloat16" and device.type == "cuda" and not native:
+        raise UnsupportedDtypeError(
+            f"{torch.cuda.get_device_name(device)} does not compute with bfloat16; use dtype"
+            " 'float16', 'float32' or 'auto'."
+        )
     named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if name not in named:
         raise ModelLoadError(f"There is no dtype {name!r}; use 'auto' or {', '.join(named)}.")
     return named[name]
-
-
-def _check_parts(folder: Path) -> None:
-    """Every part that the index lists is there, and none has pickles for its only weights."""
-    for part, origin in read_index(folder).items():
-        if part.startswith("_") or not isinstance(origin, list) or origin[0] is None:
-            continue
-        path = folder / part
-        if not path.is_dir():
-            raise MissingPartError(f"{str(path)!r} is missing; copy or download the model again.")
-        if (path / "config.json").is_file():  # else no network: a tokenizer, a noise scheduler
-            check_weights(path)

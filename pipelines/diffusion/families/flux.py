@@ -20,6 +20,7 @@ from pipelines.diffusion.catalog import describe
 from pipelines.diffusion.families import flux_packed
 from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.families.transformer import TransformerFamily
+from pipelines.diffusion.pretrained import read_pipeline
 from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.schedulers import make_scheduler
 from pipelines.diffusion.trajectory import TextEmbedding
@@ -27,10 +28,8 @@ from pipelines.diffusion.trajectory import TextEmbedding
 
 def load(folder: Path, device: torch.device, dtype: torch.dtype) -> Flux:
     """Loads a diffusers folder; only safetensors are read."""
-    pipeline = FluxPipeline.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, local_files_only=True
-    )
-    return Flux(pipeline.to(device), describe(folder))
+    pipeline = read_pipeline(FluxPipeline, folder, device, dtype)
+    return Flux(pipeline, describe(folder))
 
 
 class Flux(TransformerFamily):

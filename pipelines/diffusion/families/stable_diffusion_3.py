@@ -19,6 +19,7 @@ from pipelines.diffusion.errors import RequestError
 from pipelines.diffusion.families.packing import Segments, final_norm, joint_block
 from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.families.transformer import TransformerFamily
+from pipelines.diffusion.pretrained import read_pipeline
 from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.schedulers import make_scheduler
 from pipelines.diffusion.trajectory import TextEmbedding
@@ -31,10 +32,8 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> StableDiffus
     index = read_index(folder)
     # diffusers does without the T5 only where told so.
     absent = {part: None for part in _T5 if index.get(part, (None,))[0] is None}
-    pipeline = StableDiffusion3Pipeline.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, local_files_only=True, **absent
-    )
-    return StableDiffusion3(pipeline.to(device), describe(folder))
+    pipeline = read_pipeline(StableDiffusion3Pipeline, folder, device, dtype, **absent)
+    return StableDiffusion3(pipeline, describe(folder))
 
 
 class StableDiffusion3(TransformerFamily):

@@ -18,6 +18,7 @@ from pipelines.diffusion.families.controlnet import ControlNets
 from pipelines.diffusion.families.latent import LatentFamily, first_sigma
 from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.pixels import mask_tensor, picture_tensor
+from pipelines.diffusion.pretrained import read_pipeline
 from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.trajectory import Conditioning, Trajectory, noised
 
@@ -28,16 +29,14 @@ def load_pipeline(folder: Path, device: torch.device, dtype: torch.dtype) -> Any
     Raises ModelLoadError for a UNet that wants other channels than the latents, or these with a
     mask and the masked picture's latents.
     """
-    pipeline = DiffusionPipeline.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, local_files_only=True
-    )
+    pipeline = read_pipeline(DiffusionPipeline, folder, device, dtype)
     channels, latents = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
     if channels not in (latents, 2 * latents + 1):
         raise ModelLoadError(
             f"{str(folder / 'unet' / 'config.json')!r} asks for {channels} channels; take a model"
             f" of {latents}, or of {2 * latents + 1} for inpainting."
         )
-    return pipeline.to(device)
+    return pipeline
 
 
 class UNetFamily(LatentFamily):

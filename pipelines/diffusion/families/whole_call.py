@@ -21,6 +21,7 @@ from pipelines.diffusion.errors import RequestError
 from pipelines.diffusion.families.pipeline_call import StepCallback
 from pipelines.diffusion.families.shared_call import CalledTrajectory, Drawn, SharedCall
 from pipelines.diffusion.families.text_to_image import text_to_image_class
+from pipelines.diffusion.pretrained import read_pipeline
 from pipelines.diffusion.request import NoiseScheduler, SamplingParams
 from pipelines.diffusion.schedulers import new_scheduler
 from pipelines.diffusion.trajectory import Conditioning, TextEmbedding, Trajectory
@@ -29,10 +30,8 @@ from pipelines.diffusion.trajectory import Conditioning, TextEmbedding, Trajecto
 def load(folder: Path, device: torch.device, dtype: torch.dtype) -> WholeCall:
     """Loads a diffusers folder; only safetensors are read. Raises UnsupportedFamilyError."""
     description = describe(folder)
-    pipeline = text_to_image_class(description.class_name).from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, local_files_only=True
-    )
-    return WholeCall(pipeline.to(device), description)
+    pipeline = read_pipeline(text_to_image_class(description.class_name), folder, device, dtype)
+    return WholeCall(pipeline, description)
 
 
 class WholeCall:

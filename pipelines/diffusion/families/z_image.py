@@ -19,6 +19,7 @@ from torch import Tensor
 from pipelines.diffusion.catalog import describe
 from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.families.transformer import TransformerFamily
+from pipelines.diffusion.pretrained import read_pipeline
 from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.schedulers import make_scheduler
 from pipelines.diffusion.trajectory import Conditioning, TextEmbedding
@@ -28,10 +29,8 @@ _TIMESTEPS = 1000  # what the pipeline divides by, whatever the noise scheduler'
 
 def load(folder: Path, device: torch.device, dtype: torch.dtype) -> ZImage:
     """Loads a diffusers folder; only safetensors are read."""
-    pipeline = ZImagePipeline.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, local_files_only=True
-    )
-    return ZImage(pipeline.to(device), describe(folder))
+    pipeline = read_pipeline(ZImagePipeline, folder, device, dtype)
+    return ZImage(pipeline, describe(folder))
 
 
 class ZImage(TransformerFamily):

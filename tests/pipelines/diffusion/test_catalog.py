@@ -10,12 +10,13 @@ import pytest
 
 from pipelines.diffusion.catalog import ModelDescription, describe, find_description
 from pipelines.diffusion.errors import (
+    CustomCodeError,
     MissingPartError,
     ModelIndexError,
     ModelLoadError,
     ModelNotFoundError,
-    UnsupportedFamilyError,
 )
+from pipelines.diffusion.sizes import Sizes, sizes_of
 
 
 @pytest.fixture
@@ -68,9 +69,64 @@ def test_broken_index(folder: Path, content: str) -> None:
         describe(folder)
 
 
-def test_unsupported_class(folder: Path) -> None:
+def test_a_class_that_is_drawn_by_whole_calls(folder: Path) -> None:
+    """Whether diffusers can is told when it is loaded: nothing of it is imported here."""
     change(folder / "model_index.json", _class_name="SomeOtherPipeline")
-    with pytest.raises(UnsupportedFamilyError, match=r"'SomeOtherPipeline'; choose .*Stable"):
+    description = describe(folder)
+    assert description.class_name == "SomeOtherPipeline"
+    assert description.default_width == 64
+    assert description.default_scheduler == "DDIMScheduler"
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "decoder", "expected"),
+    [
+        # PixArt-alpha, Sana, Qwen-Image, Chroma, Kandinsky 2.2, DeepFloyd IF
+        (
+            {"sample_size": 128, "patch_size": 2, "in_channels": 4},
+            {"block_out_channels": [128, 256, 512, 512], "latent_channels": 4},
+            Sizes(1024, 1024, 16, 8),
+        ),
+        (
+            {"sample_size": 32, "patch_size": 1, "in_channels": 32},
+            {"encoder_block_out_channels": [128, 256, 512, 512, 1024, 1024], "latent_channels": 32},
+            Sizes(1024, 1024, 32, 32),
+        ),
+        (
+            {"patch_size": 2, "in_channels": 64},
+            {"dim_mult": [1, 2, 4, 4], "z_dim": 16},
+            Sizes(1024, 1024, 16, 8),
+        ),
+        (
+            {"patch_size": 1, "in_channels": 64},
+            {"block_out_channels": [128, 256, 512, 512], "latent_channels": 16},
+            Sizes(1024, 1024, 16, 8),
+        ),
+        (
+            {"sample_size": 64, "in_channels": 4},
+            {"block_out_channels": [128, 256, 256, 512], "latent_channels": 4},
+            Sizes(512, 512, 8, 8),
+        ),
+        ({"sample_size": [48, 64]}, None, Sizes(64, 48, 8, 1)),
+        ({"patch_size": [1, 2, 2]}, {}, Sizes(1024, 1024, 16, 8)),
+        ({}, {"spatial_compression_ratio": 32}, Sizes(1024, 1024, 32, 32)),
+    ],
+)
+def test_sizes(
+    denoiser: dict[str, object], decoder: dict[str, object] | None, expected: Sizes
+) -> None:
+    assert sizes_of(denoiser, decoder) == expected
+
+
+def test_code_of_its_own(folder: Path) -> None:
+    change(folder / "model_index.json", _class_name=["my_pipeline", "MyPipeline"])
+    with pytest.raises(CustomCodeError, match="asks for its own code in 'my_pipeline', which is"):
+        describe(folder)
+
+
+def test_no_class(folder: Path) -> None:
+    change(folder / "model_index.json", _class_name=None)
+    with pytest.raises(ModelIndexError, match="lacks '_class_name'; point at"):
         describe(folder)
 
 

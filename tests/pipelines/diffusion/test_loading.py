@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,23 +9,17 @@ from diffusers import DiffusionPipeline
 
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import (
-    MissingPartError,
     ModelLoadError,
     ModelNotFoundError,
-    PickledWeightsError,
+    UnsupportedDtypeError,
 )
 from pipelines.diffusion.loading import choose_device, choose_dtype, load_model
 from pipelines.diffusion.request import Output, Request, Result, SamplingParams
 
 
-@pytest.fixture
-def folder(model_folder: Path, tmp_path: Path) -> Path:
-    """A copy to break."""
-    return Path(shutil.copytree(model_folder, tmp_path / "copy"))
-
-
 @pytest.mark.parametrize(
-    ("dtype", "expected"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)]
+    ("dtype", "expected"),
+    [("auto", torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.float16)],
 )
 def test_load_and_draw(
     model_folder: Path,
@@ -77,32 +70,6 @@ def test_hub_without_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
         load_model("someone/some-model")
 
 
-def test_pickled_weights(folder: Path) -> None:
-    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
-    weights.rename(weights.with_suffix(".bin"))
-    with pytest.raises(PickledWeightsError, match=r"unet' has only pickled weights.*convert"):
-        load_model(folder)
-
-
-def test_no_weights(folder: Path) -> None:
-    (folder / "text_encoder" / "model.safetensors").unlink()
-    with pytest.raises(MissingPartError, match=r"text_encoder' has no \*.safetensors"):
-        load_model(folder)
-
-
-def test_missing_part(folder: Path) -> None:
-    shutil.rmtree(folder / "tokenizer")
-    with pytest.raises(MissingPartError, match="tokenizer' is missing"):
-        load_model(folder)
-
-
-def test_truncated_weights(folder: Path) -> None:
-    weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(ModelLoadError, match="could not be loaded"):
-        load_model(folder, device="cpu")
-
-
 def test_choose_device() -> None:
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
@@ -122,6 +89,15 @@ def test_dtype_on_cuda(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: native)
     assert choose_dtype("auto", torch.device("cuda")) == expected
+
+
+def test_bfloat16_that_the_device_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla T4")
+    cuda = torch.device("cuda")
+    with pytest.raises(UnsupportedDtypeError, match=r"Tesla T4 does not .* use dtype 'float16'"):
+        choose_dtype("bfloat16", cuda)
+    assert choose_dtype("float16", cuda) == torch.float16
 
 
 def test_unknown_dtype() -> None:

@@ -12,7 +12,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPAGPipeline
+from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from pipelines.diffusion.engine import DiffusionEngine
@@ -28,7 +28,7 @@ from pipelines.diffusion.request import (
     Result,
     SamplingParams,
 )
-from tests.pipelines.diffusion.tiny import pixart_alpha, stable_diffusion
+from tests.pipelines.diffusion.tiny import perturbed_attention, pixart_alpha
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array:DeprecationWarning"),
@@ -41,18 +41,9 @@ Params = Callable[..., SamplingParams]
 Run = Callable[..., list[Output]]
 
 
-def perturbed_attention() -> DiffusionPipeline:
-    """It replaces attention processors of the UNet during a call."""
-    parts = stable_diffusion.build_pipeline().components
-    parts.pop("image_encoder")
-    return StableDiffusionPAGPipeline(
-        **parts, requires_safety_checker=False, pag_applied_layers=["mid"]
-    )
-
-
-BUILDERS: dict[str, tuple[Callable[[], DiffusionPipeline], int]] = {
-    "pixart": (pixart_alpha.build_pipeline, 256),
-    "perturbed": (perturbed_attention, 64),
+BUILDERS: dict[str, Callable[[], DiffusionPipeline]] = {
+    "pixart": pixart_alpha.build_pipeline,
+    "perturbed": perturbed_attention.build_pipeline,
 }
 
 
@@ -64,9 +55,8 @@ def no_thread_stays() -> Iterator[None]:
 
 @pytest.fixture(scope="module", params=BUILDERS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    build, _ = BUILDERS[request.param]
     path = tmp_path_factory.mktemp(request.param)
-    build().save_pretrained(path)
+    BUILDERS[request.param]().save_pretrained(path)
     return path
 
 
