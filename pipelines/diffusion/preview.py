@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -57,8 +58,14 @@ def predicted_original(
 
     Solves the forward process x = sqrt(a) x0 + sqrt(1 - a) noise for x0 (arXiv:2006.11239,
     equation 4; for v-prediction arXiv:2202.00512, appendix D); under flow matching
-    x = (1 - s) x0 + s noise, with noise - x0 predicted (arXiv:2403.03206, section 2).
+    x = (1 - s) x0 + s noise, with noise - x0 predicted (arXiv:2403.03206, section 2). EDM
+    (arXiv:2206.00364, table 1) is told a quarter of the noise's logarithm for a timestep.
     """
+    if hasattr(scheduler, "precondition_outputs"):
+        sigma = math.exp(4 * float(timestep))
+        latents = model_input * math.hypot(sigma, scheduler.config.sigma_data)
+        original: Tensor = scheduler.precondition_outputs(latents, prediction, sigma)
+        return original
     if hasattr(scheduler, "scale_noise"):
         sigma = float(timestep) / scheduler.config.num_train_timesteps
         return model_input.sub(prediction, alpha=sigma)

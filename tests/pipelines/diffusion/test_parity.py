@@ -14,7 +14,9 @@ from diffusers import StableDiffusionPipeline
 from pipelines import embedded
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.families.stable_diffusion import StableDiffusion, load
+from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.request import NoiseScheduler, Output, Request, Result, SamplingParams
+from tests.pipelines.diffusion.tiny.stable_diffusion import build_pipeline
 
 # diffusers 0.42 has not caught up with NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
@@ -205,6 +207,30 @@ def test_guidance_by_embedding(
         _, theirs = reference(family, each, family.pipeline.scheduler)
         rounded = theirs[0].permute(1, 2, 0).mul(255).round().int()
         assert (torch.from_numpy(results[str(i)].image).int() - rounded).abs().max() <= 1
+
+
+def test_a_latent_consistency_pipeline(tmp_path: Path, params: Params, run: Run) -> None:
+    """The same parts under another class, which always takes the scale as an input."""
+    parts = build_pipeline(time_cond_proj_dim=8).components
+    parts["scheduler"] = diffusers.LCMScheduler.from_config(parts["scheduler"].config)
+    pipeline = diffusers.LatentConsistencyModelPipeline(**parts, requires_safety_checker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.save_pretrained(tmp_path)
+    asked = params(guidance_scale=8.5)
+    outputs = run(DiffusionEngine(load_model(tmp_path, device="cpu")), Request("lcm", asked))
+    theirs = pipeline(
+        prompt=asked.prompt,
+        width=asked.width,
+        height=asked.height,
+        num_inference_steps=asked.num_inference_steps,
+        guidance_scale=asked.guidance_scale,
+        generator=torch.Generator("cpu").manual_seed(asked.seed),
+        output_type="pt",
+    ).images
+    result = outputs[-1]
+    assert isinstance(result, Result)
+    rounded = theirs[0].permute(1, 2, 0).mul(255).round().int()
+    assert (torch.from_numpy(result.image).int() - rounded).abs().max() <= 1
 
 
 def test_long_prompts_are_cut(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, EDMEulerScheduler
 from torch.nn import functional
 
 from pipelines.diffusion.preview import PreviewMap, predicted_original
@@ -46,4 +46,19 @@ def test_predicted_original(kind: str) -> None:
         "sample": original,
     }[kind]
     got = predicted_original(scheduler, noisy, perfect, timestep)
+    torch.testing.assert_close(got, original, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_predicted_original_by_edm(kind: str) -> None:
+    scheduler = EDMEulerScheduler(prediction_type=kind)
+    scheduler.set_timesteps(4)
+    generator = torch.Generator().manual_seed(0)
+    original, noise = torch.randn(2, 1, 4, 8, 8, generator=generator)
+    timestep, sigma = scheduler.timesteps[1], scheduler.sigmas[1]
+    noisy = original + sigma * noise
+    kept = scheduler.precondition_outputs(noisy, torch.zeros_like(noisy), sigma)
+    weight = scheduler.precondition_outputs(torch.zeros(1), torch.ones(1), sigma)
+    seen = scheduler.scale_model_input(noisy, timestep)
+    got = predicted_original(scheduler, seen, (original - kept) / weight, timestep)
     torch.testing.assert_close(got, original, atol=1e-4, rtol=1e-4)
