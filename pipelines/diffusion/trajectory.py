@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -152,6 +152,15 @@ class Trajectory:
     def finished(self) -> bool:
         return self.evaluations == self._evaluations_in_all
 
+    @property
+    def nbytes(self) -> int:
+        """What it holds between steps; a noise scheduler may keep predictions."""
+        tensors = [self.latents, *_tensors(self.conditioning), *_tensors(self.inpainting)]
+        tensors += _tensors(self.control) + _tensors(self.model_channels)
+        for value in vars(self.scheduler).values():
+            tensors += _tensors(value)
+        return sum(tensor.nbytes for tensor in tensors)
+
     def advance(self, prediction: Tensor) -> None:
         """One step down the noise, by the model's (1, channels, height, width) prediction."""
         self.latents = self.scheduler.step(
@@ -186,3 +195,14 @@ def noised(scheduler: Any, latents: Tensor, noise: Tensor, timestep: Tensor) -> 
     else:
         result = scheduler.add_noise(latents, noise, timestep)
     return result
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """Those that it is, or holds."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [tensor for each in value for tensor in _tensors(each)]
+    if is_dataclass(value):
+        return [t for each in fields(value) for t in _tensors(getattr(value, each.name))]
+    return []

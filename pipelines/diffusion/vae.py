@@ -9,6 +9,9 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from pipelines.diffusion.acceleration import Use
+from pipelines.diffusion.vae_tiling import VaeTiling
+
 
 class Vae:
     """A diffusers VAE in the units of its denoiser: latents shifted and scaled."""
@@ -16,6 +19,8 @@ class Vae:
     def __init__(self, vae: Any) -> None:
         """``vae`` is on its device and in its dtype already."""
         self.model = vae
+        self.tiling = VaeTiling(Use.NEVER)
+        """Set by ``accelerate``."""
         config = vae.config
         self._mean: float | Tensor = getattr(config, "shift_factor", None) or 0.0
         self._scale: float | Tensor = config.scaling_factor
@@ -37,7 +42,9 @@ class Vae:
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to pictures of (rows, 3, height, width), about -1 to 1, in the VAE's dtype."""
         unscaled = latents.to(self.model.dtype) / self._scale + self._mean
-        decoded: Tensor = self.model.decode(unscaled, return_dict=False)[0]
+        tiled = self.tiling.wanted(self.model, latents)
+        decode = self.model.tiled_decode if tiled else self.model.decode
+        decoded: Tensor = decode(unscaled, return_dict=False)[0]
         return decoded
 
     def skip_draw(self, latents: Tensor, generator: torch.Generator) -> None:

@@ -12,9 +12,12 @@ from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipelines.diffusion.acceleration import Acceleration
+from pipelines.diffusion.batch_buckets import padded
 from pipelines.diffusion.catalog import ModelDescription
 from pipelines.diffusion.errors import RequestError
 from pipelines.diffusion.families.rows import Row, guide, rows_of
+from pipelines.diffusion.first_block_cache import FirstBlockCache
 from pipelines.diffusion.lora import LoraBank
 from pipelines.diffusion.pixels import mask_tensor, picture_tensor
 from pipelines.diffusion.preview import PreviewMap, predicted_original
@@ -47,6 +50,10 @@ class LatentFamily(ABC):
         self.vae = Vae(pipeline.vae)
         self.prompts = PromptCache(PROMPT_CACHE_BYTES)
         self.loras = LoraBank(pipeline)
+        # Set by ``accelerate``:
+        self.acceleration: Acceleration | None = None
+        self.batch_buckets: tuple[int, ...] = ()
+        self.first_block_cache: FirstBlockCache | None = None
         with torch.inference_mode():
             self._preview_map = PreviewMap.fit(self.vae.encode, description.vae_scale_factor)
 
@@ -113,12 +120,11 @@ class LatentFamily(ABC):
 
     def denoise(self, trajectories: Sequence[Trajectory]) -> list[Tensor]:
         rows = rows_of(trajectories)
-        return guide(trajectories, self._run(rows))
-
-    def _run(self, rows: Sequence[Row]) -> Sequence[Tensor]:
-        """``_forward``, each row with its own LoRAs."""
-        with self.loras.applied([row.trajectory.conditioning.loras for row in rows]):
-            return self._forward(rows)
+        if self.first_block_cache is None:
+            outputs = self._run(padded(rows, self.batch_buckets))
+        else:
+            outputs = self.first_block_cache.forward(rows, self._run)
+        return guide(trajectories, outputs)
 
     def decode(self, latents: Tensor) -> Tensor:
         picture: Tensor = (self.vae.decode(latents).float() * 0.5 + 0.5).clamp(0, 1)
@@ -130,6 +136,11 @@ class LatentFamily(ABC):
                 trajectory.scheduler, trajectory.scaled_latents, prediction, trajectory.timestep
             )
         )
+
+    def _run(self, rows: Sequence[Row]) -> Sequence[Tensor]:
+        """``_forward``, each row with its own LoRAs."""
+        with self.loras.applied([row.trajectory.conditioning.loras for row in rows]):
+            return self._forward(rows)
 
     def _is_guided(self, params: SamplingParams) -> bool:
         return params.guidance_scale > 1
@@ -199,13 +210,7 @@ class LatentFamily(ABC):
             scheduler.set_begin_index(trajectory.begin)
 
     def _check(self, params: SamplingParams) -> None:
-        multiple = self.description.size_multiple
-        width, height = params.width, params.height
-        if min(width, height) < multiple or width % multiple or height % multiple:
-            raise RequestError(
-                f"A picture of {width}x{height} pixels cannot be drawn; this model takes multiples"
-                f" of {multiple}."
-            )
+        self.description.check_size(params.width, params.height)
         if params.num_inference_steps < 1:
             raise RequestError("A picture takes at least one denoising step.")
         self._check_pixels(params)
