@@ -73,9 +73,9 @@ class LoraBank:
         """Held by all adapters, where their layers are."""
         return sum(adapter.nbytes for adapter in self._adapters.values())
 
-    def nbytes_of(self, name: str) -> int:
-        """Held by one adapter. KeyError for one that is not loaded."""
-        return self._adapters[name].nbytes
+    def adapter(self, name: str) -> Adapter:
+        """KeyError for one that is not loaded."""
+        return self._adapters[name]
 
     def load(self, name: str, path: Path) -> None:
         """Reads a *.safetensors file; requests may name it from now on.
@@ -93,11 +93,11 @@ class LoraBank:
             if part.startswith("text_encoder")
             for layer in module.modules()
         }
+        self._detach()
         self._loaded += 1
         self._adapters[name] = Adapter(self._loaded, pairs, not text_layers.isdisjoint(pairs))
         for target, pair in pairs.items():
             self._layers.setdefault(target, LoraLayer(target)).pairs[name] = pair
-        self._attached = False
 
     def unload(self, name: str) -> None:
         """Frees its memory; requests that still name it fail. KeyError if it is not loaded."""
@@ -171,10 +171,11 @@ class LoraBank:
             self._attached = True
 
     def _detach(self) -> None:
+        """Forgets the last pass as well: its adapters may go."""
         if self._attached:
             for layer in self._layers.values():
                 layer.detach()
-            self._attached = False
+            self._attached, self._last = False, None
 
 
 def _eagerly() -> AbstractContextManager[None]:

@@ -45,13 +45,12 @@ class LoraLayer:
         self._hook: Any = None
 
     def attach(self) -> None:
-        if self._hook is None:
-            self._hook = self._target.register_forward_hook(self._add_updates)
+        """Calls of the layer add updates from now on."""
+        self._hook = self._target.register_forward_hook(self._add_updates)
 
     def detach(self) -> None:
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None
+        self._hook.remove()
+        self._stacks = None
 
     def run(self, rows: LoraRows | None) -> None:
         """From now on calls of the layer are of these rows; None: no pass runs that takes any."""
@@ -83,10 +82,10 @@ class LoraLayer:
 
     def _add_packed(self, rows: LoraRows, x: Tensor, output: Tensor) -> None:
         """(1, tokens, width), each row with tokens of its own."""
-        spans = rows.spans(x.shape)
         for i, each in rows:
             for pair, scale in self._known([each]):
-                _add_product(output[0, spans[i]], x[0, spans[i]], pair, scale)
+                span = rows.span(i, x.shape)
+                _add_product(output[0, span], x[0, span], pair, scale)
 
     def _add_stacked(self, rows: LoraRows, x: Tensor, output: Tensor) -> None:
         """The leading dimension is the rows; the updates are stacked for this call alone."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
 
 import torch
 
@@ -34,8 +33,8 @@ class LoraRows:
         """Whether the rows are the leading dimension of an input of that shape."""
         return shape[0] == len(self._rows)
 
-    def spans(self, shape: torch.Size) -> list[slice]:
-        """Each row's tokens in an input of (1, tokens, width), packed by ``running_segments``.
+    def span(self, row: int, shape: torch.Size) -> slice:
+        """A row's tokens in an input of (1, tokens, width), packed by ``running_segments``.
 
         Raises LoraLayoutError for any other input: where a row lies is never guessed.
         """
@@ -45,7 +44,5 @@ class LoraRows:
                 f"An input of {tuple(shape)} does not say where each of {len(self._rows)} rows"
                 " lies, and their LoRAs differ; draw them one at a time."
             )
-        ends = accumulate(segments.lengths)
-        return [
-            slice(end - length, end) for length, end in zip(segments.lengths, ends, strict=True)
-        ]
+        start = sum(segments.lengths[:row])
+        return slice(start, start + segments.lengths[row])
