@@ -48,14 +48,23 @@ class ControlNets:
         """
         self._check(folder)
         try:
-            model = ControlNetModel.from_pretrained(
-                folder, dtype=self._unet.dtype, use_safetensors=True, local_files_only=True
+            model, told = ControlNetModel.from_pretrained(
+                folder,
+                dtype=self._unet.dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
             )
         except BROKEN_FILES as error:
             raise ModelLoadError(
                 f"The ControlNet in {str(folder)!r} could not be loaded; copy or download it"
                 f" again: {error}"
             ) from error
+        if told["missing_keys"]:  # diffusers would fill them with random numbers
+            raise ModelLoadError(
+                f"{str(folder)!r} lacks {len(told['missing_keys'])} weights that its config.json"
+                " asks for; copy or download it again."
+            )
         self._models[name] = model.to(self._unet.device).eval()
 
     def prepare(self, asked: ControlImage) -> Control:

@@ -222,9 +222,13 @@ def test_broken_folders(model_folder: Path, tmp_path: Path) -> None:
         load(folder)
     weights.write_bytes(whole)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"conditioning_channels": 5}))
-    with pytest.raises(ModelLoadError, match="controlnet' could not be loaded; copy or download"):
-        load(folder)
+    for changed, told in (
+        ({"conditioning_channels": 5}, "could not be loaded; copy or download"),
+        ({"encoder_hid_dim": 8, "encoder_hid_dim_type": "text_proj"}, "lacks 2 weights that its"),
+    ):
+        (folder / "config.json").write_text(json.dumps(config | changed))
+        with pytest.raises(ModelLoadError, match=f"controlnet' {told}"):
+            load(folder)
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(PickledWeightsError, match="controlnet' has only pickled weights"):
         load(folder)
