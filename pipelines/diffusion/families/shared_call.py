@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from pipelines.diffusion.errors import RequestError
 from pipelines.diffusion.families.pipeline_call import PipelineCall, StepCallback
 from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.trajectory import Conditioning, Trajectory
+
+_PLACES = count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,12 @@ class CalledTrajectory(Trajectory):
             steps=params.num_inference_steps,
         )
         self.params = params
+        self.place = next(_PLACES)
+        """In the order of arrival."""
         self.call: SharedCall | None = None
+        self.alone = False
+        """Whether to be called alone, since a call that it shared has raised."""
+        self.error: Exception | None = None
         self._done = 0
         self._drawn = False
 
@@ -64,6 +72,8 @@ class CalledTrajectory(Trajectory):
         return self._drawn
 
     def advance(self, prediction: Tensor) -> None:
+        if self.error is not None:
+            raise self.error
         if self.call is None:
             return
         self.latents, self._done = prediction, self.steps_after_next
@@ -106,14 +116,22 @@ class SharedCall:
         return drawn
 
     def advance(self) -> None:
-        """Makes a step; if the call raises, it is given up and all its members wait for another."""
+        """Makes a step.
+
+        If the call raises, whoever was alone in it is to blame; if there were more, each is to
+        start over alone. Raises OutOfMemoryError among these, and AcceleratorError always.
+        """
         try:
             self._call.advance()
-        except BaseException:
+        except torch.AcceleratorError:
+            raise
+        except Exception as error:
+            guilty = error if len(self._rows) == 1 else None
             for each in self._rows:
                 if each is not None:
-                    each.call = None
-            raise
+                    each.call, each.alone, each.error = None, True, guilty
+            if isinstance(error, torch.OutOfMemoryError) and guilty is None:
+                raise
 
     def seen(self, member: CalledTrajectory) -> Tensor:
         """(1, ...): the member's row of the latents; of the pictures, once there are any."""

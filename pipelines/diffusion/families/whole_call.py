@@ -39,8 +39,8 @@ class WholeCall:
 
     Pipelines keep the state of a call in themselves (their noise scheduler, the guidance,
     sometimes attention processors), so one call runs at a time; between the engine's steps it
-    stands still. Who arrives meanwhile waits for its end. A call that raises is given up, and its
-    requests start over from their seeds.
+    stands still. Who arrives meanwhile waits for its end. When a call of several raises, each of
+    them starts over from its seed, alone.
     """
 
     def __init__(self, pipeline: Any, description: ModelDescription) -> None:
@@ -63,15 +63,8 @@ class WholeCall:
         return dtype
 
     def batch_key(self, params: SamplingParams) -> Hashable:
-        """What a call takes once for all its rows."""
-        return (
-            params.height,
-            params.width,
-            params.num_inference_steps,
-            params.guidance_scale,
-            params.scheduler,
-            bool(params.negative_prompt),
-        )
+        """All share the engine's steps, though not their calls: see ``_call_key``."""
+        return self.description.class_name
 
     def encode(self, params: SamplingParams) -> Conditioning:
         """Nothing but the number of rows: the call reads its prompts itself."""
@@ -87,16 +80,20 @@ class WholeCall:
         return CalledTrajectory(params, conditioning, scheduler, self.device)
 
     def denoise(self, trajectories: Sequence[Trajectory]) -> list[Tensor]:
-        """A step of the call that runs, or the first of a new one for these requests.
+        """A step of the call that runs, whether or not these requests are in it.
 
-        The call moves even if none of these is in it: they wait for its end.
+        Without one a call begins, for who has waited longest and all that can share it.
         """
         called = [each for each in trajectories if isinstance(each, CalledTrajectory)]
         if self._running is None or self._running.over:
-            waiting = [each for each in called if each.call is None]
-            self._running = self._begin(waiting) if waiting else None
+            waiting = [each for each in called if each.call is None and each.error is None]
+            self._running = self._begin(_sharers(waiting)) if waiting else None
         if self._running is not None:
-            self._advance(self._running, called)
+            try:
+                self._running.advance()
+            except torch.OutOfMemoryError:
+                if len(called) > 1:  # the engine is to form smaller batches
+                    raise
         return [each.latents if each.call is None else each.call.seen(each) for each in called]
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -107,19 +104,8 @@ class WholeCall:
         """None: how to look into a pipeline's latents is not known of them all."""
         return None
 
-    def _advance(self, running: SharedCall, called: Sequence[CalledTrajectory]) -> None:
-        concerned = any(each.call is running for each in called)
-        try:
-            running.advance()
-        except torch.AcceleratorError:
-            raise  # the device is broken
-        except Exception:
-            if concerned:
-                raise
-            # Comes again from the guilty one, when it is its turn.
-
     def _begin(self, members: Sequence[CalledTrajectory]) -> SharedCall:
-        """All of ``members`` have one batch key."""
+        """All of ``members`` have one ``_call_key``."""
         params = members[0].params
         self.pipeline.scheduler = members[0].scheduler
         guidance = "guidance_scale"
@@ -188,3 +174,23 @@ class WholeCall:
     def _is_combined(self) -> bool:
         """Of other pipelines, whose noise schedulers are not this one's."""
         return any(isinstance(each, DiffusionPipeline) for each in vars(self.pipeline).values())
+
+
+def _sharers(waiting: Sequence[CalledTrajectory]) -> list[CalledTrajectory]:
+    first = min(waiting, key=lambda each: each.place)
+    if first.alone:
+        return [first]
+    key = _call_key(first.params)
+    return [each for each in waiting if not each.alone and _call_key(each.params) == key]
+
+
+def _call_key(params: SamplingParams) -> Hashable:
+    """What a call takes once for all its rows."""
+    return (
+        params.height,
+        params.width,
+        params.num_inference_steps,
+        params.guidance_scale,
+        params.scheduler,
+        bool(params.negative_prompt),
+    )

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -28,6 +29,8 @@ from pipelines.diffusion.request import (
     Result,
     SamplingParams,
 )
+from pipelines.diffusion.trajectory import Trajectory
+from pipelines.diffusion.warm_up import warm_up
 from tests.pipelines.diffusion.tiny import perturbed_attention, pixart_alpha
 
 pytestmark = [
@@ -113,6 +116,10 @@ def reference(folder: Path, asked: SamplingParams) -> Tensor:
 
 def finished(outputs: list[Output]) -> list[str]:
     return [output.request_id for output in outputs if isinstance(output, Result)]
+
+
+def prepared(family: WholeCall, asked: SamplingParams) -> Trajectory:
+    return family.prepare(asked, family.encode(asked))
 
 
 @pytest.mark.parametrize(
@@ -204,6 +211,7 @@ def test_the_last_to_leave_ends_the_call(
     torch.testing.assert_close(drawn[0], reference(folder, wanted), atol=TOLERANCE, rtol=0)
 
 
+@pytest.mark.parametrize("steps", [0, 2])
 def test_one_that_fails_leaves_the_others_their_pictures(
     folder: Path,
     loaded: WholeCall,
@@ -211,15 +219,27 @@ def test_one_that_fails_leaves_the_others_their_pictures(
     run: Run,
     drawn: list[Tensor],
     monkeypatch: pytest.MonkeyPatch,
+    steps: int,
 ) -> None:
-    encode = loaded.pipeline.encode_prompt
+    """At once, or in the midst of the call: only alone in one is it found guilty."""
+    encode, made = loaded.pipeline.encode_prompt, 0
+    denoiser = loaded.pipeline.components.get("unet") or loaded.pipeline.transformer
+    forward, poisoned = denoiser.forward, False
 
     def encode_prompt(prompt: list[str], *args: Any, **options: Any) -> Any:
-        if "poison" in prompt:
-            raise ValueError("that is no prompt")
+        nonlocal made, poisoned
+        made, poisoned = 0, "poison" in prompt
         return encode(prompt, *args, **options)
 
+    def poisonable(*args: Any, **options: Any) -> Any:
+        nonlocal made
+        if poisoned and made == steps:
+            raise ValueError("that is no prompt")
+        made += 1
+        return forward(*args, **options)
+
     monkeypatch.setattr(loaded.pipeline, "encode_prompt", encode_prompt)
+    monkeypatch.setattr(denoiser, "forward", poisonable)
     good = [asked(seed=1), asked(seed=2)]
     outputs = run(
         DiffusionEngine(loaded),
@@ -265,6 +285,95 @@ def test_out_of_memory_begins_anew_with_fewer(
         torch.testing.assert_close(ours, reference(folder, each), atol=TOLERANCE, rtol=0)
 
 
+def test_a_call_moves_in_the_turn_of_others(folder: Path, loaded: WholeCall, asked: Params) -> None:
+    """Else a batcher that prefers who waits for its end would wait forever."""
+    wanted = asked(seed=1)
+    runs, waits = prepared(loaded, wanted), prepared(loaded, asked(num_inference_steps=2))
+    with torch.inference_mode():
+        loaded.denoise([runs])
+        for _ in range(wanted.num_inference_steps):
+            waits.advance(*loaded.denoise([waits]))
+        assert waits.steps_done == 0
+        loaded.denoise([waits])
+        waits.release()
+        before = runs.finished
+        runs.advance(*loaded.denoise([runs]))
+        assert (before, runs.finished) == (False, True)
+        runs.release()
+        picture = loaded.decode(runs.latents)
+    torch.testing.assert_close(picture, reference(folder, wanted), atol=TOLERANCE, rtol=0)
+
+
+def test_a_call_that_fails_in_the_turn_of_others_fails_none_of_them(
+    loaded: WholeCall, asked: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, waits = prepared(loaded, asked()), prepared(loaded, asked(num_inference_steps=2))
+    with torch.inference_mode(), monkeypatch.context() as broken:
+        loaded.denoise([runs])
+        broken.setattr(loaded.pipeline.scheduler, "step", None)
+        waits.advance(*loaded.denoise([waits]))
+        with pytest.raises(TypeError):
+            runs.advance(*loaded.denoise([runs]))
+
+
+def test_a_pipeline_without_callbacks_is_drawn_in_a_step(
+    folder: Path,
+    loaded: WholeCall,
+    asked: Params,
+    run: Run,
+    drawn: list[Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    silent = {name: each for name, each in loaded._parameters.items() if "callback" not in name}
+    monkeypatch.setattr(loaded, "_parameters", silent)
+    wanted = asked(seed=1)
+    (output,) = run(DiffusionEngine(loaded), Request("one", wanted))
+    assert isinstance(output, Result)
+    torch.testing.assert_close(drawn[0], reference(folder, wanted), atol=TOLERANCE, rtol=0)
+
+
+def test_guidance_beside_that_of_distilled_models(
+    loaded: WholeCall, asked: Params, run: Run
+) -> None:
+    """As Qwen-Image has it: without a negative prompt it would not guide at all."""
+    taken: dict[str, Any] = {}
+
+    class Pipeline:
+        scheduler = loaded.pipeline.scheduler
+        device, dtype = loaded.device, loaded.dtype
+
+        def set_progress_bar_config(self, disable: bool) -> None: ...
+
+        def __call__(
+            self,
+            prompt: list[str],
+            negative_prompt: list[str] | None = None,
+            true_cfg_scale: float = 4.0,
+            guidance_scale: float | None = None,
+        ) -> Any:
+            taken.update(locals())
+            return SimpleNamespace(images=torch.zeros(len(prompt), 3, 64, 64))
+
+    family = WholeCall(Pipeline(), loaded.description)
+    run(DiffusionEngine(family), Request("one", asked(guidance_scale=2.5)))
+    assert taken["true_cfg_scale"] == 2.5
+    assert taken["guidance_scale"] is None
+    assert taken["negative_prompt"] == [""]
+
+
+@pytest.mark.parametrize("folder", ["perturbed"], indirect=True)
+def test_what_the_safety_checker_refuses(
+    loaded: WholeCall, asked: Params, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row of two."""
+    monkeypatch.setattr(
+        loaded.pipeline, "run_safety_checker", lambda image, *_: (image, [False, True])
+    )
+    outputs = run(DiffusionEngine(loaded), Request("good", asked()), Request("bad", asked()))
+    assert finished(outputs) == ["good"]
+    assert outputs[-1] == Failure("bad", "The model's safety checker refused the picture.")
+
+
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
@@ -284,7 +393,7 @@ def test_what_cannot_be_drawn(
 
 def test_warm_up(loaded: WholeCall) -> None:
     engine = DiffusionEngine(loaded)
-    engine.warm_up()
+    warm_up(engine)
     assert not engine.has_work
 
 
