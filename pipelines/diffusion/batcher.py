@@ -90,7 +90,7 @@ class StepBatcher:
         now = self._clock()
         due = now + SOFT_DEADLINE * seconds if deadline is None else max(now, deadline)
         self._requests[request_id] = QueuedRequest(
-            request_id, key, next(self._places), due, deadline, seconds, size, fill
+            request_id, key, next(self._places), due, seconds, size, fill
         )
 
     def update(self, request_id: str, seconds: float) -> None:
@@ -100,19 +100,6 @@ class StepBatcher:
     def remove(self, request_id: str) -> bool:
         """Whether it was here. Its slot and its bytes are free for the next step."""
         return self._requests.pop(request_id, None) is not None
-
-    def expired(self) -> list[str]:
-        """Whose own deadline has passed, in order of arrival; they stay until removed."""
-        now = self._clock()
-        return [
-            request.id
-            for request in self._requests.values()
-            if request.deadline is not None and request.deadline <= now
-        ]
-
-    def limit(self, max_batch: int) -> None:
-        """Lowers the cap of every lane, for good."""
-        self.max_batch = max(1, min(self.max_batch, max_batch))
 
     def out_of_memory(self, requests: int) -> None:
         """The step formed last, or the part of it that held so many requests, did not fit.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,29 +16,50 @@ from torch import Tensor
 
 from pipelines.diffusion.batcher import StepBatcher
 from pipelines.diffusion.cost import CostModel
-from pipelines.diffusion.errors import DiffusionError, RequestError, WarmUpError
+from pipelines.diffusion.decoder import Decoder
+from pipelines.diffusion.errors import DiffusionError, RequestError
 from pipelines.diffusion.families.base import Family
+from pipelines.diffusion.pool import ModelPool
 from pipelines.diffusion.request import (
     EngineStats,
+    Expired,
     Failure,
     Output,
     Progress,
     Request,
     Result,
-    SamplingParams,
 )
 from pipelines.diffusion.trajectory import Trajectory
 
 logger = logging.getLogger(__name__)
 
+_STEP_SHARE = 0.8
+_LOADING_SECONDS = 0.5  # how long a step without a batch waits for a model
 
-@dataclass(slots=True)
-class _Running:
-    """A request that has begun."""
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """A request in the engine; ``deadline`` and ``begun`` are on the engine's clock."""
 
     request: Request
+    model: str
+    deadline: float | None
+    family: Family | None = None  # once its model is there
+    trajectory: Trajectory | None = None  # once it has begun
+    begun: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What the three verbs hand on: an entry that has begun."""
+
+    entry: _Entry
+    family: Family
     trajectory: Trajectory
-    joined: float  # by the engine's clock
+
+    @property
+    def request(self) -> Request:
+        return self.entry.request
 
 
 class DiffusionEngine:
@@ -49,18 +71,24 @@ class DiffusionEngine:
 
     def __init__(
         self,
-        family: Family,
+        models: Family | ModelPool,
         max_batch: int = 8,
         clock: Callable[[], float] = time.monotonic,
-        cost: CostModel | None = None,
+        *,
+        decode_thread: bool = False,
     ) -> None:
-        """``max_batch`` is in requests; ``clock`` is in seconds."""
-        self.family = family
-        self.cost = cost or CostModel()
+        """``max_batch`` is in requests; ``clock`` is in seconds.
+
+        With ``decode_thread`` pictures are decoded beside the step loop, else within it.
+        """
+        self.models = models if isinstance(models, ModelPool) else ModelPool.of(models)
+        self.costs = {name: CostModel() for name in self.models.names}
         self._clock = clock
         self._batcher = StepBatcher(max_batch, clock)
-        self._requests: dict[str, Request] = {}  # all that are in
-        self._running: dict[str, _Running] = {}  # those that have begun
+        self._step_memory: int | None = None
+        self._entries: dict[str, _Entry] = {}  # all that are in
+        self._arrivals: deque[_Entry] = deque()  # those whose model is not there yet
+        self._decoder: Decoder[_Entry] | None = Decoder() if decode_thread else None
         self._outputs: list[Output] = []  # of the step that is being made
         self._stats = EngineStats()
         self.longest_step = 0.0
@@ -68,29 +96,37 @@ class DiffusionEngine:
 
     @property
     def max_batch(self) -> int:
-        """The most requests in a step; lower than given once the device ran out of memory."""
+        """The most requests in a step."""
         return self._batcher.max_batch
 
     @property
     def has_work(self) -> bool:
-        return bool(self._requests)
+        return bool(self._entries)
 
     @property
     def free_slots(self) -> int:
         """How many more requests would take part in the next step."""
-        return max(0, self.max_batch - len(self._requests))
+        return max(0, self.max_batch - len(self._entries) + self._decoding)
 
     def stats(self) -> EngineStats:
-        return replace(self._stats, active=self._batcher.active, waiting=self._batcher.waiting)
+        active = self._batcher.active
+        waiting = self._batcher.waiting + len(self._arrivals)
+        return replace(self._stats, active=active, waiting=waiting, decoding=self._decoding)
 
     def add(self, request: Request) -> None:
         """Takes part from the next step on, or waits for a slot. ValueError if it is in already."""
-        self._batcher.add(request.id, self.family.batch_key(request.params))
-        self._requests[request.id] = request
+        if request.id in self._entries:
+            raise ValueError(f"Request {request.id!r} is in the engine already.")
+        deadline = None
+        if request.deadline_s is not None:
+            deadline = self._clock() + request.deadline_s
+        entry = _Entry(request, request.model or self.models.default, deadline)
+        self._entries[request.id] = entry
+        self._arrivals.append(entry)
 
     def abort(self, request_id: str) -> bool:
         """Leaves at once, with no output; whether it was here."""
-        if request_id not in self._requests:
+        if request_id not in self._entries:
             return False
         self._leave(request_id)
         self._stats = replace(self._stats, aborted=self._stats.aborted + 1)
@@ -103,41 +139,36 @@ class DiffusionEngine:
         batch = self._schedule()
         predictions = self._denoise(batch)
         self._update(predictions)
+        self._collect(wait=not batch)
         self.longest_step = max(self.longest_step, self._clock() - start)
         outputs, self._outputs = self._outputs, []
         return outputs
 
-    def warm_up(self) -> None:
-        """Draws a first picture, so that what is lazy is done and a step's cost is known.
+    def bound_memory(self, free: int | None) -> None:
+        """Of the device's ``free`` bytes most are for steps, the rest for what is between them."""
+        self._step_memory = None if free is None else int(free * _STEP_SHARE)
+        self._batcher.memory = None if free is None else free - int(free * _STEP_SHARE)
 
-        Raises WarmUpError if the model cannot draw.
-        """
-        model = self.family.description
-        params = SamplingParams(
-            prompt="sfumato",
-            width=model.default_width,
-            height=model.default_height,
-            num_inference_steps=4,
-            guidance_scale=5.0,
-            seed=0,
-        )
-        self.add(Request("warm-up", params, preview_every=1))
-        outputs = self.step()
-        self.cost.clear()  # the first step is slow in ways that no other will be
-        while self.has_work:
-            outputs += self.step()
-        if isinstance(outputs[-1], Failure):
-            raise WarmUpError(f"The model drew no first picture: {outputs[-1].reason}")
+    def reset_stats(self) -> None:
         self._stats = EngineStats()
+
+    def close(self) -> None:
+        """Ends the threads beside the loop; what is still in comes to nothing."""
+        if self._decoder is not None:
+            self._decoder.close()
+        self.models.close()
 
     def _schedule(self) -> list[_Running]:
         """Who takes this step; those new to it are encoded and given their first latents."""
+        self._admit()
+        self._expire()
         batch = []
         for request_id in self._batcher.next_batch():
+            entry = self._entries[request_id]
             with self._isolated(request_id):
-                if request_id not in self._running:
-                    self._running[request_id] = self._begin(self._requests[request_id])
-                batch.append(self._running[request_id])
+                batch.append(self._begun(entry))
+        if not batch and self._arrivals:
+            self.models.wait(_LOADING_SECONDS)
         return batch
 
     def _denoise(self, batch: list[_Running]) -> list[tuple[_Running, Tensor]]:
@@ -156,28 +187,81 @@ class DiffusionEngine:
         except torch.AcceleratorError:
             raise
         except torch.OutOfMemoryError:
-            self._batcher.limit(len(batch) // 2)
+            self._batcher.out_of_memory(len(batch))
         except Exception:  # noqa: BLE001, S110 - comes again from the guilty one, when it is alone
             pass
         middle = len(batch) // 2
         return self._denoise(batch[:middle]) + self._denoise(batch[middle:])
 
     def _update(self, predictions: list[tuple[_Running, Tensor]]) -> None:
-        """Each request's own noise scheduler takes its step; who is done is decoded and leaves."""
+        """Each request's own noise scheduler takes its step; who is done goes to be decoded."""
         for running, prediction in predictions:
             with self._isolated(running.request.id):
                 self._advance(running, prediction)
                 if running.trajectory.finished:
-                    self._finish(running)
+                    self._decode(running)
 
-    def _begin(self, request: Request) -> _Running:
-        joined = self._clock()
-        conditioning = self.family.encode(request.params)
-        return _Running(request, self.family.prepare(request.params, conditioning), joined)
+    def _collect(self, wait: bool) -> None:
+        """Pictures that were decoded beside the loop."""
+        if self._decoder is None:
+            return
+        for entry, picture in self._decoder.wait() if wait else self._decoder.ready():
+            if self._entries.get(entry.request.id) is not entry:
+                continue  # it was aborted, or its time was up
+            with self._isolated(entry.request.id):
+                if isinstance(picture, Exception):
+                    raise picture
+                self._finish(entry, picture)
+
+    def _admit(self) -> None:
+        """To the batcher goes whose model is there; the others keep their order."""
+        loading: list[_Entry] = []
+        while self._arrivals:
+            entry = self._arrivals.popleft()
+            with self._isolated(entry.request.id):
+                entry.family = self.models.acquire(entry.model)
+                if entry.family is None:
+                    loading.append(entry)
+                else:
+                    self._enter(entry, entry.family)
+            if self.models.full:
+                break  # who came later waits as well: else a model in use would never leave
+        self._arrivals.extendleft(reversed(loading))
+
+    def _enter(self, entry: _Entry, family: Family) -> None:
+        params, cost = entry.request.params, self.costs[entry.model]
+        self._batcher.add(
+            entry.request.id,
+            (entry.model, family.batch_key(params)),
+            seconds=cost.predict(params),
+            deadline=entry.deadline,
+            size=cost.held_bytes(params),
+            fill=cost.fill(params, self.max_batch * cost.guided_rows, self._step_memory),
+        )
+
+    def _expire(self) -> None:
+        now = self._clock()
+        for id_, entry in list(self._entries.items()):
+            if entry.deadline is not None and entry.deadline <= now:
+                self._outputs.append(Expired(id_))
+                self._leave(id_)
+                self._stats = replace(self._stats, expired=self._stats.expired + 1)
+
+    def _begun(self, entry: _Entry) -> _Running:
+        family, cost, params = entry.family, self.costs[entry.model], entry.request.params
+        assert family is not None  # noqa: S101 - the batcher holds no others
+        if entry.trajectory is None:
+            entry.begun = self._clock()
+            conditioning = family.encode(params)
+            cost.observe_encode(conditioning.rows, self._clock() - entry.begun)
+            entry.trajectory = family.prepare(params, conditioning)
+            pixels = params.width * params.height
+            cost.observe_held_bytes(pixels, conditioning.rows, entry.trajectory.nbytes)
+        return _Running(entry, family, entry.trajectory)
 
     def _predict(self, batch: list[_Running]) -> list[tuple[_Running, Tensor]]:
         start = self._clock()
-        predictions = self.family.denoise([running.trajectory for running in batch])
+        predictions = batch[0].family.denoise([running.trajectory for running in batch])
         # The step's one wait for the device; it ends the forward pass for the clock as well.
         finite = torch.stack([each.isfinite().all() for each in predictions]).tolist()
         self._observe(batch, self._clock() - start)
@@ -191,8 +275,15 @@ class DiffusionEngine:
 
     def _observe(self, batch: list[_Running], seconds: float) -> None:
         rows = sum(running.trajectory.conditioning.rows for running in batch)
-        params = batch[0].request.params
-        self.cost.observe(params.width * params.height, rows, seconds)
+        sizes = {each.request.params.width * each.request.params.height for each in batch}
+        cost = self.costs[batch[0].entry.model]
+        if len(sizes) == 1:
+            cost.observe(sizes.pop(), rows, seconds)
+        for running in batch:
+            trajectory = running.trajectory
+            left = trajectory.steps - trajectory.steps_after_next
+            remaining = cost.remaining(running.request.params, left)
+            self._batcher.update(running.request.id, remaining)
         self._stats = replace(
             self._stats,
             steps=self._stats.steps + 1,
@@ -204,21 +295,38 @@ class DiffusionEngine:
         request, trajectory = running.request, running.trajectory
         before = trajectory.steps_done
         wanted = _preview_is_due(request, trajectory)
-        preview = self.family.preview(trajectory, prediction) if wanted else None
+        preview = running.family.preview(trajectory, prediction) if wanted else None
         trajectory.advance(prediction)
         if trajectory.steps_done > before:
             self._outputs.append(
                 Progress(request.id, trajectory.steps_done, trajectory.steps, preview)
             )
 
-    def _finish(self, running: _Running) -> None:
-        picture = self.family.decode(running.trajectory.latents)
+    def _decode(self, running: _Running) -> None:
+        """Its slot is free from here on."""
+        entry, latents = running.entry, running.trajectory.latents
+        self._batcher.remove(entry.request.id)
+        if self._decoder is not None:
+            self._decoder.submit(entry, running.family.decode, latents)
+            return
+        start = self._clock()
+        picture = running.family.decode(latents).cpu()
+        params = entry.request.params
+        seconds = self._clock() - start
+        self.costs[entry.model].observe_decode(params.width * params.height, seconds)
+        self._finish(entry, picture)
+
+    def _finish(self, entry: _Entry, picture: Tensor) -> None:
         if not picture.isfinite().all():
             raise RequestError(_NOT_FINITE)
-        seconds = self._clock() - running.joined
-        self._outputs.append(Result(running.request.id, _to_bytes(picture), seconds))
-        self._leave(running.request.id)
+        seconds = self._clock() - entry.begun
+        self._outputs.append(Result(entry.request.id, _to_bytes(picture), seconds))
+        self._leave(entry.request.id)
         self._stats = replace(self._stats, finished=self._stats.finished + 1)
+
+    @property
+    def _decoding(self) -> int:
+        return len(self._entries) - len(self._arrivals) - len(self._batcher)
 
     @contextmanager
     def _isolated(self, request_id: str) -> Iterator[None]:
@@ -240,11 +348,14 @@ class DiffusionEngine:
         self._stats = replace(self._stats, failed=self._stats.failed + 1)
 
     def _leave(self, request_id: str) -> None:
+        entry = self._entries.pop(request_id)
         self._batcher.remove(request_id)
-        del self._requests[request_id]
-        running = self._running.pop(request_id, None)
-        if running is not None:
-            running.trajectory.release()
+        if entry in self._arrivals:
+            self._arrivals.remove(entry)
+        if entry.family is not None:
+            self.models.release(entry.model)
+        if entry.trajectory is not None:
+            entry.trajectory.release()
 
 
 _NOT_FINITE = "The model's output was not a number; try other parameters or another dtype."
@@ -259,7 +370,5 @@ def _preview_is_due(request: Request, trajectory: Trajectory) -> bool:
 
 def _to_bytes(picture: Tensor) -> NDArray[np.uint8]:
     """(1, 3, height, width) from 0 to 1 to (height, width, 3), as diffusers rounds."""
-    image: NDArray[np.uint8] = (
-        picture[0].permute(1, 2, 0).mul(255).round().to(torch.uint8).cpu().numpy()
-    )
+    image: NDArray[np.uint8] = picture[0].permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy()
     return np.ascontiguousarray(image)

@@ -53,6 +53,11 @@ class ModelPool:
         return next(iter(self._sources))
 
     @property
+    def names(self) -> list[str]:
+        """All, loaded or not."""
+        return list(self._sources)
+
+    @property
     def loaded(self) -> list[str]:
         """The least recently used first."""
         return list(self._families)
@@ -90,7 +95,16 @@ class ModelPool:
         """One request fewer."""
         self._users[name] -= 1
 
-    def wait(self, timeout: float) -> None:
+    def load(self, name: str) -> Family:
+        """Waits for a model. RuntimeError if all that is loaded is in use and leaves no room."""
+        while (family := self.acquire(name)) is None:
+            if self._full:
+                raise RuntimeError(f"There is no room for model {name!r}.")
+            self.wait(timeout=None)
+        self.release(name)
+        return family
+
+    def wait(self, timeout: float | None) -> None:
         """Until the model that loads is here, or ``timeout`` seconds are over."""
         if self._loading is not None:
             wait([self._loading[1]], timeout)

@@ -80,13 +80,15 @@ class Request:
     """One picture on its way through the engine.
 
     ``preview_every`` is in steps, 0 for none. ``deadline_s`` counts from when it is added: a
-    request that is not done by then leaves at the next step as ``Expired``.
+    request that is not done by then leaves at the next step as ``Expired``. ``model`` is a name
+    in the engine's pool; None for its default.
     """
 
     id: str
     params: SamplingParams
     preview_every: int = 0
     deadline_s: float | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +133,18 @@ Output = Progress | Result | Failure | Expired
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Counters since the engine's start. ``rows / steps`` is the mean batch fill in requests."""
+    """Counters since the engine's start. ``rows / steps`` is the mean batch fill in requests.
+
+    Of those that are in, ``active`` have begun, ``waiting`` have not, ``decoding`` are drawn.
+    """
 
     steps: int = 0
     rows: int = 0
     finished: int = 0
     failed: int = 0
     aborted: int = 0
+    expired: int = 0
     active: int = 0
     waiting: int = 0
+    decoding: int = 0
     denoise_seconds: float = 0.0

@@ -43,7 +43,7 @@ class EngineRunner:
         self._thread = threading.Thread(target=self._run, name="diffusion-engine", daemon=True)
 
     def start(self) -> None:
-        """Once; ``engine.warm_up`` comes before it."""
+        """Once; ``warm_up`` comes before it."""
         self._thread.start()
 
     @property
@@ -56,7 +56,8 @@ class EngineRunner:
         with self._wake:
             if self._closed:
                 return 0
-            return max(0, self._engine.max_batch - len(self._in_flight))
+            drawing = len(self._in_flight) - self._stats.decoding
+            return max(0, self._engine.max_batch - drawing)
 
     @property
     def ticks(self) -> int:

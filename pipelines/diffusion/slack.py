@@ -30,7 +30,6 @@ class QueuedRequest:
     key: Hashable
     place: int  # in the order of arrival
     due: float  # its deadline, or the soft one; not before its arrival
-    deadline: float | None
     seconds: float  # of work left, predicted for when it is alone
     size: int  # bytes it holds once it has begun
     fill: float  # its share of a step

@@ -42,6 +42,7 @@ class Diffusion:
         from pipelines.diffusion.engine import DiffusionEngine
         from pipelines.diffusion.loading import load_model
         from pipelines.diffusion.runner import EngineRunner
+        from pipelines.diffusion.warm_up import warm_up
 
         configure_logging(settings.log_format)
         assert settings.database_url is not None  # noqa: S101 - build_app saw to it
@@ -52,7 +53,7 @@ class Diffusion:
         threads = settings.worker.threads or os.cpu_count()
         family = await asyncio.to_thread(load_model, model.path, model.device, model.dtype, threads)
         engine = DiffusionEngine(family, settings.worker.max_batch)
-        await asyncio.to_thread(engine.warm_up)
+        await asyncio.to_thread(warm_up, engine)
         self._database = Database(settings.database_url)
         self._bus = EventBus(settings.redis_url)
         await self._bus.start()

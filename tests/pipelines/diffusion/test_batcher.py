@@ -127,20 +127,6 @@ def test_one_that_is_larger_than_the_budget_runs_alone() -> None:
     assert batcher.next_batch() == ["too"]
 
 
-def test_expired() -> None:
-    batcher, clock = make(4)
-    batcher.add("soft", 1, seconds=1)
-    batcher.add("late", 1, seconds=1, deadline=5)
-    batcher.add("early", 1, seconds=1, deadline=4)
-    assert batcher.expired() == []
-    clock.now = 4
-    assert batcher.expired() == ["early"]
-    clock.now = 50
-    assert batcher.expired() == ["late", "early"]
-    batcher.remove("late")
-    assert batcher.expired() == ["early"]
-
-
 def test_out_of_memory_is_one_lane_s_matter() -> None:
     batcher, _ = make(8)
     for i in range(8):
@@ -169,29 +155,7 @@ def test_a_lane_s_steps_grow_again() -> None:
     assert [len(batcher.next_batch()) for _ in range(3000)][-1] == 8
 
 
-def test_the_cap_is_lowered_for_good() -> None:
-    batcher, _ = make(4)
-    for name in "abcd":
-        batcher.add(name, 1)
-    batcher.limit(2)
-    batcher.limit(3)
-    assert batcher.max_batch == 2
-    assert batcher.next_batch() == ["a", "b"]
-
-
-def test_without_work() -> None:
-    batcher, _ = make(1)
-    assert batcher.next_batch() == []
-
-
-def test_an_identifier_is_in_once() -> None:
-    batcher, _ = make(1)
-    batcher.add("a", 1)
-    with pytest.raises(ValueError, match="'a' is in the engine already"):
-        batcher.add("a", 2)
-
-
-def test_a_batch_holds_at_least_one() -> None:
+def test_a_step_of_nobody_is_refused() -> None:
     with pytest.raises(ValueError, match="max_batch is 0"):
         StepBatcher(0)
 
@@ -205,7 +169,6 @@ class Known:
     alone: float  # seconds of a step
     arrival: float
     due: float
-    deadline: float | None
     size: int
     fill: float
     begun: bool = False
@@ -243,7 +206,7 @@ class AnyTraffic(RuleBasedStateMachine):
         if deadline is not None:
             deadline += now
         due = now + SOFT_DEADLINE * steps * alone if deadline is None else max(now, deadline)
-        self.known[name] = Known(lane, steps, alone, now, due, deadline, size, fill)
+        self.known[name] = Known(lane, steps, alone, now, due, size, fill)
         self.batcher.add(name, lane, seconds=steps * alone, deadline=deadline, size=size, fill=fill)
 
     @precondition(lambda self: self.known)
@@ -258,11 +221,6 @@ class AnyTraffic(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1.0, 30.0, 1000.0]))
     def wait(self, seconds: float) -> None:
         self.clock.now += seconds
-
-    @rule(cap=st.integers(1, 5))
-    def lower(self, cap: int) -> None:
-        self.batcher.limit(cap)
-        self.cap = min(self.cap, cap)
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 30.0]))
     def step(self, seconds: float) -> None:
@@ -294,12 +252,6 @@ class AnyTraffic(RuleBasedStateMachine):
         assert len(self.batcher) == len(known)
         assert self.batcher.active == sum(request.begun for request in known)
         assert self.batcher.waiting == sum(not request.begun for request in known)
-        late = [
-            name
-            for name, request in self.known.items()
-            if request.deadline is not None and request.deadline <= self.clock.now
-        ]
-        assert self.batcher.expired() == late
 
     def teardown(self) -> None:
         if hasattr(self, "known"):

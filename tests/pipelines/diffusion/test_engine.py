@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,15 @@ import pytest
 import torch
 
 from pipelines.diffusion.catalog import noise_schedulers
+from pipelines.diffusion.device_memory import DeviceMemory
 from pipelines.diffusion.engine import DiffusionEngine
-from pipelines.diffusion.errors import WarmUpError
+from pipelines.diffusion.errors import ModelLoadError, WarmUpError
+from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.families.stable_diffusion import StableDiffusion
+from pipelines.diffusion.pool import ModelPool, ModelSource
 from pipelines.diffusion.request import (
     EngineStats,
+    Expired,
     Failure,
     NoiseScheduler,
     Output,
@@ -22,6 +27,7 @@ from pipelines.diffusion.request import (
     SamplingParams,
 )
 from pipelines.diffusion.trajectory import Trajectory
+from pipelines.diffusion.warm_up import warm_up
 
 Params = Callable[..., SamplingParams]
 Run = Callable[..., list[Output]]
@@ -112,7 +118,8 @@ def test_waiting_requests_join_as_others_leave(
     assert engine.free_slots == 0
     assert len(results(run(engine))) == 5
     assert engine.free_slots == 2
-    assert engine.stats().rows / engine.stats().steps == 15 / 9
+    assert engine.stats().rows == 15
+    assert engine.stats().steps <= 9
 
 
 def test_abort_leaves_the_others_untouched(
@@ -279,8 +286,12 @@ def test_out_of_memory_halves_the_batch(
     engine = DiffusionEngine(family, max_batch=8)
     outputs = run(engine, *(Request(str(i), params()) for i in range(8)))
     assert len(results(outputs)) == 8
-    assert engine.max_batch == 2
     assert engine.stats().failed == 0
+    for i in range(8):
+        engine.add(Request(str(i), params()))
+    before = engine.stats().rows
+    engine.step()
+    assert engine.stats().rows - before == 2
 
 
 def test_a_broken_device_is_nobodys_fault(
@@ -305,10 +316,13 @@ def test_the_safety_checker_refuses(
 
 def test_warm_up(family: StableDiffusion, params: Params) -> None:
     engine = DiffusionEngine(family)
-    engine.warm_up()
+    warm_up(engine)
     assert engine.stats() == EngineStats()
     assert not engine.has_work
-    assert 0 < engine.cost.predict(params(num_inference_steps=10)) < 60
+    cost = engine.costs["default"]
+    assert 0 < cost.predict(params(num_inference_steps=10)) < 60
+    assert {rows for _, rows, _ in cost.profile()["denoise"]} == {2, 4, 8, 16}
+    assert cost.held_bytes(params()) >= 4 * 16 * 16 * 4
 
 
 def test_warm_up_of_a_model_that_cannot_draw(
@@ -316,10 +330,163 @@ def test_warm_up_of_a_model_that_cannot_draw(
 ) -> None:
     failing_forward(family, 0, RuntimeError, monkeypatch)
     with pytest.raises(WarmUpError, match="injected"):
-        DiffusionEngine(family).warm_up()
+        warm_up(DiffusionEngine(family))
 
 
 def test_a_step_without_work(family: StableDiffusion) -> None:
     engine = DiffusionEngine(family)
     assert engine.step() == []
     assert engine.stats() == EngineStats()
+
+
+class MemoryOf(DeviceMemory):
+    """A device of so many free bytes, on which every step takes ``peak``."""
+
+    def __init__(self, free: int, peak: int) -> None:
+        self._free, self._peak = free, peak
+
+    def free(self) -> int | None:
+        return self._free
+
+    def peak_of(self, work: Callable[[], Any]) -> int | None:
+        work()
+        return self._peak
+
+
+def test_memory_bounds_a_step(family: StableDiffusion, params: Params) -> None:
+    """After the warm-up a step takes no more than fit: here every row needs the same."""
+    engine = DiffusionEngine(family, max_batch=4)
+    warm_up(engine, MemoryOf(free=10_000_000, peak=9_000_000))
+    for i in range(4):
+        engine.add(Request(str(i), params()))
+    engine.step()
+    assert engine.stats().rows == 1
+
+
+def test_a_deadline_is_kept_at_the_next_step(
+    family: StableDiffusion, params: Params, run: Run
+) -> None:
+    now = [100.0]
+    engine = DiffusionEngine(family, clock=lambda: now[0])
+    engine.add(Request("late", params(), deadline_s=5))
+    engine.add(Request("long", params(), deadline_s=50))
+    engine.step()
+    now[0] = 105.0
+    outputs = run(engine)
+    assert outputs[0] == Expired("late")
+    assert [output.request_id for output in outputs[1:]] == ["long"] * 4
+    assert isinstance(outputs[-1], Result)
+    assert (engine.stats().expired, engine.stats().finished) == (1, 1)
+
+
+@pytest.fixture
+def beside(family: StableDiffusion) -> Iterator[DiffusionEngine]:
+    engine = DiffusionEngine(family, decode_thread=True)
+    yield engine
+    engine.close()
+
+
+def test_decoding_beside_the_loop_gives_the_same(
+    family: StableDiffusion, beside: DiffusionEngine, params: Params, run: Run
+) -> None:
+    requests = [Request(str(i), params(seed=i, num_inference_steps=2 + i)) for i in range(3)]
+    expected = results(run(DiffusionEngine(family), *requests))
+    drawn = results(run(beside, *requests))
+    assert drawn.keys() == expected.keys()
+    for id_, result in drawn.items():
+        np.testing.assert_array_equal(result.image, expected[id_].image)
+
+
+def test_the_loop_goes_on_while_a_picture_is_decoded(
+    family: StableDiffusion,
+    beside: DiffusionEngine,
+    params: Params,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    may_decode, decode = threading.Event(), family.decode
+
+    def decode_later(latents: torch.Tensor) -> torch.Tensor:
+        may_decode.wait(10)
+        return decode(latents)
+
+    monkeypatch.setattr(family, "decode", decode_later)
+    beside.add(Request("short", params(num_inference_steps=1)))
+    beside.add(Request("gone", params(num_inference_steps=1)))
+    beside.add(Request("long", params(num_inference_steps=4)))
+    beside.step()
+    assert beside.stats().decoding == 2
+    assert beside.free_slots == 7
+    assert beside.abort("gone")
+    assert [output.request_id for output in beside.step()] == ["long"]
+    may_decode.set()
+    assert set(results(run(beside))) == {"short", "long"}
+
+
+def test_a_failed_decoding_beside_the_loop_fails_alone(
+    family: StableDiffusion,
+    beside: DiffusionEngine,
+    params: Params,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        family.pipeline, "run_safety_checker", lambda picture, *_: (picture, [True])
+    )
+    beside.add(Request("one", params()))
+    assert failures(run(beside)) == {"one": "The model's safety checker refused the picture."}
+
+
+def pool_of(family: StableDiffusion, **models: Callable[[], Family]) -> ModelPool:
+    sources = {name: ModelSource(load, 1) for name, load in models.items()}
+    return ModelPool({"first": ModelSource(lambda: family, 1), **sources}, max_bytes=1)
+
+
+def test_models_take_turns(
+    family: StableDiffusion, build: Callable[..., StableDiffusion], params: Params, run: Run
+) -> None:
+    """Two that do not fit at once: who came first goes on, who comes later waits its turn."""
+    other = build(block_out_channels=(16, 32))
+    expected = results(run(DiffusionEngine(other), Request("b", params())))["b"]
+    engine = DiffusionEngine(pool_of(family, second=lambda: other))
+    engine.add(Request("a", params()))
+    while engine.stats().steps == 0:
+        engine.step()
+    engine.add(Request("b", params(), model="second"))
+    engine.add(Request("c", params()))
+    drawn = results(run(engine))
+    assert list(drawn) == ["a", "b", "c"]
+    np.testing.assert_array_equal(drawn["b"].image, expected.image)
+    assert engine.models.loaded == ["first"]
+    engine.close()
+
+
+def test_a_model_that_cannot_be_loaded(family: StableDiffusion, params: Params, run: Run) -> None:
+    def broken() -> Family:
+        raise ModelLoadError("The folder is empty; copy the model again.")
+
+    engine = DiffusionEngine(pool_of(family, second=broken))
+    requests = [Request("bad", params(), model="second"), Request("good", params())]
+    outputs = run(engine, *requests, Request("odd", params(), model="third"))
+    assert "copy the model again" in failures(outputs)["bad"]
+    assert "choose one of first, second" in failures(outputs)["odd"]
+    assert list(results(outputs)) == ["good"]
+    engine.close()
+
+
+def test_abort_while_the_model_loads(family: StableDiffusion, params: Params, run: Run) -> None:
+    may_load = threading.Event()
+
+    def slow() -> Family:
+        may_load.wait(10)
+        return family
+
+    engine = DiffusionEngine(ModelPool({"slow": ModelSource(slow, 1)}))
+    engine.add(Request("gone", params()))
+    engine.add(Request("stays", params()))
+    assert engine.step() == []
+    assert engine.stats().waiting == 2
+    assert engine.abort("gone")
+    may_load.set()
+    assert list(results(run(engine))) == ["stays"]
+    engine.close()
