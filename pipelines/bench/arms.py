@@ -16,6 +16,7 @@ from pipelines.bench.plan import BATCH, ArmName
 from pipelines.bench.subject import Subject
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.request import Failure, Progress, Request, Result
+from pipelines.diffusion.warm_up import warm_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def make_arm(name: ArmName, subject: Subject) -> Arm:
     """Ready to serve: the engine has made its first picture, as it has before it serves."""
     if name is ArmName.STEP:
         engine = subject.engine(BATCH)
-        engine.warm_up()
+        warm_up(engine)
         return StepBatching(engine)
     return DiffusersCalls(subject.pipeline, BATCH if name is ArmName.STATIC else 1)
 
