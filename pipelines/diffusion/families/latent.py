@@ -121,7 +121,7 @@ class LatentFamily(ABC):
     def denoise(self, trajectories: Sequence[Trajectory]) -> list[Tensor]:
         rows = rows_of(trajectories)
         if self.first_block_cache is None:
-            outputs = self._run(padded(rows, self.batch_buckets))
+            outputs = self._run(self._filled(rows))
         else:
             outputs = self.first_block_cache.forward(rows, self._run)
         return guide(trajectories, outputs)
@@ -141,6 +141,10 @@ class LatentFamily(ABC):
         """``_forward``, each row with its own LoRAs."""
         with self.loras.applied([row.trajectory.conditioning.loras for row in rows]):
             return self._forward(rows)
+
+    def _filled(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Up to the next batch bucket."""
+        return padded(rows, self.batch_buckets)
 
     def _is_guided(self, params: SamplingParams) -> bool:
         return params.guidance_scale > 1

@@ -44,8 +44,11 @@ class TransformerFamily(LatentFamily):
         """As ``_forward``, for rows of several sizes."""
 
     def _forward(self, rows: Sequence[Row]) -> Sequence[Tensor]:
-        sizes = {row.trajectory.latents.shape for row in rows}
-        return self._uniform(rows) if len(sizes) == 1 else self._packed(rows)
+        return self._uniform(rows) if _one_size(rows) else self._packed(rows)
+
+    def _filled(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """A packed pass is neither compiled nor captured, and has no use for buckets."""
+        return super()._filled(rows) if _one_size(rows) else rows
 
     def _skipped_steps(self, params: SamplingParams) -> int:
         """These pipelines round the steps that are left out, not those that are made."""
@@ -73,3 +76,7 @@ class TransformerFamily(LatentFamily):
     def _pooled(rows: Sequence[Row]) -> Tensor:
         """(rows, width); these models all have a pooled embedding of the prompt."""
         return torch.cat([row.text.pooled for row in rows if row.text.pooled is not None])
+
+
+def _one_size(rows: Sequence[Row]) -> bool:
+    return len({row.trajectory.latents.shape for row in rows}) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor
 from pipelines.diffusion.catalog import describe
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.families.packing import running_segments
+from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.families.transformer import TransformerFamily
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.preview import predicted_original
@@ -240,6 +241,25 @@ def test_rows_of_one_size_take_the_models_own_forward(
     hook.remove()
     doubled = model.name != "flux-dev"
     assert calls == [3 if doubled else 2] * 4
+
+
+def test_only_rows_of_one_size_fill_a_batch_bucket(
+    params: Params, run: Run, families: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, counts = families["flux-dev"], []
+    forward = family._forward
+
+    def count_rows(rows: Sequence[Row]) -> Sequence[Tensor]:
+        counts.append(len(rows))
+        result: Sequence[Tensor] = forward(rows)
+        return result
+
+    monkeypatch.setattr(family, "batch_buckets", (4,))
+    monkeypatch.setattr(family, "_forward", count_rows)
+    for widths in ((64, 64), (64, 48)):
+        asked = [params(width=width, num_inference_steps=1) for width in widths]
+        run(DiffusionEngine(family), *(Request(str(i), each) for i, each in enumerate(asked)))
+    assert counts == [4, 2]
 
 
 def test_segments_tell_the_rows_of_every_linear_input(
