@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipelines.bench.errors import BenchError
 from pipelines.bench.plan import BATCH, ArmName
 from pipelines.bench.subject import Subject
+from pipelines.diffusion.acceleration import Use
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.request import Failure, Progress, Request, Result
 from pipelines.diffusion.warm_up import warm_up
@@ -41,11 +42,16 @@ class Arm(Protocol):
     def work(self) -> list[Picture]:
         """One piece of work, and the pictures that came of it. Raises BenchError."""
 
+    def close(self) -> None:
+        """Drops what it still has."""
+
 
 def make_arm(name: ArmName, subject: Subject) -> Arm:
     """Ready to serve: the engine has made its first picture, as it has before it serves."""
     if name is ArmName.STEP:
-        engine = subject.engine(BATCH)
+        speed_ups = subject.family.acceleration
+        beside = speed_ups is not None and speed_ups.decode_thread is Use.ALWAYS
+        engine = subject.engine(BATCH, decode_thread=beside)
         warm_up(engine)
         return StepBatching(engine)
     return DiffusersCalls(subject.pipeline, BATCH if name is ArmName.STATIC else 1)
@@ -77,6 +83,9 @@ class StepBatching:
                     raise BenchError(f"A request failed in the engine: {output.reason}")
         return pictures
 
+    def close(self) -> None:
+        self._engine.close()
+
 
 class DiffusersCalls:
     """A diffusers pipeline, a call at a time, first come first served.
@@ -104,6 +113,9 @@ class DiffusersCalls:
         images = call_pipeline(self._pipeline, batch)
         self.steps_done += sum(request.params.num_inference_steps for request in batch)
         return [Picture(request.id, image) for request, image in zip(batch, images, strict=True)]
+
+    def close(self) -> None:
+        self._queue.clear()
 
     def _next_batch(self) -> list[Request]:
         key = _call_key(self._queue[0])

@@ -11,6 +11,8 @@ from typing import Annotated, TypeVar
 import typer
 
 from pipelines.bench.plan import ArchitectureName, ArmName, ClockName, Plan
+from pipelines.bench.speed_ups import EAGER, with_speed_ups
+from pipelines.diffusion.acceleration import Acceleration
 from pipelines.diffusion.errors import DiffusionError
 
 T = TypeVar("T")
@@ -39,6 +41,12 @@ def engine(
     clock: Annotated[
         ClockName, typer.Option(help="cpu: of one thread, where others share the machine.")
     ] = ClockName.WALL,
+    eager: Annotated[
+        bool, typer.Option("--eager", help="Every speed-up off, unless it is asked for.")
+    ] = False,
+    speed_up: Annotated[
+        list[str] | None, typer.Option(help="As compile=always; any number of times.")
+    ] = None,
     size: Annotated[
         int | None, typer.Option(min=8, help="Side of the pictures in pixels; else the model's.")
     ] = None,
@@ -51,7 +59,7 @@ def engine(
     requests: Annotated[int, typer.Option(min=9, help="In each pass of an arm, at most.")] = 54,
     minutes: Annotated[
         float, typer.Option(min=0.1, help="For the whole run; what does not fit is left out.")
-    ] = 15.0,
+    ] = 30.0,
     seed: Annotated[int, typer.Option(help="Of the trace: same seed, same requests.")] = 0,
     json_path: Annotated[Path | None, typer.Option("--json", help="Where to write it all.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only see that it runs.")] = False,
@@ -66,6 +74,7 @@ def engine(
         dtype=dtype.value,
         threads=threads,
         clock=clock,
+        acceleration=_acceleration(eager, speed_up or []),
         size=size,
         arms=_listed(arms, ArmName, "--arms"),
         loads=_listed(loads, float, "--loads"),
@@ -93,6 +102,13 @@ def _measure(plan: Plan, json_path: Path | None) -> None:
     if json_path is not None:
         json_path.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
         typer.echo(str(json_path))
+
+
+def _acceleration(eager: bool, asked: list[str]) -> Acceleration:
+    try:
+        return with_speed_ups(EAGER if eager else Acceleration(), asked)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}", param_hint="--speed-up") from error
 
 
 def _listed(text: str, kind: Callable[[str], T], flag: str) -> tuple[T, ...]:

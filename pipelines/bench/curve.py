@@ -74,7 +74,7 @@ def _measure_point(
     forward = record_forward(subject, pictures)
     estimate = subject.seconds_of(forward)
     steps = max(4, min(steps, int(limit_s / (2 * estimate))))
-    raw, ours = _time_in_turns(subject, forward, pictures, steps)
+    raw, ours, evaluations = _time_in_turns(subject, forward, pictures, steps)
     ratios = [bare / step for bare, step in zip(raw, ours, strict=True)]
     forward_s = median(raw)
     return CurvePoint(
@@ -84,16 +84,17 @@ def _measure_point(
         flops=flops * pictures / forward_s,
         step_s=median(ours[1:-1]),
         engine_ratio=median(ratios[1:-1]),
-        whole_ratio=forward_s * len(ours) / sum(ours),
+        whole_ratio=forward_s * evaluations / sum(ours),
     )
 
 
 def _time_in_turns(
     subject: Subject, forward: RawForward, pictures: int, steps: int
-) -> tuple[list[float], list[float]]:
+) -> tuple[list[float], list[float], int]:
     """Seconds of raw forwards and of the engine's steps: all join at the first, leave at the last.
 
-    Taken in turns, so that what else the machine does falls on both.
+    And how often the denoiser was evaluated for each. Taken in turns, so that what else the
+    machine does falls on both.
     """
     engine = subject.engine(pictures)
     for seed in range(pictures):
@@ -102,4 +103,6 @@ def _time_in_turns(
     while engine.has_work:
         raw.append(subject.seconds_of(forward))
         ours.append(subject.seconds_of(engine.step))
-    return raw, ours
+    evaluations = engine.stats().steps
+    engine.close()
+    return raw, ours, evaluations

@@ -59,6 +59,8 @@ def measure_overhead(
         while plain.has_work:
             bare.append(_step(spans, plain))
             shown.append(_step(spans, showing))
+    for engine in (plain, showing):
+        engine.close()
     return _step_cost(bare, pictures), _preview_cost(bare, shown, pictures)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+from pipelines.diffusion.acceleration import Acceleration
 
 GUIDANCE_SCALES = (3.0, 5.0, 7.5)
 BATCH = 8
@@ -52,6 +54,7 @@ class Plan:
     dtype: str = "auto"
     threads: int | None = None
     clock: ClockName = ClockName.WALL
+    acceleration: Acceleration = field(default_factory=Acceleration)
     size: int | None = None
     batches: tuple[int, ...] = (1, 2, 4, 8, 16)
     curve_steps: int = 20
@@ -60,7 +63,7 @@ class Plan:
     loads: tuple[float, ...] = (0.3, 0.6, 0.85, 1.1)
     requests: int = 54
     clients: int = 16
-    minutes: float = 15.0
+    minutes: float = 30.0
     seed: int = 0
 
     def quick(self) -> Plan:

@@ -15,6 +15,7 @@ from pipelines.bench.overhead import PreviewCost, StepCost
 from pipelines.bench.plan import ClockName, Plan
 from pipelines.bench.roof import Roof
 from pipelines.bench.traffic import Clients, LoadPoint, Traffic
+from pipelines.diffusion.acceleration import Acceleration
 
 FORMAT = 1
 """Raised when a field of the JSON changes its meaning or goes."""
@@ -22,7 +23,10 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """``parameters`` are the denoiser's; ``width`` and ``height`` in pixels."""
+    """``parameters`` are the denoiser's; ``width`` and ``height`` in pixels.
+
+    ``acceleration`` is what is on, where the plan has what was asked for.
+    """
 
     name: str
     pipeline: str
@@ -30,6 +34,7 @@ class Model:
     dtype: str
     width: int
     height: int
+    acceleration: Acceleration | None
     notes: list[str]
 
 
@@ -67,6 +72,8 @@ def show(report: Report, console: Console) -> None:
         f" diffusers {machine.diffusers}, Python {machine.python}; {machine.date},"
         f" load average {machine.load_average:.1f} at the start"
     )
+    if model.acceleration is not None:
+        console.print(f"Speed-ups: {model.acceleration}")
     if report.plan.clock is ClockName.CPU:
         console.print("Note: seconds are those of one processor for this process alone.")
     for note in model.notes:

@@ -85,5 +85,6 @@ def _model(subject: Subject) -> Model:
         dtype=str(subject.family.dtype).removeprefix("torch."),
         width=subject.width,
         height=subject.height,
+        acceleration=subject.family.acceleration,
         notes=subject.notes,
     )

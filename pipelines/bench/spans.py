@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ class Spans:
     def __init__(self, device: torch.device, clock: Clock) -> None:
         self._device = device
         self._clock = clock
-        self._open: list[float] = []  # seconds of the parts within each part under way
+        self._threads = threading.local()
         self._own: defaultdict[str, float] = defaultdict(float)
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,18 +38,26 @@ class Spans:
         @functools.wraps(function)
         def call(*positional: Any, **named: Any) -> Any:
             synchronize(self._device)
-            self._open.append(0.0)
+            within = self._within()
+            within.append(0.0)
             start = self._clock.now()
             try:
                 return function(*positional, **named)
             finally:
                 synchronize(self._device)
                 seconds = self._clock.now() - start
-                self._own[name] += seconds - self._open.pop()
-                if self._open:
-                    self._open[-1] += seconds
+                self._own[name] += seconds - within.pop()
+                if within:
+                    within[-1] += seconds
 
         return call
+
+    def _within(self) -> list[float]:
+        """Seconds of the parts within each part that is under way in this thread."""
+        if not hasattr(self._threads, "within"):
+            self._threads.within = []
+        within: list[float] = self._threads.within
+        return within
 
     def take(self) -> dict[str, float]:
         """What was counted since the last time."""

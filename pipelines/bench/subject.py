@@ -11,13 +11,14 @@ from typing import Any, get_type_hints
 import torch
 
 from pipelines.bench.architectures import text
-from pipelines.bench.architectures.table import build_pipeline, denoiser_of
+from pipelines.bench.architectures.table import build_pipeline
 from pipelines.bench.clock import Clock, CpuClock, WallClock, seconds_of
 from pipelines.bench.errors import BenchError
 from pipelines.bench.plan import ArchitectureName, ClockName, Plan
+from pipelines.diffusion.accelerate import accelerate
 from pipelines.diffusion.catalog import ModelDescription, describe
 from pipelines.diffusion.engine import DiffusionEngine
-from pipelines.diffusion.families.base import Family
+from pipelines.diffusion.families.latent import LatentFamily
 from pipelines.diffusion.families.registry import family_loader
 from pipelines.diffusion.loading import choose_device, choose_dtype, load_model
 from pipelines.diffusion.request import SamplingParams
@@ -29,17 +30,21 @@ class Subject:
     """``width`` and ``height`` are pixels; ``notes`` are what a reader must know of it."""
 
     name: str
-    family: Family
-    pipeline: Any
+    family: LatentFamily
     width: int
     height: int
     clock: Clock = field(default_factory=WallClock)
     notes: list[str] = field(default_factory=list)
 
     @property
+    def pipeline(self) -> Any:
+        """diffusers' own."""
+        return self.family.pipeline
+
+    @property
     def denoiser(self) -> Any:
         """The UNet or transformer."""
-        return denoiser_of(self.pipeline)
+        return self.family.denoiser
 
     @property
     def device(self) -> torch.device:
@@ -49,8 +54,8 @@ class Subject:
         """From an idle device to an idle device."""
         return seconds_of(work, self.device, self.clock)
 
-    def engine(self, max_batch: int) -> DiffusionEngine:
-        return DiffusionEngine(self.family, max_batch, self.clock.now)
+    def engine(self, max_batch: int, *, decode_thread: bool = False) -> DiffusionEngine:
+        return DiffusionEngine(self.family, max_batch, self.clock.now, decode_thread=decode_thread)
 
     def ask(
         self, steps: int, guidance_scale: float = 5.0, seed: int = 0, prompt: str = "a red fox"
@@ -71,19 +76,21 @@ def open_subject(plan: Plan) -> Subject:
         torch.set_num_threads(plan.threads)
     if plan.architecture is None:
         source = plan.model or str(MODEL_PATH)
-        family = load_model(source, plan.device, plan.dtype, plan.threads)
-        pipeline = family.pipeline  # type: ignore[attr-defined]  # of every family over diffusers
+        loaded = load_model(source, plan.device, plan.dtype, acceleration=plan.acceleration)
+        if not isinstance(loaded, LatentFamily):
+            raise BenchError(f"{source!r} is called whole; there are no steps to measure.")
+        family = loaded
         name, notes = "embedded" if plan.model is None else source, []
     else:
         device = choose_device(plan.device)
         pipeline = build_pipeline(plan.architecture, device, choose_dtype(plan.dtype, device))
         family = family_of(pipeline)
+        accelerate(family, plan.acceleration)
         name, notes = plan.architecture.value, _notes(plan.architecture)
-    pipeline.set_progress_bar_config(disable=True)
+    family.pipeline.set_progress_bar_config(disable=True)
     return Subject(
         name=name,
         family=family,
-        pipeline=pipeline,
         width=plan.size or family.description.default_width,
         height=plan.size or family.description.default_height,
         clock=_clock(plan, family.device),
@@ -91,14 +98,11 @@ def open_subject(plan: Plan) -> Subject:
     )
 
 
-def family_of(pipeline: Any) -> Family:
-    """The registered family over a pipeline in memory, on its device already.
-
-    Raises UnsupportedFamilyError.
-    """
+def family_of(pipeline: Any) -> LatentFamily:
+    """The registered family over a pipeline in memory, on its device already."""
     # A family's loader says which class it returns; there is no folder to call it with.
     family = get_type_hints(family_loader(type(pipeline).__name__))["return"]
-    made: Family = family(pipeline, describe_pipeline(pipeline))
+    made: LatentFamily = family(pipeline, describe_pipeline(pipeline))
     return made
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from statistics import mean
 
 from pipelines.bench.arms import make_arm
 from pipelines.bench.calls import CallTime
 from pipelines.bench.latency import Latency, summarize
-from pipelines.bench.plan import BATCH, ArmName, Budget, Plan
+from pipelines.bench.plan import BATCH, ArmName, Budget, ClockName, Plan
 from pipelines.bench.serving import Served, serve_clients, serve_trace
 from pipelines.bench.subject import Subject
 from pipelines.bench.trace import mixed_requests, poisson_trace
 
 _FEWEST = 9
+_PATIENCE = 2.0  # a pass may take so many times what was predicted
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +78,21 @@ def measure_traffic(
     subject: Subject, plan: Plan, budget: Budget, single: CallTime, full: CallTime
 ) -> Traffic:
     """Every arm twice at each load, in the order A B C C B A, over one and the same trace."""
-    points: list[LoadPoint] = []
-    left_out: list[str] = []
-    available = budget.share(0.55)
     capacity = full.capacity(mean(plan.steps))
+    seconds = {
+        (load, name): _seconds_a_request(plan, name, load * capacity, single, capacity)
+        for load in plan.loads
+        for name in plan.arms
+    }
+    total = 2 * sum(seconds.values())
+    requests = min(plan.requests, int(budget.left / total)) if total else 0
+    if requests < _FEWEST:
+        return Traffic(capacity, [], [f"the trace: no time for {_FEWEST} requests of each arm"])
+    points = []
     for load in plan.loads:
-        rate = load * capacity
-        limit = available / (len(plan.loads) * 2 * len(plan.arms))
-        requests = min(plan.requests, int(limit / _slowest(plan, rate, single)))
-        if requests < _FEWEST:
-            left_out.append(f"load {load}: fewer than {_FEWEST} requests in the time given")
-            continue
-        points.append(_measure_load(subject, plan, load, rate, requests, 1.5 * limit, single))
-    return Traffic(capacity, points, left_out)
+        limits = {name: _PATIENCE * requests * seconds[load, name] for name in plan.arms}
+        points.append(_measure_load(subject, plan, load, load * capacity, requests, limits, single))
+    return Traffic(capacity, points, [])
 
 
 def measure_clients(
@@ -101,9 +105,8 @@ def measure_clients(
     for i, name in enumerate([*rates, *reversed(rates)]):
         enough = pictures + plan.clients + BATCH  # the last step may finish more than was asked
         requests = mixed_requests(enough, plan.steps, plan.seed, subject.ask, f"c{i}-")
-        steps = serve_clients(
-            make_arm(name, subject), requests, subject.clock, plan.clients, pictures, limit
-        )
+        with closing(make_arm(name, subject)) as arm:
+            steps = serve_clients(arm, requests, subject.clock, plan.clients, pictures, limit)
         rates[name].append(steps / mean(plan.steps))
     ours, loop = mean(rates[ArmName.STEP]), mean(rates[ArmName.LOOP])
     ratio = ours / loop
@@ -118,14 +121,15 @@ def _measure_load(
     load: float,
     rate: float,
     requests: int,
-    limit_s: float,
+    limits: dict[ArmName, float],
     single: CallTime,
 ) -> LoadPoint:
     passes: dict[ArmName, list[list[Served]]] = {name: [] for name in plan.arms}
     for i, name in enumerate([*plan.arms, *reversed(plan.arms)]):
         asked = mixed_requests(requests, plan.steps, plan.seed, subject.ask, f"{load}-{i}-")
         trace = poisson_trace(asked, rate, plan.seed)
-        passes[name].append(serve_trace(make_arm(name, subject), trace, subject.clock, limit_s))
+        with closing(make_arm(name, subject)) as arm:
+            passes[name].append(serve_trace(arm, trace, subject.clock, limits[name]))
     arms = [_latency(name, served, single.seconds) for name, served in passes.items()]
     return LoadPoint(load, rate, requests, arms, _compare(arms))
 
@@ -153,7 +157,12 @@ def _compare(arms: Sequence[ArmLatency]) -> list[Comparison]:
     ]
 
 
-def _slowest(plan: Plan, rate: float, single: CallTime) -> float:
-    """Seconds a request over the slowest arm's pass: arrivals, or the loop that lags behind."""
-    loop = single.seconds(mean(plan.steps)) if ArmName.LOOP in plan.arms else 0.0
-    return max(1 / rate, loop)
+def _seconds_a_request(
+    plan: Plan, name: ArmName, rate: float, single: CallTime, capacity: float
+) -> float:
+    """Predicted of a pass, by the run's budget: until the next arrival, or of work if that is more.
+
+    The processor's clock skips what is idle.
+    """
+    busy = single.seconds(mean(plan.steps)) if name is ArmName.LOOP else 1 / capacity
+    return busy if plan.clock is ClockName.CPU else max(1 / rate, busy)

@@ -14,7 +14,7 @@ from tests.pipelines.diffusion.tiny.stable_diffusion import build_pipeline
 def subject() -> Subject:
     pipeline = build_pipeline()
     pipeline.set_progress_bar_config(disable=True)
-    return Subject("tiny", family_of(pipeline), pipeline, width=64, height=64)
+    return Subject("tiny", family_of(pipeline), width=64, height=64)
 
 
 @pytest.fixture(scope="session")

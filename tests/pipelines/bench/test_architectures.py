@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +12,12 @@ from pipelines.bench.architectures.table import build_pipeline, denoiser_of
 from pipelines.bench.denoiser import RawForward
 from pipelines.bench.plan import ArchitectureName
 from pipelines.bench.subject import family_of
-from tests.pipelines.diffusion.tiny.stable_diffusion import build_pipeline as build_tiny
+from tests.pipelines.diffusion.tiny import (
+    flux,
+    stable_diffusion,
+    stable_diffusion_3,
+    stable_diffusion_xl,
+)
 
 META = torch.device("meta")
 
@@ -44,7 +50,18 @@ def test_small_is_a_step_of_2_6_gflop_a_row() -> None:
     assert RawForward(unet, [(inputs, {})]).flops() == pytest.approx(2.6e9, rel=0.02)
 
 
-def test_a_family_over_a_pipeline_in_memory() -> None:
-    family = family_of(build_tiny())
-    assert family.description.class_name == "StableDiffusionPipeline"
-    assert (family.description.default_width, family.description.default_height) == (64, 64)
+@pytest.mark.parametrize(
+    "build",
+    [
+        stable_diffusion.build_pipeline,
+        stable_diffusion_xl.build_pipeline,
+        stable_diffusion_3.build_pipeline,
+        flux.build_dev,
+    ],
+)
+def test_a_family_over_a_pipeline_in_memory(build: Callable[[], Any]) -> None:
+    pipeline = build()
+    family = family_of(pipeline)
+    assert family.pipeline is pipeline
+    assert family.denoiser is denoiser_of(pipeline)
+    assert family.description.class_name == type(pipeline).__name__

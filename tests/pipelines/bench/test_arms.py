@@ -121,6 +121,9 @@ def test_clients_ask_again_until_so_many_are_served(subject: Subject) -> None:
             self.steps_done = self.arm.steps_done
             return pictures
 
+        def close(self) -> None:
+            self.arm.close()
+
     arm = Counting()
     requests = [Request(str(i), subject.ask(2, seed=i)) for i in range(8)]
     assert serve_clients(arm, requests, WallClock(), clients=3, pictures=5, limit_s=PLENTY) > 0

@@ -45,6 +45,7 @@ def test_quick(model_folder: Path, tmp_path: Path) -> None:
     assert report["format"] == 1
     assert set(report["machine"]) >= {"date", "device", "cpu", "threads", "torch", "diffusers"}
     assert report["model"]["dtype"] == "float32"
+    assert report["model"]["acceleration"]["compile"] == "never"
     assert report["plan"]["model"] == str(model_folder)
     assert [point["pictures"] for point in report["curve"]["points"]] == [1, 8]
     assert set(report["step"]) >= {"denoiser_s", "scheduler_s", "assembly_s", "engine_s"}
@@ -61,6 +62,8 @@ def test_quick(model_folder: Path, tmp_path: Path) -> None:
     ("flags", "complaint"),
     [
         (["--arms", "fifo"], "fifo"),
+        (["--speed-up", "turbo=on"], "turbo"),
+        (["--speed-up", "compile=perhaps"], "perhaps"),
         (["--loads", "much"], "much"),
         (["--model", "a", "--architecture", "sd15"], "not both"),
     ],

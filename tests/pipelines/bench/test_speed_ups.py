@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+
+from pipelines.bench.speed_ups import EAGER, with_speed_ups
+from pipelines.diffusion.acceleration import Acceleration, Float8, Use
+
+
+def test_by_name() -> None:
+    asked = ["compile=always", "float8=dynamic", "batch_buckets=2,8", "first_block_threshold=0.1"]
+    acceleration = with_speed_ups(EAGER, asked)
+    assert acceleration.compile is Use.ALWAYS
+    assert acceleration.cuda_graphs is Use.NEVER
+    assert acceleration.float8 is Float8.DYNAMIC
+    assert acceleration.batch_buckets == (2, 8)
+    assert acceleration.first_block_threshold == 0.1
+    assert with_speed_ups(Acceleration(), ["vae_memory_bytes=1024"]).vae_memory_bytes == 1024
+
+
+@pytest.mark.parametrize("wrong", ["warp=always", "compile", "batch_buckets=two"])
+def test_what_there_is_not(wrong: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        with_speed_ups(EAGER, [wrong])
