@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from numpy.typing import NDArray
 
 from pipelines.diffusion.engine import DiffusionEngine
@@ -32,6 +32,7 @@ from pipelines.diffusion.request import (
     Request,
     SamplingParams,
 )
+from tests.pipelines.diffusion.test_neighbours import Neighbour, draw
 from tests.pipelines.diffusion.test_parity import TOLERANCE
 from tests.pipelines.diffusion.test_source_pictures import left_half, source
 from tests.pipelines.diffusion.tiny import stable_diffusion, stable_diffusion_xl, z_image
@@ -131,6 +132,42 @@ def test_pooled_residuals(
 ) -> None:
     asked = params(control=ControlImage("pooled", edges()), guidance_scale=guidance_scale)
     check(families[kind], asked, KINDS[kind][1])
+
+
+def test_many_in_one_batch(families: dict[str, UNetFamily], params: Params, kind: str) -> None:
+    """Other ControlNets, weights and steps, and rows without any: each is as if alone."""
+    controls = [
+        ControlImage("edges", edges(), 1.0),
+        ControlImage("pooled", edges(), 0.6),
+        None,
+        ControlImage("edges", edges(), 0.4, start=0.5),
+        ControlImage("pooled", edges(), 0.8, end=0.5),
+    ]
+    requests = {
+        str(i): params(control=control, guidance_scale=(1.0, 5.0)[i % 2], seed=i)
+        for i, control in enumerate(controls)
+    }
+    together = [Neighbour(Request(i, asked), int(i) // 2, None) for i, asked in requests.items()]
+    drawn = draw(families[kind], together)
+    for i, asked in requests.items():
+        expected, _ = alone(families[kind], asked)
+        torch.testing.assert_close(drawn[i][0], expected, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_it_costs_nothing_where_it_does_not_act(
+    families: dict[str, UNetFamily], params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    forward = ControlNetModel.forward
+
+    def count(self: Any, sample: torch.Tensor, *args: Any, **options: Any) -> Any:
+        rows.append(len(sample))
+        return forward(self, sample, *args, **options)
+
+    monkeypatch.setattr(ControlNetModel, "forward", count)
+    control = ControlImage("edges", edges(), start=0.5)
+    alone(families["sd"], params(control=control, num_inference_steps=4))
+    assert rows == [2, 2]
 
 
 @pytest.mark.parametrize("strength", [0.7, 1.0])
