@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def bank(model_folder: Path) -> LoraBank:
 def test_same_as_diffusers(
     loaded: StableDiffusion, files: dict[str, Path], params: Params, asked: tuple[LoraScale, ...]
 ) -> None:
-    wanted = params(loras=asked, num_inference_steps=3)
+    wanted = params(loras=asked, num_inference_steps=2)
     (ours,) = draw(loaded, wanted)
     assert_same(ours, reference(build_pipeline(), files, wanted))
     assert_different(ours, draw(loaded, replace(wanted, loras=()))[0])
@@ -266,10 +267,11 @@ def test_a_name_can_pass_to_another(
 ) -> None:
     """While a batch of the same names goes on."""
     family = load(model_folder, torch.device("cpu"), torch.float32)
-    asked = params(loras=loras(x=1.0)), params(), params(loras=loras(x=0.5, y=1.0))
+    short = partial(params, num_inference_steps=2)
+    asked = short(loras=loras(x=1.0)), short(), short(loras=loras(x=0.5, y=1.0))
     plain = draw(family, params())[0]
     family.loras.load("y", files["c"])
-    for name in ("text", "b", "a"):
+    for name in ("text", "a"):
         family.loras.load("x", files[name])
         for each, ours in zip(asked, draw(family, *asked), strict=True):
             theirs = {"x": files[name], "y": files["c"]}
