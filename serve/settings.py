@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pipelines.diffusion.acceleration import Acceleration, AttentionBackend, Float8, Use
 from pipelines.embedded import MODEL_PATH
 
 
@@ -32,6 +33,45 @@ class ModelSettings(Section):
     max_steps: int = Field(150, ge=1, description="The most denoising steps of one picture.")
     default_guidance_scale: float = Field(3.0, ge=0, description="Guidance where none is asked.")
     max_pixels: int = Field(1024 * 1024, ge=64, description="The most pixels of one picture.")
+    loras: dict[str, Path] = Field(
+        {}, description='LoRA files by name, as JSON: `{"ink": "ink.safetensors"}`.'
+    )
+    controlnets: dict[str, Path] = Field({}, description="ControlNet folders by name, as JSON.")
+
+
+class SpeedSettings(Section):
+    """What is asked of the hardware; `docs/decisions/0011-acceleration.md` says what `auto` is."""
+
+    attention: AttentionBackend = Field(
+        AttentionBackend.AUTO, description="`auto`, `sdpa`, `xformers` or `flash3`."
+    )
+    channels_last: Use = Field(
+        Use.AUTO, description="`auto`, `always` or `never`: the denoiser's memory format."
+    )
+    vae_channels_last: Use = Field(Use.AUTO, description="The same for the VAE's.")
+    compile: Use = Field(Use.AUTO, description="torch.compile, block by block.")
+    cuda_graphs: Use = Field(Use.AUTO, description="Captured passes, one a bucket and size.")
+    batch_buckets: tuple[int, ...] = Field(
+        (1, 2, 4, 8, 16), description="Rows that passes are compiled or captured for, as JSON."
+    )
+    decode_thread: Use = Field(Use.AUTO, description="Decoding beside the step loop.")
+    vae_tiling: Use = Field(Use.AUTO, description="In tiles; `auto` where memory is short.")
+    vae_memory_bytes: int | None = Field(
+        None, ge=0, description="What a decoding may take; unset, what is free on a GPU."
+    )
+    prompt_cache_bytes: int = Field(
+        64 * 2**20, ge=0, description="Kept prompt embeddings; 0 for none."
+    )
+    float8: Float8 = Field(
+        Float8.NEVER, description="`never`, `weights` or `dynamic` by torchao; lossy."
+    )
+    first_block_threshold: float = Field(
+        0.0, ge=0, description="First-block cache of FLUX.1 and SD 3; lossy, 0 is off."
+    )
+
+    @property
+    def acceleration(self) -> Acceleration:
+        return Acceleration(**dict(self))
 
 
 class WorkerSettings(Section):
@@ -104,6 +144,7 @@ class Settings(BaseSettings):
     )
     log_format: Literal["console", "json"] = Field("console", description="Form of the log lines.")
     model: ModelSettings = ModelSettings()
+    speed: SpeedSettings = SpeedSettings()
     worker: WorkerSettings = WorkerSettings()
     jobs: JobSettings = JobSettings()
     scaling: ScalingSettings = ScalingSettings()

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from pipelines.bench.errors import BenchError
 from pipelines.bench.plan import BATCH, ArmName
 from pipelines.bench.subject import Subject
-from pipelines.diffusion.acceleration import Use
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.request import Failure, Progress, Request, Result
 from pipelines.diffusion.warm_up import warm_up
@@ -49,9 +48,7 @@ class Arm(Protocol):
 def make_arm(name: ArmName, subject: Subject) -> Arm:
     """Ready to serve: the engine has made its first picture, as it has before it serves."""
     if name is ArmName.STEP:
-        speed_ups = subject.family.acceleration
-        beside = speed_ups is not None and speed_ups.decode_thread is Use.ALWAYS
-        engine = subject.engine(BATCH, decode_thread=beside)
+        engine = subject.engine(BATCH)
         warm_up(engine)
         return StepBatching(engine)
     return DiffusersCalls(subject.pipeline, BATCH if name is ArmName.STATIC else 1)

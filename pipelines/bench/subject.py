@@ -54,8 +54,8 @@ class Subject:
         """From an idle device to an idle device."""
         return seconds_of(work, self.device, self.clock)
 
-    def engine(self, max_batch: int, *, decode_thread: bool = False) -> DiffusionEngine:
-        return DiffusionEngine(self.family, max_batch, self.clock.now, decode_thread=decode_thread)
+    def engine(self, max_batch: int) -> DiffusionEngine:
+        return DiffusionEngine(self.family, max_batch, self.clock.now)
 
     def ask(
         self, steps: int, guidance_scale: float = 5.0, seed: int = 0, prompt: str = "a red fox"

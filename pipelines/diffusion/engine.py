@@ -74,13 +74,8 @@ class DiffusionEngine:
         models: Family | ModelPool,
         max_batch: int = 8,
         clock: Callable[[], float] = time.monotonic,
-        *,
-        decode_thread: bool = False,
     ) -> None:
-        """``max_batch`` is in requests; ``clock`` is in seconds.
-
-        With ``decode_thread`` pictures are decoded beside the step loop, else within it.
-        """
+        """``max_batch`` is in requests; ``clock`` is in seconds."""
         self.models = models if isinstance(models, ModelPool) else ModelPool.of(models)
         self.costs = {name: CostModel() for name in self.models.names}
         self._clock = clock
@@ -88,7 +83,7 @@ class DiffusionEngine:
         self._step_memory: int | None = None
         self._entries: dict[str, _Entry] = {}  # all that are in
         self._arrivals: deque[_Entry] = deque()  # those whose model is not there yet
-        self._decoder: Decoder[_Entry] | None = Decoder() if decode_thread else None
+        self._decoder: Decoder[_Entry] | None = None  # once a family wants one
         self._outputs: list[Output] = []  # of the step that is being made
         self._stats = EngineStats()
         self.longest_step = 0.0
@@ -188,8 +183,8 @@ class DiffusionEngine:
             raise
         except torch.OutOfMemoryError:
             self._batcher.out_of_memory(len(batch))
-        except Exception:  # noqa: BLE001, S110 - comes again from the guilty one, when it is alone
-            pass
+        except Exception:  # comes again from the guilty one, when it is alone
+            logger.warning("A pass of %d raised; it is halved.", len(batch), exc_info=True)
         middle = len(batch) // 2
         return self._denoise(batch[:middle]) + self._denoise(batch[middle:])
 
@@ -306,7 +301,8 @@ class DiffusionEngine:
         """Its slot is free from here on."""
         entry, latents = running.entry, running.trajectory.latents
         self._batcher.remove(entry.request.id)
-        if self._decoder is not None:
+        if running.family.decodes_beside:
+            self._decoder = self._decoder or Decoder()
             self._decoder.submit(entry, running.family.decode, latents)
             return
         start = self._clock()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+
+import torch
 
 from pipelines.diffusion.errors import RequestError
 from pipelines.diffusion.families.base import Family
@@ -137,6 +140,8 @@ class ModelPool:
                 return False
             logger.info("Model %s leaves to make room.", idle[0])
             del self._families[idle.pop(0)]
+            gc.collect()  # modules with hooks or captured graphs refer to themselves
+            torch.cuda.empty_cache()  # nothing where there is no CUDA
         return True
 
     @property

@@ -8,7 +8,7 @@ import secrets
 from typing import TypeVar
 from uuid import UUID
 
-from pipelines.diffusion.catalog import ModelDescription
+from pipelines.diffusion.catalog import ModelDescription, noise_schedulers
 from pipelines.diffusion.request import NoiseScheduler
 from serve.api.errors import InvalidValue, ModelNotFound
 from serve.api.schemas.picture import PictureBody
@@ -73,7 +73,7 @@ class Limits:
                 MAX_GUIDANCE,
             ),
             seed=_within("seed", body.seed, _seed(seed_for), 0, MAX_SEED - n),
-            scheduler=body.scheduler or NoiseScheduler.DEFAULT,
+            scheduler=self._scheduler(body.scheduler or NoiseScheduler.DEFAULT),
             output_format=body.output_format or "png",
             output_compression=_compression(body),
             priority=_within("priority", body.priority, 0, -MAX_PRIORITY, MAX_PRIORITY),
@@ -128,6 +128,14 @@ class Limits:
                 param=params[0],
             )
         return width, height
+
+    def _scheduler(self, name: NoiseScheduler) -> NoiseScheduler:
+        choices = noise_schedulers(self._model.default_scheduler)
+        if name not in choices:
+            raise InvalidValue(
+                f"scheduler must be one of {', '.join(choices)} for this model.", param="scheduler"
+            )
+        return name
 
     def _prompt(self, prompt: str) -> str:
         if not prompt.strip():

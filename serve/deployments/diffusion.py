@@ -51,7 +51,16 @@ class Diffusion:
         model = settings.model
         # Ray sets OMP_NUM_THREADS to the replica's CPU share, rounded: 1.
         threads = settings.worker.threads or os.cpu_count()
-        family = await asyncio.to_thread(load_model, model.path, model.device, model.dtype, threads)
+        family = await asyncio.to_thread(
+            load_model,
+            model.path,
+            model.device,
+            model.dtype,
+            threads,
+            model.controlnets,
+            model.loras,
+            settings.speed.acceleration,
+        )
         engine = DiffusionEngine(family, settings.worker.max_batch)
         await asyncio.to_thread(warm_up, engine)
         self._database = Database(settings.database_url)

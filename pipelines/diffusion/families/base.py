@@ -19,7 +19,8 @@ class Family(Protocol):
     """Loaded weights behind four verbs: encode, prepare, denoise, decode.
 
     All but ``denoise`` concern one request; what they raise is that request's own failure.
-    Every method is called by one thread, under ``torch.inference_mode``.
+    Every method is called by one thread, under ``torch.inference_mode``; ``decode`` by another
+    where ``decodes_beside``.
     """
 
     @property
@@ -30,6 +31,10 @@ class Family(Protocol):
 
     @property
     def dtype(self) -> torch.dtype: ...
+
+    @property
+    def decodes_beside(self) -> bool:
+        """Whether ``decode`` is better called by a thread beside the step loop than within it."""
 
     def batch_key(self, params: SamplingParams) -> Hashable:
         """Requests with equal keys can share a forward pass."""

@@ -12,7 +12,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.diffusion.acceleration import Acceleration
+from pipelines.diffusion.acceleration import Acceleration, Use
 from pipelines.diffusion.batch_buckets import padded
 from pipelines.diffusion.catalog import ModelDescription
 from pipelines.diffusion.errors import RequestError
@@ -84,6 +84,11 @@ class LatentFamily(ABC):
     def controlnet_names(self) -> tuple[str, ...]:
         """Those that a request can name."""
         return ()
+
+    @property
+    def decodes_beside(self) -> bool:
+        speed_ups = self.acceleration
+        return speed_ups is not None and speed_ups.decode_thread is Use.ALWAYS
 
     def batch_key(self, params: SamplingParams) -> Hashable:
         """The picture's (height, width): convolutions and group norm force it, nothing else."""

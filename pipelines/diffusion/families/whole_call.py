@@ -62,6 +62,11 @@ class WholeCall:
         dtype: torch.dtype = self.pipeline.dtype
         return dtype
 
+    @property
+    def decodes_beside(self) -> bool:
+        """The call decodes by itself."""
+        return False
+
     def batch_key(self, params: SamplingParams) -> Hashable:
         """All share the engine's steps, though not their calls: see ``_call_key``."""
         return self.description.class_name

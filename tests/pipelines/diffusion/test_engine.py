@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.diffusion.acceleration import Acceleration, Use
 from pipelines.diffusion.catalog import noise_schedulers
 from pipelines.diffusion.device_memory import DeviceMemory
 from pipelines.diffusion.engine import DiffusionEngine
@@ -381,7 +382,8 @@ def test_a_deadline_is_kept_at_the_next_step(
 
 @pytest.fixture
 def beside(family: StableDiffusion) -> Iterator[DiffusionEngine]:
-    engine = DiffusionEngine(family, decode_thread=True)
+    family.acceleration = Acceleration(decode_thread=Use.ALWAYS)
+    engine = DiffusionEngine(family)
     yield engine
     engine.close()
 

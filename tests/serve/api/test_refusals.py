@@ -39,6 +39,7 @@ BAD_PICTURES: list[tuple[dict[str, object], str, str]] = [
     ({**PROMPT, "seed": 2**63 - 1}, "invalid_value", "seed"),
     ({**PROMPT, "seed": 2**70}, "invalid_value", "seed"),
     ({**PROMPT, "scheduler": "dice"}, "invalid_value", "scheduler"),
+    ({**PROMPT, "scheduler": "flow_match_euler"}, "invalid_value", "scheduler"),
     ({**PROMPT, "output_format": "bmp"}, "invalid_value", "output_format"),
     (
         {**PROMPT, "output_format": "webp", "output_compression": 101},

@@ -16,7 +16,7 @@ from serve.jobs.reaper import Reaper
 from serve.jobs.request import JobRequest
 from serve.models import Tenant
 from serve.settings import Settings
-from tests.pipelines.diffusion.conftest import build_pipeline
+from tests.pipelines.diffusion.tiny.stable_diffusion import build_pipeline
 
 MODEL = "tiny"
 
