@@ -50,9 +50,13 @@ SCHEDULER: dict[str, Any] = {
 # 2.6 GFLOP a row, which saturates a core or two as Stable Diffusion does a GPU.
 SMALL_UNET = UNET | {
     "sample_size": 32,
-    "block_out_channels": (32, 64, 128, 128),
-    "norm_num_groups": 16,
+    "block_out_channels": (64, 96, 176),
+    "down_block_types": ("DownBlock2D", *("CrossAttnDownBlock2D",) * 2),
+    "up_block_types": (*("CrossAttnUpBlock2D",) * 2, "UpBlock2D"),
+    "layers_per_block": 1,
+    "attention_head_dim": 4,
     "cross_attention_dim": 192,
+    "norm_num_groups": 8,
 }
 SMALL_VAE = VAE | {
     "sample_size": 128,

@@ -1,6 +1,6 @@
 """Any other text-to-image pipeline of diffusers, by its own ``__call__``.
 
-Why and how: docs/decisions/0010-whole-calls.md.
+Why and how: docs/decisions/0012-whole-calls.md.
 """
 
 from __future__ import annotations
