@@ -45,13 +45,28 @@ class Arm(Protocol):
         """Drops what it still has."""
 
 
-def make_arm(name: ArmName, subject: Subject) -> Arm:
-    """Ready to serve: the engine has made its first picture, as it has before it serves."""
-    if name is ArmName.STEP:
-        engine = subject.engine(BATCH)
-        warm_up(engine)
-        return StepBatching(engine)
-    return DiffusersCalls(subject.pipeline, BATCH if name is ArmName.STATIC else 1)
+class Arms:
+    """Makes the arms of one run. One engine, warmed up, is behind all of step batching's."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._engine: DiffusionEngine | None = None
+
+    def make(self, name: ArmName) -> Arm:
+        """Ready to serve. An arm is closed before the next is made."""
+        if name is ArmName.STEP:
+            return StepBatching(self._warm_engine())
+        return DiffusersCalls(self._subject.pipeline, BATCH if name is ArmName.STATIC else 1)
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+
+    def _warm_engine(self) -> DiffusionEngine:
+        if self._engine is None:
+            self._engine = self._subject.engine(BATCH)
+            warm_up(self._engine)
+        return self._engine
 
 
 class StepBatching:
@@ -59,6 +74,7 @@ class StepBatching:
 
     def __init__(self, engine: DiffusionEngine) -> None:
         self._engine = engine
+        self._accepted: list[str] = []
         self.steps_done = 0
 
     @property
@@ -67,6 +83,7 @@ class StepBatching:
 
     def accept(self, request: Request) -> None:
         self._engine.add(request)
+        self._accepted.append(request.id)
 
     def work(self) -> list[Picture]:
         pictures = []
@@ -81,7 +98,9 @@ class StepBatching:
         return pictures
 
     def close(self) -> None:
-        self._engine.close()
+        """The engine goes on."""
+        for request_id in self._accepted:
+            self._engine.abort(request_id)
 
 
 class DiffusersCalls:

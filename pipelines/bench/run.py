@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from time import monotonic
 
+from pipelines.bench.arms import Arms
 from pipelines.bench.calls import CallTime, measure_calls
 from pipelines.bench.curve import Curve, measure_curve
 from pipelines.bench.machine import describe_machine
@@ -36,11 +38,13 @@ def run(plan: Plan, say: Say) -> Report:
     clients: Clients | None = None
     traffic: Traffic | None = None
     if alone is not None and full is not None:
-        if {ArmName.STEP, ArmName.LOOP} <= set(plan.arms):
-            say(f"{plan.clients} clients")
-            clients = measure_clients(subject, plan, budget, alone, curve.gain(BATCH))
-        say("mixed trace")
-        traffic = measure_traffic(subject, plan, budget, alone, full)
+        with closing(Arms(subject)) as arms:
+            if {ArmName.STEP, ArmName.LOOP} <= set(plan.arms):
+                say(f"{plan.clients} clients")
+                gain = curve.gain(BATCH)
+                clients = measure_clients(arms, subject, plan, budget, alone, gain)
+            say("mixed trace")
+            traffic = measure_traffic(arms, subject, plan, budget, alone, full)
     return Report(
         plan=plan,
         machine=machine,

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from statistics import mean
 
-from pipelines.bench.arms import make_arm
+from pipelines.bench.arms import Arms
 from pipelines.bench.calls import CallTime
 from pipelines.bench.latency import Latency, summarize
 from pipelines.bench.plan import BATCH, ArmName, Budget, ClockName, Plan
@@ -75,7 +75,7 @@ class Clients:
 
 
 def measure_traffic(
-    subject: Subject, plan: Plan, budget: Budget, single: CallTime, full: CallTime
+    arms: Arms, subject: Subject, plan: Plan, budget: Budget, single: CallTime, full: CallTime
 ) -> Traffic:
     """Every arm twice at each load, in the order A B C C B A, over one and the same trace."""
     capacity = full.capacity(mean(plan.steps))
@@ -91,12 +91,19 @@ def measure_traffic(
     points = []
     for load in plan.loads:
         limits = {name: _PATIENCE * requests * seconds[load, name] for name in plan.arms}
-        points.append(_measure_load(subject, plan, load, load * capacity, requests, limits, single))
+        points.append(
+            _measure_load(arms, subject, plan, load, load * capacity, requests, limits, single)
+        )
     return Traffic(capacity, points, [])
 
 
 def measure_clients(
-    subject: Subject, plan: Plan, budget: Budget, single: CallTime, raw_gain: float | None
+    arms: Arms,
+    subject: Subject,
+    plan: Plan,
+    budget: Budget,
+    single: CallTime,
+    raw_gain: float | None,
 ) -> Clients:
     """Engine, loop, loop, engine; in each pass as many pictures as in a pass of the trace."""
     limit = budget.share(0.15) / 4
@@ -105,7 +112,7 @@ def measure_clients(
     for i, name in enumerate([*rates, *reversed(rates)]):
         enough = pictures + plan.clients + BATCH  # the last step may finish more than was asked
         requests = mixed_requests(enough, plan.steps, plan.seed, subject.ask, f"c{i}-")
-        with closing(make_arm(name, subject)) as arm:
+        with closing(arms.make(name)) as arm:
             steps = serve_clients(arm, requests, subject.clock, plan.clients, pictures, limit)
         rates[name].append(steps / mean(plan.steps))
     ours, loop = mean(rates[ArmName.STEP]), mean(rates[ArmName.LOOP])
@@ -116,6 +123,7 @@ def measure_clients(
 
 
 def _measure_load(
+    arms: Arms,
     subject: Subject,
     plan: Plan,
     load: float,
@@ -128,10 +136,10 @@ def _measure_load(
     for i, name in enumerate([*plan.arms, *reversed(plan.arms)]):
         asked = mixed_requests(requests, plan.steps, plan.seed, subject.ask, f"{load}-{i}-")
         trace = poisson_trace(asked, rate, plan.seed)
-        with closing(make_arm(name, subject)) as arm:
+        with closing(arms.make(name)) as arm:
             passes[name].append(serve_trace(arm, trace, subject.clock, limits[name]))
-    arms = [_latency(name, served, single.seconds) for name, served in passes.items()]
-    return LoadPoint(load, rate, requests, arms, _compare(arms))
+    met = [_latency(name, served, single.seconds) for name, served in passes.items()]
+    return LoadPoint(load, rate, requests, met, _compare(met))
 
 
 def _latency(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from pipelines.bench.arms import Arm, DiffusersCalls, StepBatching, make_arm
+from pipelines.bench.arms import Arm, Arms, DiffusersCalls, StepBatching
 from pipelines.bench.clock import CpuClock, WallClock
 from pipelines.bench.errors import BenchError
 from pipelines.bench.latency import summarize
@@ -32,10 +32,11 @@ def serve(arm: Arm, trace: Sequence[Arrival]) -> dict[str, Served]:
 
 def test_same_pictures_from_every_arm(subject: Subject) -> None:
     trace = poisson_trace(mixed_requests(9, STEPS, 0, subject.ask), rate=50.0, seed=0)
-    ours = serve(make_arm(ArmName.STEP, subject), trace)
+    arms = Arms(subject)
+    ours = serve(arms.make(ArmName.STEP), trace)
     assert set(ours) == {arrival.request.id for arrival in trace}
     for name in (ArmName.STATIC, ArmName.LOOP):
-        theirs = serve(make_arm(name, subject), trace)
+        theirs = serve(arms.make(name), trace)
         assert set(theirs) == set(ours)
         for id_, each in theirs.items():
             image, reference = ours[id_].image, each.image
@@ -46,8 +47,9 @@ def test_same_pictures_from_every_arm(subject: Subject) -> None:
 
 def test_steps_are_counted_alike(subject: Subject) -> None:
     requests = mixed_requests(4, STEPS, 0, subject.ask)
+    arms = Arms(subject)
     for name in ArmName:
-        arm = make_arm(name, subject)
+        arm = arms.make(name)
         for request in requests:
             arm.accept(request)
         while arm.busy:
@@ -84,16 +86,27 @@ def test_out_of_time(subject: Subject) -> None:
         Arrival(0.0, Request("early", subject.ask(2))),
         Arrival(9e9, Request("late", subject.ask(2))),
     ]
-    served = serve_trace(make_arm(ArmName.LOOP, subject), trace, WallClock(), limit_s=0.0)
+    served = serve_trace(Arms(subject).make(ArmName.LOOP), trace, WallClock(), limit_s=0.0)
     assert {each.arrival.request.id for each in served} == {"early", "late"}
     assert all(each.image is None for each in served)
     assert all(each.latency >= 0 for each in served)
 
 
+def test_a_closed_arm_leaves_the_engine_empty(subject: Subject) -> None:
+    arms = Arms(subject)
+    first = arms.make(ArmName.STEP)
+    first.accept(Request("one", subject.ask(4)))
+    first.work()
+    assert first.busy
+    first.close()
+    assert not arms.make(ArmName.STEP).busy
+    arms.close()
+
+
 def test_idle_time_is_skipped_by_the_processors_clock(subject: Subject) -> None:
     an_hour = 3600.0
     trace = [Arrival(an_hour, Request("late", subject.ask(2)))]
-    (served,) = serve_trace(make_arm(ArmName.STEP, subject), trace, CpuClock(), 2 * an_hour)
+    (served,) = serve_trace(Arms(subject).make(ArmName.STEP), trace, CpuClock(), 2 * an_hour)
     assert served.image is not None
     assert served.left > an_hour
 
@@ -105,7 +118,7 @@ def test_clients_ask_again_until_so_many_are_served(subject: Subject) -> None:
         steps_done = 0
 
         def __init__(self) -> None:
-            self.arm = make_arm(ArmName.LOOP, subject)
+            self.arm = Arms(subject).make(ArmName.LOOP)
             self.asked: list[str] = []
 
         @property
