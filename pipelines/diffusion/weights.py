@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from pipelines.diffusion.catalog import read_json
@@ -52,6 +54,17 @@ def count_tensors(folder: Path) -> int:
         with safe_open(file, framework="pt") as tensors:
             total += len(tensors.keys())
     return total
+
+
+def weights_bytes(model: Path, dtype: torch.dtype) -> int:
+    """What the networks of a model folder take once they are loaded in ``dtype``."""
+    elements = 0
+    for config in model.glob("*/config.json"):
+        for file in _files_in_use(config.parent):
+            with safe_open(file, framework="pt") as tensors:
+                shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
+            elements += sum(math.prod(shape) for shape in shapes)
+    return elements * dtype.itemsize
 
 
 def _check_variant(folder: Path, files: list[Path]) -> None:

@@ -13,8 +13,10 @@ from pipelines.diffusion.errors import (
     ModelNotFoundError,
     UnsupportedDtypeError,
 )
+from pipelines.diffusion.families.stable_diffusion import StableDiffusion
 from pipelines.diffusion.loading import choose_device, choose_dtype, load_model
 from pipelines.diffusion.request import Output, Request, Result, SamplingParams
+from pipelines.diffusion.weights import weights_bytes
 
 
 @pytest.mark.parametrize(
@@ -103,3 +105,10 @@ def test_bfloat16_that_the_device_lacks(monkeypatch: pytest.MonkeyPatch) -> None
 def test_unknown_dtype() -> None:
     with pytest.raises(ModelLoadError, match="no dtype 'int3'"):
         choose_dtype("int3", torch.device("cpu"))
+
+
+def test_weights_bytes(model_folder: Path, shared_family: StableDiffusion) -> None:
+    networks = (shared_family.pipeline.components[part] for part in ("unet", "vae", "text_encoder"))
+    held = sum(each.nbytes for network in networks for each in network.parameters())
+    assert weights_bytes(model_folder, torch.float32) == held
+    assert weights_bytes(model_folder, torch.bfloat16) == held // 2
