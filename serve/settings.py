@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pipelines.diffusion.acceleration import Acceleration, AttentionBackend, Float8, Use
+from pipelines.diffusion.speed.acceleration import Acceleration, AttentionBackend, Float8, Use
 from pipelines.embedded import MODEL_PATH
 
 

@@ -17,7 +17,7 @@ import torch
 from pipelines import embedded
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.request import LoraScale, SamplingParams
-from tests.pipelines.diffusion.lora_files import attention, matrices, save_peft
+from tests.pipelines.diffusion.lora.lora_files import attention, matrices, save_peft
 
 if TYPE_CHECKING:
     from pipelines.diffusion.families.latent import LatentFamily

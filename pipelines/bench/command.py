@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -12,10 +13,12 @@ import typer
 
 from pipelines.bench.plan import ArchitectureName, ArmName, ClockName, Plan
 from pipelines.bench.speed_ups import EAGER, with_speed_ups
-from pipelines.diffusion.acceleration import Acceleration
 from pipelines.diffusion.errors import DiffusionError
+from pipelines.diffusion.speed.acceleration import Acceleration
 
 T = TypeVar("T")
+
+_WIDTH = 110  # columns, where there is no terminal to ask
 
 
 class Dtype(StrEnum):
@@ -98,7 +101,8 @@ def _measure(plan: Plan, json_path: Path | None) -> None:
     except DiffusionError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
-    show(report, Console(highlight=False))
+    wide = None if sys.stdout.isatty() else _WIDTH
+    show(report, Console(highlight=False, width=wide))
     if json_path is not None:
         json_path.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
         typer.echo(str(json_path))

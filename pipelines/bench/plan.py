@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from pipelines.diffusion.acceleration import Acceleration
+from pipelines.diffusion.speed.acceleration import Acceleration
 
 GUIDANCE_SCALES = (3.0, 5.0, 7.5)
 BATCH = 8

@@ -14,8 +14,9 @@ from pipelines.bench.machine import Machine
 from pipelines.bench.overhead import PreviewCost, StepCost
 from pipelines.bench.plan import ClockName, Plan
 from pipelines.bench.roof import Roof
+from pipelines.bench.speed_ups import names_of_what_is_on
 from pipelines.bench.traffic import Clients, LoadPoint, Traffic
-from pipelines.diffusion.acceleration import Acceleration
+from pipelines.diffusion.speed.acceleration import Acceleration
 
 FORMAT = 1
 """Raised when a field of the JSON changes its meaning or goes."""
@@ -73,7 +74,7 @@ def show(report: Report, console: Console) -> None:
         f" load average {machine.load_average:.1f} at the start"
     )
     if model.acceleration is not None:
-        console.print(f"Speed-ups: {model.acceleration}")
+        console.print(f"Speed-ups: {', '.join(names_of_what_is_on(model.acceleration))}")
     if report.plan.clock is ClockName.CPU:
         console.print("Note: seconds are those of one processor for this process alone.")
     for note in model.notes:

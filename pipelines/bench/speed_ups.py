@@ -7,7 +7,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Any, get_type_hints
 
-from pipelines.diffusion.acceleration import Acceleration, AttentionBackend, Use
+from pipelines.diffusion.speed.acceleration import Acceleration, AttentionBackend, Float8, Use
 
 EAGER = Acceleration(
     attention=AttentionBackend.SDPA,
@@ -31,6 +31,17 @@ def with_speed_ups(base: Acceleration, asked: Iterable[str]) -> Acceleration:
             raise ValueError(f"there is no speed-up {name!r}; choose of {known}.")
         changes[name] = _read(kind, value)
     return replace(base, **changes)
+
+
+def names_of_what_is_on(acceleration: Acceleration) -> list[str]:
+    """The attention backend, and each speed-up that does anything."""
+    switches = [
+        name for name in Acceleration.__slots__ if getattr(acceleration, name) is Use.ALWAYS
+    ]
+    lossy = [f"float8 {acceleration.float8}"] if acceleration.float8 is not Float8.NEVER else []
+    if acceleration.first_block_threshold > 0:
+        lossy.append(f"first-block caching below {acceleration.first_block_threshold}")
+    return [acceleration.attention.value, *switches, *lossy]
 
 
 def _read(kind: Any, value: str) -> Any:

@@ -15,13 +15,13 @@ from pipelines.bench.architectures.table import build_pipeline
 from pipelines.bench.clock import Clock, CpuClock, WallClock, seconds_of
 from pipelines.bench.errors import BenchError
 from pipelines.bench.plan import ArchitectureName, ClockName, Plan
-from pipelines.diffusion.accelerate import accelerate
 from pipelines.diffusion.catalog import ModelDescription, describe
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.families.latent import LatentFamily
 from pipelines.diffusion.families.registry import family_loader
 from pipelines.diffusion.loading import choose_device, choose_dtype, load_model
 from pipelines.diffusion.request import SamplingParams
+from pipelines.diffusion.speed.accelerate import accelerate
 from pipelines.embedded import MODEL_PATH
 
 

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.diffusion.batcher import StepBatcher
-from pipelines.diffusion.cost import CostModel
+from pipelines.diffusion.batching.batcher import StepBatcher
+from pipelines.diffusion.batching.cost import CostModel
 from pipelines.diffusion.decoder import Decoder
 from pipelines.diffusion.errors import DiffusionError, RequestError
 from pipelines.diffusion.families.base import Family

@@ -8,8 +8,6 @@ from pathlib import Path
 import torch
 from diffusers import DiffusionPipeline
 
-from pipelines.diffusion.accelerate import accelerate
-from pipelines.diffusion.acceleration import Acceleration
 from pipelines.diffusion.catalog import HUB_ID, describe
 from pipelines.diffusion.errors import (
     LoraLoadError,
@@ -22,6 +20,8 @@ from pipelines.diffusion.families.latent import LatentFamily
 from pipelines.diffusion.families.registry import family_loader
 from pipelines.diffusion.families.unet import UNetFamily
 from pipelines.diffusion.parts import check_parts, why_unloadable
+from pipelines.diffusion.speed.accelerate import accelerate
+from pipelines.diffusion.speed.acceleration import Acceleration
 from pipelines.diffusion.weights import BROKEN_FILES
 
 

@@ -9,8 +9,8 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from pipelines.diffusion.acceleration import Use
-from pipelines.diffusion.vae_tiling import VaeTiling
+from pipelines.diffusion.speed.acceleration import Use
+from pipelines.diffusion.speed.vae_tiling import VaeTiling
 
 
 class Vae:

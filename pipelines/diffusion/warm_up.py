@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pipelines.diffusion.accelerate import warm_buckets
 from pipelines.diffusion.catalog import ModelDescription
-from pipelines.diffusion.device_memory import DeviceMemory
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import WarmUpError
 from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.request import Failure, Request, SamplingParams
+from pipelines.diffusion.speed.accelerate import warm_buckets
+from pipelines.diffusion.speed.device_memory import DeviceMemory
 
 _STEPS = 3  # measured of each batch size
 _LONGEST_STEP = 1.0  # seconds: after such a step no larger batch is measured

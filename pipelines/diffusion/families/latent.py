@@ -12,18 +12,18 @@ from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.diffusion.acceleration import Acceleration, Use
-from pipelines.diffusion.batch_buckets import padded
 from pipelines.diffusion.catalog import ModelDescription
 from pipelines.diffusion.errors import RequestError
 from pipelines.diffusion.families.rows import Row, guide, rows_of
-from pipelines.diffusion.first_block_cache import FirstBlockCache
-from pipelines.diffusion.lora import LoraBank
+from pipelines.diffusion.lora.bank import LoraBank
 from pipelines.diffusion.pixels import mask_tensor, picture_tensor
 from pipelines.diffusion.preview import PreviewMap, predicted_original
 from pipelines.diffusion.prompt_cache import PromptCache
 from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.schedulers import make_scheduler
+from pipelines.diffusion.speed.acceleration import Acceleration, Use
+from pipelines.diffusion.speed.batch_buckets import padded
+from pipelines.diffusion.speed.first_block_cache import FirstBlockCache
 from pipelines.diffusion.trajectory import (
     Conditioning,
     Inpainting,

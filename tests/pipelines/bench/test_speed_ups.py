@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.bench.speed_ups import EAGER, with_speed_ups
-from pipelines.diffusion.acceleration import Acceleration, Float8, Use
+from pipelines.bench.speed_ups import EAGER, names_of_what_is_on, with_speed_ups
+from pipelines.diffusion.speed.acceleration import Acceleration, Float8, Use
 
 
 def test_by_name() -> None:
@@ -15,6 +15,17 @@ def test_by_name() -> None:
     assert acceleration.batch_buckets == (2, 8)
     assert acceleration.first_block_threshold == 0.1
     assert with_speed_ups(Acceleration(), ["vae_memory_bytes=1024"]).vae_memory_bytes == 1024
+
+
+def test_what_is_on() -> None:
+    assert names_of_what_is_on(EAGER) == ["sdpa"]
+    fast = with_speed_ups(EAGER, ["compile=always", "float8=dynamic", "first_block_threshold=0.1"])
+    assert names_of_what_is_on(fast) == [
+        "sdpa",
+        "compile",
+        "float8 dynamic",
+        "first-block caching below 0.1",
+    ]
 
 
 @pytest.mark.parametrize("wrong", ["warp=always", "compile", "batch_buckets=two"])

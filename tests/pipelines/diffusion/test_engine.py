@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.diffusion.acceleration import Acceleration, Use
 from pipelines.diffusion.catalog import noise_schedulers
-from pipelines.diffusion.device_memory import DeviceMemory
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import ModelLoadError, WarmUpError
 from pipelines.diffusion.families.base import Family
@@ -27,6 +25,8 @@ from pipelines.diffusion.request import (
     Result,
     SamplingParams,
 )
+from pipelines.diffusion.speed.acceleration import Acceleration, Use
+from pipelines.diffusion.speed.device_memory import DeviceMemory
 from pipelines.diffusion.trajectory import Trajectory
 from pipelines.diffusion.warm_up import warm_up
 

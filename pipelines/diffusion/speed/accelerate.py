@@ -1,0 +1,217 @@
+"""Speed-ups on a loaded model, in the one order that works."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipelines.diffusion.errors import AccelerationError
+from pipelines.diffusion.families.base import Family
+from pipelines.diffusion.families.latent import LatentFamily
+from pipelines.diffusion.families.unet import UNetFamily
+from pipelines.diffusion.prompt_cache import PromptCache
+from pipelines.diffusion.request import SamplingParams
+from pipelines.diffusion.speed.acceleration import Acceleration, AttentionBackend, Float8, Use
+from pipelines.diffusion.speed.attention import choose_attention, set_attention
+from pipelines.diffusion.speed.cuda_graphs import CudaCapture, CudaGraphs
+from pipelines.diffusion.speed.first_block_cache import FirstBlockCache, can_cache_first_block
+from pipelines.diffusion.speed.float8 import check_float8, quantize
+from pipelines.diffusion.speed.vae_tiling import VaeTiling
+
+logger = logging.getLogger(__name__)
+
+_COMPILED_SHAPES = 256
+"""A block is compiled for each bucket at each of its widths; torch gives up at 8 by default."""
+
+
+def accelerate(family: Family, wanted: Acceleration) -> Acceleration:
+    """Once, on a freshly loaded family. Returns what is on, ``AUTO`` left for ``vae_tiling`` alone.
+
+    Raises AccelerationError for what was asked for and cannot work; nothing has changed then.
+    """
+    if not isinstance(family, LatentFamily):
+        return _without_denoiser(wanted)
+    family.acceleration = chosen = choose(family, wanted)
+    denoiser = family.denoiser
+    set_attention(denoiser, chosen.attention)
+    if chosen.channels_last is Use.ALWAYS:
+        denoiser.to(memory_format=torch.channels_last)
+    if chosen.vae_channels_last is Use.ALWAYS:
+        family.vae.model.to(memory_format=torch.channels_last)
+    family.vae.tiling = VaeTiling(chosen.vae_tiling, chosen.vae_memory_bytes)
+    family.prompts = PromptCache(chosen.prompt_cache_bytes)
+    quantize(repeated_blocks(denoiser), chosen.float8)
+    if chosen.compile is Use.ALWAYS:
+        for block in repeated_blocks(denoiser):
+            block.compile(dynamic=False)
+    if Use.ALWAYS in (chosen.compile, chosen.cuda_graphs):
+        family.batch_buckets = chosen.batch_buckets
+    if chosen.first_block_threshold > 0:
+        family.first_block_cache = FirstBlockCache(
+            denoiser, chosen.first_block_threshold, family.batch_buckets
+        )
+    if chosen.cuda_graphs is Use.ALWAYS:
+        denoiser.forward = CudaGraphs(
+            denoiser.forward, CudaCapture(), bypass=lambda: family.loras.running
+        )
+    return chosen
+
+
+def choose(family: LatentFamily, wanted: Acceleration) -> Acceleration:
+    """``wanted``, decided for this model and its device. Raises AccelerationError."""
+    denoiser, device = family.denoiser, family.device
+    on_cuda = device.type == "cuda"
+    check_float8(wanted.float8, device)
+    if wanted.first_block_threshold > 0 and not can_cache_first_block(denoiser):
+        raise AccelerationError(
+            "The first block can be cached in FLUX.1 and Stable Diffusion 3 alone; set"
+            " first_block_threshold to 0."
+        )
+    return replace(
+        wanted,
+        attention=choose_attention(wanted.attention, device, family.dtype),
+        channels_last=_decide(
+            wanted.channels_last, pays=on_cuda and isinstance(family, UNetFamily)
+        ),
+        vae_channels_last=_decide(wanted.vae_channels_last, pays=True),
+        compile=_decide(wanted.compile, pays=on_cuda, obstacle=_compile_obstacle(denoiser, device)),
+        cuda_graphs=_decide(
+            wanted.cuda_graphs, pays=on_cuda, obstacle=_graphs_obstacle(wanted, device)
+        ),
+        decode_thread=_decide(wanted.decode_thread, pays=on_cuda),
+        vae_tiling=_tiling(wanted.vae_tiling, family.vae.model),
+    )
+
+
+def warm_buckets(
+    family: Family, sizes: Iterable[tuple[int, int]] = (), rows: int = 16
+) -> dict[int, float]:
+    """Runs each batch bucket up to ``rows``, so that no request waits for a compiler.
+
+    At the model's default size and at ``sizes`` of (width, height) in pixels; afterwards other
+    shapes run uncompiled, in the whole process. Where memory ends, larger buckets are left out:
+    the engine halves such a batch. A model that does not compile runs uncompiled, with a warning.
+    Returns the seconds of each bucket, none where nothing is compiled or captured.
+    """
+    seconds: dict[int, float] = {}
+    if not isinstance(family, LatentFamily) or not family.batch_buckets:
+        return seconds
+    model = family.description
+    shapes = [(model.default_width, model.default_height), *sizes]
+    stance = "eager_on_recompile"
+    buckets = [each for each in sorted(family.batch_buckets) if each <= rows]
+    with (
+        torch.inference_mode(),
+        torch.compiler.set_stance("default"),
+        torch._dynamo.config.patch(recompile_limit=_COMPILED_SHAPES),
+    ):
+        for bucket in buckets:
+            start = time.perf_counter()
+            try:
+                for width, height in shapes:
+                    _run_bucket(family, bucket, width, height)
+            except torch.OutOfMemoryError:
+                logger.warning("No memory for %d rows; batches stay below.", bucket)
+                break
+            except torch._dynamo.exc.TorchDynamoException as error:
+                logger.warning("Nothing is compiled; set compile to 'never': %s", error)
+                stance = "force_eager"
+                break
+            seconds[bucket] = time.perf_counter() - start
+    torch.compiler.set_stance(stance)
+    return seconds
+
+
+def repeated_blocks(denoiser: Any) -> list[nn.Module]:
+    """The blocks that the denoiser is made of: what diffusers compiles, or its ModuleLists'."""
+    names = getattr(denoiser, "_repeated_blocks", None) or {
+        type(block).__name__ for block in getattr(denoiser, "transformer_blocks", ())
+    }
+    return [module for module in denoiser.modules() if type(module).__name__ in names]
+
+
+def _run_bucket(family: LatentFamily, rows: int, width: int, height: int) -> None:
+    """Three times: to compile, to capture, to replay. Without guidance a picture is one row."""
+    model = family.description
+    params = SamplingParams(
+        prompt="sfumato",
+        width=width,
+        height=height,
+        num_inference_steps=4,
+        guidance_scale=0.0,
+        seed=0,
+        image=np.zeros((height, width, 3), np.uint8) if model.needs_image else None,
+        mask=np.full((height, width), 255, np.uint8) if model.needs_mask else None,
+        strength=1.0,
+    )
+    for _ in range(3):
+        trajectory = family.prepare(params, family.encode(params))
+        predictions = family.denoise([trajectory] * rows)
+        predictions[0].sum().item()  # waits for the device
+
+
+def _decide(wanted: Use, *, pays: bool, obstacle: str | None = None) -> Use:
+    if wanted is Use.ALWAYS and obstacle is not None:
+        raise AccelerationError(obstacle)
+    on = wanted is Use.ALWAYS or (wanted is Use.AUTO and pays and obstacle is None)
+    return Use.ALWAYS if on else Use.NEVER
+
+
+def _compile_obstacle(denoiser: Any, device: torch.device) -> str | None:
+    if not repeated_blocks(denoiser):
+        return f"{type(denoiser).__name__} has no repeated blocks; set compile to 'never'."
+    if device.type == "cuda" and find_spec("triton") is None:
+        return "torch.compile needs triton on CUDA; pip install triton, or set compile to 'never'."
+    if device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
+        return "torch.compile needs a C++ compiler; install g++, or set compile to 'never'."
+    return None
+
+
+def _graphs_obstacle(wanted: Acceleration, device: torch.device) -> str | None:
+    if device.type != "cuda":
+        return "CUDA graphs need a CUDA device; set cuda_graphs to 'never'."
+    if wanted.first_block_threshold > 0:
+        return "A CUDA graph cannot skip blocks; set cuda_graphs to 'never'."
+    return None
+
+
+def _tiling(wanted: Use, vae: Any) -> Use:
+    """AUTO is decided anew for each picture."""
+    if hasattr(vae, "tiled_decode"):
+        return wanted
+    return _decide(
+        wanted,
+        pays=False,
+        obstacle=f"{type(vae).__name__} cannot decode in tiles; set vae_tiling to 'never'.",
+    )
+
+
+def _without_denoiser(wanted: Acceleration) -> Acceleration:
+    """A pipeline that is called whole stays as diffusers made it. Raises AccelerationError."""
+    asked = [name for name in wanted.__slots__ if getattr(wanted, name) is Use.ALWAYS]
+    asked += ["float8"] if wanted.float8 is not Float8.NEVER else []
+    asked += ["first_block_threshold"] if wanted.first_block_threshold > 0 else []
+    if asked:
+        raise AccelerationError(
+            f"A pipeline that is called whole cannot have {' and '.join(asked)}; leave it out."
+        )
+    return Acceleration(
+        attention=AttentionBackend.SDPA,
+        channels_last=Use.NEVER,
+        vae_channels_last=Use.NEVER,
+        compile=Use.NEVER,
+        cuda_graphs=Use.NEVER,
+        batch_buckets=(),
+        decode_thread=Use.NEVER,
+        vae_tiling=Use.NEVER,
+        prompt_cache_bytes=0,
+    )

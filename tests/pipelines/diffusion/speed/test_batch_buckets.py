@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipelines.diffusion.families.stable_diffusion import StableDiffusion
+from pipelines.diffusion.request import SamplingParams
+from pipelines.diffusion.speed.batch_buckets import padded
+
+BUCKETS = (1, 2, 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [("a", "a"), ("ab", "ab"), ("abc", "abcc"), ("abcde", "abcdeeee"), ("abcdefghi", "abcdefghi")],
+)
+def test_padded(rows: str, expected: str) -> None:
+    assert "".join(padded(rows, BUCKETS)) == expected
+
+
+@pytest.mark.parametrize("buckets", [BUCKETS, ()])
+def test_nothing_to_pad(buckets: tuple[int, ...]) -> None:
+    assert padded("abc", ()) == ["a", "b", "c"]
+    assert padded("", buckets) == []
+    assert padded("ab", buckets) == ["a", "b"]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("guidance", [(5.0, 1.0, 3.0), (1.0, 1.0, 1.0), (5.0,), (2.0, 1.0)])
+def test_a_filled_batch_predicts_the_same(
+    family: StableDiffusion,
+    params: Callable[..., SamplingParams],
+    guidance: tuple[float, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = [
+        params(guidance_scale=scale, seed=i, num_inference_steps=4 + i)
+        for i, scale in enumerate(guidance)
+    ]
+    trajectories = [family.prepare(each, family.encode(each)) for each in asked]
+    expected = family.denoise(trajectories)
+
+    sizes: list[int] = []
+    forward = family.denoiser.forward
+
+    def spy(sample: Tensor, *args: Any, **kwargs: Any) -> Any:
+        sizes.append(len(sample))
+        return forward(sample, *args, **kwargs)
+
+    monkeypatch.setattr(family.denoiser, "forward", spy)
+    family.batch_buckets = BUCKETS
+    filled = family.denoise(trajectories)
+    assert sizes[0] in BUCKETS
+    assert len(filled) == len(trajectories)
+    for ours, theirs in zip(filled, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
