@@ -16,6 +16,7 @@ from pipelines.bench.report import Model, Report
 from pipelines.bench.roof import measure_roof
 from pipelines.bench.subject import Subject, open_subject
 from pipelines.bench.traffic import Clients, Traffic, measure_clients, measure_traffic
+from pipelines.diffusion.speed.accelerate import warm_buckets
 
 Say = Callable[[str], None]
 
@@ -26,7 +27,10 @@ def run(plan: Plan, say: Say) -> Report:
     say("loading the model")
     subject = open_subject(plan)
     machine = describe_machine(subject.device)
-    budget = Budget(plan.minutes * 60)  # loading a large model is not what time is short for
+    say("warming up")
+    sizes = [(subject.width, subject.height)]
+    warm_buckets(subject.family, sizes, 2 * max(plan.batches))
+    budget = Budget(plan.minutes * 60)  # neither loading nor compiling is what it is for
     say("matrix products")
     roof = measure_roof(subject.device, subject.family.dtype, subject.clock, budget.share(0.02))
     say("batch curve")
