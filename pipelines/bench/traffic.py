@@ -16,7 +16,7 @@ from pipelines.bench.subject import Subject
 from pipelines.bench.trace import mixed_requests, poisson_trace
 
 _FEWEST = 9
-_PATIENCE = 2.0  # a pass may take so many times what was predicted
+_PATIENCE = 4 / 3  # a pass may take so many times what was predicted: the rest of the budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def measure_traffic(
         for load in plan.loads
         for name in plan.arms
     }
-    total = 2 * sum(seconds.values())
+    total = _PATIENCE * 2 * sum(seconds.values())
     requests = min(plan.requests, int(budget.left / total)) if total else 0
     if requests < _FEWEST:
         return Traffic(capacity, [], [f"the trace: no time for {_FEWEST} requests of each arm"])
