@@ -16,7 +16,7 @@ from pipelines.bench.subject import Subject
 from pipelines.bench.trace import mixed_requests, poisson_trace
 
 _FEWEST = 9
-_PATIENCE = 4 / 3  # a pass may take so many times what was predicted: the rest of the budget
+_PATIENCE = 1.5  # a pass may take so many times what was predicted: the rest of the budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +79,17 @@ def measure_traffic(
 ) -> Traffic:
     """Every arm twice at each load, in the order A B C C B A, over one and the same trace."""
     capacity = full.capacity(mean(plan.steps))
-    seconds = {
-        (load, name): _seconds_a_request(plan, name, load * capacity, single, capacity)
-        for load in plan.loads
-        for name in plan.arms
-    }
-    total = _PATIENCE * 2 * sum(seconds.values())
-    requests = min(plan.requests, int(budget.left / total)) if total else 0
+    alone = single.seconds(mean(plan.steps))
+    # Seconds of work a request: static calls may have as few as one.
+    busy = {name: 1 / capacity if name is ArmName.STEP else alone for name in plan.arms}
+    requests = _affordable(plan, budget.left / _PATIENCE, capacity, busy)
     if requests < _FEWEST:
         return Traffic(capacity, [], [f"the trace: no time for {_FEWEST} requests of each arm"])
     points = []
     for load in plan.loads:
-        limits = {name: _PATIENCE * requests * seconds[load, name] for name in plan.arms}
-        points.append(
-            _measure_load(arms, subject, plan, load, load * capacity, requests, limits, single)
-        )
+        rate = load * capacity
+        limits = {name: _PATIENCE * requests * max(1 / rate, busy[name]) for name in busy}
+        points.append(_measure_load(arms, subject, plan, load, rate, requests, limits, single))
     return Traffic(capacity, points, [])
 
 
@@ -165,12 +161,8 @@ def _compare(arms: Sequence[ArmLatency]) -> list[Comparison]:
     ]
 
 
-def _seconds_a_request(
-    plan: Plan, name: ArmName, rate: float, single: CallTime, capacity: float
-) -> float:
-    """Predicted of a pass, by the run's budget: until the next arrival, or of work if that is more.
-
-    The processor's clock skips what is idle.
-    """
-    busy = single.seconds(mean(plan.steps)) if name is ArmName.LOOP else 1 / capacity
-    return busy if plan.clock is ClockName.CPU else max(1 / rate, busy)
+def _affordable(plan: Plan, seconds: float, capacity: float, busy: dict[ArmName, float]) -> int:
+    """How many requests each pass can have. The processor's clock skips what is idle."""
+    idle = 0.0 if plan.clock is ClockName.CPU else 1 / capacity
+    each = sum(max(idle / load, work) for load in plan.loads for work in busy.values())
+    return min(plan.requests, int(seconds / (2 * each))) if each else 0
