@@ -145,7 +145,7 @@ def _run(
         torch.cat([each.scaled_latents for each in trajectories]),
         timesteps[used],
         controlnet_cond=torch.cat([each.control.picture for each in trajectories if each.control]),
-        conditioning_scale=scales.to(model.device, model.dtype),
+        conditioning_scale=scales.to(trajectories[0].latents),
         return_dict=False,
         **_selected(text, used),
     )

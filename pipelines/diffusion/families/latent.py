@@ -47,6 +47,9 @@ class LatentFamily(ABC):
         """``pipeline`` is on its device and in its dtype already."""
         self.pipeline = pipeline
         self.description = description
+        # Asked for in every step, and diffusers walks all modules to answer.
+        self.device: torch.device = self.denoiser.device
+        self.dtype: torch.dtype = self.denoiser.dtype
         self.vae = Vae(pipeline.vae)
         self.prompts = PromptCache(PROMPT_CACHE_BYTES)
         self.loras = LoraBank(pipeline)
@@ -69,16 +72,6 @@ class LatentFamily(ABC):
     @abstractmethod
     def _forward(self, rows: Sequence[Row]) -> Sequence[Tensor]:
         """One pass of the denoiser: for each row an output of (1, channels, height, width)."""
-
-    @property
-    def device(self) -> torch.device:
-        device: torch.device = self.denoiser.device
-        return device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.denoiser.dtype
-        return dtype
 
     @property
     def controlnet_names(self) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ def test_auto_on_the_cpu(fresh: StableDiffusion) -> None:
 
 def test_auto_on_cuda(family: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
     """What would be chosen there; nothing of it runs here."""
-    monkeypatch.setattr(StableDiffusion, "device", torch.device("cuda"))
+    monkeypatch.setattr(family, "device", torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     monkeypatch.setattr(module, "find_spec", lambda _: object())
     chosen = choose(family, Acceleration())
@@ -125,7 +125,7 @@ def test_a_pipeline_that_is_called_whole(wanted: Acceleration) -> None:
 def test_a_graph_and_a_cache_exclude_each_other(
     family: StableDiffusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(StableDiffusion, "device", torch.device("cuda"))
+    monkeypatch.setattr(family, "device", torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     monkeypatch.setattr(module, "can_cache_first_block", lambda _: True)
     wanted = Acceleration(first_block_threshold=0.1)
