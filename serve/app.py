@@ -63,7 +63,7 @@ def bind(settings: Settings) -> Application:
                 policy_function=BacklogPolicy,
                 policy_kwargs={
                     "database_url": settings.database_url,
-                    "model": settings.model.name,
+                    "models": list(settings.served),
                     "target_wait_s": scaling.target_wait_s,
                 },
             ),

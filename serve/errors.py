@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
+
+from pipelines.diffusion.errors import ModelLoadError
 
 
 class ServiceError(Exception):
@@ -19,3 +23,12 @@ class ServiceError(Exception):
         super().__init__(message)
         self.message = message
         self.param = param
+
+
+@contextmanager
+def naming_model(name: str) -> Iterator[None]:
+    """Of several models' folders an error says whose it is about."""
+    try:
+        yield
+    except ModelLoadError as error:
+        raise type(error)(f"Model {name!r}: {error}") from error

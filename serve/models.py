@@ -200,6 +200,7 @@ class Worker(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
     model: Mapped[str]
+    """Its default one; it may draw with others as well."""
     device: Mapped[str]
     slots: Mapped[int]
     draining: Mapped[bool] = mapped_column(server_default=text("false"))

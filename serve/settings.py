@@ -7,9 +7,9 @@ Sections nest by two underscores: ``SFUMATO_MODEL__PATH``, ``SFUMATO_WORKER__MAX
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipelines.diffusion.speed.acceleration import Acceleration, AttentionBackend, Float8, Use
@@ -20,11 +20,10 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ModelSettings(Section):
-    """Which model is served, and on what."""
+class FurtherModelSettings(Section):
+    """A model that is served beside the default one, under its key in ``SFUMATO_MODELS``."""
 
-    name: str = Field("sfumato-embedded", description="The name that clients ask for.")
-    path: str = Field(str(MODEL_PATH), description="A diffusers folder, or a hub id.")
+    path: str = Field(description="A diffusers folder, or a hub id.")
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:1`.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="`auto` takes bfloat16 where the device computes in it."
@@ -37,6 +36,13 @@ class ModelSettings(Section):
         {}, description='LoRA files by name, as JSON: `{"ink": "ink.safetensors"}`.'
     )
     controlnets: dict[str, Path] = Field({}, description="ControlNet folders by name, as JSON.")
+
+
+class ModelSettings(FurtherModelSettings):
+    """The default model: what it is called, and on what it runs."""
+
+    name: str = Field("sfumato-embedded", description="The name that clients ask for.")
+    path: str = Field(str(MODEL_PATH), description="A diffusers folder, or a hub id.")
 
 
 class SpeedSettings(Section):
@@ -84,6 +90,9 @@ class WorkerSettings(Section):
     lease_s: float = Field(15.0, gt=0, description="Silence after which a replica's work is taken.")
     poll_s: float = Field(1.0, gt=0, description="Seconds between looks for work without a hint.")
     drain_s: float = Field(30.0, ge=0, description="Time to finish claimed pictures at shutdown.")
+    model_bytes: int | None = Field(
+        None, ge=0, description="What the loaded models' weights may take; unset, all stay."
+    )
 
 
 class JobSettings(Section):
@@ -144,10 +153,27 @@ class Settings(BaseSettings):
     )
     log_format: Literal["console", "json"] = Field("console", description="Form of the log lines.")
     model: ModelSettings = ModelSettings()
+    models: dict[Annotated[str, Field(min_length=1)], FurtherModelSettings] = Field(
+        {}, description='Further models by name, as JSON: `{"sdxl": {"path": "/models/sdxl"}}`.'
+    )
     speed: SpeedSettings = SpeedSettings()
     worker: WorkerSettings = WorkerSettings()
     jobs: JobSettings = JobSettings()
     scaling: ScalingSettings = ScalingSettings()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Settings:
+        if self.model.name in self.models:
+            raise ValueError(
+                f"SFUMATO_MODELS holds {self.model.name!r}, which is what SFUMATO_MODEL__NAME"
+                " calls the default model; rename one of them."
+            )
+        return self
+
+    @property
+    def served(self) -> dict[str, FurtherModelSettings]:
+        """Every model by name, the default one first."""
+        return {self.model.name: self.model, **self.models}
 
     @property
     def storage(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Mapping
 from typing import TypeVar
 from uuid import UUID
 
@@ -27,9 +28,28 @@ _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 class Limits:
     """The bounds of one model under one configuration. Each refusal names what is possible."""
 
-    def __init__(self, settings: Settings, model: ModelDescription) -> None:
-        self._settings = settings
-        self._model = model
+    def __init__(
+        self, settings: Settings, models: Mapping[str, ModelDescription], name: str | None
+    ) -> None:
+        """Of the model of that name among ``models``; None is for the default one.
+
+        Raises:
+            ModelNotFound: no such model is served.
+        """
+        self.model = settings.model.name if name is None else name
+        if self.model not in models:
+            served = " or ".join(map(repr, models))
+            raise ModelNotFound(
+                f"The model {self.model[:100]!r} is not served here; use {served}.", param="model"
+            )
+        self._description = models[self.model]
+        self._bounds = settings.served[self.model]
+        self._jobs = settings.jobs
+
+    @property
+    def default_steps(self) -> int:
+        """Denoising steps where none are asked."""
+        return self._bounds.default_steps
 
     def accept(
         self,
@@ -46,13 +66,11 @@ class Limits:
 
         Raises:
             InvalidValue: a value is out of bounds.
-            ModelNotFound: no such model is served.
         """
-        settings = self._settings
-        model = self.known_model(body.model)
-        n = _within("n", body.n, 1, 1, settings.jobs.max_images)
+        bounds = self._bounds
+        n = _within("n", body.n, 1, 1, self._jobs.max_images)
         return JobRequest(
-            model=model,
+            model=self.model,
             prompt=self._prompt(body.prompt),
             negative_prompt=self._text("negative_prompt", body.negative_prompt or ""),
             n=n,
@@ -61,14 +79,14 @@ class Limits:
             num_inference_steps=_within(
                 "num_inference_steps",
                 body.num_inference_steps,
-                min(default_steps or settings.model.default_steps, settings.model.max_steps),
+                min(default_steps or bounds.default_steps, bounds.max_steps),
                 1,
-                settings.model.max_steps,
+                bounds.max_steps,
             ),
             guidance_scale=_within(
                 "guidance_scale",
                 body.guidance_scale,
-                settings.model.default_guidance_scale,
+                bounds.default_guidance_scale,
                 0.0,
                 MAX_GUIDANCE,
             ),
@@ -80,19 +98,10 @@ class Limits:
             deadline_s=_deadline(body.deadline_s),
         )
 
-    def known_model(self, name: str | None) -> str:
-        """The name itself, or the default one's."""
-        served = self._settings.model.name
-        if name not in (None, served):
-            raise ModelNotFound(
-                f"The model {name[:100]!r} is not served here; use {served!r}.", param="model"
-            )
-        return served
-
     def size(self, size: str | None) -> tuple[int, int]:
         """Width and height of ``auto`` or ``WxH``."""
         if size in (None, "auto"):
-            return self._model.default_width, self._model.default_height
+            return self._description.default_width, self._description.default_height
         match = _SIZE.fullmatch(size)
         if match is None:
             raise InvalidValue("size must be `auto` or like `512x512`.", param="size")
@@ -112,7 +121,7 @@ class Limits:
         return self._drawable(width, height, ("width", "height"))
 
     def _drawable(self, width: int, height: int, params: tuple[str, str]) -> tuple[int, int]:
-        multiple = self._model.size_multiple
+        multiple = self._description.size_multiple
         for pixels, param in ((width, params[0]), (height, params[1])):
             if pixels < multiple or pixels % multiple:
                 raise InvalidValue(
@@ -120,7 +129,7 @@ class Limits:
                     f" this is {width}x{height}.",
                     param=param,
                 )
-        budget = self._settings.model.max_pixels
+        budget = self._bounds.max_pixels
         if width * height > budget:
             raise InvalidValue(
                 f"{params[0]}: width times height must be {budget} pixels at most;"
@@ -130,7 +139,7 @@ class Limits:
         return width, height
 
     def _scheduler(self, name: NoiseScheduler) -> NoiseScheduler:
-        choices = noise_schedulers(self._model.default_scheduler)
+        choices = noise_schedulers(self._description.default_scheduler)
         if name not in choices:
             raise InvalidValue(
                 f"scheduler must be one of {', '.join(choices)} for this model.", param="scheduler"
@@ -143,7 +152,7 @@ class Limits:
         return self._text("prompt", prompt)
 
     def _text(self, param: str, text: str) -> str:
-        most = self._settings.jobs.max_prompt_chars
+        most = self._jobs.max_prompt_chars
         if len(text) > most:
             raise InvalidValue(
                 f"{param} must have {most} characters at most; this has {len(text)}.", param=param

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipelines.diffusion.catalog import ModelDescription, describe, find_description
 from serve.database import Database
+from serve.errors import naming_model
 from serve.events import EventBus
 from serve.jobs.lifecycle import Jobs
 from serve.security.keys import Keys
@@ -23,14 +25,15 @@ class Services:
     jobs: Jobs
     keys: Keys
     storage: Storage
-    model: ModelDescription
+    models: Mapping[str, ModelDescription]
+    """By name, the default one first."""
 
 
 def open_services(settings: Settings) -> Services:
     """The services of one process; nothing is connected yet.
 
     Raises:
-        ModelLoadError: the model's folder is not one.
+        ModelLoadError: a model's folder is not one.
         ValueError: DATABASE_URL or REDIS_URL is missing.
     """
     if not settings.database_url or not settings.redis_url:
@@ -44,5 +47,10 @@ def open_services(settings: Settings) -> Services:
         jobs=Jobs(database, bus, settings),
         keys=Keys(database),
         storage=open_storage(settings.storage),
-        model=describe(find_description(settings.model.path)),
+        models={name: _describe(name, model.path) for name, model in settings.served.items()},
     )
+
+
+def _describe(name: str, path: str) -> ModelDescription:
+    with naming_model(name):
+        return describe(find_description(path))

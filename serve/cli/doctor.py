@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from uuid import uuid4
 
 import httpx2
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from serve.cli.target import base_url, database_url, redis_url
 from serve.errors import ServiceError
-from serve.settings import Settings
+from serve.settings import FurtherModelSettings, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ def run(settings: Settings) -> int:
     checks: list[Callable[[Settings], Finding]] = [
         _python,
         _torch,
-        _model,
+        *(partial(_model, name, model) for name, model in settings.served.items()),
         _database,
         _redis,
         _storage,
@@ -53,30 +54,25 @@ def _python(_: Settings) -> Finding:
     return Finding("Python", version, "" if sys.version_info >= (3, 11) else "Use Python 3.11.")
 
 
-def _torch(settings: Settings) -> Finding:
+def _torch(_: Settings) -> Finding:
     import torch
 
+    return Finding("PyTorch", torch.__version__)
+
+
+def _model(name: str, settings: FurtherModelSettings, _: Settings) -> Finding:
+    from pipelines.diffusion.catalog import describe, find_description
     from pipelines.diffusion.errors import ModelLoadError
     from pipelines.diffusion.loading import choose_device, choose_dtype
 
     try:
-        device = choose_device(settings.model.device)
-        dtype = choose_dtype(settings.model.dtype, device)
+        model = describe(find_description(settings.path))
+        device = choose_device(settings.device)
+        dtype = choose_dtype(settings.dtype, device)
     except ModelLoadError as error:
-        return Finding("PyTorch", torch.__version__, str(error))
-    return Finding("PyTorch", f"{torch.__version__}, {device}, {dtype}")
-
-
-def _model(settings: Settings) -> Finding:
-    from pipelines.diffusion.catalog import describe, find_description
-    from pipelines.diffusion.errors import ModelLoadError
-
-    try:
-        model = describe(find_description(settings.model.path))
-    except ModelLoadError as error:
-        return Finding("Model", settings.model.name, str(error))
-    size = f"{model.default_width}×{model.default_height}"
-    return Finding("Model", f"{settings.model.name}: {model.class_name}, {size} pixels")
+        return Finding("Model", name, str(error))
+    size = f"{model.default_width}×{model.default_height} pixels"
+    return Finding("Model", f"{name}: {model.class_name}, {size}, {device}, {dtype}")
 
 
 def _database(settings: Settings) -> Finding:

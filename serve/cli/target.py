@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from serve.settings import Settings
 
@@ -17,7 +18,10 @@ def settings() -> Settings:
     except ValidationError as error:
         for problem in error.errors():
             name = "__".join(str(part) for part in problem["loc"]).upper()
-            typer.echo(f"Setting {name}: {problem['msg']}", err=True)
+            typer.echo(f"Setting {name}: {problem['msg']}" if name else problem["msg"], err=True)
+        raise typer.Exit(2) from error
+    except SettingsError as error:
+        typer.echo(f"A setting is not JSON: {error}: {error.__cause__}", err=True)
         raise typer.Exit(2) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
@@ -25,9 +26,9 @@ class BacklogPolicy:
     nothing outlives the policy when it is replaced.
     """
 
-    def __init__(self, database_url: str, model: str, target_wait_s: float) -> None:
+    def __init__(self, database_url: str, models: Sequence[str], target_wait_s: float) -> None:
         self._database_url = database_url
-        self._model = model
+        self._models = models
         self._target_wait_s = target_wait_s
         self._database: Database | None = None
         self._backlog: Backlog | None = None
@@ -47,6 +48,6 @@ class BacklogPolicy:
         if self._database is None:
             self._database = Database(self._database_url, pool_size=1)
         try:
-            self._backlog = await read_backlog(self._database, self._model)
+            self._backlog = await read_backlog(self._database, self._models)
         except DatabaseUnavailable as error:
             log.warning("autoscaling.database_unavailable", error=str(error))

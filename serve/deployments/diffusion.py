@@ -1,9 +1,8 @@
-"""The diffusion replica: a model, its engine, and the worker that feeds it."""
+"""The diffusion replica: its models, their engine, and the worker that feeds it."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,46 +32,33 @@ _POSTPROCESS_TRIES = 3
 class Diffusion:
     """Draws pictures. It takes no requests: it pulls claims from Postgres.
 
-    Ready, and known to the other processes, only once its model has made a first picture.
+    Ready, and known to the other processes, only once its default model has made a first picture.
     """
 
     async def __init__(  # type: ignore[misc] # Serve awaits it
         self, settings: Settings, postprocess: DeploymentHandle[Postprocess]
     ) -> None:
         from pipelines.diffusion.engine import DiffusionEngine
-        from pipelines.diffusion.loading import load_model
         from pipelines.diffusion.runner import EngineRunner
         from pipelines.diffusion.warm_up import warm_up
+        from serve.deployments.pool import open_pool
 
         configure_logging(settings.log_format)
         assert settings.database_url is not None  # noqa: S101 - build_app saw to it
         assert settings.redis_url is not None  # noqa: S101
         self._postprocess = postprocess
-        model = settings.model
-        # Ray sets OMP_NUM_THREADS to the replica's CPU share, rounded: 1.
-        threads = settings.worker.threads or os.cpu_count()
-        family = await asyncio.to_thread(
-            load_model,
-            model.path,
-            model.device,
-            model.dtype,
-            threads,
-            model.controlnets,
-            model.loras,
-            settings.speed.acceleration,
-        )
-        engine = DiffusionEngine(family, settings.worker.max_batch)
+        pool = await asyncio.to_thread(open_pool, settings)
+        engine = DiffusionEngine(pool, settings.worker.max_batch)
         await asyncio.to_thread(warm_up, engine)
+        device = str(pool.load(pool.default).device)
         self._database = Database(settings.database_url)
         self._bus = EventBus(settings.redis_url)
         await self._bus.start()
-        claims = Claims(self._database, self._bus, model.name)
+        claims = Claims(self._database, self._bus, pool.names)
         self._worker = Worker(claims, self._bus, self._store, settings.worker)
         runner = EngineRunner(engine, self._worker.take)
-        self._working = asyncio.create_task(
-            self._worker.run(runner, str(family.device)), name="worker"
-        )
-        log.info("diffusion.ready", model=model.name, device=str(family.device))
+        self._working = asyncio.create_task(self._worker.run(runner, device), name="worker")
+        log.info("diffusion.ready", models=pool.names, device=device)
 
     async def check_health(self) -> None:
         """Asked by Serve; raising replaces the replica."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serve.database import Database
@@ -11,7 +12,7 @@ from serve.jobs import repository
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Pictures of one model: ``queued``, ``running``, and what one replica finishes a second.
+    """Pictures of a replica's models: ``queued``, ``running``, and what one finishes a second.
 
     ``pictures_per_s`` is the mean of the live workers' own count; None before the first picture.
     """
@@ -30,8 +31,8 @@ class Backlog:
         return max(1, math.ceil(work / (self.pictures_per_s * target_wait_s)))
 
 
-async def read_backlog(database: Database, model: str) -> Backlog:
+async def read_backlog(database: Database, models: Sequence[str]) -> Backlog:
     async with database.transaction() as session:
-        queued, running = await repository.count_work(session, model)
-        rate = await repository.picture_rate(session, model)
+        queued, running = await repository.count_work(session, models)
+        rate = await repository.picture_rate(session, models)
     return Backlog(queued, running, rate)

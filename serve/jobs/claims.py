@@ -20,17 +20,18 @@ from serve.models import Image, JobState
 
 
 class Claims:
-    """The claims of one model's pictures."""
+    """The claims of a replica's pictures."""
 
-    def __init__(self, database: Database, bus: EventBus, model: str) -> None:
+    def __init__(self, database: Database, bus: EventBus, models: Sequence[str]) -> None:
+        """``models`` are those that the replica draws with; it is known by the first."""
         self._database = database
         self._bus = bus
-        self._model = model
+        self._models = models
 
     async def register(self, device: str, slots: int) -> UUID:
         """Announce a worker that is ready to draw; its lease starts now."""
         async with self._database.transaction() as session:
-            return await repository.insert_worker(session, self._model, device, slots)
+            return await repository.insert_worker(session, self._models[0], device, slots)
 
     async def heartbeat(self, worker_id: UUID, stats: EngineStats, *, draining: bool) -> bool:
         """Renew the lease; False says that it was lost, with every claim under it."""
@@ -47,7 +48,7 @@ class Claims:
     ) -> list[Claim]:
         """Up to ``limit`` queued pictures, those of ``shape`` (width, height) first."""
         async with self._database.transaction() as session:
-            images = await repository.claim_images(session, worker_id, self._model, limit, shape)
+            images = await repository.claim_images(session, worker_id, self._models, limit, shape)
             if not images:
                 return []
             job_ids = {image.job_id for image in images}

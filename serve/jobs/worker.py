@@ -153,8 +153,14 @@ class Worker:
     def _draw(self, claim: Claim) -> None:
         request_id = f"{claim.image_id}.{claim.attempt}"
         self._drawing[request_id] = claim
-        sampling = claim.request.sampling(claim.index)
-        self._engine.submit(Request(request_id, sampling, self._settings.preview_every))
+        self._engine.submit(
+            Request(
+                request_id,
+                claim.request.sampling(claim.index),
+                self._settings.preview_every,
+                model=claim.request.model,
+            )
+        )
 
     def _compare(self, held: Sequence[Claim]) -> None:
         """Drop what is no longer ours; take up what a COMMIT gave us whose answer was lost."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -17,6 +18,8 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
+
+from pipelines.embedded import MODEL_PATH
 
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 90.0
@@ -98,6 +101,7 @@ def start(folder: Path, port: int) -> Service:
         "SFUMATO_PORT": str(port),
         "SFUMATO_API_KEY": KEY,
         "SFUMATO_DATA_DIR": str(folder / "data"),
+        "SFUMATO_MODELS": json.dumps({"twin": {"path": str(MODEL_PATH), "default_steps": 6}}),
         "PYTHONUNBUFFERED": "1",
     }
     for unwanted in ("DATABASE_URL", "REDIS_URL"):

@@ -36,7 +36,24 @@ def test_the_openai_client_gets_a_red_heart(service: Service) -> None:
     centre = reddish[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4]
     assert centre.mean() > 0.5, "the middle of a red heart is red"
     assert not reddish[-height // 8 :, : width // 6].any(), "a heart ends in a point"
-    assert [model.id for model in client.models.list()] == ["sfumato-embedded"]
+    assert [model.id for model in client.models.list()] == ["sfumato-embedded", "twin"]
+
+
+def test_a_further_model_draws_by_its_own_settings(service: Service) -> None:
+    """The same weights under another name: the same picture, in its own number of steps."""
+    body = {"prompt": "red heart", "seed": 5}
+    with service.client() as client:
+        twin, first = (
+            client.post("/v1/images/generations", json={**body, **asked})
+            for asked in ({"model": "twin"}, {"num_inference_steps": 6})
+        )
+        (job,) = client.get("/v1/jobs?limit=2").json()["data"][1:]
+    assert (twin.status_code, first.status_code) == (200, 200), twin.text
+    assert job["params"]["model"] == "twin"
+    drawn, expected = (
+        pixels(base64.b64decode(answer.json()["data"][0]["b64_json"])) for answer in (twin, first)
+    )
+    assert np.abs(drawn - expected).max() <= 1
 
 
 def test_twelve_mixed_requests_share_steps_and_equal_their_solo_runs(service: Service) -> None:

@@ -63,11 +63,11 @@ async def generate(
     """
     key = checked_key(idempotency_key)
     _refuse_what_is_missing(body)
-    limits = Limits(services.settings, services.model)
+    limits = Limits(services.settings, services.models, body.model)
     asked = limits.accept(
         body,
         size=limits.size(body.size),
-        default_steps=_steps(body.quality, services.settings.model.default_steps),
+        default_steps=_steps(body.quality, limits.default_steps),
         seed_for=seed_name(caller.tenant_id, key),
     )
     job = await services.jobs.submit(caller.tenant_id, asked, idempotency_key=key)

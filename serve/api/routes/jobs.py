@@ -56,7 +56,7 @@ async def submit_job(
 ) -> JobOut:
     """Accepts a job and answers at once; once it is accepted it survives any crash."""
     key = checked_key(idempotency_key)
-    limits = Limits(services.settings, services.model)
+    limits = Limits(services.settings, services.models, body.model)
     request = limits.accept(
         body,
         size=limits.width_and_height(body.size, body.width, body.height),

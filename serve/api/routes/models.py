@@ -8,7 +8,6 @@ from serve.api.auth import Caller, ServicesDep
 from serve.api.documented import problems
 from serve.api.limits import Limits
 from serve.api.schemas.model import ModelList, ModelOut
-from serve.api.services import Services
 
 router = APIRouter(tags=["models"])
 
@@ -17,17 +16,17 @@ CREATED = 1_767_225_600
 """OpenAI's clients want a time; a served folder has none to tell, so all name this one: 2026."""
 
 
-def _model(services: Services) -> ModelOut:
-    return ModelOut(id=services.settings.model.name, created=CREATED, owned_by=OWNER)
+def _model(name: str) -> ModelOut:
+    return ModelOut(id=name, created=CREATED, owned_by=OWNER)
 
 
 @router.get("/v1/models", summary="List models", responses=problems(401))
 async def list_models(_caller: Caller, services: ServicesDep) -> ModelList:
-    return ModelList(data=[_model(services)])
+    """The default one first."""
+    return ModelList(data=[_model(name) for name in services.models])
 
 
 @router.get("/v1/models/{model_id:path}", summary="Look at a model", responses=problems(401, 404))
 async def get_model(model_id: str, _caller: Caller, services: ServicesDep) -> ModelOut:
     """A name may hold slashes, as hub ids do."""
-    Limits(services.settings, services.model).known_model(model_id)
-    return _model(services)
+    return _model(Limits(services.settings, services.models, model_id).model)

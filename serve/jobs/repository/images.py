@@ -48,15 +48,22 @@ async def load_images(
 
 
 async def claim_images(
-    session: Session, worker_id: UUID, model: str, limit: int, shape: tuple[int, int] | None
+    session: Session,
+    worker_id: UUID,
+    models: Sequence[str],
+    limit: int,
+    shape: tuple[int, int] | None,
 ) -> Sequence[Image]:
-    """Queued images, now running under ``worker_id``; those of ``shape`` (width, height) first."""
+    """Queued images of ``models``, now running under ``worker_id``.
+
+    Of the same priority those of ``shape`` (width, height) come first, then the oldest.
+    """
     order: list[Any] = [Image.priority.desc(), Image.id]
     if shape is not None:
         order.insert(1, and_(Image.width == shape[0], Image.height == shape[1]).desc())
     picked = (
         select(Image.id)
-        .where(Image.state == JobState.QUEUED, Image.model == model)
+        .where(Image.state == JobState.QUEUED, Image.model.in_(models))
         .order_by(*order)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -122,23 +129,23 @@ async def count_live_images(session: Session, job_id: UUID) -> int:
     return (await session.scalars(statement)).one()
 
 
-async def count_work(session: Session, model: str) -> tuple[int, int]:
-    """Queued and running pictures of the model."""
+async def count_work(session: Session, models: Sequence[str]) -> tuple[int, int]:
+    """Queued and running pictures of the models."""
     rows = await session.execute(
         select(Image.state, func.count())
-        .where(Image.model == model, Image.state.in_(LIVE))
+        .where(Image.model.in_(models), Image.state.in_(LIVE))
         .group_by(Image.state)
     )
     counts = dict(rows.all())
     return counts.get(JobState.QUEUED, 0), counts.get(JobState.RUNNING, 0)
 
 
-async def picture_rate(session: Session, model: str) -> float | None:
-    """Pictures that one worker finishes in a second of denoising, over the live workers."""
+async def picture_rate(session: Session, models: Sequence[str]) -> float | None:
+    """Pictures that one worker finishes in a second of denoising, over the models' workers."""
     finished = func.sum(Worker.stats["finished"].as_float())
     seconds = func.sum(Worker.stats["denoise_seconds"].as_float())
     rate: float | None = await session.scalar(
-        select(finished / func.nullif(seconds, 0)).where(Worker.model == model)
+        select(finished / func.nullif(seconds, 0)).where(Worker.model.in_(models))
     )
     return rate
 

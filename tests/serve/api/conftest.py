@@ -15,10 +15,11 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from pipelines.diffusion.catalog import ModelDescription
+from pipelines.embedded import MODEL_PATH
 from serve.api.app import create_app
 from serve.api.services import Services, open_services
 from serve.database import Database
-from serve.settings import Settings
+from serve.settings import FurtherModelSettings, Settings
 
 MODEL = ModelDescription(
     class_name="StableDiffusionPipeline",
@@ -29,16 +30,35 @@ MODEL = ModelDescription(
     prediction_type="epsilon",
     default_scheduler="DDIMScheduler",
 )
+FLOW = ModelDescription(
+    class_name="FluxPipeline",
+    default_width=128,
+    default_height=96,
+    size_multiple=16,
+    vae_scale_factor=8,
+    prediction_type="flow_prediction",
+    default_scheduler="FlowMatchEulerDiscreteScheduler",
+)
 
 
 @pytest.fixture
 def settings(database_url: str, valkey_url: str, tmp_path: Path) -> Settings:
-    return Settings(database_url=database_url, redis_url=valkey_url, data_dir=tmp_path)
+    """Two models: the default one, and `flow`."""
+    flow = FurtherModelSettings(
+        path=str(MODEL_PATH),
+        default_steps=4,
+        max_steps=8,
+        default_guidance_scale=1.5,
+        max_pixels=128 * 128,
+    )
+    return Settings(
+        database_url=database_url, redis_url=valkey_url, data_dir=tmp_path, models={"flow": flow}
+    )
 
 
 @pytest.fixture
 def services(settings: Settings) -> Services:
-    return replace(open_services(settings), model=MODEL)
+    return replace(open_services(settings), models={settings.model.name: MODEL, "flow": FLOW})
 
 
 @pytest.fixture

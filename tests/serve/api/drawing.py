@@ -17,7 +17,7 @@ class Desk:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self.claims = Claims(services.database, services.bus, services.settings.model.name)
+        self.claims = Claims(services.database, services.bus, list(services.models))
         self._worker_id: UUID | None = None
 
     async def claim(self, limit: int = 8) -> list[Claim]:

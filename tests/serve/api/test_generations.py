@@ -209,5 +209,5 @@ async def test_openai_client_understands_refusals(openai_client: openai.AsyncOpe
 
 
 async def test_openai_client_lists_models(openai_client: openai.AsyncOpenAI) -> None:
-    assert [model.id async for model in openai_client.models.list()] == ["sfumato-embedded"]
+    assert [model.id async for model in openai_client.models.list()] == ["sfumato-embedded", "flow"]
     assert (await openai_client.models.retrieve("sfumato-embedded")).object == "model"

@@ -48,7 +48,7 @@ def jobs(database: Database, bus: EventBus, settings: Settings) -> Jobs:
 
 @pytest.fixture
 def claims(database: Database, bus: EventBus) -> Claims:
-    return Claims(database, bus, MODEL)
+    return Claims(database, bus, [MODEL])
 
 
 @pytest.fixture

@@ -42,9 +42,9 @@ async def test_the_policy_follows_postgres(
     for _ in range(4):
         await jobs.submit(tenant_id, ask(n=10))
     await claims.claim(worker_id, 8)
-    assert await read_backlog(database, MODEL) == Backlog(32, 8, 3.0)
+    assert await read_backlog(database, [MODEL]) == Backlog(32, 8, 3.0)
 
-    policy = BacklogPolicy(database_url, MODEL, target_wait_s=5.0)
+    policy = BacklogPolicy(database_url, [MODEL], target_wait_s=5.0)
     context = SimpleNamespace(target_num_replicas=1)
     assert policy(context) == (1, {})  # type: ignore[arg-type]
     async with asyncio.timeout(10):
@@ -53,3 +53,14 @@ async def test_the_policy_follows_postgres(
     assert policy(context) == (3, {"queued": 32})  # type: ignore[arg-type]
     assert policy._database is not None
     await policy._database.close()
+
+
+async def test_the_work_of_all_the_models_of_a_replica_counts(
+    jobs: Jobs, claims: Claims, database: Database, tenant_id: UUID
+) -> None:
+    worker_id = await claims.register("cpu", 8)
+    await claims.heartbeat(worker_id, EngineStats(finished=6, denoise_seconds=2.0), draining=False)
+    for model, n in ((MODEL, 2), ("second", 3), ("elsewhere", 4)):
+        await jobs.submit(tenant_id, ask(model=model, n=n))
+    await claims.claim(worker_id, 1)
+    assert await read_backlog(database, [MODEL, "second"]) == Backlog(4, 1, 3.0)

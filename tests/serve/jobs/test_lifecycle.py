@@ -19,7 +19,7 @@ from serve.jobs.reaper import Reaper
 from serve.jobs.stored_file import StoredFile
 from serve.models import JobState
 from serve.settings import Settings
-from tests.serve.jobs.conftest import ask, make_tenant
+from tests.serve.jobs.conftest import MODEL, ask, make_tenant
 
 
 def files() -> list[StoredFile]:
@@ -91,6 +91,23 @@ async def test_claims_prefer_priority_then_the_running_shape_then_age(
     order += await claims.claim(order[0].worker_id, 1, (128, 128))
     order += await claims.claim(order[0].worker_id, 1, (128, 128))
     assert [c.request.width for c in order] == [256, 128, 64]
+
+
+async def test_one_replica_claims_the_jobs_of_all_its_models(
+    jobs: Jobs, database: Database, bus: EventBus, tenant_id: UUID
+) -> None:
+    asked = [("second", 0), (MODEL, 0), ("elsewhere", 9), ("second", 5)]
+    for model, priority in asked:
+        await jobs.submit(tenant_id, ask(model=model, priority=priority))
+    claims = Claims(database, bus, [MODEL, "second"])
+    order = [(await claims.claim(await worker(claims), 1))[0].request for _ in range(3)]
+    assert [(each.model, each.priority) for each in order] == [
+        ("second", 5),
+        ("second", 0),
+        (MODEL, 0),
+    ]
+    assert await claims.claim(await worker(claims), 8) == []
+    assert {each.model for each in await jobs.workers()} == {MODEL}
 
 
 async def test_a_lost_claim_commits_nothing(

@@ -43,7 +43,7 @@ async def test_a_worker_outlives_its_database(
         tenant_id = await make_tenant(database, "first")
         reaping = asyncio.create_task(Reaper(database, bus, settings).run())
         workshop = Workshop(
-            Claims(database, bus, MODEL), bus, model_folder, keeper(open_storage(folder.as_uri()))
+            Claims(database, bus, [MODEL]), bus, model_folder, keeper(open_storage(folder.as_uri()))
         )
         async with workshop.worker():
             job = await jobs.submit(tenant_id, ask(n=4, num_inference_steps=100))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -13,14 +14,19 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from PIL import Image
 from sqlalchemy import text
 
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.loading import load_model
-from pipelines.diffusion.request import Output
+from pipelines.diffusion.pool import ModelPool
+from pipelines.diffusion.request import Output, Request, Result
 from pipelines.diffusion.runner import EngineRunner
+from pipelines.imaging.metadata import read_metadata
 from serve.database import Database, DatabaseUnavailable
+from serve.deployments.pool import open_pool
 from serve.events import EventBus, EventType
 from serve.jobs.claim import Claim
 from serve.jobs.claims import Claims
@@ -30,9 +36,10 @@ from serve.jobs.postprocess import PostprocessTask, store_picture
 from serve.jobs.stored_file import StoredFile
 from serve.jobs.worker import Worker
 from serve.models import Job, JobState
-from serve.settings import WorkerSettings
+from serve.settings import FurtherModelSettings, ModelSettings, Settings, WorkerSettings
 from serve.storage import Storage, open_storage
-from tests.serve.jobs.conftest import ask
+from tests.pipelines.diffusion.tiny.stable_diffusion import build_pipeline
+from tests.serve.jobs.conftest import MODEL, ask
 
 SETTINGS = WorkerSettings(max_batch=4, preview_every=2, heartbeat_s=0.6, poll_s=0.2, drain_s=5)
 LONG = 900  # steps, nearly the most that a noise scheduler has: not done while a test looks
@@ -59,11 +66,14 @@ class Workshop:
     def __init__(self, claims: Claims, bus: EventBus, folder: Path, keep: Postprocess) -> None:
         self._claims, self._bus, self._folder, self._keep = claims, bus, folder, keep
 
+    def models(self) -> ModelPool:
+        return ModelPool.of(load_model(self._folder, "cpu"), MODEL)
+
     @asynccontextmanager
     async def worker(
-        self, postprocess: Postprocess | None = None
+        self, postprocess: Postprocess | None = None, models: ModelPool | None = None
     ) -> AsyncIterator[tuple[Worker, EngineRunner, asyncio.Task[None]]]:
-        engine = DiffusionEngine(load_model(self._folder, "cpu"), SETTINGS.max_batch)
+        engine = DiffusionEngine(models or self.models(), SETTINGS.max_batch)
         worker = Worker(self._claims, self._bus, postprocess or self._keep, SETTINGS)
         runner = EngineRunner(engine, worker.take)
         task = asyncio.create_task(worker.run(runner, "cpu"))
@@ -178,6 +188,57 @@ async def test_a_worker_whose_engine_hangs_lets_its_lease_go(
             while (await jobs.workers())[0].heartbeat_at == after.heartbeat_at:
                 await asyncio.sleep(0.1)
         await jobs.cancel(tenant_id, job.id)
+
+
+async def test_one_replica_draws_with_two_models_that_have_room_for_one(
+    claims: Claims,
+    bus: EventBus,
+    database: Database,
+    jobs: Jobs,
+    tenant_id: UUID,
+    storage: Storage,
+    model_folder: Path,
+    tmp_path: Path,
+) -> None:
+    second = tmp_path / "second"
+    build_pipeline(layers_per_block=2).save_pretrained(second)
+    pool = open_pool(
+        Settings(
+            model=ModelSettings(name=MODEL, path=str(model_folder), device="cpu"),
+            models={"second": FurtherModelSettings(path=str(second), device="cpu")},
+            worker=SETTINGS.model_copy(
+                update={"model_bytes": 1, "threads": torch.get_num_threads()}
+            ),
+        )
+    )
+    claims = Claims(database, bus, pool.names)
+    async with Workshop(claims, bus, model_folder, keeper(storage)).worker(models=pool):
+        asked = [ask(model=name) for name in (MODEL, "second", MODEL, "second")]
+        submitted = [await jobs.submit(tenant_id, each) for each in asked]
+        done = [await jobs.wait(tenant_id, job.id, 30) for job in submitted]
+        assert len(pool.loaded) == 1
+    assert {job.state for job in done} == {JobState.SUCCEEDED}
+    alone = {MODEL: draw_alone(model_folder), "second": draw_alone(second)}
+    assert np.abs(alone[MODEL] - alone["second"]).max() > 10
+    for job in done:
+        file = await storage.get(job.images[0].variants[0].storage_key)
+        told = read_metadata(file)
+        assert told is not None
+        assert told["model"] == job.model
+        pixels = np.asarray(Image.open(io.BytesIO(file)), dtype=np.int16)
+        assert np.abs(pixels - alone[job.model]).max() <= 1  # rounding, by the batch's size
+
+
+def draw_alone(folder: Path) -> NDArray[np.int16]:
+    """What ``ask`` asks for, from one model by itself; levels from 0 to 255."""
+    engine = DiffusionEngine(load_model(folder, "cpu"))
+    engine.add(Request("alone", ask().sampling(0)))
+    outputs: list[Output] = []
+    while engine.has_work:
+        outputs += engine.step()
+    result = outputs[-1]
+    assert isinstance(result, Result)
+    return result.image.astype(np.int16)
 
 
 async def test_a_picture_that_cannot_be_stored_fails_its_job(

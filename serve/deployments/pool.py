@@ -1,0 +1,69 @@
+"""The models of a diffusion replica, as they are configured."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from pipelines.diffusion.catalog import describe
+from pipelines.diffusion.families.base import Family
+from pipelines.diffusion.loading import choose_device, choose_dtype, find_folder, load_model
+from pipelines.diffusion.parts import check_parts
+from pipelines.diffusion.pool import ModelPool, ModelSource
+from pipelines.diffusion.request import SamplingParams
+from pipelines.diffusion.speed.accelerate import warm_buckets
+from pipelines.diffusion.weights import weights_bytes
+from serve.errors import naming_model
+from serve.settings import FurtherModelSettings, Settings
+
+
+def open_pool(settings: Settings) -> ModelPool:
+    """Every model that is served, the default one first; none is loaded yet.
+
+    What is on the hub is downloaded here, so that no request waits for it. Raises ModelLoadError,
+    naming the model.
+    """
+    sources = {name: _source(name, model, settings) for name, model in settings.served.items()}
+    return ModelPool(sources, settings.worker.model_bytes)
+
+
+def _source(name: str, model: FurtherModelSettings, settings: Settings) -> ModelSource:
+    with naming_model(name):
+        folder = find_folder(model.path)
+        describe(folder)
+        check_parts(folder)
+        dtype = choose_dtype(model.dtype, choose_device(model.device))
+    return ModelSource(partial(_load, name, folder, model, settings), weights_bytes(folder, dtype))
+
+
+def _load(name: str, folder: Path, model: FurtherModelSettings, settings: Settings) -> Family:
+    with naming_model(name):
+        family = load_model(
+            folder,
+            model.device,
+            model.dtype,
+            # Ray sets OMP_NUM_THREADS to the replica's CPU share, rounded: 1.
+            settings.worker.threads or os.cpu_count(),
+            model.controlnets,
+            model.loras,
+            settings.speed.acceleration,
+        )
+    warm_buckets(family, rows=settings.worker.max_batch * _guided_rows(family))
+    return family
+
+
+@torch.inference_mode()
+def _guided_rows(family: Family) -> int:
+    """Of the denoiser's batch, for a picture with guidance."""
+    plain = SamplingParams(
+        prompt="sfumato",
+        width=family.description.default_width,
+        height=family.description.default_height,
+        num_inference_steps=1,
+        guidance_scale=5.0,
+        seed=0,
+    )
+    return family.encode(plain).rows

@@ -1,0 +1,51 @@
+"""Models by setting: which are taken, and what is said of the others."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from serve.settings import Settings
+
+
+def read(monkeypatch: pytest.MonkeyPatch, models: object) -> Settings:
+    monkeypatch.setenv("SFUMATO_MODEL__NAME", "sd15")
+    monkeypatch.setenv("SFUMATO_MODELS", json.dumps(models))
+    return Settings()
+
+
+def test_the_default_model_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    loras = {"ink": "ink.safetensors"}
+    sdxl = {"path": "/models/sdxl", "dtype": "float16", "default_steps": 8, "loras": loras}
+    settings = read(monkeypatch, {"sdxl": sdxl, "acme/flux": {"path": "acme/flux"}})
+
+    assert list(settings.served) == ["sd15", "sdxl", "acme/flux"]
+    assert settings.served["sd15"] is settings.model
+    told = settings.served["sdxl"]
+    assert (told.path, told.dtype, told.default_steps) == ("/models/sdxl", "float16", 8)
+    assert {name: str(path) for name, path in told.loras.items()} == loras
+    assert settings.served["acme/flux"].max_steps == settings.model.max_steps
+    assert settings.worker.model_bytes is None
+
+
+def test_one_model_is_served_where_no_more_are_named() -> None:
+    assert list(Settings().served) == ["sfumato-embedded"]
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        ({"sdxl": {"path": "/models/sdxl", "stesp": 8}}, r"models\.sdxl\.stesp"),
+        ({"sdxl": {"path": "/models/sdxl", "name": "xl"}}, r"models\.sdxl\.name"),
+        ({"sdxl": {}}, r"models\.sdxl\.path"),
+        ({"": {"path": "/models/sdxl"}}, "at least 1 character"),
+        ({"sd15": {"path": "/models/sdxl"}}, "SFUMATO_MODELS holds 'sd15'.*rename one"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(
+    monkeypatch: pytest.MonkeyPatch, models: object, said: str
+) -> None:
+    with pytest.raises(ValidationError, match=said):
+        read(monkeypatch, models)
