@@ -78,7 +78,7 @@ class DiffusionEngine:
         """``max_batch`` is in requests; ``clock`` is in seconds."""
         self.models = models if isinstance(models, ModelPool) else ModelPool.of(models)
         self.costs = {name: CostModel() for name in self.models.names}
-        self._clock = clock
+        self.clock = clock
         self._batcher = StepBatcher(max_batch, clock)
         self._step_memory: int | None = None
         self._entries: dict[str, _Entry] = {}  # all that are in
@@ -114,7 +114,7 @@ class DiffusionEngine:
             raise ValueError(f"Request {request.id!r} is in the engine already.")
         deadline = None
         if request.deadline_s is not None:
-            deadline = self._clock() + request.deadline_s
+            deadline = self.clock() + request.deadline_s
         entry = _Entry(request, request.model or self.models.default, deadline)
         self._entries[request.id] = entry
         self._arrivals.append(entry)
@@ -130,12 +130,12 @@ class DiffusionEngine:
     @torch.inference_mode()
     def step(self) -> list[Output]:
         """One denoising step of one batch, and what came of it."""
-        start = self._clock()
+        start = self.clock()
         batch = self._schedule()
         predictions = self._denoise(batch)
         self._update(predictions)
         self._collect(wait=not batch)
-        self.longest_step = max(self.longest_step, self._clock() - start)
+        self.longest_step = max(self.longest_step, self.clock() - start)
         outputs, self._outputs = self._outputs, []
         return outputs
 
@@ -225,17 +225,19 @@ class DiffusionEngine:
 
     def _enter(self, entry: _Entry, family: Family) -> None:
         params, cost = entry.request.params, self.costs[entry.model]
+        most = self.max_batch * cost.guided_rows
         self._batcher.add(
             entry.request.id,
             (entry.model, family.batch_key(params)),
             seconds=cost.predict(params),
             deadline=entry.deadline,
             size=cost.held_bytes(params),
-            fill=cost.fill(params, self.max_batch * cost.guided_rows, self._step_memory),
+            fill=cost.fill(params, most, self._step_memory),
+            load=cost.load(params, most),
         )
 
     def _expire(self) -> None:
-        now = self._clock()
+        now = self.clock()
         for id_, entry in list(self._entries.items()):
             if entry.deadline is not None and entry.deadline <= now:
                 self._outputs.append(Expired(id_))
@@ -246,20 +248,20 @@ class DiffusionEngine:
         family, cost, params = entry.family, self.costs[entry.model], entry.request.params
         assert family is not None  # noqa: S101 - the batcher holds no others
         if entry.trajectory is None:
-            entry.begun = self._clock()
+            entry.begun = self.clock()
             conditioning = family.encode(params)
-            cost.observe_encode(conditioning.rows, self._clock() - entry.begun)
+            cost.observe_encode(conditioning.rows, self.clock() - entry.begun)
             entry.trajectory = family.prepare(params, conditioning)
             pixels = params.width * params.height
             cost.observe_held_bytes(pixels, conditioning.rows, entry.trajectory.nbytes)
         return _Running(entry, family, entry.trajectory)
 
     def _predict(self, batch: list[_Running]) -> list[tuple[_Running, Tensor]]:
-        start = self._clock()
+        start = self.clock()
         predictions = batch[0].family.denoise([running.trajectory for running in batch])
         # The step's one wait for the device; it ends the forward pass for the clock as well.
         finite = torch.stack([each.isfinite().all() for each in predictions]).tolist()
-        self._observe(batch, self._clock() - start)
+        self._observe(batch, self.clock() - start)
         sound = []
         for running, prediction, is_finite in zip(batch, predictions, finite, strict=True):
             if is_finite:
@@ -305,17 +307,17 @@ class DiffusionEngine:
             self._decoder = self._decoder or Decoder()
             self._decoder.submit(entry, running.family.decode, latents)
             return
-        start = self._clock()
+        start = self.clock()
         picture = running.family.decode(latents).cpu()
         params = entry.request.params
-        seconds = self._clock() - start
+        seconds = self.clock() - start
         self.costs[entry.model].observe_decode(params.width * params.height, seconds)
         self._finish(entry, picture)
 
     def _finish(self, entry: _Entry, picture: Tensor) -> None:
         if not picture.isfinite().all():
             raise RequestError(_NOT_FINITE)
-        seconds = self._clock() - entry.begun
+        seconds = self.clock() - entry.begun
         self._outputs.append(Result(entry.request.id, _to_bytes(picture), seconds))
         self._leave(entry.request.id)
         self._stats = replace(self._stats, finished=self._stats.finished + 1)

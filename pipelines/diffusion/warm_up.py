@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
 from pipelines.diffusion.catalog import ModelDescription
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import WarmUpError
-from pipelines.diffusion.families.base import Family
+from pipelines.diffusion.families.latent import LatentFamily
 from pipelines.diffusion.request import Failure, Request, SamplingParams
 from pipelines.diffusion.speed.accelerate import warm_buckets
 from pipelines.diffusion.speed.device_memory import DeviceMemory
+from pipelines.diffusion.trajectory import Trajectory
 
-_STEPS = 3  # measured of each batch size
+_ROUNDS = 3
 _LONGEST_STEP = 1.0  # seconds: after such a step no larger batch is measured
 
 
@@ -24,16 +27,17 @@ def warm_up(engine: DiffusionEngine, memory: DeviceMemory | None = None) -> None
     worth, and on CUDA for how many there is memory. Raises WarmUpError if the model cannot draw,
     and whatever its loading raised.
     """
-    name = engine.models.default
-    family = engine.models.load(name)
+    family = engine.models.load(engine.models.default)
+    cost = engine.costs[engine.models.default]
     memory = memory or DeviceMemory(family.device)
     params = _plain(family.description)
     with torch.inference_mode():
-        engine.costs[name].guided_rows = family.encode(params).rows
-    warm_buckets(family, rows=engine.max_batch * engine.costs[name].guided_rows)
+        cost.guided_rows = family.encode(params).rows
+    warm_buckets(family, rows=engine.max_batch * cost.guided_rows)
     _draw_first(engine, params)
-    engine.costs[name].clear()  # the first step is slow in ways that no other will be
-    _measure(engine, family, params, memory)
+    if isinstance(family, LatentFamily):  # others draw by whole calls, not by steps
+        cost.clear()  # the first step is slow in ways that no other will be
+        _measure(engine, family, params, memory)
     engine.bound_memory(memory.free())
     engine.reset_stats()
 
@@ -47,35 +51,39 @@ def _draw_first(engine: DiffusionEngine, params: SamplingParams) -> None:
         raise WarmUpError(f"The model drew no first picture: {outputs[-1].reason}")
 
 
+@torch.inference_mode()
 def _measure(
-    engine: DiffusionEngine, family: Family, params: SamplingParams, memory: DeviceMemory
+    engine: DiffusionEngine, family: LatentFamily, params: SamplingParams, memory: DeviceMemory
 ) -> None:
+    """In rounds, so that what else the machine does falls on batches of all sizes alike."""
     cost, pixels = engine.costs[engine.models.default], params.width * params.height
-    pictures = 1
-    while pictures <= engine.max_batch:
-        rows = pictures * cost.guided_rows
-        ids = [f"warm-up {i}" for i in range(pictures)]
-        for id_ in ids:
-            engine.add(Request(id_, params))
-        for _ in range(_STEPS):
-            peak = memory.peak_of(engine.step)
+    trajectories = [family.prepare(params, family.encode(params)) for _ in range(engine.max_batch)]
+    for _ in range(_ROUNDS):
+        pictures = 1
+        while pictures <= engine.max_batch:
+            rows = pictures * cost.guided_rows
+            start = engine.clock()
+            peak = memory.peak_of(lambda: _step(family, trajectories[:pictures]))  # noqa: B023
+            cost.observe(pixels, rows, engine.clock() - start)
             if peak is not None:
                 cost.observe_step_bytes(pixels, rows, peak)
-        for id_ in ids:
-            engine.abort(id_)
-        if cost.seconds_per_step(pixels, rows) > _LONGEST_STEP:
-            break
-        pictures *= 2
+            if cost.seconds_per_step(pixels, rows) > _LONGEST_STEP:
+                break
+            pictures *= 2
+
+
+def _step(family: LatentFamily, trajectories: Sequence[Trajectory]) -> None:
+    """The pass alone, to its end on the device; the latents stay as they are."""
+    torch.stack([each.isfinite().all() for each in family.denoise(trajectories)]).tolist()
 
 
 def _plain(model: ModelDescription) -> SamplingParams:
-    """More steps than are measured, so that none of them decodes."""
     width, height = model.default_width, model.default_height
     return SamplingParams(
         prompt="sfumato",
         width=width,
         height=height,
-        num_inference_steps=_STEPS + 1,
+        num_inference_steps=4,
         guidance_scale=5.0,
         seed=0,
         image=np.zeros((height, width, 3), np.uint8) if model.needs_image else None,

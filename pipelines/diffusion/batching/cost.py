@@ -105,15 +105,14 @@ class CostModel:
         fitting = (rows for rows in range(most, 1, -1) if self.step_bytes(pixels, rows) <= memory)
         return next(fitting, 1)
 
-    def fill(self, params: SamplingParams, most: int, memory: int | None = None) -> float:
-        """The request's share of a step that ends where the device saturates, or memory does.
+    def load(self, params: SamplingParams, most: int) -> float:
+        """The request's share of a step that saturates the device, or has ``most`` rows."""
+        return self.rows(params) / self.saturation(params.width * params.height, most)
 
-        ``most`` is in rows, ``memory`` in bytes for a step beside weights and held bytes.
-        """
+    def fill(self, params: SamplingParams, most: int, memory: int | None) -> float:
+        """The request's share of a step that takes ``memory`` bytes, or has ``most`` rows."""
         pixels = params.width * params.height
-        whole = self.saturation(pixels, most)
-        if memory is not None:
-            whole = min(whole, self.rows_within(pixels, most, memory))
+        whole = most if memory is None else self.rows_within(pixels, most, memory)
         return self.rows(params) / whole
 
     def clear(self) -> None:

@@ -103,6 +103,15 @@ def test_a_step_ends_where_the_shares_make_a_whole() -> None:
     assert len(batcher.next_batch()) == 6
 
 
+def test_a_step_ends_where_the_device_saturates() -> None:
+    """But for every sixteenth, by which it is learnt whether it does."""
+    batcher, _ = make(8)
+    for i in range(8):
+        batcher.add(str(i), 1, seconds=1, load=0.5)
+    sizes = [len(batcher.next_batch()) for _ in range(33)]
+    assert sizes == ([2] * 15 + [4]) * 2 + [2]
+
+
 def test_bytes_are_held_until_a_request_leaves() -> None:
     batcher, _ = make(4, memory=100)
     batcher.add("a", 1, seconds=1, size=60)
@@ -171,6 +180,7 @@ class Known:
     due: float
     size: int
     fill: float
+    load: float
     begun: bool = False
     passes: int | None = None  # steps that may pass it over, from when it is certain of its turn
 
@@ -190,6 +200,7 @@ class AnyTraffic(RuleBasedStateMachine):
         self.most: dict[str, int] = {}  # by lane, after it ran out of memory
         self.known: dict[str, Known] = {}
         self.names = iter(range(1_000_000))
+        self.made = 0  # steps
 
     @rule(
         lane=st.sampled_from("xyz"),
@@ -198,16 +209,32 @@ class AnyTraffic(RuleBasedStateMachine):
         deadline=st.none() | st.floats(-5, 100),
         size=st.integers(0, 12),
         fill=st.sampled_from([0.0, 0.25, 1 / 3, 0.5, 1.0]),
+        load=st.sampled_from([0.0, 0.25, 1 / 3, 0.5, 1.0]),
     )
     def add(
-        self, lane: str, steps: int, alone: float, deadline: float | None, size: int, fill: float
+        self,
+        lane: str,
+        steps: int,
+        alone: float,
+        deadline: float | None,
+        size: int,
+        fill: float,
+        load: float,
     ) -> None:
         name, now = str(next(self.names)), self.clock.now
         if deadline is not None:
             deadline += now
         due = now + SOFT_DEADLINE * steps * alone if deadline is None else max(now, deadline)
-        self.known[name] = Known(lane, steps, alone, now, due, size, fill)
-        self.batcher.add(name, lane, seconds=steps * alone, deadline=deadline, size=size, fill=fill)
+        self.known[name] = Known(lane, steps, alone, now, due, size, fill, load)
+        self.batcher.add(
+            name,
+            lane,
+            seconds=steps * alone,
+            deadline=deadline,
+            size=size,
+            fill=fill,
+            load=load,
+        )
 
     @precondition(lambda self: self.known)
     @rule(data=st.data())
@@ -263,6 +290,7 @@ class AnyTraffic(RuleBasedStateMachine):
         """The next one; every promise is checked on it."""
         batch = self.batcher.next_batch()
         assert bool(batch) == bool(self.known)
+        self.made += bool(batch)
         assert len(set(batch)) == len(batch)
         requests = [self.known[name] for name in batch]
         led_by_begun = bool(requests) and requests[0].begun
@@ -274,10 +302,15 @@ class AnyTraffic(RuleBasedStateMachine):
             self.check_nobody_starves(batch, led_by_begun)
         return batch
 
+    @property
+    def saturated(self) -> int:
+        return 1 if self.made % 16 else 2
+
     def check_caps(self, batch: list[Known]) -> None:
         assert {request.lane for request in batch} == {batch[0].lane}
         assert len(batch) <= min(self.cap, self.most.get(batch[0].lane, 99))
         assert len(batch) == 1 or sum(request.fill for request in batch) <= 1.0001
+        assert len(batch) == 1 or sum(request.load for request in batch) <= self.saturated + 1e-4
         if self.memory is not None:
             sizes = [request.size for request in self.known.values() if request.begun]
             assert sum(sizes) <= self.memory or sum(sizes) == max(sizes)
@@ -286,10 +319,12 @@ class AnyTraffic(RuleBasedStateMachine):
         """A step with room has all of its lane that may begin, or have begun."""
         lane = self.known[batch[0]].lane
         filled = sum(self.known[name].fill for name in batch)
+        loaded = sum(self.known[name].load for name in batch)
         if len(batch) == min(self.cap, self.most.get(lane, 99)):
             return
         for name, request in self.known.items():
-            if request.lane == lane and name not in batch and filled + request.fill <= 1:
+            fits = filled + request.fill <= 1 and loaded + request.load <= self.saturated
+            if request.lane == lane and name not in batch and fits:
                 assert not request.begun
                 assert self.bytes_are_short
 

@@ -10,7 +10,7 @@ times = st.floats(0, 1000)
 
 
 def request(due: float, seconds: float) -> QueuedRequest:
-    return QueuedRequest("a", "lane", 0, due, seconds, 0, 0.0)
+    return QueuedRequest("a", "lane", 0, due, seconds, 0, 0.0, 0.0)
 
 
 def test_of_equal_work_the_tighter_goes_first() -> None:
