@@ -251,6 +251,8 @@ class DiffusionEngine:
             entry.begun = self.clock()
             conditioning = family.encode(params)
             cost.observe_encode(conditioning.rows, self.clock() - entry.begun)
+            if params.guidance_scale > 1:
+                cost.guided_rows = conditioning.rows
             entry.trajectory = family.prepare(params, conditioning)
             pixels = params.width * params.height
             cost.observe_held_bytes(pixels, conditioning.rows, entry.trajectory.nbytes)

@@ -492,3 +492,11 @@ def test_abort_while_the_model_loads(family: StableDiffusion, params: Params, ru
     may_load.set()
     assert list(results(run(engine))) == ["stays"]
     engine.close()
+
+
+def test_a_model_distilled_for_guidance_takes_one_row(
+    build: Callable[..., StableDiffusion], params: Params, run: Run
+) -> None:
+    engine = DiffusionEngine(build(time_cond_proj_dim=8))
+    run(engine, Request("one", params(guidance_scale=5.0)))
+    assert engine.costs["default"].guided_rows == 1
