@@ -78,6 +78,11 @@ class DiffusionEngine:
         """``max_batch`` is in requests; ``clock`` is in seconds."""
         self.models = models if isinstance(models, ModelPool) else ModelPool.of(models)
         self.costs = {name: CostModel() for name in self.models.names}
+        self.measured: set[str] = set()
+        """Models of which ``warm_up`` knows where they saturate the device: their steps end there.
+
+        Steps of random sizes, on a machine that does other things, say too little about that.
+        """
         self.clock = clock
         self._batcher = StepBatcher(max_batch, clock)
         self._step_memory: int | None = None
@@ -233,7 +238,7 @@ class DiffusionEngine:
             deadline=entry.deadline,
             size=cost.held_bytes(params),
             fill=cost.fill(params, most, self._step_memory),
-            load=cost.load(params, most),
+            load=cost.load(params, most) if entry.model in self.measured else 0.0,
         )
 
     def _expire(self) -> None:

@@ -38,6 +38,7 @@ def warm_up(engine: DiffusionEngine, memory: DeviceMemory | None = None) -> None
     if isinstance(family, LatentFamily):  # others draw by whole calls, not by steps
         cost.clear()  # the first step is slow in ways that no other will be
         _measure(engine, family, params, memory)
+        engine.measured.add(engine.models.default)
     engine.bound_memory(memory.free())
     engine.reset_stats()
 

@@ -364,6 +364,21 @@ def test_memory_bounds_a_step(family: StableDiffusion, params: Params) -> None:
     assert engine.stats().rows == 1
 
 
+@pytest.mark.parametrize(("measured", "requests"), [(True, 1), (False, 4)])
+def test_a_step_ends_where_the_device_saturates(
+    family: StableDiffusion, params: Params, measured: bool, requests: int
+) -> None:
+    engine = DiffusionEngine(family)
+    for rows in (2, 4, 8, 16):
+        engine.costs["default"].observe(64 * 64, rows, float(rows))
+    if measured:
+        engine.measured.add("default")
+    for i in range(4):
+        engine.add(Request(str(i), params()))
+    engine.step()
+    assert engine.stats().rows == requests
+
+
 def test_a_deadline_is_kept_at_the_next_step(
     family: StableDiffusion, params: Params, run: Run
 ) -> None:
