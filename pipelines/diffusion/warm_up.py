@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
-from pipelines.diffusion.catalog import ModelDescription
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import WarmUpError
 from pipelines.diffusion.families.latent import LatentFamily
+from pipelines.diffusion.plain_request import plain_params
 from pipelines.diffusion.request import Failure, Request, SamplingParams
 from pipelines.diffusion.speed.accelerate import warm_buckets
 from pipelines.diffusion.speed.device_memory import DeviceMemory
@@ -30,7 +29,7 @@ def warm_up(engine: DiffusionEngine, memory: DeviceMemory | None = None) -> None
     family = engine.models.load(engine.models.default)
     cost = engine.costs[engine.models.default]
     memory = memory or DeviceMemory(family.device)
-    params = _plain(family.description)
+    params = plain_params(family.description, guidance_scale=5.0)
     with torch.inference_mode():
         cost.guided_rows = family.encode(params).rows
     warm_buckets(family, rows=engine.max_batch * cost.guided_rows)
@@ -76,18 +75,3 @@ def _measure(
 def _step(family: LatentFamily, trajectories: Sequence[Trajectory]) -> None:
     """The pass alone, to its end on the device; the latents stay as they are."""
     torch.stack([each.isfinite().all() for each in family.denoise(trajectories)]).tolist()
-
-
-def _plain(model: ModelDescription) -> SamplingParams:
-    width, height = model.default_width, model.default_height
-    return SamplingParams(
-        prompt="sfumato",
-        width=width,
-        height=height,
-        num_inference_steps=4,
-        guidance_scale=5.0,
-        seed=0,
-        image=np.zeros((height, width, 3), np.uint8) if model.needs_image else None,
-        mask=np.full((height, width), 255, np.uint8) if model.needs_mask else None,
-        strength=1.0,
-    )

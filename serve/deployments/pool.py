@@ -12,8 +12,8 @@ from pipelines.diffusion.catalog import describe
 from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.loading import choose_device, choose_dtype, find_folder, load_model
 from pipelines.diffusion.parts import check_parts
+from pipelines.diffusion.plain_request import plain_params
 from pipelines.diffusion.pool import ModelPool, ModelSource
-from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.speed.accelerate import warm_buckets
 from pipelines.diffusion.weights import weights_bytes
 from serve.errors import naming_model
@@ -58,12 +58,4 @@ def _load(name: str, folder: Path, model: FurtherModelSettings, settings: Settin
 @torch.inference_mode()
 def _guided_rows(family: Family) -> int:
     """Of the denoiser's batch, for a picture with guidance."""
-    plain = SamplingParams(
-        prompt="sfumato",
-        width=family.description.default_width,
-        height=family.description.default_height,
-        num_inference_steps=1,
-        guidance_scale=5.0,
-        seed=0,
-    )
-    return family.encode(plain).rows
+    return family.encode(plain_params(family.description, guidance_scale=5.0)).rows

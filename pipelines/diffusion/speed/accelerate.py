@@ -10,7 +10,6 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -18,8 +17,8 @@ from pipelines.diffusion.errors import AccelerationError
 from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.families.latent import LatentFamily
 from pipelines.diffusion.families.unet import UNetFamily
+from pipelines.diffusion.plain_request import plain_params
 from pipelines.diffusion.prompt_cache import PromptCache
-from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.speed.acceleration import Acceleration, AttentionBackend, Float8, Use
 from pipelines.diffusion.speed.attention import choose_attention, set_attention
 from pipelines.diffusion.speed.cuda_graphs import CudaCapture, CudaGraphs
@@ -141,18 +140,7 @@ def repeated_blocks(denoiser: Any) -> list[nn.Module]:
 
 def _run_bucket(family: LatentFamily, rows: int, width: int, height: int) -> None:
     """Three times: to compile, to capture, to replay. Without guidance a picture is one row."""
-    model = family.description
-    params = SamplingParams(
-        prompt="sfumato",
-        width=width,
-        height=height,
-        num_inference_steps=4,
-        guidance_scale=0.0,
-        seed=0,
-        image=np.zeros((height, width, 3), np.uint8) if model.needs_image else None,
-        mask=np.full((height, width), 255, np.uint8) if model.needs_mask else None,
-        strength=1.0,
-    )
+    params = plain_params(family.description, guidance_scale=0.0, size=(width, height))
     for _ in range(3):
         trajectory = family.prepare(params, family.encode(params))
         predictions = family.denoise([trajectory] * rows)
