@@ -16,6 +16,7 @@ from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.families.stable_diffusion import StableDiffusion, load
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.request import NoiseScheduler, Output, Request, Result, SamplingParams
+from tests.pipelines.diffusion.reference import draw_by
 from tests.pipelines.diffusion.tiny.stable_diffusion import build_pipeline
 
 # diffusers 0.42 has not caught up with NumPy 2.
@@ -48,25 +49,12 @@ def reference(
     pipeline = StableDiffusionPipeline(
         **family.pipeline.components | {"scheduler": scheduler}, requires_safety_checker=False
     )
-    pipeline.set_progress_bar_config(disable=True)
-    seen: list[torch.Tensor] = []
-
-    def keep(_: Any, __: int, ___: int, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-        seen.append(tensors["latents"].clone())
-        return {}
-
-    picture = pipeline(
-        prompt=asked.prompt,
+    return draw_by(
+        pipeline,
+        asked,
         negative_prompt=asked.negative_prompt,
-        width=asked.width,
-        height=asked.height,
-        num_inference_steps=asked.num_inference_steps,
         guidance_scale=asked.guidance_scale,
-        generator=torch.Generator("cpu").manual_seed(asked.seed),
-        output_type="pt",
-        callback_on_step_end=keep,
-    ).images
-    return seen[-1], picture
+    )
 
 
 def spy_latents(family: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:

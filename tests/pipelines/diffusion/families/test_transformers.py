@@ -24,6 +24,7 @@ from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.preview import predicted_original
 from pipelines.diffusion.request import Failure, Output, Request, Result, SamplingParams
 from pipelines.diffusion.trajectory import Trajectory
+from tests.pipelines.diffusion.reference import draw_by
 from tests.pipelines.diffusion.tiny import flux, stable_diffusion_3
 
 # diffusers 0.42 has not caught up with NumPy 2.
@@ -100,7 +101,6 @@ def reference(model: Model, asked: SamplingParams) -> tuple[Tensor, Tensor]:
     task = "" if asked.image is None else "Img2Img" if asked.mask is None else "Inpaint"
     family = "Flux" if model.name.startswith("flux") else "StableDiffusion3"
     pipeline = getattr(diffusers, f"{family}{task}Pipeline")(**model.family.pipeline.components)
-    pipeline.set_progress_bar_config(disable=True)
     options: dict[str, Any] = {"guidance_scale": asked.guidance_scale}
     if model.name == "flux-schnell" and asked.negative_prompt:
         options |= {
@@ -113,23 +113,7 @@ def reference(model: Model, asked: SamplingParams) -> tuple[Tensor, Tensor]:
         options |= {"image": Image.fromarray(asked.image), "strength": asked.strength}
     if asked.mask is not None:
         options["mask_image"] = Image.fromarray(asked.mask)
-    seen: list[Tensor] = []
-
-    def keep(_: Any, __: int, ___: int, tensors: dict[str, Tensor]) -> dict[str, Any]:
-        seen.append(tensors["latents"].clone())
-        return {}
-
-    picture = pipeline(
-        prompt=asked.prompt,
-        width=asked.width,
-        height=asked.height,
-        num_inference_steps=asked.num_inference_steps,
-        generator=torch.Generator("cpu").manual_seed(asked.seed),
-        output_type="pt",
-        callback_on_step_end=keep,
-        **options,
-    ).images
-    latents = seen[-1]
+    latents, picture = draw_by(pipeline, asked, **options)
     if family == "Flux":
         latents = pipeline._unpack_latents(
             latents, asked.height, asked.width, pipeline.vae_scale_factor

@@ -22,6 +22,7 @@ from torch import Tensor
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.families.z_image import ZImage, load
 from pipelines.diffusion.request import NoiseScheduler, Output, Request, SamplingParams
+from tests.pipelines.diffusion.reference import draw_by
 from tests.pipelines.diffusion.tiny.z_image import build_pipeline
 
 TOLERANCE = 1e-4  # of colours from 0 to 1, and of latents
@@ -74,26 +75,13 @@ def reference(family: ZImage, asked: SamplingParams) -> tuple[Tensor, Tensor]:
         pipeline_class = ZImageInpaintPipeline
         options["mask_image"] = Image.fromarray(asked.mask)
     pipeline = pipeline_class(**family.pipeline.components)
-    pipeline.set_progress_bar_config(disable=True)
-    seen: list[Tensor] = []
-
-    def keep(_: Any, __: int, ___: Any, tensors: dict[str, Tensor]) -> dict[str, Any]:
-        seen.append(tensors["latents"].clone())
-        return {}
-
-    images = pipeline(
-        prompt=asked.prompt,
+    return draw_by(
+        pipeline,
+        asked,
         negative_prompt=asked.negative_prompt,
-        width=asked.width,
-        height=asked.height,
-        num_inference_steps=asked.num_inference_steps,
         guidance_scale=asked.guidance_scale,
-        generator=torch.Generator("cpu").manual_seed(asked.seed),
-        output_type="pt",
-        callback_on_step_end=keep,
         **options,
-    ).images
-    return seen[-1], images
+    )
 
 
 def assert_same(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.families.latent import LatentFamily
 from pipelines.diffusion.request import Failure, LoraScale, Request, Result, SamplingParams
+from tests.pipelines.diffusion.reference import draw_by
 
 TOLERANCE = 1e-4  # of colours from 0 to 1, and of latents by their spread
 
@@ -50,7 +51,6 @@ def draw(family: LatentFamily, *asked: SamplingParams, in_one_pass: bool = True)
 
 def reference(pipeline: Any, files: Mapping[str, Path], asked: SamplingParams) -> Drawn:
     """By diffusers' pipeline alone; it is altered for good."""
-    pipeline.set_progress_bar_config(disable=True)
     for name in {each.name: None for each in asked.loras}:
         pipeline.load_lora_weights(
             files[name].parent, weight_name=files[name].name, adapter_name=name
@@ -59,23 +59,7 @@ def reference(pipeline: Any, files: Mapping[str, Path], asked: SamplingParams) -
         pipeline.set_adapters(
             [each.name for each in asked.loras], [each.scale for each in asked.loras]
         )
-    seen: list[Tensor] = []
-
-    def keep(_: Any, __: int, ___: Any, tensors: dict[str, Tensor]) -> dict[str, Any]:
-        seen.append(tensors["latents"].clone())
-        return {}
-
-    picture = pipeline(
-        prompt=asked.prompt,
-        width=asked.width,
-        height=asked.height,
-        num_inference_steps=asked.num_inference_steps,
-        guidance_scale=asked.guidance_scale,
-        generator=torch.Generator("cpu").manual_seed(asked.seed),
-        output_type="pt",
-        callback_on_step_end=keep,
-    ).images
-    latents = seen[-1]
+    latents, picture = draw_by(pipeline, asked, guidance_scale=asked.guidance_scale)
     if latents.ndim == 3:  # FLUX.1
         factor = pipeline.vae_scale_factor
         latents = pipeline._unpack_latents(latents, asked.height, asked.width, factor)
