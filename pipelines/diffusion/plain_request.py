@@ -13,7 +13,7 @@ _STEPS = 4
 def plain_params(
     model: ModelDescription, *, guidance_scale: float, size: tuple[int, int] | None = None
 ) -> SamplingParams:
-    """``size`` is (width, height) in pixels, else the model's own; with a picture if it needs one."""
+    """``size`` is (width, height) in pixels, else the model's; with a picture if it needs one."""
     width, height = size or (model.default_width, model.default_height)
     return SamplingParams(
         prompt="sfumato",
