@@ -60,10 +60,17 @@ class Base(DeclarativeBase):
 
 class Tenant(Base):
     __tablename__ = "tenants"
+    __table_args__ = (CheckConstraint("weight > 0", name="some_weight"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
     name: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    weight: Mapped[float] = mapped_column(server_default="1")
+    """Its share of the devices while others wait as well, in proportion to theirs."""
+    deficit: Mapped[float] = mapped_column(server_default="0")
+    """Device seconds that its turns have given it and its claims have not yet used."""
+    turn_at: Mapped[datetime] = mapped_column(server_default=text("'epoch'"))
+    """When its last turn ended; who waited longest comes next (`serve.jobs.fairness`)."""
 
 
 class ApiKey(Base):
@@ -126,8 +133,21 @@ class Image(Base):
         Index("images_by_tenant", "tenant_id", "id"),
         Index(
             "images_to_claim",
+            "tenant_id",
             "model",
             text("priority DESC"),
+            "start_by",
+            "id",
+            postgresql_where=text("state = 'queued'"),
+        ),
+        Index(
+            "images_to_claim_by_shape",
+            "tenant_id",
+            "model",
+            "width",
+            "height",
+            text("priority DESC"),
+            "start_by",
             "id",
             postgresql_where=text("state = 'queued'"),
         ),
@@ -147,6 +167,13 @@ class Image(Base):
     attempt: Mapped[int] = mapped_column(server_default="0")
     """Raised by every claim; only the current attempt may commit."""
     crashes: Mapped[int] = mapped_column(server_default="0")
+    """Leases lost while it was held; above 0 it is drawn alone."""
+    seconds: Mapped[float] = mapped_column(server_default="0")
+    """Of a device with a full step batch, as predicted when it was submitted."""
+    start_by: Mapped[datetime] = mapped_column(server_default=func.now())
+    """When it should begin to be in time: due, less what it takes alone."""
+    queued_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    """Set anew by whatever queues it again."""
     worker_id: Mapped[UUID | None]
     """Set by the claim, cleared by whatever ends it."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -208,3 +235,15 @@ class Worker(Base):
     """The engine's counters at the last heartbeat (EngineStats)."""
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class CostProfile(Base):
+    """What a model's pictures cost, as its replicas measured; it outlives them."""
+
+    __tablename__ = "cost_profiles"
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    profile: Mapped[dict[str, Any]]
+    """`pipelines.diffusion.batching.cost.Profile`."""
+    max_batch: Mapped[int]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

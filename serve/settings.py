@@ -84,6 +84,11 @@ class WorkerSettings(Section):
     """How a diffusion replica claims work and keeps its lease."""
 
     max_batch: int = Field(8, ge=1, description="Pictures that share a denoising step at most.")
+    spare: int | None = Field(
+        None,
+        ge=0,
+        description="Pictures held beyond a step, to choose from; unset, as many as in a step.",
+    )
     threads: int = Field(0, ge=0, description="CPU threads of the engine; 0 for one a core.")
     preview_every: int = Field(4, ge=0, description="Denoising steps between previews; 0 for none.")
     heartbeat_s: float = Field(3.0, gt=0, description="Seconds between heartbeats.")
@@ -102,6 +107,9 @@ class JobSettings(Section):
     max_prompt_chars: int = Field(4000, ge=1, description="Characters of a prompt at most.")
     max_crashes: int = Field(3, ge=1, description="Lost leases after which a picture fails.")
     reap_every_s: float = Field(2.0, gt=0, description="Seconds between the reaper's rounds.")
+    max_wait_s: float = Field(
+        600.0, gt=0, description="Predicted wait above which jobs are refused with 429."
+    )
     wait_timeout_s: float = Field(300.0, gt=0, description="Longest wait of a synchronous call.")
 
 
@@ -117,7 +125,13 @@ class ScalingSettings(Section):
     ingress_min: int = Field(1, ge=1, description="Ingress replicas at least.")
     ingress_max: int = Field(2, ge=1, description="Ingress replicas at most.")
     target_wait_s: float = Field(
-        10.0, gt=0, description="Backlog, in seconds of work, that one diffusion replica may hold."
+        10.0, gt=0, description="Predicted seconds of backlog that one diffusion replica may hold."
+    )
+    upscale_delay_s: float = Field(
+        5.0, ge=0, description="Seconds of too few diffusion replicas before more are started."
+    )
+    downscale_delay_s: float = Field(
+        120.0, ge=0, description="Seconds of too many diffusion replicas before some are stopped."
     )
 
 

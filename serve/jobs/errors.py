@@ -31,6 +31,14 @@ class IdempotencyConflict(ServiceError):
     title: ClassVar[str] = "Idempotency-Key was used for another request"
 
 
+class Overloaded(ServiceError):
+    """More work waits than is accepted; it comes down by itself."""
+
+    status: ClassVar[int] = 429
+    code: ClassVar[str] = "overloaded"
+    title: ClassVar[str] = "Too much work waits"
+
+
 class PostprocessFailed(Exception):
     """A drawn picture could not be encoded or stored, however often it was tried."""
 

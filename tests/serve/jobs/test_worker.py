@@ -273,8 +273,8 @@ async def test_a_claim_whose_answer_was_lost_is_drawn_all_the_same(
     claim = Claims.claim
     lost: list[Claim] = []
 
-    async def answer_lost(*args: Any) -> list[Claim]:
-        claimed = await claim(*args)
+    async def answer_lost(*args: Any, **room: Any) -> list[Claim]:
+        claimed = await claim(*args, **room)
         if claimed and not lost:
             lost.extend(claimed)
             raise DatabaseUnavailable("the connection broke after COMMIT")
