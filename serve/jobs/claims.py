@@ -5,6 +5,7 @@ Every end of a claim is fenced by worker and attempt: a worker that lost its lea
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -24,6 +25,7 @@ from serve.jobs.stored_file import StoredFile
 from serve.models import Image, JobState
 
 _MOST_COUNTED = 1000
+_LOOK_AGAIN_S = 0.01  # about what another claim takes
 
 
 class Claims:
@@ -72,46 +74,49 @@ class Claims:
         pictures that the worker has already.
         """
         while True:
-            claims, events, lost = await self._claim(worker_id, running, free, spare, holding)
-            if claims or not lost:
-                break  # else others were faster: there may be more for this worker
+            claims, events, look_again = await self._claim(worker_id, running, free, spare, holding)
+            if not look_again:
+                break
+            await asyncio.sleep(_LOOK_AGAIN_S)
         await self._bus.publish(*events)
         return claims
 
     async def _claim(
         self, worker_id: UUID, running: Shape | None, free: int, spare: int, holding: int
-    ) -> tuple[list[Claim], list[Event], set[UUID]]:
-        """The claims, what there is to tell, and what was chosen in vain."""
+    ) -> tuple[list[Claim], list[Event], bool]:
+        """The claims, what there is to tell, and whether other claims hid what there is."""
         async with self._database.transaction() as session:
             queues = await repository.queues_of(session, self._models, free + spare, running)
             if not queues:
-                return [], [], set()
-            room = await self._room(session, worker_id, free, spare, holding)
-            chosen = {each.id for each in take_turns(queues, free + spare, Judge(room))}
-            images = await repository.take_images(session, worker_id, chosen)
-            lost = chosen.difference(image.id for image in images)
-            if not images:
-                return [], [], lost
+                return [], [], await repository.any_queued(session, self._models)
             now = await repository.clock(session)
+            room = await self._room(session, now, worker_id, free, spare, holding)
+            chosen = take_turns(queues, free + spare, Judge(room))
+            if not chosen:
+                return [], [], False
+            images = await repository.take_images(session, worker_id, [each.id for each in chosen])
             events: list[Event] = []
             for job in await repository.lock_queued_jobs(session, {each.job_id for each in images}):
                 events += await transitions.start(session, job, now)
             claims = await self._claims_to(session, images, now)
             if len(queues) > 1:  # nobody else waits: there are no turns to keep
-                for queue in queues:
-                    queue.give_back(lost)
                 await repository.charge(session, ring_order(queues))
-        return claims, events, lost
+        return claims, events, False
 
     async def _room(
-        self, session: Session, worker_id: UUID, free: int, spare: int, holding: int
+        self,
+        session: Session,
+        now: datetime,
+        worker_id: UUID,
+        free: int,
+        spare: int,
+        holding: int,
     ) -> Room:
         workers = await repository.claiming_workers(session, self._models[0])
         share = math.inf
         if len(workers) > 1:
             live = await repository.count_live(session, self._models, _MOST_COUNTED)
             share = math.ceil(live / len(workers)) if live < _MOST_COUNTED else math.inf
-        now = await repository.clock(session)
         return Room(worker_id, free, spare, holding, share, workers, now)
 
     async def held(self, worker_id: UUID) -> list[Claim]:

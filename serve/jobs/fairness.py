@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Generic, TypeVar
@@ -52,10 +52,6 @@ class TenantQueue(Generic[P]):
 
     def covers(self, picture: P) -> bool:
         return self.deficit + self.change >= _cost(picture)
-
-    def give_back(self, lost: Set[UUID]) -> None:
-        """These were chosen in vain: another worker was faster."""
-        self.change += sum(_cost(each) for each in self.pictures if each.id in lost)
 
 
 def take_turns(

@@ -4,7 +4,7 @@ A transaction locks one job, then images of it; a claim, which starts at images,
 job. So no two transactions can wait for each other.
 """
 
-from serve.jobs.repository.claiming import charge, queues_of, take_images
+from serve.jobs.repository.claiming import any_queued, charge, queues_of, take_images
 from serve.jobs.repository.events import append_event, events_after
 from serve.jobs.repository.images import (
     abandoned_images,
@@ -44,6 +44,7 @@ from serve.jobs.repository.workers import (
 __all__ = [
     "abandoned_images",
     "add_variants",
+    "any_queued",
     "append_event",
     "beat",
     "charge",

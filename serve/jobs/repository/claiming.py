@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from itertools import groupby
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Integer, String, bindparam, select, text, update
+from sqlalchemy import ARRAY, Integer, String, bindparam, text, update
 
 from serve.database import Session
 from serve.jobs.fairness import TenantQueue
 from serve.jobs.queue import QueuedPicture, Shape
 from serve.models import Image, JobState
 
-_MOST_TENANTS = 64
-_HEADROOM = 16  # pictures that may be passed over
+_HEADROOM = 8  # pictures of a tenant that may be passed over
 
-# The tenants with work come from the index alone, one probe each (a loose index scan).
-_QUEUED = text("""
+# The tenants with work come from the index alone, one probe each (a loose index scan). Rows that
+# another claim looks at are skipped, so that two claims at once see different pictures.
+_FIRST = """
+    SELECT id, seconds, width, height, model, priority, start_by, queued_at, crashes
+    FROM images WHERE state = 'queued' AND tenant_id = ring.id AND model = served.model
+"""
+_LAST = f"""
+    ORDER BY priority DESC, start_by, id LIMIT {_HEADROOM} + :limit / (SELECT count(*) FROM ring)
+    FOR NO KEY UPDATE SKIP LOCKED
+"""  # noqa: S608 - of a constant
+_QUEUED = text(f"""
     WITH RECURSIVE queued AS (
         (SELECT tenant_id FROM images WHERE state = 'queued' ORDER BY tenant_id LIMIT 1)
         UNION ALL
@@ -32,21 +40,18 @@ _QUEUED = text("""
             SELECT FROM images WHERE tenant_id = tenants.id AND state = 'queued'
             AND model = ANY(:models)
         )
-        ORDER BY turn_at, id LIMIT :most_tenants
+        ORDER BY turn_at, id LIMIT :limit
     )
-    SELECT ring.id AS tenant_id, weight, deficit, picture.*
-    FROM ring, unnest(:models) AS served(model), LATERAL (
-        (SELECT id, seconds, width, height, model, priority, start_by, queued_at, crashes
-        FROM images WHERE state = 'queued' AND tenant_id = ring.id AND model = served.model
-        ORDER BY priority DESC, start_by, id LIMIT :most_pictures)
-        UNION
-        (SELECT id, seconds, width, height, model, priority, start_by, queued_at, crashes
-        FROM images WHERE state = 'queued' AND tenant_id = ring.id AND model = served.model
-        AND model = :model AND width = :width AND height = :height
-        ORDER BY priority DESC, start_by, id LIMIT :most_pictures)
-    ) AS picture
-    ORDER BY turn_at, ring.id
-""").bindparams(
+    SELECT ring.id AS tenant_id, weight, deficit, turn_at,
+        (SELECT count(*) FROM ring) AS tenants, picture.*
+    FROM ring, unnest(:models) AS served(model), LATERAL ({_FIRST} {_LAST}) AS picture
+    UNION
+    SELECT ring.id AS tenant_id, weight, deficit, turn_at,
+        (SELECT count(*) FROM ring) AS tenants, picture.*
+    FROM ring, unnest(:models) AS served(model), LATERAL ({_FIRST}
+        AND model = :model AND width = :width AND height = :height {_LAST}) AS picture
+    ORDER BY turn_at, tenant_id
+""").bindparams(  # noqa: S608 - of constants
     bindparam("models", type_=ARRAY(String)),
     bindparam("width", type_=Integer),
     bindparam("height", type_=Integer),
@@ -57,25 +62,17 @@ _QUEUED = text("""
 async def queues_of(
     session: Session, models: Sequence[str], limit: int, running: Shape | None
 ) -> list[TenantQueue[QueuedPicture]]:
-    """The first of each tenant's queued pictures of ``models``; whose turn it is comes first.
+    """The first of each tenant's queued pictures of ``models``, locked; the next turn's come first.
 
-    Enough of them that a worker with room for ``limit`` finds what it may take, those of the
-    ``running`` shape among them.
+    ``limit`` tenants at most, as every turn takes a picture; and of each enough for its part of a
+    room for ``limit`` pictures, those of the ``running`` shape among them.
     """
-    most = limit + _HEADROOM
     shape = running._asdict() if running else {"width": None, "height": None, "model": None}
-    rows = await session.execute(
-        _QUEUED,
-        {
-            "models": list(models),
-            "most_tenants": _MOST_TENANTS,
-            "most_pictures": most,
-            **shape,
-        },
-    )
+    rows = await session.execute(_QUEUED, {"models": list(models), "limit": limit, **shape})
     queues = []
     for tenant_id, group in groupby(rows, key=lambda row: row.tenant_id):
         tenant_rows = list(group)
+        most = _HEADROOM + limit // tenant_rows[0].tenants
         pictures = [
             QueuedPicture(
                 id=row.id,
@@ -100,22 +97,28 @@ async def queues_of(
     return queues
 
 
-async def take_images(session: Session, worker_id: UUID, image_ids: Set[UUID]) -> Sequence[Image]:
-    """Those of the images that are still queued, now running under ``worker_id``."""
-    picked = (
-        select(Image.id)
-        .where(Image.id.in_(image_ids), Image.state == JobState.QUEUED)
-        .with_for_update(skip_locked=True)
-        .cte("picked")
-    )
+async def take_images(
+    session: Session, worker_id: UUID, image_ids: Sequence[UUID]
+) -> Sequence[Image]:
+    """The images, which ``queues_of`` locked, now running under ``worker_id``."""
     statement = (
         update(Image)
-        .where(Image.id.in_(select(picked.c.id)))
+        .where(Image.id.in_(image_ids))
         .values(state=JobState.RUNNING, worker_id=worker_id, attempt=Image.attempt + 1)
         .returning(Image)
         .execution_options(synchronize_session=False, populate_existing=True)
     )
     return (await session.scalars(statement)).all()
+
+
+_ANY_QUEUED = text(
+    "SELECT EXISTS (SELECT FROM images WHERE state = 'queued' AND model = ANY(:models))"
+).bindparams(bindparam("models", type_=ARRAY(String)))
+
+
+async def any_queued(session: Session, models: Sequence[str]) -> bool:
+    """Whether pictures of the models wait, those that other claims look at among them."""
+    return bool(await session.scalar(_ANY_QUEUED, {"models": list(models)}))
 
 
 # The rows are locked in the order of their ids, so that two claims never wait for each other.
