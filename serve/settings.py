@@ -95,6 +95,8 @@ class WorkerSettings(Section):
     lease_s: float = Field(15.0, gt=0, description="Silence after which a replica's work is taken.")
     poll_s: float = Field(1.0, gt=0, description="Seconds between looks for work without a hint.")
     drain_s: float = Field(30.0, ge=0, description="Time to finish claimed pictures at shutdown.")
+    store_tries: int = Field(4, ge=1, description="Tries to store a picture before its job fails.")
+    store_timeout_s: float = Field(60.0, gt=0, description="Longest such try.")
     model_bytes: int | None = Field(
         None, ge=0, description="What the loaded models' weights may take; unset, all stay."
     )
@@ -107,6 +109,12 @@ class JobSettings(Section):
     max_prompt_chars: int = Field(4000, ge=1, description="Characters of a prompt at most.")
     max_crashes: int = Field(3, ge=1, description="Lost leases after which a picture fails.")
     reap_every_s: float = Field(2.0, gt=0, description="Seconds between the reaper's rounds.")
+    sweep_every_s: float = Field(
+        3600.0, ge=0, description="Seconds between sweeps of orphaned files; 0 for none."
+    )
+    orphan_age_s: float = Field(
+        86400.0, ge=600, description="Age from which a file that no picture names is deleted."
+    )
     max_wait_s: float = Field(
         600.0, gt=0, description="Predicted wait above which jobs are refused with 429."
     )

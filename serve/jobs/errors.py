@@ -43,5 +43,13 @@ class PostprocessFailed(Exception):
     """A drawn picture could not be encoded or stored, however often it was tried."""
 
 
+class PostprocessLost(Exception):
+    """A post-process replica died or cannot be reached; another may do the same."""
+
+
+class ForeignStorage(Exception):
+    """The storage belongs to another database; nothing in it is ours to delete."""
+
+
 class EngineDied(Exception):
     """The engine's loop ended by an error of its own; the replica must be replaced."""
