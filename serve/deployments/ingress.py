@@ -1,4 +1,4 @@
-"""The ingress replica: the FastAPI app on its own connections, and the reaper beside it."""
+"""The ingress replica: the FastAPI app, with the reaper and the sweeper beside it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from serve.api.app import create_app
 from serve.api.services import open_services
 from serve.deployments.diffusion import Diffusion
 from serve.jobs.reaper import Reaper
+from serve.jobs.sweeper import Sweeper
 from serve.observability.logging import configure_logging
 from serve.settings import Settings
 
@@ -28,6 +29,8 @@ class Ingress:
         self._services = open_services(settings)
         reaper = Reaper(self._services.database, self._services.bus, settings)
         self._reaping = asyncio.create_task(reaper.run(), name="reaper")
+        sweeper = Sweeper(self._services.database, self._services.storage, settings.jobs)
+        self._sweeping = asyncio.create_task(sweeper.run(), name="sweeper")
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self._services)
@@ -40,3 +43,4 @@ class Ingress:
     async def __del__(self) -> None:
         """Awaited by Serve at shutdown."""
         self._reaping.cancel()
+        self._sweeping.cancel()

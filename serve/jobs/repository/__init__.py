@@ -6,6 +6,7 @@ job. So no two transactions can wait for each other.
 
 from serve.jobs.repository.claiming import any_queued, charge, queues_of, take_images
 from serve.jobs.repository.events import append_event, events_after
+from serve.jobs.repository.files import orphans
 from serve.jobs.repository.images import (
     abandoned_images,
     add_variants,
@@ -30,7 +31,12 @@ from serve.jobs.repository.jobs import (
     lock_job,
     overdue_jobs,
 )
-from serve.jobs.repository.transaction import clock, try_reaper_lock
+from serve.jobs.repository.transaction import (
+    clock,
+    database_identity,
+    try_reaper_lock,
+    try_sweeper_lock,
+)
 from serve.jobs.repository.work import count_live, keep_profile, load_profiles, read_work
 from serve.jobs.repository.workers import (
     beat,
@@ -53,6 +59,8 @@ __all__ = [
     "count_jobs",
     "count_live",
     "count_live_images",
+    "count_work",
+    "database_identity",
     "delete_silent_workers",
     "delete_worker",
     "end_images",
@@ -73,6 +81,7 @@ __all__ = [
     "load_profiles",
     "lock_job",
     "lock_queued_jobs",
+    "orphans",
     "overdue_jobs",
     "queues_of",
     "read_work",
@@ -80,4 +89,5 @@ __all__ = [
     "requeue_abandoned",
     "take_images",
     "try_reaper_lock",
+    "try_sweeper_lock",
 ]
