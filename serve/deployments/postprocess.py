@@ -31,8 +31,11 @@ class Postprocess:
 
     @cached_property
     def _storage(self) -> Storage:
-        """Opened by the first call: a replica starts without it, and its callers hear why."""
-        return open_storage(self._storage_url)
+        """Opened by the first call: a replica starts without it, and its callers hear why.
+
+        The ingress has made it; a folder that is missing now was deleted, or is not mounted.
+        """
+        return open_storage(self._storage_url, make=False)
 
     async def store(self, image: NDArray[np.uint8], task: PostprocessTask) -> list[StoredFile]:
         """See `serve.jobs.postprocess.store_picture`."""

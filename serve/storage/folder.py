@@ -35,11 +35,14 @@ _TRIES = 10
 class FolderStorage(ObjectStorage):
     """Keeps no media type: the caller's row has it. Made when missing, but only on opening."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, make: bool = True) -> None:
         self._folder = folder
         self._place = folder.as_uri()
+        self._mounted = False
         try:
-            store = LocalStore(folder, mkdir=True, automatic_cleanup=True)
+            if not make:
+                self._check_presence()
+            store = LocalStore(folder, mkdir=make, automatic_cleanup=True)
         except (BaseError, OSError) as error:
             raise self._unavailable(error) from error
         super().__init__(store, folder.as_uri())

@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from serve.storage.protocol import Storage
 
 
-def open_storage(url: str) -> Storage:
-    """Opens `file:///folder` (made when missing) or `s3://bucket/prefix`.
+def open_storage(url: str, *, make: bool = True) -> Storage:
+    """Opens `file:///folder` (made when missing, if ``make``) or `s3://bucket/prefix`.
 
     S3 credentials, region and endpoint come from the usual `AWS_*` variables or the machine's
     role. No request is made yet.
 
     Raises:
         InvalidStorageUrl: another kind of address.
-        StorageUnavailable: the folder cannot be made, or S3's configuration is wrong.
+        StorageUnavailable: the folder cannot be made or is missing, or S3's configuration is wrong.
     """
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path:
-        return FolderStorage(Path(unquote(parts.path)))
+        return FolderStorage(Path(unquote(parts.path)), make=make)
     if parts.scheme == "s3" and parts.netloc:
         return BucketStorage(url)
     raise InvalidStorageUrl(

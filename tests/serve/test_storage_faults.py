@@ -138,6 +138,15 @@ async def test_a_folder_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
     assert await keys(storage) == [KEY]
 
 
+async def test_a_folder_may_be_opened_without_making_it(tmp_path: Path) -> None:
+    url = (tmp_path / "pictures").as_uri()
+    with pytest.raises(StorageUnavailable, match="is gone: mount it or make it again"):
+        open_storage(url, make=False)
+    assert tree(tmp_path) == []
+    await put(open_storage(url))
+    assert await open_storage(url, make=False).get(KEY) == b"x"
+
+
 async def test_nothing_is_written_where_a_disk_was_pulled_out(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
         storage = open_storage(disk.as_uri())

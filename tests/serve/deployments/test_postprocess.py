@@ -71,8 +71,10 @@ async def test_errors_of_ours_arrive_as_they_were_raised(
     replicas: PostprocessReplicas, folder: Path
 ) -> None:
     task = new_task()
-    files = await replicas.store(PICTURE, task)
+    with pytest.raises(StorageUnavailable, match="is gone"):
+        await replicas.store(PICTURE, task)
     storage = open_storage((folder / "pictures").as_uri())
+    files = await replicas.store(PICTURE, task)
     assert await storage.get(files[0].storage_key)
     (folder / "pictures").rename(folder / "elsewhere")
     with pytest.raises(StorageUnavailable) as raised:
