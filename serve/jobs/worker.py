@@ -164,9 +164,11 @@ class Worker:
         return len(claims)
 
     def _places(self) -> tuple[int, int]:
-        """In the next step, and behind it."""
+        """In the next step, and behind it; none while as many pictures wait for storage."""
         free, spare = self._engine.free_slots, self._settings.spare
         most = self._engine.max_batch + (self._engine.max_batch if spare is None else spare)
+        if len(self._delivering) >= most:
+            return 0, 0
         return free, max(0, most - self._engine.drawing - free)
 
     def _may_have_lost(self) -> bool:
