@@ -121,6 +121,26 @@ class JobSettings(Section):
     wait_timeout_s: float = Field(300.0, gt=0, description="Longest wait of a synchronous call.")
 
 
+class WebhookSettings(Section):
+    """How terminal events reach subscribers, and how long what became of them is kept."""
+
+    max_per_tenant: int = Field(10, ge=0, description="Webhooks of one tenant at most.")
+    attempts: int = Field(8, ge=1, le=16, description="Tries of a delivery before it is dead.")
+    first_delay_s: float = Field(
+        5.0, gt=0, description="Longest wait before the second try; each further one is fourfold."
+    )
+    timeout_s: float = Field(10.0, gt=0, description="Longest wait for a receiver's answer.")
+    concurrency: int = Field(16, ge=1, description="Deliveries of one ingress at a time.")
+    poll_s: float = Field(1.0, gt=0, description="Seconds between looks for due deliveries.")
+    keep_days: float = Field(7.0, gt=0, description="Days that a delivered one stays listed.")
+    keep_dead_days: float = Field(
+        30.0, gt=0, description="Days that a dead one can be tried again."
+    )
+    allow_private: bool = Field(
+        False, description="Whether plain http and addresses that are not public are allowed."
+    )
+
+
 class ScalingSettings(Section):
     """Replica bounds that Ray Serve autoscales between, and what a replica reserves."""
 
@@ -181,6 +201,7 @@ class Settings(BaseSettings):
     speed: SpeedSettings = SpeedSettings()
     worker: WorkerSettings = WorkerSettings()
     jobs: JobSettings = JobSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     scaling: ScalingSettings = ScalingSettings()
 
     @model_validator(mode="after")

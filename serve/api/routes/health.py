@@ -66,6 +66,7 @@ async def metrics(request: Request, services: ServicesDep) -> Response:
     """HTTP series are this process's; jobs and workers are the whole service's."""
     counts = await services.jobs.counts()
     _, backlog = await services.jobs.admission.view()
+    deliveries = await services.webhooks.counts()
     sample = ServiceSample(
         backlog_seconds=backlog.seconds,
         wait_seconds=backlog.wait_s(),
@@ -80,6 +81,7 @@ async def metrics(request: Request, services: ServicesDep) -> Response:
             )
             for worker in await services.jobs.workers()
         ],
+        deliveries={state.value: count for state, count in deliveries.items()},
     )
     recorded: Metrics = request.app.state.metrics
     return Response(recorded.render(sample), media_type=CONTENT_TYPE_LATEST)

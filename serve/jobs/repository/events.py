@@ -15,22 +15,40 @@ from sqlalchemy import (
     literal,
     select,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from serve.database import Session
 from serve.events import Event, EventType
 from serve.models import EventRow, Job
+from serve.webhooks.repository import deliveries_of
 
 
 async def append_event(
     session: Session, job: Job, event_type: EventType, data: dict[str, Any]
 ) -> Event:
-    """The job's next event; its row must be locked, so that numbers have no gaps."""
+    """The job's next event; its row must be locked, so that numbers have no gaps.
+
+    The same statement puts it on its way to the tenant's webhooks.
+    """
     job.last_seq += 1
-    row = EventRow(job_id=job.id, seq=job.last_seq, type=event_type, data=data)
-    session.add(row)
     await session.flush()
-    return _event(job.tenant_id, row)
+    seq = job.last_seq
+    event = (
+        insert(EventRow)
+        .values(job_id=job.id, seq=seq, type=event_type.value, data=data)
+        .returning(EventRow.created_at)
+        .cte("event")
+    )
+    outbox = deliveries_of(job.tenant_id, job.id, seq, event_type).cte("outbox")
+    statement = select(event.c.created_at).add_cte(outbox)
+    return Event(
+        tenant_id=job.tenant_id,
+        job_id=job.id,
+        seq=seq,
+        type=event_type,
+        created_at=(await session.scalars(statement)).one(),
+        data=data,
+    )
 
 
 async def events_after(
