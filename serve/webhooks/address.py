@@ -9,7 +9,6 @@ import httpx2
 from serve.webhooks.errors import InvalidUrl
 
 MAX_URL_CHARS = 2000
-_WEB_PORTS = (80, 443)
 _UNICAST = ip_network("2000::/3")
 _NAT64 = ip_network("64:ff9b::/96")
 _NOT_FOR_US = (
@@ -40,8 +39,8 @@ def checked_url(url: str, *, allow_private: bool) -> httpx2.URL:
         raise _refused("must hold no name and password; deliveries are signed instead")
     if parsed.fragment:
         raise _refused("must hold no fragment")
-    if parsed.port is not None and parsed.port not in _WEB_PORTS and parsed.port < 1024:
-        raise _refused("must have port 80, 443, or one from 1024 on")
+    if parsed.port is not None and not _is_web_port(parsed.port):
+        raise _refused("must have port 80, 443, or one from 1024 to 65535")
     if not allow_private and _surely_private(parsed.host):
         raise _refused("must lead to a public address")
     return parsed
@@ -57,6 +56,10 @@ def is_public(address: str) -> bool:
         return is_public(str(inner))
     tunnel = ip.sixtofour is not None or ip.teredo is not None
     return ip in _UNICAST and ip.is_global and not tunnel
+
+
+def _is_web_port(port: int) -> bool:
+    return port in (80, 443) or 1024 <= port < 65536
 
 
 def _embedded(ip: IPv6Address) -> IPv4Address | None:

@@ -14,11 +14,15 @@ from uuid import UUID
 
 import orjson
 from sqlalchemy import (
+    CTE,
     Insert,
+    Integer,
     Interval,
     Text,
+    Uuid,
     and_,
     any_,
+    bindparam,
     case,
     delete,
     func,
@@ -59,30 +63,34 @@ _IN_STATE = {
 }
 
 
-def deliveries_of(tenant_id: UUID, job_id: UUID, seq: int, event_type: EventType) -> Insert:
-    """The outbox: goes into the transaction, best the statement, that appends the event.
-
-    The webhooks' rows are share-locked: one that is deleted or disabled meanwhile would break the
-    foreign key, or keep a delivery that nobody sends.
-    """
+def _outbox() -> Insert:
+    event_type = bindparam("type", type_=Text)
     subscribed = (
         select(
             Webhook.id,
             Webhook.tenant_id,
-            literal(job_id),
-            literal(seq),
-            literal(event_type.value, Text),
+            bindparam("job_id", type_=Uuid),
+            bindparam("seq", type_=Integer),
+            event_type,
         )
         .where(
-            Webhook.tenant_id == tenant_id,
+            Webhook.tenant_id == bindparam("tenant_id", type_=Uuid),
             Webhook.disabled_at.is_(None),
-            literal(event_type.value, Text) == any_(Webhook.events),
+            event_type == any_(Webhook.events),
         )
         .with_for_update(read=True)
     )
     return insert(Delivery).from_select(
         ["webhook_id", "tenant_id", "job_id", "seq", "type"], subscribed
     )
+
+
+OUTBOX = _outbox()
+"""Puts the event ``job_id``, ``seq``, ``type`` on its way to every webhook of ``tenant_id``.
+
+Part of the statement that appends the event. The webhooks' rows are share-locked: one that is
+deleted or disabled meanwhile would break the foreign key, or keep a delivery that nobody sends.
+"""
 
 
 async def claim_due(
@@ -94,17 +102,18 @@ async def claim_due(
     must not use up every place.
     """
     due = and_(_PENDING, Delivery.next_at <= func.now())
-    tenants = select(Webhook.tenant_id).where(Webhook.tenant_id.not_in(busy)).distinct().subquery()
+    waiting = _waiting_tenants()
     oldest = (
         select(Delivery.id, Delivery.next_at)
-        .where(Delivery.tenant_id == tenants.c.tenant_id, due)
+        .where(Delivery.tenant_id == waiting.c.tenant_id, due)
         .order_by(Delivery.next_at)
         .limit(share)
         .lateral()
     )
     chosen = (
         select(oldest.c.id)
-        .select_from(tenants.join(oldest, true()))
+        .select_from(waiting.join(oldest, true()))
+        .where(waiting.c.tenant_id.not_in(busy))
         .order_by(oldest.c.next_at)
         .limit(limit)
     )
@@ -150,6 +159,16 @@ async def claim_due(
         )
         for delivery_id, url, secret, previous, event, now in rows
     ]
+
+
+def _waiting_tenants() -> CTE:
+    """Tenants with pending deliveries, by one step into the index each, however many they have."""
+    first = select(Delivery.tenant_id).where(_PENDING).order_by(Delivery.tenant_id).limit(1)
+    waiting = select(first.scalar_subquery().label("tenant_id")).cte("waiting", recursive=True)
+    following = first.where(Delivery.tenant_id > waiting.c.tenant_id).correlate(waiting)
+    return waiting.union_all(
+        select(following.scalar_subquery()).where(waiting.c.tenant_id.is_not(None))
+    )
 
 
 async def mark_delivered(session: Session, attempt: Attempt, answer: Answer) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     Integer,
+    Select,
     Uuid,
     and_,
+    bindparam,
     column,
     func,
     literal,
@@ -20,7 +23,20 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from serve.database import Session
 from serve.events import Event, EventType
 from serve.models import EventRow, Job
-from serve.webhooks.repository import deliveries_of
+from serve.webhooks.repository import OUTBOX
+
+
+def _append() -> Select[datetime]:
+    event = (
+        insert(EventRow)
+        .values({name: bindparam(name) for name in ("job_id", "seq", "type", "data")})
+        .returning(EventRow.created_at)
+        .cte("event")
+    )
+    return select(event.c.created_at).add_cte(OUTBOX.cte("outbox"))
+
+
+_APPEND = _append()
 
 
 async def append_event(
@@ -32,21 +48,14 @@ async def append_event(
     """
     job.last_seq += 1
     await session.flush()
-    seq = job.last_seq
-    event = (
-        insert(EventRow)
-        .values(job_id=job.id, seq=seq, type=event_type.value, data=data)
-        .returning(EventRow.created_at)
-        .cte("event")
-    )
-    outbox = deliveries_of(job.tenant_id, job.id, seq, event_type).cte("outbox")
-    statement = select(event.c.created_at).add_cte(outbox)
+    event = {"job_id": job.id, "seq": job.last_seq, "type": event_type.value, "data": data}
+    appended = await session.scalars(_APPEND, {**event, "tenant_id": job.tenant_id})
     return Event(
         tenant_id=job.tenant_id,
         job_id=job.id,
-        seq=seq,
+        seq=job.last_seq,
         type=event_type,
-        created_at=(await session.scalars(statement)).one(),
+        created_at=appended.one(),
         data=data,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -66,9 +67,11 @@ def secret(webhook: Webhook) -> str:
 def courier(database: Database) -> Run:
     """``async with courier(**changes):`` runs one; leaving kills it wherever it is."""
 
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody, and is quickly made
+
     @asynccontextmanager
     async def run(**changes: object) -> AsyncIterator[Courier]:
-        courier = Courier(database, hasty(**changes))
+        courier = Courier(database, hasty(**changes), tls)
         running = asyncio.create_task(courier.run())
         try:
             yield courier

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections import Counter
 from uuid import UUID
 
 import pytest
@@ -245,6 +247,46 @@ async def test_two_couriers_deliver_each_once(
 
     assert len(receiver.heard) == len(set(receiver.ids)) == len(ended)
     assert {attempts for _, attempts, *_ in await states(database)} == {1}
+
+
+async def test_every_end_is_told_whoever_dies(
+    jobs: Jobs,
+    tenant_id: UUID,
+    receiver: Receiver,
+    secret: str,
+    courier: Run,
+    database: Database,
+) -> None:
+    chance = random.Random(3)
+    kinds: list[int | asyncio.Event] = [200, 500, asyncio.Event()]
+    receiver.answers = [*chance.choices(kinds, k=30), 200]
+    ended = {str(await end_a_job(jobs, tenant_id)) for _ in range(12)}
+
+    async def fall_and_rise() -> None:
+        while True:
+            async with courier():
+                await asyncio.sleep(chance.uniform(0.05, 0.4))
+            await rows(  # its leases end
+                database,
+                "UPDATE deliveries SET next_at = now(), attempts = 0"
+                " WHERE delivered_at IS NULL RETURNING id",
+            )
+
+    falling = [asyncio.create_task(fall_and_rise()) for _ in range(2)]
+    try:
+        await settled(database, *["delivered"] * len(ended), seconds=120)
+        assert not any(task.done() for task in falling)
+    finally:
+        for task in falling:
+            task.cancel()
+        await asyncio.wait(falling)
+
+    told = Counter(
+        receiver.verified(secret, index)["data"]["job_id"] for index in range(len(receiver.heard))
+    )
+    assert set(told) == ended
+    assert len(set(receiver.ids)) == len(ended)
+    assert max(told.values()) > 1, "the storm was a calm"
 
 
 async def test_gone_disables_the_webhook(
