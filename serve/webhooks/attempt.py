@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -19,8 +19,8 @@ class Attempt:
     lease_until: datetime
     """Until then nobody else sends it; also what tells this claim from a later one."""
     claimed_at: datetime
-    url: str
-    keys: tuple[bytes, ...]
+    url: str = field(repr=False)  # it may hold a token
+    keys: tuple[bytes, ...] = field(repr=False)
     """The secret; for a day after a rotation, the previous one as well."""
     body: bytes
 

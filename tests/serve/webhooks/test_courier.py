@@ -8,6 +8,7 @@ from collections import Counter
 from uuid import UUID
 
 import pytest
+import structlog
 from standardwebhooks import WebhookVerificationError
 
 from serve.database import Database
@@ -47,6 +48,30 @@ async def test_terminal_event_arrives_signed(
     assert request["content-type"] == "application/json"
     assert request["host"] == receiver.address.removeprefix("http://")
     assert await states(database) == [("delivered", 1, 204, None)]
+
+
+async def test_the_log_tells_neither_secret_nor_url(
+    jobs: Jobs,
+    tenant_id: UUID,
+    receiver: Receiver,
+    webhook: Webhook,
+    courier: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("serve.webhooks.courier.log", structlog.get_logger())  # none that is cached
+    receiver.answers = [500]
+    await end_a_job(jobs, tenant_id)
+    with structlog.testing.capture_logs() as lines:
+        async with courier(attempts=2):
+            await receiver.hears(2)
+            async with asyncio.timeout(5):
+                while len(lines) < 2:
+                    await asyncio.sleep(0.01)
+
+    told = repr(lines)
+    assert str(webhook.id) in told
+    for hidden in ("/hook?a=1", spell(webhook.secret), repr(webhook.secret)):
+        assert hidden not in told
 
 
 async def test_another_secret_does_not_verify(
@@ -221,15 +246,15 @@ async def test_a_late_failure_does_not_undo_a_later_claim(
     courier: Run,
     database: Database,
 ) -> None:
-    release = asyncio.Event()
+    receiver.answers = [asyncio.Event()]
     await end_a_job(jobs, tenant_id)
-    receiver.answers = [release, asyncio.Event()]
-    async with courier(timeout_s=1, attempts=1):  # gives up for good after a second
+    # The first gives up for good after two seconds, and takes nothing else meanwhile.
+    async with courier(timeout_s=2, attempts=1, concurrency=1):
         await receiver.hears(1)
-        async with courier(timeout_s=20):
+        async with courier(timeout_s=30):
             await rows(database, "UPDATE deliveries SET next_at = now() RETURNING id")
             await receiver.hears(2)
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(2.5)
             assert await states(database) == [("pending", 2, None, None)]
 
 
