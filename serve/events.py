@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -45,7 +47,7 @@ _TERMINAL = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Event:
     """Something that happened to a job.
 
@@ -61,7 +63,32 @@ class Event:
     data: dict[str, Any] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        return orjson.dumps(self, default=str)  # asyncpg has a UUID type of its own
+        """The message between processes."""
+        # asyncpg has a UUID type of its own
+        return orjson.dumps({"tenant_id": self.tenant_id, **self._told}, default=str)
+
+    @cached_property
+    def text(self) -> str:
+        """What clients read, as JSON: made once a process, however many of them read it."""
+        return orjson.dumps(self._told, default=str, option=orjson.OPT_UTC_Z).decode()
+
+    @cached_property
+    def without_preview(self) -> Event:
+        """The same progress without its picture, made once as well."""
+        if "preview" not in self.data:
+            return self
+        data = {name: value for name, value in self.data.items() if name != "preview"}
+        return replace(self, data=data)
+
+    @property
+    def _told(self) -> dict[str, Any]:
+        return {
+            "type": self.type,
+            "job_id": self.job_id,
+            "seq": self.seq,
+            "created_at": self.created_at,
+            "data": self.data,
+        }
 
     @classmethod
     def decode(cls, message: bytes) -> Event:
@@ -76,33 +103,77 @@ class Event:
         )
 
 
-class Subscription:
-    """A bounded queue of one listener: full, it drops progress first, and never a durable event.
+class LatestProgress:
+    """Progress that waits for room: the newest of each picture, without its preview."""
 
-    A listener that lets ``limit`` durable events pile up has lost the thread: ``overrun`` is set,
-    and it should be closed or read from Postgres again.
+    def __init__(self) -> None:
+        self._by_job: dict[UUID, dict[object, Event]] = {}
+
+    def put(self, event: Event) -> None:
+        """Keep this progress in the place of the picture's older one."""
+        pictures = self._by_job.setdefault(event.job_id, {})
+        pictures[event.data.get("image_id")] = event.without_preview
+
+    def pop(self) -> Event | None:
+        """The progress of the picture that has waited longest."""
+        if not self._by_job:
+            return None
+        pictures = next(iter(self._by_job.values()))
+        event = pictures[next(iter(pictures))]
+        self.outdate(event)
+        return event
+
+    def outdate(self, event: Event) -> None:
+        """Drop what is older than this event: of its picture, or of its job where that ended."""
+        if event.type.terminal:
+            self._by_job.pop(event.job_id, None)
+        elif pictures := self._by_job.get(event.job_id):
+            pictures.pop(event.data.get("image_id"), None)
+            if not pictures:
+                del self._by_job[event.job_id]
+
+
+class Subscription:
+    """A bounded queue of one listener.
+
+    Holding ``limit`` events, it keeps only the newest progress of each picture, and tells that
+    once the rest was read. Durable events are never dropped: a listener that lets ``limit`` of
+    them pile up has lost the thread, ``overrun`` is set, and it should be closed.
     """
 
     def __init__(self, limit: int = 256) -> None:
-        self._limit = limit
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
         self.overrun = False
+        self.jobs: set[UUID] | None = None
+        """Hears of these alone; None hears of every job of the tenant."""
+        self._limit = limit
+        self._events: deque[Event] = deque()
+        self._later = LatestProgress()
+        self._arrived = asyncio.Event()
 
     def offer(self, event: Event) -> None:
-        if self._events.qsize() >= self._limit:
-            if event.seq is None:
-                return
+        if self.overrun or (self.jobs is not None and event.job_id not in self.jobs):
+            return
+        if event.seq is None and len(self._events) >= self._limit:
+            self._later.put(event)
+        elif len(self._events) >= 2 * self._limit:
             self.overrun = True
-        if self._events.qsize() < 2 * self._limit:
-            self._events.put_nowait(event)
+        else:
+            self._later.outdate(event)
+            self._events.append(event)
+        self._arrived.set()
 
-    async def get(self, timeout_s: float | None = None) -> Event | None:
-        """The next event, or None once ``timeout_s`` has passed."""
+    def pop(self) -> Event | None:
+        """The next event, if there is one."""
+        self._arrived.clear()
+        return self._events.popleft() if self._events else self._later.pop()
+
+    async def arrival(self, timeout_s: float | None = None) -> bool:
+        """Wait for an offer since the last ``pop``; False once ``timeout_s`` has passed."""
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._events.get()
+                return await self._arrived.wait()
         except TimeoutError:
-            return None
+            return False
 
 
 class EventBus:
@@ -117,6 +188,8 @@ class EventBus:
         self._listeners: dict[UUID, set[Subscription]] = {}
         self.work = asyncio.Event()
         """Set by every announcement of work; whoever waits for it clears it."""
+        self.listening = False
+        """Whether Redis is heard at present."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -186,6 +259,7 @@ class EventBus:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
                     await pubsub.subscribe(EVENTS, WORK)
+                    self.listening = True
                     self.work.set()  # whatever was announced before now went unheard
                     async for message in pubsub.listen():
                         if message["channel"] == WORK.encode():
@@ -193,5 +267,6 @@ class EventBus:
                         else:
                             self._hear(message["data"])
             except (RedisError, OSError) as error:
+                self.listening = False
                 log.warning("events.listen_failed", error=str(error))
                 await asyncio.sleep(1)

@@ -14,14 +14,14 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from serve.api.auth import key_of
 from serve.api.errors import MissingKey
+from serve.api.outbox import Outbox, WindowFull
 from serve.api.problems import problem_of
 from serve.api.schemas.event import (
+    Ack,
     Authenticate,
     Authenticated,
     ClientMessage,
     ErrorOut,
-    EventOut,
-    ServerMessage,
     Unwatch,
     Watch,
     WatchAll,
@@ -61,6 +61,7 @@ class EventSocket:
         self._websocket = websocket
         self._services = services
         self._stopping = stopping
+        self._outbox = Outbox(websocket.send_text)
         self._watched: set[UUID] = set()
 
     async def serve(self) -> None:
@@ -71,8 +72,9 @@ class EventSocket:
             async with self._services.jobs.feed(principal.tenant_id) as feed:
                 await self._follow(feed, token)
         except CloseSocket as end:
-            with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-                await self._websocket.close(end.code, end.reason)
+            await self._close(end.code, end.reason)
+        except WindowFull:
+            await self._close(1013, "Acknowledge what you read, or connect again and resume.")
         except WebSocketDisconnect:
             return
 
@@ -86,52 +88,56 @@ class EventSocket:
                 first = _first_key(await self._receive())
             principal = await self._services.keys.authenticate(first)
         except (MissingKey, InvalidKey) as error:
-            await self._send(ErrorOut(problem=problem_of(error)))
+            await self._outbox.reply(ErrorOut(problem=problem_of(error)))
             raise CloseSocket(4401, error.message) from error
         except ValidationError as error:
-            await self._send(ErrorOut(problem=_invalid_message(error)))
+            await self._outbox.reply(ErrorOut(problem=_invalid_message(error)))
             raise CloseSocket(4401, "The first message must be `authenticate`.") from error
         except TimeoutError as error:
             raise CloseSocket(4401, "No key came in time.") from error
-        await self._send(Authenticated())
+        await self._outbox.reply(Authenticated())
         return first, principal
 
     async def _follow(self, feed: Feed, token: str) -> None:
         check_at = monotonic() + CHECK_KEY_EVERY_S
         stopping = asyncio.create_task(self._stopping.wait())
         incoming = asyncio.create_task(self._receive())
-        coming = asyncio.create_task(feed.next(CHECK_KEY_EVERY_S))
+        coming = asyncio.create_task(feed.next())
         try:
             while True:
                 await asyncio.wait(
-                    {stopping, incoming, coming}, return_when=asyncio.FIRST_COMPLETED
+                    {stopping, incoming, coming},
+                    timeout=max(0.0, check_at - monotonic()),
+                    return_when=asyncio.FIRST_COMPLETED,
                 )
                 if stopping.done():
                     raise CloseSocket(1012, "The server restarts; connect again.")
+                if coming.done():
+                    await self._deliver(coming.result(), feed)
+                    coming = asyncio.create_task(feed.next())
                 if incoming.done():
-                    text = incoming.result()
                     # The feed is not made for two at once: stop waiting before changing it.
                     await self._deliver(await _settle(coming), feed)
-                    await self._handle(text, feed)
+                    await self._handle(incoming.result(), feed)
                     incoming = asyncio.create_task(self._receive())
-                else:
-                    await self._deliver(coming.result(), feed)
+                    coming = asyncio.create_task(feed.next())
                 if monotonic() >= check_at:
                     await self._check(token)
                     check_at = monotonic() + CHECK_KEY_EVERY_S
-                coming = asyncio.create_task(feed.next(CHECK_KEY_EVERY_S))
         finally:
             for task in (stopping, incoming, coming):
                 task.cancel()
             await asyncio.gather(stopping, incoming, coming, return_exceptions=True)
 
     async def _deliver(self, event: Event | None, feed: Feed) -> None:
+        """Tell this event, and what else is ready."""
         if feed.overrun:
             raise CloseSocket(1013, "Too slow: connect again and resume by number.")
-        if event is not None:
+        while event is not None:
             if event.type.terminal:
                 self._watched.discard(event.job_id)
-            await self._send(EventOut.of(event))
+            await self._outbox.tell(event)
+            event = feed.ready()
 
     async def _check(self, token: str) -> None:
         """A key may be revoked while its owner listens."""
@@ -147,9 +153,9 @@ class EventSocket:
             job_id = getattr(message, "job_id", None)
             await self._obey(message, feed)
         except ValidationError as error:
-            await self._send(ErrorOut(problem=_invalid_message(error)))
+            await self._outbox.reply(ErrorOut(problem=_invalid_message(error)))
         except ServiceError as error:
-            await self._send(ErrorOut(problem=problem_of(error), job_id=job_id))
+            await self._outbox.reply(ErrorOut(problem=problem_of(error), job_id=job_id))
 
     async def _obey(self, message: ClientMessage, feed: Feed) -> None:
         match message:
@@ -165,7 +171,9 @@ class EventSocket:
                 feed.unwatch(job_id)
                 self._watched.discard(job_id)
             case WatchAll():
-                feed.watch_all()
+                await feed.watch_all()
+            case Ack(messages=messages):
+                await self._outbox.acknowledge(messages)
             case Authenticate():
                 raise AlreadyAuthenticated("This connection has its key already.")
 
@@ -180,8 +188,9 @@ class EventSocket:
             raise CloseSocket(1009, f"A message has {MAX_MESSAGE_CHARS} characters at most.")
         return text
 
-    async def _send(self, message: ServerMessage) -> None:
-        await self._websocket.send_text(message.model_dump_json())
+    async def _close(self, code: int, reason: str) -> None:
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await self._websocket.close(code, reason)
 
 
 class TooManyWatched(ServiceError):

@@ -10,6 +10,7 @@ from uuid import UUID
 from serve.database import Database, Session
 from serve.events import EventBus
 from serve.jobs import repository, transitions
+from serve.jobs.catch_up import CatchUp
 from serve.jobs.errors import IdempotencyConflict, ImageNotFound, JobFinished, JobNotFound
 from serve.jobs.feed import Feed
 from serve.jobs.request import JobRequest
@@ -24,6 +25,7 @@ class Jobs:
         self._database = database
         self._bus = bus
         self._settings = settings
+        self._catch_up = CatchUp(database, bus)
 
     async def submit(
         self, tenant_id: UUID, request: JobRequest, *, idempotency_key: str | None = None
@@ -127,7 +129,9 @@ class Jobs:
     async def feed(self, tenant_id: UUID) -> AsyncIterator[Feed]:
         """The tenant's events, for one client."""
         async with self._bus.subscribe(tenant_id) as subscription:
-            yield Feed(self._database, subscription, tenant_id)
+            feed = Feed(self._database, subscription, tenant_id)
+            async with self._catch_up.joined(feed):
+                yield feed
 
     async def _load(self, session: Session, tenant_id: UUID, job_id: UUID) -> Job:
         await session.flush()

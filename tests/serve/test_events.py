@@ -4,11 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import redis.asyncio as redis
 
-from serve.events import EVENTS, Event, EventBus, EventType
+from serve.api.schemas.event import EventOut
+from serve.events import EVENTS, Event, EventBus, EventType, Subscription
+
+JOB, OTHER = uuid4(), uuid4()
+
+
+async def heard(subscription: Subscription) -> Event | None:
+    assert await subscription.arrival(5)
+    return subscription.pop()
+
+
+def durable(seq: int, event_type: EventType = EventType.RUNNING, job_id: UUID = JOB) -> Event:
+    return Event(uuid4(), job_id, seq, event_type, datetime.now(UTC))
+
+
+def progress(step: int, image: str = "one", job_id: UUID = JOB) -> Event:
+    data = {"image_id": image, "step": step, "preview": "data:image/webp;base64,AAAA"}
+    return Event(uuid4(), job_id, None, EventType.PROGRESS, datetime.now(UTC), data)
+
+
+def rest(subscription: Subscription) -> list[tuple[int | None, object, object]]:
+    """Number, image and step of everything that waits."""
+    told = iter(subscription.pop, None)
+    return [(event.seq, event.data.get("image_id"), event.data.get("step")) for event in told]
 
 
 async def test_every_listener_of_the_tenant_hears_and_no_other(valkey_url: str) -> None:
@@ -23,9 +46,9 @@ async def test_every_listener_of_the_tenant_hears_and_no_other(valkey_url: str) 
         async with asyncio.timeout(10):
             await there.work.wait()  # it listens
         await here.publish(event)
-        assert await first.get(5) == event
-        assert await second.get(5) == event
-        assert await stranger.get(0.1) is None
+        assert await heard(first) == event
+        assert await heard(second) == event
+        assert stranger.pop() is None
     await asyncio.gather(here.close(), there.close())
 
 
@@ -39,7 +62,7 @@ async def test_what_is_no_event_does_not_deafen(valkey_url: str) -> None:
             for message in (b"", b"{", b"[]", b'{"type": "job.queued"}', b"\xff"):
                 await stranger.publish(EVENTS, message)
         await bus.publish(event)
-        assert await subscription.get(5) == event
+        assert await heard(subscription) == event
     await bus.close()
 
 
@@ -51,3 +74,80 @@ async def test_without_redis_nothing_fails() -> None:
     await bus.announce_work()
     async with asyncio.timeout(5):
         await bus.close()
+
+
+def test_clients_read_the_schema_and_no_tenant() -> None:
+    event = progress(3)
+    told = EventOut.model_validate_json(event.text)
+    assert (told.type, told.job_id, told.seq) == (event.type, event.job_id, None)
+    assert (told.created_at, told.data) == (event.created_at, event.data)
+    assert str(event.tenant_id) not in event.text
+    assert event.text.endswith("}")
+    assert event.text is event.text, "made once"
+    assert Event.decode(event.encode()) == event, "what was made for clients stays here"
+
+
+def test_a_full_subscription_keeps_the_newest_progress_of_each_picture() -> None:
+    subscription = Subscription(limit=2)
+    for event in (
+        *(progress(step) for step in range(6)),
+        *(progress(step, "two") for step in range(3)),
+        durable(1),
+    ):
+        subscription.offer(event)
+    assert rest(subscription) == [
+        (None, "one", 0),
+        (None, "one", 1),
+        (1, None, None),
+        (None, "one", 5),
+        (None, "two", 2),
+    ]
+    assert not subscription.overrun
+
+
+def test_coalesced_progress_never_goes_back_and_ends_with_its_picture() -> None:
+    subscription = Subscription(limit=1)
+    for event in (progress(0), progress(1), progress(1, "two"), progress(1, "far", OTHER)):
+        subscription.offer(event)
+    assert subscription.pop() is not None
+    subscription.offer(progress(2))
+    subscription.offer(durable(1, EventType.SUCCEEDED, OTHER))
+    assert rest(subscription) == [(None, "one", 2), (1, None, None), (None, "two", 1)]
+
+
+def test_coalesced_progress_gives_up_its_preview() -> None:
+    subscription = Subscription(limit=0)
+    subscription.offer(progress(0))
+    event = subscription.pop()
+    assert event is not None
+    assert set(event.data) == {"image_id", "step"}
+
+
+def test_durable_events_are_never_dropped_without_a_word() -> None:
+    subscription = Subscription(limit=2)
+    for step in range(5):
+        subscription.offer(progress(step))
+    for seq in (1, 2):
+        subscription.offer(durable(seq))
+    before = subscription.overrun
+    subscription.offer(durable(3))
+    assert (before, subscription.overrun) == (False, True)
+    assert [seq for seq, *_ in rest(subscription) if seq] == [1, 2]
+
+
+def test_a_subscription_to_jobs_hears_of_no_other() -> None:
+    subscription = Subscription()
+    subscription.jobs = {JOB}
+    subscription.offer(durable(1, job_id=OTHER))
+    subscription.offer(durable(2))
+    assert rest(subscription) == [(2, None, None)]
+
+
+async def test_tells_whether_redis_is_heard(valkey_url: str) -> None:
+    here, deaf = EventBus(valkey_url), EventBus("redis://127.0.0.1:1")
+    await asyncio.gather(here.start(), deaf.start())
+    async with asyncio.timeout(10):
+        await here.work.wait()
+    assert here.listening
+    assert not deaf.listening
+    await asyncio.gather(here.close(), deaf.close())

@@ -4,7 +4,7 @@ A transaction locks one job, then images of it; a claim, which starts at images,
 job. So no two transactions can wait for each other.
 """
 
-from serve.jobs.repository.events import append_event, events_after
+from serve.jobs.repository.events import append_event, events_after, events_beyond
 from serve.jobs.repository.images import (
     abandoned_images,
     add_variants,
@@ -30,6 +30,7 @@ from serve.jobs.repository.jobs import (
     load_job,
     load_jobs,
     lock_job,
+    new_jobs,
     overdue_jobs,
 )
 from serve.jobs.repository.transaction import clock, try_reaper_lock
@@ -55,6 +56,7 @@ __all__ = [
     "delete_worker",
     "end_images",
     "events_after",
+    "events_beyond",
     "images_held",
     "insert_job",
     "insert_worker",
@@ -69,6 +71,7 @@ __all__ = [
     "load_jobs",
     "lock_job",
     "lock_queued_jobs",
+    "new_jobs",
     "overdue_jobs",
     "picture_rate",
     "release_image",

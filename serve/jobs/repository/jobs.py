@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    Uuid,
+    column,
     func,
+    literal,
     or_,
     select,
     text,
+    true,
 )
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import selectinload
+from sqlalchemy.sql.functions import Function
 
 from serve.database import Session
 from serve.jobs.request import JobRequest
@@ -125,6 +131,36 @@ async def live_jobs(session: Session, tenant_id: UUID, limit: int) -> Sequence[U
         .limit(limit)
     )
     return (await session.scalars(statement)).all()
+
+
+async def new_jobs(
+    session: Session, tenant_ids: Sequence[UUID], within_s: float, limit: int
+) -> Sequence[tuple[UUID, UUID]]:
+    """Tenant and id of the tenants' jobs that began within so many seconds, ``limit`` a tenant.
+
+    Ids sort by time, so this reads no older rows however many there are.
+    """
+    tenant = (
+        func.unnest(literal(list(tenant_ids), ARRAY(Uuid)))
+        .table_valued(column("id", Uuid), name="tenant")
+        .render_derived()
+    )
+    youngest = (
+        select(Job.id)
+        .where(
+            Job.tenant_id == tenant.c.id,
+            Job.id > select(func.uuidv7(_seconds(-within_s))).scalar_subquery(),
+        )
+        .order_by(Job.id.desc())
+        .limit(limit)
+        .lateral("youngest")
+    )
+    rows = await session.execute(select(tenant.c.id, youngest.c.id).join(youngest, true()))
+    return [(tenant_id, job_id) for tenant_id, job_id in rows]
+
+
+def _seconds(seconds: float) -> Function[Any]:
+    return func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
 
 async def overdue_jobs(session: Session) -> Sequence[UUID]:
