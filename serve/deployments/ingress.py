@@ -10,6 +10,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve.api.app import create_app
 from serve.api.services import open_services
+from serve.deployments.dead_mans_switch import DeadMansSwitch
 from serve.deployments.diffusion import Diffusion
 from serve.jobs.reaper import Reaper
 from serve.observability.logging import configure_logging
@@ -28,15 +29,20 @@ class Ingress:
         self._services = open_services(settings)
         reaper = Reaper(self._services.database, self._services.bus, settings)
         self._reaping = asyncio.create_task(reaper.run(), name="reaper")
+        self._app = create_app(self._services)
+        self._switch = DeadMansSwitch(self._app.state.stopping)
+        self._switching = asyncio.create_task(self._switch.run(), name="dead-mans-switch")
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self._services)
+        return self._app
 
     async def check_health(self) -> None:
-        """Asked by Serve; raising replaces the replica."""
+        """Asked by Serve every second until it stops this replica; raising replaces it."""
+        self._switch.asked()
         if self._reaping.done():
             self._reaping.result()
 
     async def __del__(self) -> None:
         """Awaited by Serve at shutdown."""
         self._reaping.cancel()
+        self._switching.cancel()
