@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from serve.api.auth import key_of
 from serve.api.errors import MissingKey
+from serve.api.origin import may_connect
 from serve.api.outbox import Outbox, WindowFull
 from serve.api.problems import problem_of
 from serve.api.schemas.event import (
@@ -34,6 +35,7 @@ from serve.errors import ServiceError
 from serve.events import Event
 from serve.jobs.feed import Feed
 from serve.security.keys import InvalidKey, Principal
+from serve.security.tickets import InvalidTicket, TicketsUnavailable
 
 MAX_MESSAGE_CHARS = 16 * 1024
 MAX_WATCHED = 200
@@ -42,7 +44,7 @@ CHECK_KEY_EVERY_S = 15.0
 
 
 class CloseSocket(Exception):
-    """Ends the connection with a code of RFC 6455, or 4401 for a key that is not valid."""
+    """Ends the connection with a code of RFC 6455, or 4401 for no valid key or ticket."""
 
     def __init__(self, code: Literal[1003, 1008, 1009, 1012, 1013, 4401], reason: str) -> None:
         super().__init__(reason)
@@ -66,11 +68,14 @@ class EventSocket:
 
     async def serve(self) -> None:
         """Accept, and follow until the connection ends."""
+        if not may_connect(self._websocket, self._services.settings.http.allowed_origins):
+            await self._websocket.close()  # not accepted yet: HTTP 403
+            return
         await self._websocket.accept()
         try:
-            token, principal = await self._authenticate()
+            principal = await self._authenticate()
             async with self._services.jobs.feed(principal.tenant_id) as feed:
-                await self._follow(feed, token)
+                await self._follow(feed, principal)
         except CloseSocket as end:
             await self._close(end.code, end.reason)
         except WindowFull:
@@ -78,27 +83,34 @@ class EventSocket:
         except WebSocketDisconnect:
             return
 
-    async def _authenticate(self) -> tuple[str, Principal]:
-        """The caller, by the headers or, where they carry no key, by the first message."""
-        token = key_of(self._websocket)
+    async def _authenticate(self) -> Principal:
+        """The caller: by ticket, by the headers or, without either, by the first message."""
+        ticket, token = self._websocket.query_params.get("ticket"), key_of(self._websocket)
         try:
+            if ticket is not None:
+                principal = await self._services.tickets.redeem(ticket)
+                await self._services.keys.confirm(principal)
+                return principal
             if token is not None:
-                return token, await self._services.keys.authenticate(token)
+                return await self._services.keys.authenticate(token)
             async with asyncio.timeout(AUTHENTICATE_WITHIN_S):
                 first = _first_key(await self._receive())
             principal = await self._services.keys.authenticate(first)
-        except (MissingKey, InvalidKey) as error:
+        except (MissingKey, InvalidKey, InvalidTicket) as error:
             await self._outbox.reply(ErrorOut(problem=problem_of(error)))
             raise CloseSocket(4401, error.message) from error
+        except TicketsUnavailable as error:
+            await self._outbox.reply(ErrorOut(problem=problem_of(error)))
+            raise CloseSocket(1013, "Tickets are not available; send the key instead.") from error
         except ValidationError as error:
             await self._outbox.reply(ErrorOut(problem=_invalid_message(error)))
             raise CloseSocket(4401, "The first message must be `authenticate`.") from error
         except TimeoutError as error:
             raise CloseSocket(4401, "No key came in time.") from error
         await self._outbox.reply(Authenticated())
-        return first, principal
+        return principal
 
-    async def _follow(self, feed: Feed, token: str) -> None:
+    async def _follow(self, feed: Feed, principal: Principal) -> None:
         check_at = monotonic() + CHECK_KEY_EVERY_S
         stopping = asyncio.create_task(self._stopping.wait())
         incoming = asyncio.create_task(self._receive())
@@ -122,7 +134,7 @@ class EventSocket:
                     incoming = asyncio.create_task(self._receive())
                     coming = asyncio.create_task(feed.next())
                 if monotonic() >= check_at:
-                    await self._check(token)
+                    await self._check(principal)
                     check_at = monotonic() + CHECK_KEY_EVERY_S
         finally:
             for task in (stopping, incoming, coming):
@@ -139,10 +151,10 @@ class EventSocket:
             await self._outbox.tell(event)
             event = feed.ready()
 
-    async def _check(self, token: str) -> None:
+    async def _check(self, principal: Principal) -> None:
         """A key may be revoked while its owner listens."""
         try:
-            await self._services.keys.authenticate(token)
+            await self._services.keys.confirm(principal)
         except InvalidKey as error:
             raise CloseSocket(4401, error.message) from error
 

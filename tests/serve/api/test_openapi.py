@@ -14,6 +14,8 @@ ROUTES = {
     "/v1/images/{image_id}/{variant}": {"get"},
     "/v1/jobs": {"get", "post"},
     "/v1/jobs/{job_id}": {"get", "delete"},
+    "/v1/jobs/{job_id}/events": {"get"},
+    "/v1/events/tickets": {"post"},
     "/v1/models": {"get"},
     "/v1/models/{model_id}": {"get"},
     "/health": {"get"},
