@@ -6,6 +6,7 @@ import asyncio
 import base64
 import os
 import socket
+import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -16,44 +17,55 @@ from loadtests.events.service import Service, driven
 _TITLES = ("ray::ProxyActor", "ray::ServeReplica:sfumato:Ingress")
 _SETTLE_S = 5.0
 _WARM_UP_S = 20.0
+_LOOK_EVERY_S = 2.0
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Resident bytes of the service's proxies and ingress replicas on this machine."""
+    """Resident bytes of the service's proxy and ingress replicas, by process."""
 
-    before: dict[str, int]
-    after: dict[str, int]
     readers: int
-    held: int
-    """Bytes that reached the readers' own side, where the kernel keeps them."""
+    before: dict[str, int]
+    most: dict[str, int]
+    """The highest sum during the load, as it was then."""
+    after: dict[str, int]
 
     def __str__(self) -> str:
         lines = [
-            f"  {name:40} {before / 2**20:7.1f} MiB → {self.after[name] / 2**20:7.1f} MiB"
+            f"  {name:36} {before / 2**20:7.1f} MiB before"
+            f" {self.most[name] / 2**20:7.1f} at most {self.after[name] / 2**20:7.1f} after"
             for name, before in sorted(self.before.items())
         ]
-        grown = sum(self.after.values()) - sum(self.before.values())
-        return "\n".join([*lines, f"  {self.readers} readers cost {grown / 2**20:.1f} MiB in all"])
+        base = sum(self.before.values())
+        most, after = sum(self.most.values()) - base, sum(self.after.values()) - base
+        lines.append(
+            f"  {self.readers} readers cost {most / 2**20:.1f} MiB at most,"
+            f" {after / 2**20:.1f} MiB at the end"
+        )
+        return "\n".join(lines)
 
 
 async def cost(service: Service, readers: int, jobs_per_s: float, seconds: float) -> Cost:
-    """Memory before and after ``seconds`` of load with so many readers that read nothing.
+    """Memory under ``seconds`` of load with so many readers that read nothing.
 
     The same load runs before without them, so that what it costs by itself is not counted.
     """
+    processes = _processes(service)
     async with driven(service, jobs_per_s, steps=30):
         await asyncio.sleep(_WARM_UP_S)
     await asyncio.sleep(_SETTLE_S)
-    before = _resident()
+    before = most = _resident(processes)
     silent = [await asyncio.to_thread(_silent_reader, service) for _ in range(readers)]
-    async with driven(service, jobs_per_s, steps=30):
-        await asyncio.sleep(seconds)
-    after = _resident()
-    held = sum(len(reader.recv(2**20, socket.MSG_PEEK | socket.MSG_DONTWAIT)) for reader in silent)
+    async with driven(service, jobs_per_s, steps=30) as made:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            now = _resident(processes)
+            most = max(most, now, key=lambda sizes: sum(sizes.values()))
+    print(f"  {len(made)} jobs meanwhile")  # noqa: T201
     for reader in silent:
         reader.close()
-    return Cost(before, {name: after.get(name, 0) for name in before}, readers, held)
+    return Cost(readers, before, most, now)
 
 
 def _silent_reader(service: Service) -> socket.socket:
@@ -79,12 +91,24 @@ def _silent_reader(service: Service) -> socket.socket:
     return reader
 
 
-def _resident() -> dict[str, int]:
-    found = {}
-    for process in psutil.process_iter(["cmdline", "pid"]):
-        title = " ".join(process.info["cmdline"] or ())
-        if title.startswith(_TITLES):
-            found[f"{title.split('(')[0].strip()} {process.pid}"] = process.memory_info().rss
-    if not found:
-        raise LookupError("No proxy or ingress of a service runs on this machine.")
-    return found
+def _processes(service: Service) -> list[psutil.Process]:
+    """The proxy that listens there, and the ingress replicas beside it."""
+    port = urlsplit(service.url).port
+    for connection in psutil.net_connections("tcp"):
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+            raylet = psutil.Process(connection.pid).parent()
+            assert raylet is not None  # noqa: S101 - Ray starts every actor from one
+            return [
+                process
+                for process in raylet.children()
+                if " ".join(process.cmdline()).startswith(_TITLES)
+            ]
+    raise LookupError(f"No proxy of a service on this machine listens on port {port}.")
+
+
+def _resident(processes: list[psutil.Process]) -> dict[str, int]:
+    names = {process: process.cmdline()[0].split(":")[-1].split(".")[0] for process in processes}
+    return {
+        f"{name.split()[0]} {process.pid}": process.memory_info().rss
+        for process, name in names.items()
+    }
