@@ -7,24 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
 import orjson
 import redis.asyncio as redis
 import structlog
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+
+from serve.subscription import Subscription
 
 log = structlog.get_logger(__name__)
 
 EVENTS = "sfumato:events"
 WORK = "sfumato:work"
+_SILENCE_S = 1.0
+"""After a failure nothing is published for so long."""
 
 
 class EventType(StrEnum):
@@ -103,79 +109,6 @@ class Event:
         )
 
 
-class LatestProgress:
-    """Progress that waits for room: the newest of each picture, without its preview."""
-
-    def __init__(self) -> None:
-        self._by_job: dict[UUID, dict[object, Event]] = {}
-
-    def put(self, event: Event) -> None:
-        """Keep this progress in the place of the picture's older one."""
-        pictures = self._by_job.setdefault(event.job_id, {})
-        pictures[event.data.get("image_id")] = event.without_preview
-
-    def pop(self) -> Event | None:
-        """The progress of the picture that has waited longest."""
-        if not self._by_job:
-            return None
-        pictures = next(iter(self._by_job.values()))
-        event = pictures[next(iter(pictures))]
-        self.outdate(event)
-        return event
-
-    def outdate(self, event: Event) -> None:
-        """Drop what is older than this event: of its picture, or of its job where that ended."""
-        if event.type.terminal:
-            self._by_job.pop(event.job_id, None)
-        elif pictures := self._by_job.get(event.job_id):
-            pictures.pop(event.data.get("image_id"), None)
-            if not pictures:
-                del self._by_job[event.job_id]
-
-
-class Subscription:
-    """A bounded queue of one listener.
-
-    Holding ``limit`` events, it keeps only the newest progress of each picture, and tells that
-    once the rest was read. Durable events are never dropped: a listener that lets ``limit`` of
-    them pile up has lost the thread, ``overrun`` is set, and it should be closed.
-    """
-
-    def __init__(self, limit: int = 256) -> None:
-        self.overrun = False
-        self.jobs: set[UUID] | None = None
-        """Hears of these alone; None hears of every job of the tenant."""
-        self._limit = limit
-        self._events: deque[Event] = deque()
-        self._later = LatestProgress()
-        self._arrived = asyncio.Event()
-
-    def offer(self, event: Event) -> None:
-        if self.overrun or (self.jobs is not None and event.job_id not in self.jobs):
-            return
-        if event.seq is None and len(self._events) >= self._limit:
-            self._later.put(event)
-        elif len(self._events) >= 2 * self._limit:
-            self.overrun = True
-        else:
-            self._later.outdate(event)
-            self._events.append(event)
-        self._arrived.set()
-
-    def pop(self) -> Event | None:
-        """The next event, if there is one."""
-        self._arrived.clear()
-        return self._events.popleft() if self._events else self._later.pop()
-
-    async def arrival(self, timeout_s: float | None = None) -> bool:
-        """Wait for an offer since the last ``pop``; False once ``timeout_s`` has passed."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._arrived.wait()
-        except TimeoutError:
-            return False
-
-
 class EventBus:
     """Publishes to Redis, and fans what Redis brings out to the listeners of this process.
 
@@ -185,6 +118,11 @@ class EventBus:
 
     def __init__(self, url: str) -> None:
         self._redis = redis.from_url(url, socket_connect_timeout=2, health_check_interval=10)
+        # Whoever publishes is a request that waits: a Redis that hangs may not hold it up.
+        self._out = redis.from_url(
+            url, socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), 1)
+        )
+        self._silent_until = 0.0
         self._listeners: dict[UUID, set[Subscription]] = {}
         self.work = asyncio.Event()
         """Set by every announcement of work; whoever waits for it clears it."""
@@ -202,33 +140,35 @@ class EventBus:
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=0.1)
         await self._redis.aclose()
+        await self._out.aclose()
 
     async def ping(self) -> bool:
         """Whether Redis answers."""
         try:
-            await self._redis.ping()
+            await self._out.ping()
         except (RedisError, OSError):
             return False
         return True
 
     async def publish(self, *events: Event) -> None:
         """Tell every process; losing this does no harm."""
-        if not events:
-            return
-        try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for event in events:
-                    pipe.publish(EVENTS, event.encode())
-                await pipe.execute()
-        except (RedisError, OSError) as error:
-            log.warning("events.publish_failed", error=str(error), events=len(events))
+        await self._say(*((EVENTS, event.encode()) for event in events))
 
     async def announce_work(self) -> None:
         """Wake the workers: something was queued, cancelled or handed back."""
+        await self._say((WORK, b""))
+
+    async def _say(self, *messages: tuple[str, bytes]) -> None:
+        if not messages or monotonic() < self._silent_until:
+            return
         try:
-            await self._redis.publish(WORK, b"")
+            async with self._out.pipeline(transaction=False) as pipe:
+                for channel, message in messages:
+                    pipe.publish(channel, message)
+                await pipe.execute()
         except (RedisError, OSError) as error:
-            log.warning("events.announce_failed", error=str(error))
+            self._silent_until = monotonic() + _SILENCE_S
+            log.warning("events.publish_failed", error=str(error), messages=len(messages))
 
     @contextlib.asynccontextmanager
     async def subscribe(self, tenant_id: UUID) -> AsyncIterator[Subscription]:

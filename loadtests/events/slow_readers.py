@@ -95,7 +95,8 @@ def _processes(service: Service) -> list[psutil.Process]:
     """The proxy that listens there, and the ingress replicas beside it."""
     port = urlsplit(service.url).port
     for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+        listens = connection.status == psutil.CONN_LISTEN and connection.laddr
+        if listens and listens.port == port:
             raylet = psutil.Process(connection.pid).parent()
             assert raylet is not None  # noqa: S101 - Ray starts every actor from one
             return [

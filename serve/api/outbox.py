@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 
 from serve.api.schemas.event import ServerMessage
 from serve.errors import ServiceError
-from serve.events import Event, LatestProgress
+from serve.events import Event
+from serve.subscription import LatestProgress
 
 WINDOW_BYTES = 128 * 1024
 MESSAGE_COST_BYTES = 512

@@ -10,9 +10,10 @@ from uuid import UUID
 import structlog
 
 from serve.database import Database, DatabaseUnavailable
-from serve.events import Event, Subscription
+from serve.events import Event
 from serve.jobs import repository
 from serve.jobs.errors import JobNotFound
+from serve.subscription import Subscription
 
 log = structlog.get_logger(__name__)
 

@@ -6,10 +6,12 @@ import asyncio
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+import pytest
 import redis.asyncio as redis
 
 from serve.api.schemas.event import EventOut
-from serve.events import EVENTS, Event, EventBus, EventType, Subscription
+from serve.events import EVENTS, Event, EventBus, EventType
+from serve.subscription import Subscription
 
 JOB, OTHER = uuid4(), uuid4()
 
@@ -26,12 +28,6 @@ def durable(seq: int, event_type: EventType = EventType.RUNNING, job_id: UUID = 
 def progress(step: int, image: str = "one", job_id: UUID = JOB) -> Event:
     data = {"image_id": image, "step": step, "preview": "data:image/webp;base64,AAAA"}
     return Event(uuid4(), job_id, None, EventType.PROGRESS, datetime.now(UTC), data)
-
-
-def rest(subscription: Subscription) -> list[tuple[int | None, object, object]]:
-    """Number, image and step of everything that waits."""
-    told = iter(subscription.pop, None)
-    return [(event.seq, event.data.get("image_id"), event.data.get("step")) for event in told]
 
 
 async def test_every_listener_of_the_tenant_hears_and_no_other(valkey_url: str) -> None:
@@ -87,62 +83,6 @@ def test_clients_read_the_schema_and_no_tenant() -> None:
     assert Event.decode(event.encode()) == event, "what was made for clients stays here"
 
 
-def test_a_full_subscription_keeps_the_newest_progress_of_each_picture() -> None:
-    subscription = Subscription(limit=2)
-    for event in (
-        *(progress(step) for step in range(6)),
-        *(progress(step, "two") for step in range(3)),
-        durable(1),
-    ):
-        subscription.offer(event)
-    assert rest(subscription) == [
-        (None, "one", 0),
-        (None, "one", 1),
-        (1, None, None),
-        (None, "one", 5),
-        (None, "two", 2),
-    ]
-    assert not subscription.overrun
-
-
-def test_coalesced_progress_never_goes_back_and_ends_with_its_picture() -> None:
-    subscription = Subscription(limit=1)
-    for event in (progress(0), progress(1), progress(1, "two"), progress(1, "far", OTHER)):
-        subscription.offer(event)
-    assert subscription.pop() is not None
-    subscription.offer(progress(2))
-    subscription.offer(durable(1, EventType.SUCCEEDED, OTHER))
-    assert rest(subscription) == [(None, "one", 2), (1, None, None), (None, "two", 1)]
-
-
-def test_coalesced_progress_gives_up_its_preview() -> None:
-    subscription = Subscription(limit=0)
-    subscription.offer(progress(0))
-    event = subscription.pop()
-    assert event is not None
-    assert set(event.data) == {"image_id", "step"}
-
-
-def test_durable_events_are_never_dropped_without_a_word() -> None:
-    subscription = Subscription(limit=2)
-    for step in range(5):
-        subscription.offer(progress(step))
-    for seq in (1, 2):
-        subscription.offer(durable(seq))
-    before = subscription.overrun
-    subscription.offer(durable(3))
-    assert (before, subscription.overrun) == (False, True)
-    assert [seq for seq, *_ in rest(subscription) if seq] == [1, 2]
-
-
-def test_a_subscription_to_jobs_hears_of_no_other() -> None:
-    subscription = Subscription()
-    subscription.jobs = {JOB}
-    subscription.offer(durable(1, job_id=OTHER))
-    subscription.offer(durable(2))
-    assert rest(subscription) == [(2, None, None)]
-
-
 async def test_tells_whether_redis_is_heard(valkey_url: str) -> None:
     here, deaf = EventBus(valkey_url), EventBus("redis://127.0.0.1:1")
     await asyncio.gather(here.start(), deaf.start())
@@ -151,3 +91,38 @@ async def test_tells_whether_redis_is_heard(valkey_url: str) -> None:
     assert here.listening
     assert not deaf.listening
     await asyncio.gather(here.close(), deaf.close())
+
+
+async def test_a_redis_that_hangs_holds_nobody_up() -> None:
+    async def say_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.append(writer)
+
+    held: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    bus = EventBus(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with asyncio.timeout(15):  # a second or two each would be a minute
+        for seq in range(30):
+            await bus.publish(durable(seq))
+    assert held
+    await bus.close()
+    for writer in held:
+        writer.close()
+    server.close()
+
+
+async def test_after_a_failure_redis_is_tried_again(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.events._SILENCE_S", 0.0)
+    bus = EventBus(valkey_url)
+    good, bus._out = bus._out, redis.from_url("redis://127.0.0.1:1")
+    await bus.publish(durable(1))
+    bus._out = good
+    await bus.start()
+    async with asyncio.timeout(10):
+        await bus.work.wait()
+    event = durable(2)
+    async with bus.subscribe(event.tenant_id) as subscription:
+        await bus.publish(event)
+        assert await heard(subscription) == event
+    await bus.close()

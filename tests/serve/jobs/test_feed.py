@@ -10,13 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serve.database import Database
-from serve.events import Event, Subscription
+from serve.events import Event
 from serve.jobs.claims import Claims
 from serve.jobs.errors import JobNotFound
 from serve.jobs.feed import Feed
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.stored_file import StoredFile
 from serve.models import Job
+from serve.subscription import Subscription
 from tests.serve.jobs.conftest import ask, make_tenant
 
 
