@@ -165,7 +165,7 @@ class Follower:
 
 
 async def resume(
-    service: Service, cuts: int, longest: int = 4000, seed: int = 1, followers: int = 8
+    service: Service, cuts: int, longest: int = 1500, seed: int = 1, followers: int = 8
 ) -> Result:
     """Follow jobs through so many cuts, at a random byte of ``longest`` at most."""
     cutter = Cutter(service.url, longest, seed)

@@ -36,7 +36,7 @@ class Latencies:
         """Connections that the server ended."""
 
     def note(self, received_at: float, event: dict[str, str]) -> None:
-        took = received_at - datetime.fromisoformat(event["created_at"]).timestamp()
+        took = received_at - _created_at(event)
         self.all.append(took)
         if event["type"] in TERMINAL:
             self.terminal.append(took)
@@ -61,6 +61,10 @@ def _at(found: Sequence[float], share: float) -> float:
     return sorted(found)[min(len(found) - 1, int(share * len(found)))] * 1000 if found else 0.0
 
 
+def _created_at(event: dict[str, str]) -> float:
+    return datetime.fromisoformat(event["created_at"]).timestamp()
+
+
 async def everyone(service: Service, sockets: int, jobs_per_s: float, seconds: float) -> Latencies:
     """Every socket follows all jobs: each event goes to every one of them."""
     latencies = Latencies()
@@ -72,7 +76,7 @@ async def everyone(service: Service, sockets: int, jobs_per_s: float, seconds: f
                 now = time.time()
                 event = orjson.loads(text)
                 # What was replayed at the start is as old as it is.
-                if is_durable(event) and datetime.fromisoformat(event["created_at"]) > since:
+                if is_durable(event) and _created_at(event) > since:
                     latencies.note(now, event)
                 await acknowledging.received()
         except ConnectionClosed:
@@ -85,7 +89,7 @@ async def everyone(service: Service, sockets: int, jobs_per_s: float, seconds: f
         for socket in connections:
             await socket.send('{"type":"watch_all"}')
         await asyncio.sleep(max(5.0, sockets / 100))
-        since = datetime.now().astimezone()
+        since = time.time()
         listening = [asyncio.create_task(listen(socket)) for socket in connections]
         async with driven(service, jobs_per_s, steps=1):
             await asyncio.sleep(seconds)
@@ -109,7 +113,8 @@ async def each_its_own(
             async for text in socket:
                 now = time.time()
                 event = orjson.loads(text)
-                if is_durable(event) and event["seq"] > 1:  # the first was there before the watch
+                # What was there before the watch is as old as it is.
+                if is_durable(event) and _created_at(event) > watched_at[event["job_id"]]:
                     latencies.note(now, event)
                 await acknowledging.received()
         latencies.closed += not ending
@@ -117,11 +122,13 @@ async def each_its_own(
     async def one_job(number: int) -> None:
         job_id = await submit(client)
         socket = connections[number % sockets]
+        watched_at[job_id] = time.time()
         await socket.send(orjson.dumps({"type": "watch", "job_id": job_id}), text=True)
         await asyncio.sleep(0.3)
         if number % 2:
             await cancel(client, job_id)
 
+    watched_at: dict[str, float] = {}
     ending = False
     async with AsyncExitStack() as opened, service.client() as client, asyncio.TaskGroup() as jobs:
         connections = await _open(service, sockets, opened)
