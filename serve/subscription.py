@@ -58,10 +58,15 @@ class Subscription:
         self._later = LatestProgress()
         self._arrived = asyncio.Event()
 
+    @property
+    def full(self) -> bool:
+        """Whether ``limit`` events wait: what can come again should."""
+        return len(self._events) >= self._limit
+
     def offer(self, event: Event) -> None:
         if self.overrun or (self.jobs is not None and event.job_id not in self.jobs):
             return
-        if event.seq is None and len(self._events) >= self._limit:
+        if event.seq is None and self.full:
             self._later.put(event)
         elif len(self._events) >= 2 * self._limit:
             self.overrun = True

@@ -50,6 +50,10 @@ class Outbox:
         """
         await self._post(message.model_dump_json())
 
+    def takes(self, event: Event) -> bool:
+        """Whether there is room for it; progress, which can wait here, is always taken."""
+        return event.seq is None or self._fits(event.text, self._window)
+
     async def tell(self, event: Event) -> None:
         """Send the event, or keep progress until there is room.
 

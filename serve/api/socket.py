@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from time import monotonic
 from typing import Literal
 from uuid import UUID
@@ -41,6 +42,8 @@ MAX_MESSAGE_CHARS = 16 * 1024
 MAX_WATCHED = 200
 AUTHENTICATE_WITHIN_S = 10.0
 CHECK_KEY_EVERY_S = 15.0
+ACKNOWLEDGE_WITHIN_S = 5.0
+"""Of a full window."""
 
 
 class CloseSocket(Exception):
@@ -65,6 +68,9 @@ class EventSocket:
         self._stopping = stopping
         self._outbox = Outbox(websocket.send_text)
         self._watched: set[UUID] = set()
+        self._held: deque[Event] = deque()
+        """Events, one or two, that wait for acknowledgements; nothing is asked of the feed then."""
+        self._full_until = 0.0
 
     async def serve(self) -> None:
         """Accept, and follow until the connection ends."""
@@ -117,22 +123,26 @@ class EventSocket:
         coming = asyncio.create_task(feed.next())
         try:
             while True:
+                wake_at = min(check_at, self._full_until) if self._held else check_at
                 await asyncio.wait(
-                    {stopping, incoming, coming},
-                    timeout=max(0.0, check_at - monotonic()),
+                    {stopping, incoming} if self._held else {stopping, incoming, coming},
+                    timeout=max(0.0, wake_at - monotonic()),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 if stopping.done():
                     raise CloseSocket(1012, "The server restarts; connect again.")
-                if coming.done():
+                if coming.done() and not self._held:
                     await self._deliver(coming.result(), feed)
                     coming = asyncio.create_task(feed.next())
                 if incoming.done():
                     # The feed is not made for two at once: stop waiting before changing it.
-                    await self._deliver(await _settle(coming), feed)
+                    event = await _settle(coming)
                     await self._handle(incoming.result(), feed)
+                    await self._deliver(event, feed)
                     incoming = asyncio.create_task(self._receive())
                     coming = asyncio.create_task(feed.next())
+                if self._held and monotonic() >= self._full_until:
+                    raise WindowFull
                 if monotonic() >= check_at:
                     await self._check(principal)
                     check_at = monotonic() + CHECK_KEY_EVERY_S
@@ -142,14 +152,19 @@ class EventSocket:
             await asyncio.gather(stopping, incoming, coming, return_exceptions=True)
 
     async def _deliver(self, event: Event | None, feed: Feed) -> None:
-        """Tell this event, and what else is ready."""
+        """Tell this event, and what else is ready, as far as the client's window goes."""
         if feed.overrun:
             raise CloseSocket(1013, "Too slow: connect again and resume by number.")
-        while event is not None:
-            if event.type.terminal:
-                self._watched.discard(event.job_id)
-            await self._outbox.tell(event)
-            event = feed.ready()
+        while event is not None or self._held or (event := feed.ready()) is not None:
+            if event is not None:
+                self._held.append(event)
+            if not self._outbox.takes(self._held[0]):
+                return
+            event, oldest = None, self._held.popleft()
+            self._full_until = monotonic() + ACKNOWLEDGE_WITHIN_S
+            if oldest.type.terminal:
+                self._watched.discard(oldest.job_id)
+            await self._outbox.tell(oldest)
 
     async def _check(self, principal: Principal) -> None:
         """A key may be revoked while its owner listens."""

@@ -91,7 +91,9 @@ class Feed:
                 self.cursors.setdefault(job_id, 0)
 
     def offer(self, event: Event) -> None:
-        """Another hint."""
+        """Another hint, from a poll: one that finds no room comes again with the next."""
+        if self._subscription.full:
+            return
         if event.seq is not None and event.seq > self.cursors.get(event.job_id, event.seq):
             self._subscription.offer(event)
 

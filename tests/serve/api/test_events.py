@@ -294,6 +294,7 @@ async def test_who_reads_nothing_is_closed_and_resumes_without_loss(
     address: str, key: str, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serve.api.outbox.Outbox.__init__.__defaults__", (8 * 1024,))
+    monkeypatch.setattr("serve.api.socket.ACKNOWLEDGE_WITHIN_S", 0.2)
     headers = {"Authorization": f"Bearer {key}"}
     seen: dict[str, list[int]] = {}
     async with connect(address, additional_headers=headers) as slow:
@@ -319,6 +320,23 @@ async def test_who_reads_nothing_is_closed_and_resumes_without_loss(
                 received += 1
             await say(again, type="ack", messages=received)
     assert seen == {job_id: [1, 2] for job_id in jobs}
+
+
+async def test_a_replay_longer_than_the_window_is_paced_by_acknowledgements(
+    address: str, key: str, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.api.outbox.Outbox.__init__.__defaults__", (8 * 1024,))
+    jobs = [await submit(client) for _ in range(40)]
+    seen: list[str] = []
+    async with connect(address, additional_headers={"X-API-Key": key}) as events:
+        await say(events, type="watch_all")
+        while len(seen) < len(jobs):
+            seen.append((await told(events))["job_id"])
+            if len(seen) % 4 == 0:
+                await say(events, type="ack", messages=len(seen))
+        await client.delete(f"/v1/jobs/{jobs[0]}")
+        assert (await told(events))["type"] == "job.cancelled"
+    assert sorted(seen) == sorted(jobs)
 
 
 async def test_replies_are_counted_as_well(
