@@ -136,9 +136,9 @@ class EventSocket:
                     coming = asyncio.create_task(feed.next())
                 if incoming.done():
                     # The feed is not made for two at once: stop waiting before changing it.
-                    event = await _settle(coming)
+                    await self._deliver(await _settle(coming), feed)
                     await self._handle(incoming.result(), feed)
-                    await self._deliver(event, feed)
+                    await self._deliver(None, feed)  # an acknowledgement made room
                     incoming = asyncio.create_task(self._receive())
                     coming = asyncio.create_task(feed.next())
                 if self._held and monotonic() >= self._full_until:
