@@ -75,6 +75,7 @@ def bind(settings: Settings) -> Application:
     return serve.deployment(
         ray_actor_options={"num_cpus": 0.25},
         max_ongoing_requests=_SOCKETS,
+        health_check_period_s=1,  # the dead man's switch leans on it
         graceful_shutdown_wait_loop_s=_SHUTDOWN_LOOP_S,
         autoscaling_config=AutoscalingConfig(
             min_replicas=scaling.ingress_min,

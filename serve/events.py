@@ -8,21 +8,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
 import orjson
 import redis.asyncio as redis
 import structlog
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+
+from serve.subscription import Subscription
 
 log = structlog.get_logger(__name__)
 
 EVENTS = "sfumato:events"
 WORK = "sfumato:work"
+_SILENCE_S = 1.0
+"""After a failure nothing is published for so long."""
 
 _UUID_BYTES = 16
 _MOST_ENDED = 10_000  # an ingress never clears them; who draws does so at once
@@ -48,7 +56,7 @@ _TERMINAL = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Event:
     """Something that happened to a job.
 
@@ -64,7 +72,32 @@ class Event:
     data: dict[str, Any] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        return orjson.dumps(self, default=str)  # asyncpg has a UUID type of its own
+        """The message between processes."""
+        # asyncpg has a UUID type of its own
+        return orjson.dumps({"tenant_id": self.tenant_id, **self._told}, default=str)
+
+    @cached_property
+    def text(self) -> str:
+        """What clients read, as JSON: made once a process, however many of them read it."""
+        return orjson.dumps(self._told, default=str, option=orjson.OPT_UTC_Z).decode()
+
+    @cached_property
+    def without_preview(self) -> Event:
+        """The same progress without its picture, made once as well."""
+        if "preview" not in self.data:
+            return self
+        data = {name: value for name, value in self.data.items() if name != "preview"}
+        return replace(self, data=data)
+
+    @property
+    def _told(self) -> dict[str, Any]:
+        return {
+            "type": self.type,
+            "job_id": self.job_id,
+            "seq": self.seq,
+            "created_at": self.created_at,
+            "data": self.data,
+        }
 
     @classmethod
     def decode(cls, message: bytes) -> Event:
@@ -79,35 +112,6 @@ class Event:
         )
 
 
-class Subscription:
-    """A bounded queue of one listener: full, it drops progress first, and never a durable event.
-
-    A listener that lets ``limit`` durable events pile up has lost the thread: ``overrun`` is set,
-    and it should be closed or read from Postgres again.
-    """
-
-    def __init__(self, limit: int = 256) -> None:
-        self._limit = limit
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self.overrun = False
-
-    def offer(self, event: Event) -> None:
-        if self._events.qsize() >= self._limit:
-            if event.seq is None:
-                return
-            self.overrun = True
-        if self._events.qsize() < 2 * self._limit:
-            self._events.put_nowait(event)
-
-    async def get(self, timeout_s: float | None = None) -> Event | None:
-        """The next event, or None once ``timeout_s`` has passed."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._events.get()
-        except TimeoutError:
-            return None
-
-
 class EventBus:
     """Publishes to Redis, and fans what Redis brings out to the listeners of this process.
 
@@ -117,11 +121,18 @@ class EventBus:
 
     def __init__(self, url: str) -> None:
         self._redis = redis.from_url(url, socket_connect_timeout=2, health_check_interval=10)
+        # Whoever publishes is a request that waits: a Redis that hangs may not hold it up.
+        self._out = redis.from_url(
+            url, socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), 1)
+        )
+        self._silent_until = 0.0
         self._listeners: dict[UUID, set[Subscription]] = {}
         self.work = asyncio.Event()
         """Set by every announcement of work; whoever waits for it clears it."""
         self.ended: set[UUID] = set()
         """Jobs that ended with pictures unfinished; whoever draws such looks, and clears it."""
+        self.listening = False
+        """Whether Redis is heard at present."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -134,40 +145,39 @@ class EventBus:
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=0.1)
         await self._redis.aclose()
+        await self._out.aclose()
 
     async def ping(self) -> bool:
         """Whether Redis answers."""
         try:
-            await self._redis.ping()
+            await self._out.ping()
         except (RedisError, OSError):
             return False
         return True
 
     async def publish(self, *events: Event) -> None:
         """Tell every process; losing this does no harm."""
-        if not events:
-            return
-        try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for event in events:
-                    pipe.publish(EVENTS, event.encode())
-                await pipe.execute()
-        except (RedisError, OSError) as error:
-            log.warning("events.publish_failed", error=str(error), events=len(events))
+        await self._say(*((EVENTS, event.encode()) for event in events))
 
     async def announce_work(self) -> None:
         """Wake the workers: something was queued or handed back."""
-        await self._announce(b"")
+        await self._say((WORK, b""))
 
     async def announce_end(self, job_id: UUID) -> None:
         """Tell the workers that a job ended before all of its pictures did."""
-        await self._announce(job_id.bytes)
+        await self._say((WORK, job_id.bytes))
 
-    async def _announce(self, message: bytes) -> None:
+    async def _say(self, *messages: tuple[str, bytes]) -> None:
+        if not messages or monotonic() < self._silent_until:
+            return
         try:
-            await self._redis.publish(WORK, message)
+            async with self._out.pipeline(transaction=False) as pipe:
+                for channel, message in messages:
+                    pipe.publish(channel, message)
+                await pipe.execute()
         except (RedisError, OSError) as error:
-            log.warning("events.announce_failed", error=str(error))
+            self._silent_until = monotonic() + _SILENCE_S
+            log.warning("events.publish_failed", error=str(error), messages=len(messages))
 
     @contextlib.asynccontextmanager
     async def subscribe(self, tenant_id: UUID) -> AsyncIterator[Subscription]:
@@ -203,6 +213,7 @@ class EventBus:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
                     await pubsub.subscribe(EVENTS, WORK)
+                    self.listening = True
                     self.work.set()  # whatever was announced before now went unheard
                     async for message in pubsub.listen():
                         if message["channel"] == WORK.encode():
@@ -210,5 +221,6 @@ class EventBus:
                         else:
                             self._hear(message["data"])
             except (RedisError, OSError) as error:
+                self.listening = False
                 log.warning("events.listen_failed", error=str(error))
                 await asyncio.sleep(1)

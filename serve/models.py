@@ -96,6 +96,8 @@ class Job(Base):
     __table_args__ = (
         UniqueConstraint("tenant_id", "idempotency_key"),
         Index("jobs_by_tenant", "tenant_id", "id"),
+        Index("jobs_live", "tenant_id", "id", postgresql_where=text("finished_at IS NULL")),
+        Index("jobs_by_end", "tenant_id", "finished_at"),
         Index(
             "jobs_with_deadline",
             "deadline_at",

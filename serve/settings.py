@@ -6,10 +6,19 @@ Sections nest by two underscores: ``SFUMATO_MODEL__PATH``, ``SFUMATO_WORKER__MAX
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipelines.diffusion.speed.acceleration import Acceleration, AttentionBackend, Float8, Use
@@ -18,6 +27,12 @@ from pipelines.embedded import MODEL_PATH
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _origin(text: str) -> str:
+    if not re.fullmatch(r"https?://[a-z0-9.\-\[\]:]+", text.lower()):
+        raise ValueError("an origin is like `https://app.example:8443`, without a path")
+    return text.lower()
 
 
 class FurtherModelSettings(Section):
@@ -163,6 +178,14 @@ class ScalingSettings(Section):
     )
 
 
+class HttpSettings(Section):
+    """Who may connect from a browser."""
+
+    allowed_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
+        (), description="Origins, beside its own, whose pages may open the WebSocket, as JSON."
+    )
+
+
 class Settings(BaseSettings):
     """The whole configuration of a process."""
 
@@ -203,6 +226,7 @@ class Settings(BaseSettings):
     jobs: JobSettings = JobSettings()
     webhooks: WebhookSettings = WebhookSettings()
     scaling: ScalingSettings = ScalingSettings()
+    http: HttpSettings = HttpSettings()
 
     @model_validator(mode="after")
     def _names_differ(self) -> Settings:

@@ -11,7 +11,17 @@ from fastapi import FastAPI
 
 from serve.api import problems
 from serve.api.requests import BodyLimit, RequestId, RequestMetrics
-from serve.api.routes import events, gallery, generations, health, images, jobs, models, webhooks
+from serve.api.routes import (
+    events,
+    gallery,
+    generations,
+    health,
+    images,
+    job_events,
+    jobs,
+    models,
+    webhooks,
+)
 from serve.api.services import Services
 from serve.observability.metrics import Metrics
 
@@ -49,7 +59,8 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestMetrics, metrics=app.state.metrics)
     app.add_middleware(RequestId)
-    for room in (generations, images, jobs, events, webhooks, models, health, gallery):
+    rooms = (generations, images, jobs, job_events, events, webhooks, models, health, gallery)
+    for room in rooms:
         app.include_router(room.router)
     return app
 
@@ -63,4 +74,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     app.state.stopping.set()
     await services.bus.close()
+    await services.tickets.close()
     await services.database.close()

@@ -40,6 +40,10 @@ class NotReady(ServiceError):
     title = "Not ready"
 
 
+class NothingToCome(Exception):
+    """An ended job has no event that the client has not seen; 204 keeps it from coming back."""
+
+
 class ClientLeft(ServiceError):
     """Nobody reads this; the request counts under nginx's number for it."""
 

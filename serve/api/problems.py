@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from serve.api.errors import JobOutcome
+from serve.api.errors import JobOutcome, NothingToCome
 from serve.api.schemas.problem import OpenAIError, OpenAIErrorDetail, Problem
 from serve.api.text import printable
 from serve.database import DatabaseUnavailable
@@ -79,6 +79,7 @@ def install(app: FastAPI) -> None:
     """Answer every failure of the app's routes."""
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(StorageUnavailable, _storage_away)
+    app.add_exception_handler(NothingToCome, _nothing_to_come)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
@@ -120,6 +121,10 @@ async def _storage_away(request: Request, error: Exception) -> Response:
         code="storage_unavailable",
     )
     return _answer(request, problem, {"Retry-After": "2"})
+
+
+async def _nothing_to_come(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

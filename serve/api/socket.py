@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from time import monotonic
 from typing import Literal
 from uuid import UUID
@@ -14,14 +15,15 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from serve.api.auth import key_of
 from serve.api.errors import MissingKey
+from serve.api.origin import may_connect
+from serve.api.outbox import Outbox, WindowFull
 from serve.api.problems import problem_of
 from serve.api.schemas.event import (
+    Ack,
     Authenticate,
     Authenticated,
     ClientMessage,
     ErrorOut,
-    EventOut,
-    ServerMessage,
     Unwatch,
     Watch,
     WatchAll,
@@ -34,15 +36,18 @@ from serve.errors import ServiceError
 from serve.events import Event
 from serve.jobs.feed import Feed
 from serve.security.keys import InvalidKey, Principal
+from serve.security.tickets import InvalidTicket, TicketsUnavailable
 
 MAX_MESSAGE_CHARS = 16 * 1024
 MAX_WATCHED = 200
 AUTHENTICATE_WITHIN_S = 10.0
 CHECK_KEY_EVERY_S = 15.0
+ACKNOWLEDGE_WITHIN_S = 5.0
+"""Of a full window."""
 
 
 class CloseSocket(Exception):
-    """Ends the connection with a code of RFC 6455, or 4401 for a key that is not valid."""
+    """Ends the connection with a code of RFC 6455, or 4401 for no valid key or ticket."""
 
     def __init__(self, code: Literal[1003, 1008, 1009, 1012, 1013, 4401], reason: str) -> None:
         super().__init__(reason)
@@ -61,82 +66,110 @@ class EventSocket:
         self._websocket = websocket
         self._services = services
         self._stopping = stopping
+        self._outbox = Outbox(websocket.send_text)
         self._watched: set[UUID] = set()
+        self._held: deque[Event] = deque()
+        """Events, one or two, that wait for acknowledgements; nothing is asked of the feed then."""
+        self._full_until = 0.0
 
     async def serve(self) -> None:
         """Accept, and follow until the connection ends."""
+        if not may_connect(self._websocket, self._services.settings.http.allowed_origins):
+            await self._websocket.close()  # not accepted yet: HTTP 403
+            return
         await self._websocket.accept()
         try:
-            token, principal = await self._authenticate()
+            principal = await self._authenticate()
             async with self._services.jobs.feed(principal.tenant_id) as feed:
-                await self._follow(feed, token)
+                await self._follow(feed, principal)
         except CloseSocket as end:
-            with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-                await self._websocket.close(end.code, end.reason)
+            await self._close(end.code, end.reason)
+        except WindowFull:
+            await self._close(1013, "Acknowledge what you read, or connect again and resume.")
         except WebSocketDisconnect:
             return
 
-    async def _authenticate(self) -> tuple[str, Principal]:
-        """The caller, by the headers or, where they carry no key, by the first message."""
-        token = key_of(self._websocket)
+    async def _authenticate(self) -> Principal:
+        """The caller: by ticket, by the headers or, without either, by the first message."""
+        ticket, token = self._websocket.query_params.get("ticket"), key_of(self._websocket)
         try:
+            if ticket is not None:
+                principal = await self._services.tickets.redeem(ticket)
+                await self._services.keys.confirm(principal)
+                return principal
             if token is not None:
-                return token, await self._services.keys.authenticate(token)
+                return await self._services.keys.authenticate(token)
             async with asyncio.timeout(AUTHENTICATE_WITHIN_S):
                 first = _first_key(await self._receive())
             principal = await self._services.keys.authenticate(first)
-        except (MissingKey, InvalidKey) as error:
-            await self._send(ErrorOut(problem=problem_of(error)))
+        except (MissingKey, InvalidKey, InvalidTicket) as error:
+            await self._outbox.reply(ErrorOut(problem=problem_of(error)))
             raise CloseSocket(4401, error.message) from error
+        except TicketsUnavailable as error:
+            await self._outbox.reply(ErrorOut(problem=problem_of(error)))
+            raise CloseSocket(1013, "Tickets are not available; send the key instead.") from error
         except ValidationError as error:
-            await self._send(ErrorOut(problem=_invalid_message(error)))
+            await self._outbox.reply(ErrorOut(problem=_invalid_message(error)))
             raise CloseSocket(4401, "The first message must be `authenticate`.") from error
         except TimeoutError as error:
             raise CloseSocket(4401, "No key came in time.") from error
-        await self._send(Authenticated())
-        return first, principal
+        await self._outbox.reply(Authenticated())
+        return principal
 
-    async def _follow(self, feed: Feed, token: str) -> None:
+    async def _follow(self, feed: Feed, principal: Principal) -> None:
         check_at = monotonic() + CHECK_KEY_EVERY_S
         stopping = asyncio.create_task(self._stopping.wait())
         incoming = asyncio.create_task(self._receive())
-        coming = asyncio.create_task(feed.next(CHECK_KEY_EVERY_S))
+        coming = asyncio.create_task(feed.next())
         try:
             while True:
+                wake_at = min(check_at, self._full_until) if self._held else check_at
                 await asyncio.wait(
-                    {stopping, incoming, coming}, return_when=asyncio.FIRST_COMPLETED
+                    {stopping, incoming} if self._held else {stopping, incoming, coming},
+                    timeout=max(0.0, wake_at - monotonic()),
+                    return_when=asyncio.FIRST_COMPLETED,
                 )
                 if stopping.done():
                     raise CloseSocket(1012, "The server restarts; connect again.")
+                if coming.done() and not self._held:
+                    await self._deliver(coming.result(), feed)
+                    coming = asyncio.create_task(feed.next())
                 if incoming.done():
-                    text = incoming.result()
                     # The feed is not made for two at once: stop waiting before changing it.
                     await self._deliver(await _settle(coming), feed)
-                    await self._handle(text, feed)
+                    await self._handle(incoming.result(), feed)
+                    await self._deliver(None, feed)  # an acknowledgement made room
                     incoming = asyncio.create_task(self._receive())
-                else:
-                    await self._deliver(coming.result(), feed)
+                    coming = asyncio.create_task(feed.next())
+                if self._held and monotonic() >= self._full_until:
+                    raise WindowFull
                 if monotonic() >= check_at:
-                    await self._check(token)
+                    await self._check(principal)
                     check_at = monotonic() + CHECK_KEY_EVERY_S
-                coming = asyncio.create_task(feed.next(CHECK_KEY_EVERY_S))
         finally:
             for task in (stopping, incoming, coming):
                 task.cancel()
             await asyncio.gather(stopping, incoming, coming, return_exceptions=True)
 
     async def _deliver(self, event: Event | None, feed: Feed) -> None:
+        """Tell this event, and what else is ready, as far as the client's window goes."""
         if feed.overrun:
             raise CloseSocket(1013, "Too slow: connect again and resume by number.")
-        if event is not None:
-            if event.type.terminal:
-                self._watched.discard(event.job_id)
-            await self._send(EventOut.of(event))
+        while event is not None or self._held or (event := feed.ready()) is not None:
+            if event is not None:
+                self._held.append(event)
+            if not self._outbox.takes(self._held[0]):
+                return
+            event, oldest = None, self._held.popleft()
+            self._full_until = monotonic() + ACKNOWLEDGE_WITHIN_S
+            if oldest.type.terminal:
+                self._watched.discard(oldest.job_id)
+            await self._outbox.tell(oldest)
 
-    async def _check(self, token: str) -> None:
+    async def _check(self, principal: Principal) -> None:
         """A key may be revoked while its owner listens."""
         try:
-            await self._services.keys.authenticate(token)
+            await self._services.keys.confirm(principal)
         except InvalidKey as error:
             raise CloseSocket(4401, error.message) from error
 
@@ -147,9 +180,9 @@ class EventSocket:
             job_id = getattr(message, "job_id", None)
             await self._obey(message, feed)
         except ValidationError as error:
-            await self._send(ErrorOut(problem=_invalid_message(error)))
+            await self._outbox.reply(ErrorOut(problem=_invalid_message(error)))
         except ServiceError as error:
-            await self._send(ErrorOut(problem=problem_of(error), job_id=job_id))
+            await self._outbox.reply(ErrorOut(problem=problem_of(error), job_id=job_id))
 
     async def _obey(self, message: ClientMessage, feed: Feed) -> None:
         match message:
@@ -165,7 +198,9 @@ class EventSocket:
                 feed.unwatch(job_id)
                 self._watched.discard(job_id)
             case WatchAll():
-                feed.watch_all()
+                await feed.watch_all()
+            case Ack(messages=messages):
+                await self._outbox.acknowledge(messages)
             case Authenticate():
                 raise AlreadyAuthenticated("This connection has its key already.")
 
@@ -180,8 +215,9 @@ class EventSocket:
             raise CloseSocket(1009, f"A message has {MAX_MESSAGE_CHARS} characters at most.")
         return text
 
-    async def _send(self, message: ServerMessage) -> None:
-        await self._websocket.send_text(message.model_dump_json())
+    async def _close(self, code: int, reason: str) -> None:
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await self._websocket.close(code, reason)
 
 
 class TooManyWatched(ServiceError):

@@ -28,6 +28,7 @@ from serve.local.valkey import LocalValkey
 from serve.settings import Settings
 
 _READY_TIMEOUT_S = 600.0  # a large model takes minutes to load
+_ANSWER_BYTES = 1024 * 1024 * 1024  # pictures in base64; more than any answer
 _OBJECT_STORE_BYTES = 256 * 1024 * 1024
 
 console = Console(highlight=False, soft_wrap=True)
@@ -134,6 +135,10 @@ def _start_ray(settings: Settings, parts: ExitStack) -> None:
     os.environ.setdefault("RAY_worker_niceness", "0")  # a service is no batch job
     os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S", "1")
     os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "2")
+    # From the ingress to the proxy an event costs half as much this way as by Ray's own streams.
+    os.environ.setdefault("RAY_SERVE_PROXY_USE_GRPC", "1")
+    os.environ.setdefault("RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH", str(_ANSWER_BYTES))
+    os.environ.setdefault("RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP", "0")
     import ray
     from ray import serve
     from ray.serve.config import HTTPOptions

@@ -10,6 +10,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve.api.app import create_app
 from serve.api.services import open_services
+from serve.deployments.dead_mans_switch import DeadMansSwitch
 from serve.deployments.diffusion import Diffusion
 from serve.jobs.reaper import Reaper
 from serve.jobs.sweeper import Sweeper
@@ -34,12 +35,16 @@ class Ingress:
         self._sweeping = asyncio.create_task(sweeper.run(), name="sweeper")
         courier = Courier(self._services.database, settings.webhooks)
         self._delivering = asyncio.create_task(courier.run(), name="courier")
+        self._app = create_app(self._services)
+        self._switch = DeadMansSwitch(self._app.state.stopping)
+        self._switching = asyncio.create_task(self._switch.run(), name="dead-mans-switch")
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self._services)
+        return self._app
 
     async def check_health(self) -> None:
-        """Asked by Serve; raising replaces the replica."""
+        """Asked by Serve every second until it stops this replica; raising replaces it."""
+        self._switch.asked()
         for running in (self._reaping, self._delivering):
             if running.done():
                 running.result()
@@ -49,3 +54,4 @@ class Ingress:
         self._reaping.cancel()
         self._sweeping.cancel()
         self._delivering.cancel()
+        self._switching.cancel()

@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from time import monotonic
 from uuid import UUID
 
-from serve.database import Database
-from serve.events import Event, Subscription
+import structlog
+
+from serve.database import Database, DatabaseUnavailable
+from serve.events import Event
 from serve.jobs import repository
 from serve.jobs.errors import JobNotFound
+from serve.subscription import Subscription
 
-CATCH_UP_S = 2.0
-_MOST_JOBS = 1000
+log = structlog.get_logger(__name__)
+
+MOST_JOBS = 1000
+MOST_ENDED = 5000
+REMEMBER_END_S = 60.0
 
 
 class Feed:
     """The events of watched jobs: each durable one once and in order, progress as it comes.
 
-    Live events are hints. One that arrives ahead of its turn, or does not arrive, is read from
-    Postgres: at once where a gap shows, and every two seconds in any case. For one task at a time.
+    Live events are hints. One that arrives ahead of its turn shows a gap, which is read from
+    Postgres at once; one that does not arrive is brought by the process's `CatchUp`, as another
+    hint. For one task at a time; `next` may be cancelled at any point without loss.
     """
 
     def __init__(self, database: Database, subscription: Subscription, tenant_id: UUID) -> None:
+        self.tenant_id = tenant_id
+        self.cursors: dict[UUID, int] = {}
+        """The last number told of each watched job."""
+        self.watching_all = False
         self._database = database
         self._subscription = subscription
-        self._tenant_id = tenant_id
-        self._cursors: dict[UUID, int] = {}
-        self._ended: dict[UUID, None] = {}
+        self._ended: dict[UUID, float] = {}
+        self._muted: dict[UUID, None] = {}
+        """Unwatched while all others are watched."""
+        self._behind: set[UUID] = set()
         self._ready: deque[Event] = deque()
-        self._watching_all = False
-        self._catch_up_at = monotonic() + CATCH_UP_S
+        subscription.jobs = set()
 
     @property
     def overrun(self) -> bool:
@@ -43,78 +55,112 @@ class Feed:
         Raises:
             JobNotFound: the tenant has no such job.
         """
+        self._hear(job_id)  # before the read: whatever that does not see is heard
         async with self._database.transaction() as session:
-            if not await repository.job_exists(session, self._tenant_id, job_id):
+            if not await repository.job_exists(session, self.tenant_id, job_id):
+                self._unhear(job_id)
                 raise JobNotFound(f"There is no job {job_id}.")
+            events = await repository.events_after(session, self.tenant_id, {job_id: after})
         self._ended.pop(job_id, None)
-        self._cursors[job_id] = after
-        await self._read({job_id: after})
+        self._muted.pop(job_id, None)
+        self.cursors[job_id] = after
+        self._emit(events)
 
     def unwatch(self, job_id: UUID) -> None:
         """Follow a job no longer."""
-        self._cursors.pop(job_id, None)
-        self._note_end(job_id)
+        self.cursors.pop(job_id, None)
+        self._unhear(job_id)
+        if self.watching_all:
+            self._muted[job_id] = None
+            if len(self._muted) > MOST_JOBS:
+                del self._muted[next(iter(self._muted))]
 
-    def watch_all(self) -> None:
+    async def watch_all(self) -> None:
         """Follow every job of the tenant that has not ended, and those to come."""
-        self._watching_all = True
-        self._catch_up_at = monotonic()
+        self._subscription.jobs = None
+        async with self._database.transaction() as session:
+            live = await repository.live_jobs(session, self.tenant_id, MOST_JOBS)
+        self.watching_all = True
+        self.discover(live)
+        self._behind.update(job_id for job_id in live if job_id in self.cursors)
+
+    def discover(self, job_ids: Iterable[UUID]) -> None:
+        """Follow these jobs from their start, except those that are followed or have ended."""
+        for job_id in job_ids:
+            if job_id not in self._ended and job_id not in self._muted:
+                self.cursors.setdefault(job_id, 0)
+
+    def offer(self, event: Event) -> None:
+        """Another hint, from a poll: one that finds no room comes again with the next."""
+        if self._subscription.full:
+            return
+        if event.seq is not None and event.seq > self.cursors.get(event.job_id, event.seq):
+            self._subscription.offer(event)
+
+    def ready(self) -> Event | None:
+        """The next event, if it can be told without waiting."""
+        while not self._ready and (event := self._subscription.pop()) is not None:
+            self._take(event)
+        return self._ready.popleft() if self._ready else None
 
     async def next(self, timeout_s: float | None = None) -> Event | None:
         """The next event, or None once ``timeout_s`` has passed."""
         until = None if timeout_s is None else monotonic() + timeout_s
-        while True:
-            if self._ready:
-                return self._ready.popleft()
-            now = monotonic()
-            if until is not None and now >= until:
+        while (event := self.ready()) is None:
+            if self._behind:
+                await self._read_behind()
+            elif not await self._subscription.arrival(until and until - monotonic()):
                 return None
-            wait = max(0.0, self._catch_up_at - now)
-            event = await self._subscription.get(wait if until is None else min(wait, until - now))
-            if event is not None:
-                await self._take(event)
-            if monotonic() >= self._catch_up_at:
-                await self._catch_up()
+        return event
 
-    async def _take(self, event: Event) -> None:
-        if event.job_id in self._ended:
+    def _take(self, event: Event) -> None:
+        if event.job_id in self._ended or event.job_id in self._muted:
             return
-        cursor = self._cursors.get(event.job_id)
-        if cursor is None:
-            if not self._watching_all:
-                return
-            cursor = 0
+        cursor = self.cursors.get(event.job_id)
+        if cursor is None and not self.watching_all:
+            return
         if event.seq is None:
             self._ready.append(event)
-        elif event.seq == cursor + 1:
-            self._emit(event)
+            return
+        cursor = self.cursors.setdefault(event.job_id, 0)
+        if event.seq == cursor + 1:
+            self._emit([event])
         elif event.seq > cursor:
-            await self._read({event.job_id: cursor})
+            self._behind.add(event.job_id)
 
-    async def _catch_up(self) -> None:
-        self._catch_up_at = monotonic() + CATCH_UP_S
-        if self._watching_all:
+    async def _read_behind(self) -> None:
+        cursors = {job: self.cursors[job] for job in self._behind if job in self.cursors}
+        try:
             async with self._database.transaction() as session:
-                live = await repository.live_jobs(session, self._tenant_id, _MOST_JOBS)
-            for job_id in live:
-                if job_id not in self._ended:
-                    self._cursors.setdefault(job_id, 0)
-        await self._read(self._cursors)
+                events = await repository.events_after(session, self.tenant_id, cursors)
+        except DatabaseUnavailable as error:
+            log.warning("feed.database_unavailable", error=str(error))  # the next poll brings them
+            events = []
+        self._behind.clear()
+        self._emit(events)
 
-    async def _read(self, cursors: dict[UUID, int]) -> None:
-        async with self._database.transaction() as session:
-            events = await repository.events_after(session, self._tenant_id, cursors)
+    def _emit(self, events: Iterable[Event]) -> None:
         for event in events:
-            self._emit(event)
+            self._ready.append(event)
+            if event.type.terminal:
+                self.cursors.pop(event.job_id, None)
+                self._note_end(event.job_id)
+            else:
+                self.cursors[event.job_id] = event.seq or 0
 
-    def _emit(self, event: Event) -> None:
-        self._ready.append(event)
-        self._cursors[event.job_id] = event.seq or 0
-        if event.type.terminal:
-            del self._cursors[event.job_id]
-            self._note_end(event.job_id)
+    def _hear(self, job_id: UUID) -> None:
+        if self._subscription.jobs is not None:
+            self._subscription.jobs.add(job_id)
+
+    def _unhear(self, job_id: UUID) -> None:
+        if self._subscription.jobs is not None:
+            self._subscription.jobs.discard(job_id)
 
     def _note_end(self, job_id: UUID) -> None:
-        self._ended[job_id] = None
-        if len(self._ended) > _MOST_JOBS:
-            del self._ended[next(iter(self._ended))]
+        """Remember it for as long as a late hint or a round of discovery may name it."""
+        self._unhear(job_id)
+        now = monotonic()
+        self._ended[job_id] = now
+        oldest, ended_at = next(iter(self._ended.items()))
+        if now - ended_at > REMEMBER_END_S or len(self._ended) > MOST_ENDED:
+            del self._ended[oldest]

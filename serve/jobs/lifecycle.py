@@ -11,6 +11,7 @@ from serve.database import Database, Session
 from serve.events import EventBus
 from serve.jobs import repository, transitions
 from serve.jobs.admission import Admission
+from serve.jobs.catch_up import CatchUp
 from serve.jobs.errors import (
     IdempotencyConflict,
     ImageNotFound,
@@ -32,6 +33,7 @@ class Jobs:
         self._bus = bus
         self._settings = settings
         self.admission = Admission(database, list(settings.served), settings.jobs.max_wait_s)
+        self._catch_up = CatchUp(database, bus)
 
     async def submit(
         self, tenant_id: UUID, request: JobRequest, *, idempotency_key: str | None = None
@@ -155,7 +157,9 @@ class Jobs:
     async def feed(self, tenant_id: UUID) -> AsyncIterator[Feed]:
         """The tenant's events, for one client."""
         async with self._bus.subscribe(tenant_id) as subscription:
-            yield Feed(self._database, subscription, tenant_id)
+            feed = Feed(self._database, subscription, tenant_id)
+            async with self._catch_up.joined(feed):
+                yield feed
 
     async def _load(self, session: Session, tenant_id: UUID, job_id: UUID) -> Job:
         await session.flush()

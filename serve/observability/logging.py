@@ -42,4 +42,6 @@ def configure_logging(form: Literal["console", "json"], *, level: int = logging.
     root.setLevel(level)
     # Each request is logged by the service itself, with its id.
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
+    # It tells of each WebSocket with its query, which may hold a ticket.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     logging.getLogger("httpx2").setLevel(logging.WARNING)

@@ -64,6 +64,7 @@ class Keys:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: dict[bytes, tuple[float, Principal]] = {}
+        self._confirmed: dict[UUID, float] = {}
 
     async def create(self, tenant_name: str, name: str) -> tuple[str, ApiKey]:
         """A new key of the tenant, which is made if need be; the plain key is told only here."""
@@ -107,6 +108,7 @@ class Keys:
         self._known = {
             digest: known for digest, known in self._known.items() if known[1].key_id != key_id
         }
+        self._confirmed.pop(key_id, None)
 
     async def authenticate(self, token: str) -> Principal:
         """Who the key belongs to.
@@ -132,3 +134,18 @@ class Keys:
             self._known.clear()
         self._known[digest] = (time.monotonic() + CACHE_S, principal)
         return principal
+
+    async def confirm(self, principal: Principal) -> None:
+        """See that a key which was recognised earlier has not been revoked since.
+
+        Raises:
+            InvalidKey: it has.
+        """
+        if self._confirmed.get(principal.key_id, 0) > time.monotonic():
+            return
+        async with self._database.transaction() as session:
+            if not await repository.key_is_valid(session, principal.key_id):
+                raise InvalidKey("This API key is not valid any more.")
+        if len(self._confirmed) >= CACHE_LIMIT:
+            self._confirmed.clear()
+        self._confirmed[principal.key_id] = time.monotonic() + CACHE_S

@@ -46,6 +46,11 @@ async def key_by_digest(session: Session, digest: bytes) -> ApiKey | None:
     return (await session.execute(query)).scalar_one_or_none()
 
 
+async def key_is_valid(session: Session, key_id: UUID) -> bool:
+    query = select(ApiKey.id).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
+    return await session.scalar(query) is not None
+
+
 async def keys_of(session: Session, tenant_name: str | None) -> Sequence[ApiKey]:
     query = select(ApiKey).join(Tenant, Tenant.id == ApiKey.tenant_id).order_by(ApiKey.id)
     if tenant_name is not None:

@@ -3,12 +3,16 @@
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 15_000;
 const BAD_KEY = 4401;
+const ACK_MESSAGES = 16; // whichever comes first
+const ACK_CHARS = 16 * 1024;
 
 export class Feed {
   #seen = new Map(); // job id → number of the last event seen
   #socket = null;
   #pause = FIRST_PAUSE_MS;
   #timer = 0;
+  #received = 0; // messages on this connection
+  #unacked = { messages: 0, chars: 0 };
 
   /** `on` has event(event), state("connecting" | "open" | "offline") and badKey(). */
   constructor(key, on) {
@@ -42,7 +46,13 @@ export class Feed {
     const socket = new WebSocket(url);
     this.#socket = socket;
     socket.onopen = () => socket.send(JSON.stringify({ type: "authenticate", key: this.key }));
-    socket.onmessage = ({ data }) => socket === this.#socket && this.#take(JSON.parse(data));
+    this.#received = 0;
+    this.#unacked = { messages: 0, chars: 0 };
+    socket.onmessage = ({ data }) => {
+      if (socket !== this.#socket) return;
+      this.#take(JSON.parse(data));
+      this.#acknowledge(data.length);
+    };
     socket.onclose = ({ code }) => socket === this.#socket && this.#lost(code);
   }
 
@@ -72,6 +82,16 @@ export class Feed {
       }
       this.on.event(message);
     }
+  }
+
+  /** The server sends only so much beyond what was acknowledged. */
+  #acknowledge(chars) {
+    this.#received += 1;
+    this.#unacked.messages += 1;
+    this.#unacked.chars += chars;
+    if (this.#unacked.messages < ACK_MESSAGES && this.#unacked.chars < ACK_CHARS) return;
+    this.#unacked = { messages: 0, chars: 0 };
+    this.#say({ type: "ack", messages: this.#received });
   }
 
   #say(message) {

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import pytest
 import redis.asyncio as redis
 
+from serve.api.schemas.event import EventOut
 from serve.events import EVENTS, Event, EventBus, EventType
+from serve.subscription import Subscription
+
+JOB, OTHER = uuid4(), uuid4()
+
+
+async def heard(subscription: Subscription) -> Event | None:
+    assert await subscription.arrival(5)
+    return subscription.pop()
+
+
+def durable(seq: int, event_type: EventType = EventType.RUNNING, job_id: UUID = JOB) -> Event:
+    return Event(uuid4(), job_id, seq, event_type, datetime.now(UTC))
+
+
+def progress(step: int, image: str = "one", job_id: UUID = JOB) -> Event:
+    data = {"image_id": image, "step": step, "preview": "data:image/webp;base64,AAAA"}
+    return Event(uuid4(), job_id, None, EventType.PROGRESS, datetime.now(UTC), data)
 
 
 async def test_every_listener_of_the_tenant_hears_and_no_other(valkey_url: str) -> None:
@@ -23,9 +42,9 @@ async def test_every_listener_of_the_tenant_hears_and_no_other(valkey_url: str) 
         async with asyncio.timeout(10):
             await there.work.wait()  # it listens
         await here.publish(event)
-        assert await first.get(5) == event
-        assert await second.get(5) == event
-        assert await stranger.get(0.1) is None
+        assert await heard(first) == event
+        assert await heard(second) == event
+        assert stranger.pop() is None
     await asyncio.gather(here.close(), there.close())
 
 
@@ -39,7 +58,7 @@ async def test_what_is_no_event_does_not_deafen(valkey_url: str) -> None:
             for message in (b"", b"{", b"[]", b'{"type": "job.queued"}', b"\xff"):
                 await stranger.publish(EVENTS, message)
         await bus.publish(event)
-        assert await subscription.get(5) == event
+        assert await heard(subscription) == event
     await bus.close()
 
 
@@ -51,3 +70,59 @@ async def test_without_redis_nothing_fails() -> None:
     await bus.announce_work()
     async with asyncio.timeout(5):
         await bus.close()
+
+
+def test_clients_read_the_schema_and_no_tenant() -> None:
+    event = progress(3)
+    told = EventOut.model_validate_json(event.text)
+    assert (told.type, told.job_id, told.seq) == (event.type, event.job_id, None)
+    assert (told.created_at, told.data) == (event.created_at, event.data)
+    assert str(event.tenant_id) not in event.text
+    assert event.text.endswith("}")
+    assert event.text is event.text, "made once"
+    assert Event.decode(event.encode()) == event, "what was made for clients stays here"
+
+
+async def test_tells_whether_redis_is_heard(valkey_url: str) -> None:
+    here, deaf = EventBus(valkey_url), EventBus("redis://127.0.0.1:1")
+    await asyncio.gather(here.start(), deaf.start())
+    async with asyncio.timeout(10):
+        await here.work.wait()
+    assert here.listening
+    assert not deaf.listening
+    await asyncio.gather(here.close(), deaf.close())
+
+
+async def test_a_redis_that_hangs_holds_nobody_up() -> None:
+    async def say_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.append(writer)
+
+    held: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    bus = EventBus(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with asyncio.timeout(15):  # a second or two each would be a minute
+        for seq in range(30):
+            await bus.publish(durable(seq))
+    assert held
+    await bus.close()
+    for writer in held:
+        writer.close()
+    server.close()
+
+
+async def test_after_a_failure_redis_is_tried_again(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.events._SILENCE_S", 0.0)
+    bus = EventBus(valkey_url)
+    good, bus._out = bus._out, redis.from_url("redis://127.0.0.1:1")
+    await bus.publish(durable(1))
+    bus._out = good
+    await bus.start()
+    async with asyncio.timeout(10):
+        await bus.work.wait()
+    event = durable(2)
+    async with bus.subscribe(event.tenant_id) as subscription:
+        await bus.publish(event)
+        assert await heard(subscription) == event
+    await bus.close()

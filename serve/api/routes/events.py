@@ -1,16 +1,32 @@
-"""The WebSocket that follows many jobs."""
+"""The WebSocket that follows many jobs, and the tickets that open it."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, WebSocket
+from fastapi import APIRouter, Response, WebSocket
 
-from serve.api.auth import services_of
+from serve.api.auth import Caller, ServicesDep, services_of
+from serve.api.documented import problems
+from serve.api.schemas.ticket import TicketOut
 from serve.api.socket import EventSocket
+from serve.security.tickets import TICKET_S
 
-router = APIRouter()
+router = APIRouter(tags=["events"])
 
 
 @router.websocket("/v1/events")
 async def events(websocket: WebSocket) -> None:
     """Resumes by number: whoever names the last event they saw gets the rest, each once."""
     await EventSocket(websocket, services_of(websocket), websocket.app.state.stopping).serve()
+
+
+@router.post(
+    "/v1/events/tickets",
+    status_code=201,
+    summary="Get a ticket for the events WebSocket",
+    responses=problems(401, 503),
+)
+async def issue_ticket(response: Response, caller: Caller, services: ServicesDep) -> TicketOut:
+    """Opens one connection within 30 seconds, where neither headers nor a first message with
+    the key are at hand: `GET /v1/events?ticket=…`."""
+    response.headers["Cache-Control"] = "no-store"
+    return TicketOut(ticket=await services.tickets.issue(caller), expires_in=TICKET_S)

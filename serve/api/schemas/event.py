@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field, TypeAdapter
 
 from serve.api.schemas.problem import Problem
 from serve.api.schemas.strict import StrictBody
-from serve.events import Event, EventType
+from serve.events import EventType
 
 JobId = Annotated[UUID, Field(strict=False)]
 
@@ -41,7 +41,16 @@ class WatchAll(StrictBody):
     type: Literal["watch_all"]
 
 
-ClientMessage = Annotated[Authenticate | Watch | Unwatch | WatchAll, Field(discriminator="type")]
+class Ack(StrictBody):
+    """So many messages of this connection, of every type, have been received in all."""
+
+    type: Literal["ack"]
+    messages: int = Field(ge=0)
+
+
+ClientMessage = Annotated[
+    Authenticate | Watch | Unwatch | WatchAll | Ack, Field(discriminator="type")
+]
 client_message: TypeAdapter[ClientMessage] = TypeAdapter(ClientMessage)
 
 
@@ -52,23 +61,16 @@ class Authenticated(BaseModel):
 
 
 class EventOut(BaseModel):
-    """Something that happened; `seq` is null for progress, which is never replayed."""
+    """Something that happened; `seq` is null for progress, which is never replayed.
+
+    Sent as `Event.text`, which is made once a process.
+    """
 
     type: EventType
     job_id: UUID
     seq: int | None
     created_at: datetime
     data: dict[str, Any]
-
-    @classmethod
-    def of(cls, event: Event) -> Self:
-        return cls(
-            type=event.type,
-            job_id=event.job_id,
-            seq=event.seq,
-            created_at=event.created_at,
-            data=event.data,
-        )
 
 
 class ErrorOut(BaseModel):

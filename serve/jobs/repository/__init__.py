@@ -5,7 +5,7 @@ job. So no two transactions can wait for each other.
 """
 
 from serve.jobs.repository.claiming import any_queued, charge, queues_of, take_images
-from serve.jobs.repository.events import append_event, events_after
+from serve.jobs.repository.events import append_event, events_after, events_beyond
 from serve.jobs.repository.files import orphans
 from serve.jobs.repository.images import (
     abandoned_images,
@@ -29,6 +29,7 @@ from serve.jobs.repository.jobs import (
     load_job,
     load_jobs,
     lock_job,
+    new_jobs,
     overdue_jobs,
 )
 from serve.jobs.repository.transaction import (
@@ -65,6 +66,7 @@ __all__ = [
     "delete_worker",
     "end_images",
     "events_after",
+    "events_beyond",
     "images_held",
     "insert_job",
     "insert_worker",
@@ -81,6 +83,7 @@ __all__ = [
     "load_profiles",
     "lock_job",
     "lock_queued_jobs",
+    "new_jobs",
     "orphans",
     "overdue_jobs",
     "queues_of",

@@ -63,24 +63,51 @@ async def append_event(
 async def events_after(
     session: Session, tenant_id: UUID, cursors: Mapping[UUID, int]
 ) -> Sequence[Event]:
-    """Events of several jobs, each beyond its own cursor, in order."""
-    if not cursors:
+    """Events of several jobs of the tenant, each beyond its own cursor, in order."""
+    return await events_beyond(session, {tenant_id: cursors})
+
+
+async def events_beyond(
+    session: Session, cursors: Mapping[UUID, Mapping[UUID, int]]
+) -> Sequence[Event]:
+    """Events of jobs of several tenants, each beyond its own cursor, in order.
+
+    A job that is not of the tenant under which it is asked for has none.
+    """
+    asked = [
+        (tenant_id, job_id, seq)
+        for tenant_id, jobs in cursors.items()
+        for job_id, seq in jobs.items()
+    ]
+    if not asked:
         return []
+    tenants, jobs, seqs = zip(*asked, strict=True)
     cursor = (
         func.unnest(
-            literal(list(cursors), ARRAY(Uuid)), literal(list(cursors.values()), ARRAY(Integer))
+            literal(list(tenants), ARRAY(Uuid)),
+            literal(list(jobs), ARRAY(Uuid)),
+            literal(list(seqs), ARRAY(Integer)),
         )
-        .table_valued(column("job_id", Uuid), column("seq", Integer), name="cursor")
+        .table_valued(
+            column("tenant_id", Uuid), column("job_id", Uuid), column("seq", Integer), name="cursor"
+        )
         .render_derived()
     )
     statement = (
-        select(EventRow)
-        .join(cursor, and_(EventRow.job_id == cursor.c.job_id, EventRow.seq > cursor.c.seq))
-        .join(Job, Job.id == EventRow.job_id)
-        .where(Job.tenant_id == tenant_id)
+        select(Job.tenant_id, EventRow)
+        .join(
+            cursor,
+            # Most jobs have nothing new: their own rows say so.
+            and_(
+                Job.id == cursor.c.job_id,
+                Job.tenant_id == cursor.c.tenant_id,
+                Job.last_seq > cursor.c.seq,
+            ),
+        )
+        .join(EventRow, and_(EventRow.job_id == Job.id, EventRow.seq > cursor.c.seq))
         .order_by(EventRow.job_id, EventRow.seq)
     )
-    return [_event(tenant_id, row) for row in await session.scalars(statement)]
+    return [_event(tenant_id, row) for tenant_id, row in await session.execute(statement)]
 
 
 def _event(tenant_id: UUID, row: EventRow) -> Event:

@@ -7,19 +7,24 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import (
-    Function,
+    Uuid,
+    column,
     func,
-    or_,
+    literal,
     select,
-    text,
+    true,
+    union,
 )
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import selectinload
+from sqlalchemy.sql.functions import Function
 
 from serve.database import Session
 from serve.jobs.price import Price
 from serve.jobs.request import JobRequest
 from serve.models import Image, Job, JobState
+
+_JUST_NOW_S = 10.0
 
 
 async def insert_job(
@@ -122,18 +127,41 @@ async def job_exists(session: Session, tenant_id: UUID, job_id: UUID) -> bool:
 
 
 async def live_jobs(session: Session, tenant_id: UUID, limit: int) -> Sequence[UUID]:
-    """Jobs that have not ended, or ended just now."""
-    recent = func.clock_timestamp() - text("interval '10 seconds'")
-    statement = (
+    """Jobs that have not ended, or ended just now; the newest."""
+    recent = func.clock_timestamp() - _seconds(_JUST_NOW_S)
+    own = select(Job.id).where(Job.tenant_id == tenant_id)
+    # Two ways in, each by its own index: a tenant may have a million jobs that ended.
+    live = own.where(Job.finished_at.is_(None)).order_by(Job.id.desc()).limit(limit)
+    ended = own.where(Job.finished_at > recent).order_by(Job.finished_at.desc()).limit(limit)
+    found = union(live, ended).subquery()
+    newest = select(found.c.id).order_by(found.c.id.desc()).limit(limit)
+    return (await session.scalars(newest)).all()
+
+
+async def new_jobs(
+    session: Session, tenant_ids: Sequence[UUID], within_s: float, limit: int
+) -> Sequence[tuple[UUID, UUID]]:
+    """Tenant and id of the tenants' jobs that began within so many seconds, ``limit`` a tenant.
+
+    Ids sort by time, so this reads no older rows however many there are.
+    """
+    tenant = (
+        func.unnest(literal(list(tenant_ids), ARRAY(Uuid)))
+        .table_valued(column("id", Uuid), name="tenant")
+        .render_derived()
+    )
+    youngest = (
         select(Job.id)
         .where(
-            Job.tenant_id == tenant_id,
-            or_(Job.finished_at.is_(None), Job.finished_at > recent),
+            Job.tenant_id == tenant.c.id,
+            Job.id > select(func.uuidv7(_seconds(-within_s))).scalar_subquery(),
         )
         .order_by(Job.id.desc())
         .limit(limit)
+        .lateral("youngest")
     )
-    return (await session.scalars(statement)).all()
+    rows = await session.execute(select(tenant.c.id, youngest.c.id).join(youngest, true()))
+    return [(tenant_id, job_id) for tenant_id, job_id in rows]
 
 
 async def overdue_jobs(session: Session) -> Sequence[UUID]:

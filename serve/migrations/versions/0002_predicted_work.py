@@ -1,4 +1,4 @@
-"""What a picture costs, when it should begin, and whose turn it is."""
+"""What a picture costs, when it should begin, whose turn it is; live jobs by an index."""
 
 from __future__ import annotations
 
@@ -45,6 +45,10 @@ def upgrade() -> None:
         ["tenant_id", "model", "width", "height", *last],
         postgresql_where=_QUEUED,
     )
+    op.create_index(
+        "jobs_live", "jobs", ["tenant_id", "id"], postgresql_where=sa.text("finished_at IS NULL")
+    )
+    op.create_index("jobs_by_end", "jobs", ["tenant_id", "finished_at"])
     op.create_table(
         "cost_profiles",
         sa.Column("model", sa.String(), nullable=False),
@@ -57,6 +61,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("cost_profiles")
+    op.drop_index("jobs_by_end", table_name="jobs")
+    op.drop_index("jobs_live", table_name="jobs")
     op.drop_index("images_to_claim_by_shape", table_name="images")
     op.drop_index("images_to_claim", table_name="images")
     op.create_index(

@@ -6,7 +6,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -14,8 +16,10 @@ from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from serve.api.outbox import MESSAGE_COST_BYTES, WINDOW_BYTES
 from serve.api.services import Services
 from serve.api.socket import MAX_MESSAGE_CHARS, MAX_WATCHED
+from serve.events import Event, EventType
 
 NOBODYS_JOB = "00000000-0000-7000-8000-000000000000"
 
@@ -224,3 +228,122 @@ async def test_stopping_server_says_come_again(events: ClientConnection, app: Fa
     app.state.stopping.set()
 
     assert (await ending(events))[0] == 1012
+
+
+def progress(tenant_id: UUID, job_id: str, step: int) -> Event:
+    data = {"image_id": "one", "index": 0, "step": step, "steps": 10_000, "preview": "A" * 1000}
+    return Event(tenant_id, UUID(job_id), None, EventType.PROGRESS, datetime.now(UTC), data)
+
+
+async def listening(services: Services) -> None:
+    async with asyncio.timeout(10):
+        while not services.bus.listening:
+            await asyncio.sleep(0.01)
+
+
+async def test_acknowledgements_make_room_for_progress(
+    events: ClientConnection, client: httpx2.AsyncClient, services: Services, key: str
+) -> None:
+    tenant_id = (await services.keys.authenticate(key)).tenant_id
+    await listening(services)
+    job_id = await submit(client)
+    await say(events, type="watch", job_id=job_id)
+    received = [await told(events)]
+    room = WINDOW_BYTES // 2 // MESSAGE_COST_BYTES  # more than fits in half of the window
+    for step in range(room):
+        await services.bus.publish(progress(tenant_id, job_id, step))
+    await client.delete("/v1/jobs/" + await submit(client))  # not watched
+    while received[-1]["data"].get("step") is None or "preview" in received[-1]["data"]:
+        received.append(await told(events))
+    await say(events, type="ack", messages=10_000)
+    while received[-1]["type"] != "error":
+        received.append(await told(events))
+    assert received[-1]["problem"]["code"] == "ack_ahead"
+    assert len(received) < room
+
+    await say(events, type="ack", messages=len(received))
+    newest = await told(events)
+    assert newest["data"]["step"] == room - 1
+    await say(events, type="ack", messages=len(received) + 1)
+    await services.bus.publish(progress(tenant_id, job_id, room))
+    assert "preview" in (await told(events))["data"]
+
+
+async def test_who_never_acknowledges_gets_every_durable_event_of_a_few_jobs(
+    events: ClientConnection, client: httpx2.AsyncClient, services: Services, key: str
+) -> None:
+    tenant_id = (await services.keys.authenticate(key)).tenant_id
+    await listening(services)
+    jobs = [await submit(client) for _ in range(10)]
+    for job_id in jobs:
+        await say(events, type="watch", job_id=job_id)
+        assert (await told(events))["seq"] == 1
+    for step in range(400):
+        await services.bus.publish(progress(tenant_id, jobs[step % len(jobs)], step))
+    for job_id in jobs:
+        await client.delete(f"/v1/jobs/{job_id}")
+    seen: list[tuple[str, int]] = []
+    while len(seen) < len(jobs):
+        event = await told(events)
+        if event["seq"]:
+            seen.append((event["job_id"], event["seq"]))
+    assert seen == [(job_id, 2) for job_id in jobs]
+
+
+async def test_who_reads_nothing_is_closed_and_resumes_without_loss(
+    address: str, key: str, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.api.outbox.Outbox.__init__.__defaults__", (8 * 1024,))
+    monkeypatch.setattr("serve.api.socket.ACKNOWLEDGE_WITHIN_S", 0.2)
+    headers = {"Authorization": f"Bearer {key}"}
+    seen: dict[str, list[int]] = {}
+    async with connect(address, additional_headers=headers) as slow:
+        await say(slow, type="watch_all")
+        jobs = [await submit(client) for _ in range(12)]
+        for job_id in jobs:
+            await client.delete(f"/v1/jobs/{job_id}")
+        with suppress(ConnectionClosed):
+            while True:
+                event = await told(slow)
+                seen.setdefault(event["job_id"], []).append(event["seq"])
+        assert slow.close_code == 1013
+        assert 0 < sum(map(len, seen.values())) < 2 * len(jobs)
+    async with connect(address, additional_headers=headers) as again:
+        received = 0
+        for job_id in jobs:
+            seqs = seen.setdefault(job_id, [])
+            await say(again, type="watch", job_id=job_id, after=max(seqs, default=0))
+            while seqs != [1, 2]:
+                event = await told(again)
+                assert event["job_id"] == job_id
+                seqs.append(event["seq"])
+                received += 1
+            await say(again, type="ack", messages=received)
+    assert seen == {job_id: [1, 2] for job_id in jobs}
+
+
+async def test_a_replay_longer_than_the_window_is_paced_by_acknowledgements(
+    address: str, key: str, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.api.outbox.Outbox.__init__.__defaults__", (8 * 1024,))
+    jobs = [await submit(client) for _ in range(40)]
+    seen: list[str] = []
+    async with connect(address, additional_headers={"X-API-Key": key}) as events:
+        await say(events, type="watch_all")
+        while len(seen) < len(jobs):
+            seen.append((await told(events))["job_id"])
+            if len(seen) % 4 == 0:
+                await say(events, type="ack", messages=len(seen))
+        await client.delete(f"/v1/jobs/{jobs[0]}")
+        assert (await told(events))["type"] == "job.cancelled"
+    assert sorted(seen) == sorted(jobs)
+
+
+async def test_replies_are_counted_as_well(
+    events: ClientConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(WINDOW_BYTES // MESSAGE_COST_BYTES):
+        await say(events, type="dance")
+    code, reason = await ending(events)
+    assert code == 1013
+    assert "cknowledge" in reason

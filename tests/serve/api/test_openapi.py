@@ -19,6 +19,8 @@ ROUTES = {
     "/v1/webhooks/{webhook_id}/rotate": {"post"},
     "/v1/webhooks/{webhook_id}/deliveries": {"get"},
     "/v1/webhooks/deliveries/{delivery_id}/retry": {"post"},
+    "/v1/jobs/{job_id}/events": {"get"},
+    "/v1/events/tickets": {"post"},
     "/v1/models": {"get"},
     "/v1/models/{model_id}": {"get"},
     "/health": {"get"},

@@ -224,7 +224,7 @@ async def test_a_tenant_sees_nothing_of_another(
     async with jobs.feed(other) as feed:
         with pytest.raises(JobNotFound):
             await feed.watch(job.id)
-        feed.watch_all()
+        await feed.watch_all()
         await jobs.cancel(tenant_id, job.id)
         assert await feed.next(0.2) is None
 
@@ -255,7 +255,7 @@ async def test_lost_hints_are_read_from_postgres(
     quiet = Jobs(database, deaf, settings)
     job = await quiet.submit(tenant_id, ask())
     async with quiet.feed(tenant_id) as feed:
-        feed.watch_all()
+        await feed.watch_all()
         await quiet.cancel(tenant_id, job.id)
         seen = [await feed.next(5), await feed.next(5)]
     await deaf.close()

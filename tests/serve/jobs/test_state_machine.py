@@ -239,7 +239,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     # What the service does.
 
-    @rule(which=WHICH, silent=st.booleans())
+    @rule(which=WHICH, silent=st.sampled_from([False, False, True]))
     def reap(self, which: int, silent: bool) -> None:
         """Perhaps a worker has fallen silent; its own late commits may still come."""
         if silent:
@@ -347,7 +347,7 @@ def test_the_invariants_hold_in_any_order(database_url: str) -> None:
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=40,
+                max_examples=60,
                 stateful_step_count=50,
                 deadline=None,
                 phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a step takes a while

@@ -1,0 +1,115 @@
+"""What readers cost that shake hands, follow all jobs, and never read."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import socket
+import time
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import psutil
+
+from loadtests.events.service import Service, driven
+
+_TITLES = ("ray::ProxyActor", "ray::ServeReplica:sfumato:Ingress")
+_SETTLE_S = 5.0
+_WARM_UP_S = 20.0
+_LOOK_EVERY_S = 2.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Resident bytes of the service's proxy and ingress replicas, by process."""
+
+    readers: int
+    before: dict[str, int]
+    most: dict[str, int]
+    """The highest sum during the load, as it was then."""
+    after: dict[str, int]
+
+    def __str__(self) -> str:
+        lines = [
+            f"  {name:36} {before / 2**20:7.1f} MiB before"
+            f" {self.most[name] / 2**20:7.1f} at most {self.after[name] / 2**20:7.1f} after"
+            for name, before in sorted(self.before.items())
+        ]
+        base = sum(self.before.values())
+        most, after = sum(self.most.values()) - base, sum(self.after.values()) - base
+        lines.append(
+            f"  {self.readers} readers cost {most / 2**20:.1f} MiB at most,"
+            f" {after / 2**20:.1f} MiB at the end"
+        )
+        return "\n".join(lines)
+
+
+async def cost(service: Service, readers: int, jobs_per_s: float, seconds: float) -> Cost:
+    """Memory under ``seconds`` of load with so many readers that read nothing.
+
+    The same load runs before without them, so that what it costs by itself is not counted.
+    """
+    processes = _processes(service)
+    async with driven(service, jobs_per_s, steps=30):
+        await asyncio.sleep(_WARM_UP_S)
+    await asyncio.sleep(_SETTLE_S)
+    before = most = _resident(processes)
+    silent = [await asyncio.to_thread(_silent_reader, service) for _ in range(readers)]
+    async with driven(service, jobs_per_s, steps=30) as made:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            now = _resident(processes)
+            most = max(most, now, key=lambda sizes: sum(sizes.values()))
+    print(f"  {len(made)} jobs meanwhile")  # noqa: T201
+    for reader in silent:
+        reader.close()
+    return Cost(readers, before, most, now)
+
+
+def _silent_reader(service: Service) -> socket.socket:
+    """A connection with the smallest buffer that the kernel gives, so that little hides there."""
+    url = urlsplit(service.url)
+    reader = socket.socket()
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    reader.connect((url.hostname, url.port))
+    key = base64.b64encode(os.urandom(16)).decode()
+    reader.sendall(
+        f"GET /v1/events HTTP/1.1\r\nHost: {url.netloc}\r\nUpgrade: websocket\r\n"
+        f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
+        f"Authorization: Bearer {service.key}\r\n\r\n".encode()
+    )
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += reader.recv(1)
+    if b" 101 " not in answer:
+        raise ConnectionError(f"The service refused the WebSocket: {answer!r}")
+    text = b'{"type":"watch_all"}'
+    # A final text frame, masked with zeros, which leave it as it is.
+    reader.sendall(bytes([0x81, 0x80 | len(text)]) + bytes(4) + text)
+    return reader
+
+
+def _processes(service: Service) -> list[psutil.Process]:
+    """The proxy that listens there, and the ingress replicas beside it."""
+    port = urlsplit(service.url).port
+    for connection in psutil.net_connections("tcp"):
+        listens = connection.status == psutil.CONN_LISTEN and connection.laddr
+        if listens and listens.port == port:
+            raylet = psutil.Process(connection.pid).parent()
+            assert raylet is not None  # noqa: S101 - Ray starts every actor from one
+            return [
+                process
+                for process in raylet.children()
+                if " ".join(process.cmdline()).startswith(_TITLES)
+            ]
+    raise LookupError(f"No proxy of a service on this machine listens on port {port}.")
+
+
+def _resident(processes: list[psutil.Process]) -> dict[str, int]:
+    names = {process: process.cmdline()[0].split(":")[-1].split(".")[0] for process in processes}
+    return {
+        f"{name.split()[0]} {process.pid}": process.memory_info().rss
+        for process, name in names.items()
+    }

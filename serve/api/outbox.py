@@ -1,0 +1,109 @@
+"""What goes out to one client on a WebSocket: no more than it acknowledges."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from serve.api.schemas.event import ServerMessage
+from serve.errors import ServiceError
+from serve.events import Event
+from serve.subscription import LatestProgress
+
+WINDOW_BYTES = 128 * 1024
+MESSAGE_COST_BYTES = 512
+
+
+class WindowFull(Exception):
+    """The client has not acknowledged enough to be told a durable event."""
+
+
+class AckAhead(ServiceError):
+    status = 422
+    code = "ack_ahead"
+    title = "Acknowledged too much"
+
+
+class Outbox:
+    """Sends messages, and counts the bytes of those that the client has not acknowledged.
+
+    Behind Ray Serve a send never waits for the client, so that this count alone bounds what
+    piles up on the way. A message costs its own bytes and ``MESSAGE_COST_BYTES`` for what
+    relays keep beside it. Previews are told within a quarter of the window, progress within half
+    of it; the rest belongs to durable events.
+    """
+
+    def __init__(self, send: Callable[[str], Awaitable[None]], window: int = WINDOW_BYTES) -> None:
+        self._send = send
+        self._window = window
+        self._costs: deque[int] = deque()
+        """Of each message that is not acknowledged, oldest first."""
+        self._used = 0
+        self._acknowledged = 0
+        self._later = LatestProgress()
+
+    async def reply(self, message: ServerMessage) -> None:
+        """Send an answer.
+
+        Raises:
+            WindowFull: there is no room for it.
+        """
+        await self._post(message.model_dump_json())
+
+    def takes(self, event: Event) -> bool:
+        """Whether there is room for it; progress, which can wait here, is always taken."""
+        return event.seq is None or self._fits(event.text, self._window)
+
+    async def tell(self, event: Event) -> None:
+        """Send the event, or keep progress until there is room.
+
+        Raises:
+            WindowFull: there is no room for a durable one.
+        """
+        if event.seq is not None or self._fits(event.text, self._window // 4):
+            self._later.outdate(event)
+            await self._post(event.text)
+        elif self._fits(event.without_preview.text, self._window // 2):
+            self._later.outdate(event)
+            await self._post(event.without_preview.text)
+        else:
+            self._later.put(event)
+
+    async def acknowledge(self, messages: int) -> None:
+        """The client has received so many messages on this connection in all.
+
+        A number below an earlier one says nothing new.
+
+        Raises:
+            AckAhead: it is more than were sent.
+        """
+        sent = self._acknowledged + len(self._costs)
+        if messages > sent:
+            raise AckAhead(
+                f"`messages` is {messages}, but {sent} were sent; count every message of this"
+                " connection once.",
+                param="messages",
+            )
+        while self._acknowledged < messages:
+            self._used -= self._costs.popleft()
+            self._acknowledged += 1
+        while (event := self._later.pop()) is not None:
+            if not self._fits(event.text, self._window // 2):
+                self._later.put(event)
+                return
+            await self._post(event.text)
+
+    def _fits(self, text: str, room: int) -> bool:
+        return self._used + _cost(text) <= room
+
+    async def _post(self, text: str) -> None:
+        if not self._fits(text, self._window):
+            raise WindowFull
+        cost = _cost(text)
+        self._costs.append(cost)
+        self._used += cost
+        await self._send(text)
+
+
+def _cost(text: str) -> int:
+    return len(text.encode()) + MESSAGE_COST_BYTES

@@ -1,0 +1,89 @@
+"""What waits for one listener, within bounds: progress gives way, durable events never do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from serve.events import Event
+
+
+class LatestProgress:
+    """Progress that waits for room: the newest of each picture, without its preview."""
+
+    def __init__(self) -> None:
+        self._by_job: dict[UUID, dict[object, Event]] = {}
+
+    def put(self, event: Event) -> None:
+        """Keep this progress in the place of the picture's older one."""
+        pictures = self._by_job.setdefault(event.job_id, {})
+        pictures[event.data.get("image_id")] = event.without_preview
+
+    def pop(self) -> Event | None:
+        """The progress of the picture that has waited longest."""
+        if not self._by_job:
+            return None
+        pictures = next(iter(self._by_job.values()))
+        event = pictures[next(iter(pictures))]
+        self.outdate(event)
+        return event
+
+    def outdate(self, event: Event) -> None:
+        """Drop what is older than this event: of its picture, or of its job where that ended."""
+        if event.type.terminal:
+            self._by_job.pop(event.job_id, None)
+        elif pictures := self._by_job.get(event.job_id):
+            pictures.pop(event.data.get("image_id"), None)
+            if not pictures:
+                del self._by_job[event.job_id]
+
+
+class Subscription:
+    """A bounded queue of one listener.
+
+    Holding ``limit`` events, it keeps only the newest progress of each picture, and tells that
+    once the rest was read. Durable events are never dropped: a listener that lets ``limit`` of
+    them pile up has lost the thread, ``overrun`` is set, and it should be closed.
+    """
+
+    def __init__(self, limit: int = 256) -> None:
+        self.overrun = False
+        self.jobs: set[UUID] | None = None
+        """Hears of these alone; None hears of every job of the tenant."""
+        self._limit = limit
+        self._events: deque[Event] = deque()
+        self._later = LatestProgress()
+        self._arrived = asyncio.Event()
+
+    @property
+    def full(self) -> bool:
+        """Whether ``limit`` events wait: what can come again should."""
+        return len(self._events) >= self._limit
+
+    def offer(self, event: Event) -> None:
+        if self.overrun or (self.jobs is not None and event.job_id not in self.jobs):
+            return
+        if event.seq is None and self.full:
+            self._later.put(event)
+        elif len(self._events) >= 2 * self._limit:
+            self.overrun = True
+        else:
+            self._later.outdate(event)
+            self._events.append(event)
+        self._arrived.set()
+
+    def pop(self) -> Event | None:
+        """The next event, if there is one."""
+        self._arrived.clear()
+        return self._events.popleft() if self._events else self._later.pop()
+
+    async def arrival(self, timeout_s: float | None = None) -> bool:
+        """Wait for an offer since the last ``pop``; False once ``timeout_s`` has passed."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._arrived.wait()
+        except TimeoutError:
+            return False
