@@ -1,0 +1,42 @@
+"""The processes of a running service, found by what they do."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import psutil
+
+
+class Role(StrEnum):
+    """Ray Serve's kinds of processes; the value is how their command line begins."""
+
+    DIFFUSION = "ray::ServeReplica:sfumato:Diffusion"
+    POSTPROCESS = "ray::ServeReplica:sfumato:Postprocess"
+    INGRESS = "ray::ServeReplica:sfumato:Ingress"
+    PROXY = "ray::ProxyActor"
+    CONTROLLER = "ray::ServeController"
+
+
+def find(root: int, role: Role) -> list[psutil.Process]:
+    """The living processes of the role below process ``root``, the oldest first."""
+    found = []
+    for process in psutil.Process(root).children(recursive=True):
+        try:
+            if any(part.startswith(role.value) for part in process.cmdline()):
+                found.append((process.create_time(), process.pid, process))
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return [process for *_, process in sorted(found, key=lambda entry: entry[:2])]
+
+
+def gcs_address(root: int) -> str:
+    """Where the Ray below process ``root`` can be joined.
+
+    Raises:
+        LookupError: no raylet runs there.
+    """
+    for process in psutil.Process(root).children(recursive=True):
+        for part in process.cmdline():
+            if part.startswith("--gcs-address="):
+                return part.removeprefix("--gcs-address=")
+    raise LookupError(f"Process {root} runs no raylet.")
