@@ -42,7 +42,9 @@ class Operation(StrEnum):
     FAULT = "fault"
     """``name`` and ``number``; invoke: injected, ok: healed; ``pid`` and ``role`` of a kill."""
     CLAIMS = "claims"
-    """The running pictures in Postgres, when they changed: id → (worker, attempt, crashes)."""
+    """In Postgres: ``held``, running picture → (worker, attempt, crashes), whenever it changed."""
+    BEAT = "beat"
+    """``worker`` renewed its lease at ``wall``, by the database's clock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class Caller:
             else:
                 if _definite(answer):
                     return answer
-                reason = str(answer.status_code)
+                reason = f"{answer.status_code} {error_code(answer) or 'of the proxy'}"
             self.history.add(self.name, Phase.INFO, operation, **told, reason=reason)
             if monotonic() > self._until:
                 raise GaveUp(f"{operation} {path}: {reason}")

@@ -13,6 +13,8 @@ from loadtests.chaos.evidence import Evidence
 from loadtests.chaos.history import Operation, Phase, Record
 from loadtests.chaos.rules.failures import LOST, NO_ROOM
 
+_HEARTBEAT_S = 4.0  # every 3 s, and a little
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:
@@ -103,30 +105,37 @@ def measure(evidence: Evidence) -> Measures:
 
 
 def reexecutions(evidence: Evidence) -> list[float]:
-    """For every picture that a killed diffusion replica held: seconds until its next claim.
-
-    Known by its account: such a picture comes back with one crash more.
-    """
-    kills = [f.at for f in evidence.faults if f.value["name"] == "kill-diffusion"]
+    """For every picture that a killed diffusion replica held: seconds until its next claim."""
     samples = list(evidence.records(Operation.CLAIMS))
     took = []
-    for number, kill in enumerate(kills):
-        until = kills[number + 1] if number + 1 < len(kills) else float("inf")
-        held: dict[str, Any] = next(
-            (s.value["held"] for s in reversed(samples) if s.at <= kill), {}
+    for kill in evidence.faults:
+        if kill.value["name"] != "kill-diffusion":
+            continue
+        worker = _killed_worker(evidence, kill)
+        before: dict[str, Any] = next(
+            (s.value["held"] for s in reversed(samples) if s.at <= kill.at), {}
         )
-        later = [sample for sample in samples if kill < sample.at < until]
-        for image, (_, _, crashes) in held.items():
-            again = _first_with(later, image, crashes + 1)
+        for image, (holder, attempt, _) in before.items():
+            again = _next_claim(samples, image, attempt) if holder == worker else None
             if again is not None:
-                took.append(again.at - kill)
+                took.append(again.at - kill.at)
     return took
 
 
-def _first_with(samples: list[Record], image: str, crashes: int) -> Record | None:
+def _killed_worker(evidence: Evidence, kill: Record) -> str | None:
+    """Whose last heartbeat was the last before the kill; workers do not tell their processes."""
+    last: dict[str, float] = {}
+    for beat in evidence.records(Operation.BEAT):
+        worker, wall = beat.value["worker"], beat.value["wall"]
+        last[worker] = max(wall, last.get(worker, wall))
+    dead = {worker: wall for worker, wall in last.items() if 0 <= kill.wall - wall <= _HEARTBEAT_S}
+    return max(dead, key=lambda worker: dead[worker], default=None)
+
+
+def _next_claim(samples: list[Record], image: str, attempt: int) -> Record | None:
     for sample in samples:
         holder = sample.value["held"].get(image)
-        if holder is not None and holder[2] >= crashes:
+        if holder is not None and holder[1] > attempt:
             return sample
     return None
 

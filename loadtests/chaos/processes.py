@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 
 import psutil
 
@@ -30,13 +31,18 @@ def find(root: int, role: Role) -> list[psutil.Process]:
 
 
 def gcs_address(root: int) -> str:
-    """Where the Ray below process ``root`` can be joined.
+    """Where the Ray below process ``root`` can be joined."""
+    return _argument(root, "--gcs-address=")
 
-    Raises:
-        LookupError: no raylet runs there.
-    """
+
+def ray_logs(root: int) -> Path:
+    """The folder that the Ray below process ``root`` logs into."""
+    return Path(_argument(root, "--log_dir="))
+
+
+def _argument(root: int, name: str) -> str:
     for process in psutil.Process(root).children(recursive=True):
         for part in process.cmdline():
-            if part.startswith("--gcs-address="):
-                return part.removeprefix("--gcs-address=")
-    raise LookupError(f"Process {root} runs no raylet.")
+            if part.startswith(name):
+                return part.removeprefix(name)
+    raise LookupError(f"Process {root} runs no Ray.")

@@ -8,13 +8,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from loadtests.chaos.clients import Load
 from loadtests.chaos.history import History
 from loadtests.chaos.injector import inject_all
 from loadtests.chaos.plans import make_plans
+from loadtests.chaos.processes import ray_logs
 from loadtests.chaos.sampler import sample
 from loadtests.chaos.schedule import make_schedule, save_schedule
-from loadtests.chaos.service import KEY, running
+from loadtests.chaos.service import KEY, Service, running
 from loadtests.chaos.snapshot import connect, live_jobs, take_snapshot
 
 HISTORY = "history.jsonl"
@@ -68,14 +71,21 @@ async def run(options: Options) -> None:
                 await _settle(service.postgres_sockets, options.settle_s)
             finally:
                 sampling.cancel()
-                for name in _LOGS:
-                    if (log := service.folder / name).exists():
-                        shutil.copy(log, options.out)
+                _keep_logs(service, options.out)
             # The files are read while the service still runs: its disk goes with it.
             connection = await connect(service.postgres_sockets)
             snapshot = await take_snapshot(connection, service.pictures)
             await connection.close()
             snapshot.save(options.out / SNAPSHOT)
+
+
+def _keep_logs(service: Service, out: Path) -> None:
+    for name in _LOGS:
+        shutil.copy(service.folder / name, out)
+    # Each replica's log, dead ones' too.
+    shutil.rmtree(out / "serve", ignore_errors=True)
+    with suppress(LookupError, psutil.NoSuchProcess):  # `up` itself may have died
+        shutil.copytree(ray_logs(service.up.pid) / "serve", out / "serve")
 
 
 async def _settle(sockets: Path, timeout_s: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from loadtests.chaos.processes import gcs_address
 from loadtests.chaos.service import KEY
 
 _READERS = 200
+_CONNECT_TIMEOUT_S = 15.0
 _BURST = 5.0
 _REPOSITORY = Path(__file__).parents[3]
 
@@ -36,8 +36,9 @@ class SilentReaders(Fault):
 
     async def inject(self, scene: Scene, seconds: float) -> dict[str, Any]:
         url = scene.service.url.replace("http", "ws") + "/v1/events"
-        for _ in range(_READERS):
-            with contextlib.suppress(OSError, WebSocketException, TimeoutError):
+        until = asyncio.get_running_loop().time() + _CONNECT_TIMEOUT_S
+        while len(self._readers) < _READERS and asyncio.get_running_loop().time() < until:
+            try:
                 reader = await connect(
                     url,
                     additional_headers={"Authorization": f"Bearer {KEY}"},
@@ -47,6 +48,8 @@ class SilentReaders(Fault):
                 )
                 self._readers.append(reader)
                 await reader.send(json.dumps({"type": "watch_all"}))
+            except (OSError, WebSocketException, TimeoutError):
+                await asyncio.sleep(0.2)  # a kill may pass by meanwhile
         return {"readers": len(self._readers)}
 
     async def heal(self, scene: Scene) -> dict[str, Any]:
