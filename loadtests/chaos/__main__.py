@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +31,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="only check what a run left in OUT")
     asked = parser.parse_args()
     if not asked.check:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that all is put away
         options = Options(asked.seed, asked.jobs, asked.kills, asked.minutes, asked.out)
         try:
             asyncio.run(run(options))

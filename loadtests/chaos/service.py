@@ -22,6 +22,7 @@ from loadtests.chaos.processes import Role, find
 from loadtests.chaos.proxy import FaultProxy, tcp_port, unix_socket
 from serve.local.leftovers import Leftovers
 from serve.local.postgres import LocalPostgres
+from serve.local.process import LAUNCHER
 from serve.local.valkey import LocalValkey
 
 KEY = "chaos-key-of-24-characters"
@@ -107,7 +108,12 @@ class Service:
     def _spawn(self) -> subprocess.Popen[bytes]:
         with (self.folder / "up.log").open("wb") as log:
             return subprocess.Popen(
-                [_COMMAND, "up"],
+                [
+                    *(sys.executable, "-I", "-S", str(LAUNCHER)),
+                    # It ends with this process, even if that is killed.
+                    *(f"--parent={os.getpid()}", f"--death-signal={signal.SIGINT.value}"),
+                    *("--", _COMMAND, "up"),
+                ],
                 cwd=self.folder,
                 env=self.environment,
                 stdout=log,

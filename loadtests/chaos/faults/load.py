@@ -16,6 +16,7 @@ from loadtests.chaos.processes import gcs_address
 from loadtests.chaos.service import KEY
 
 _READERS = 200
+_AT_ONCE = 20
 _CONNECT_TIMEOUT_S = 15.0
 _BURST = 5.0
 _REPOSITORY = Path(__file__).parents[3]
@@ -38,19 +39,22 @@ class SilentReaders(Fault):
         url = scene.service.url.replace("http", "ws") + "/v1/events"
         until = asyncio.get_running_loop().time() + _CONNECT_TIMEOUT_S
         while len(self._readers) < _READERS and asyncio.get_running_loop().time() < until:
-            try:
-                reader = await connect(
-                    url,
-                    additional_headers={"Authorization": f"Bearer {KEY}"},
-                    max_queue=1,  # beyond it the client stops reading from its socket
-                    open_timeout=5,
-                    ping_interval=None,
-                )
-                self._readers.append(reader)
-                await reader.send(json.dumps({"type": "watch_all"}))
-            except (OSError, WebSocketException, TimeoutError):
-                await asyncio.sleep(0.2)  # a kill may pass by meanwhile
+            await asyncio.gather(*(self._open(url) for _ in range(_AT_ONCE)))
         return {"readers": len(self._readers)}
+
+    async def _open(self, url: str) -> None:
+        try:
+            reader = await connect(
+                url,
+                additional_headers={"Authorization": f"Bearer {KEY}"},
+                max_queue=1,  # beyond it the client stops reading from its socket
+                open_timeout=5,
+                ping_interval=None,
+            )
+            self._readers.append(reader)
+            await reader.send(json.dumps({"type": "watch_all"}))
+        except (OSError, WebSocketException, TimeoutError):
+            await asyncio.sleep(0.5)  # a kill may pass by meanwhile
 
     async def heal(self, scene: Scene) -> dict[str, Any]:
         for reader in self._readers:

@@ -8,6 +8,7 @@ from loadtests.chaos.faults.fault import Fault, Scene
 
 _LATENCY_S = 2.0
 _CUT_WITHIN_BYTES = 2000
+_COMMITS = (3, 10)
 
 
 class SlowDatabase(Fault):
@@ -50,7 +51,7 @@ class DropCommits(Fault):
     async def inject(self, scene: Scene, seconds: float) -> dict[str, Any]:
         proxy = scene.service.database_proxy
         self._before = proxy.commits_dropped
-        proxy.drop_commits = scene.random.randint(1, 4)
+        proxy.drop_commits = scene.random.randint(*_COMMITS)
         return {"armed": proxy.drop_commits}
 
     async def heal(self, scene: Scene) -> dict[str, Any]:
