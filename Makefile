@@ -35,7 +35,7 @@ test-fast: $(VENV)/dev.stamp ## Run the tests that neither start the service nor
 	$(BIN)/python -m pytest -m 'not service and not model'
 
 chaos: $(VENV)/dev.stamp ## Kill 30 processes under 300 jobs, and check that nothing was lost (5 minutes)
-	$(BIN)/python -m loadtests.chaos --seed $(SEED) --jobs 300 --kills 30 --minutes 3.5
+	$(BIN)/python -m loadtests.chaos --seed $(SEED) --jobs 300 --kills 30 --minutes 4
 
 chaos-long: $(VENV)/dev.stamp ## The same with 300 kills under 5,000 jobs (45 minutes)
 	$(BIN)/python -m loadtests.chaos --seed $(SEED) --jobs 5000 --kills 300 --minutes 42

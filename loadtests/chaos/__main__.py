@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of schedule and jobs")
     parser.add_argument("--jobs", type=int, default=300, help="at the steady rate; bursts add more")
     parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--minutes", type=float, default=3.5, help="of load and faults")
+    parser.add_argument("--minutes", type=float, default=4.0, help="of load and faults")
     parser.add_argument("--out", type=Path, default=Path("chaos-out"), help="what the run leaves")
     parser.add_argument("--check", action="store_true", help="only check what a run left in OUT")
     asked = parser.parse_args()

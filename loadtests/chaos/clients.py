@@ -22,6 +22,7 @@ _LOOK_EVERY_S = 1.5
 _SYNCHRONOUS_TIMEOUT_S = 60.0
 _TIMEOUT_S = 15.0
 _CONNECTIONS = 400
+_AT_ONCE = 150  # more would starve the service of the cores that they share
 
 
 class Load:
@@ -45,6 +46,7 @@ class Load:
         self._history = history
         self._patience_s = patience_s
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Semaphore(_AT_ONCE)
         self._http = httpx2.AsyncClient(
             base_url=url,
             headers={"Authorization": f"Bearer {key}"},
@@ -67,10 +69,17 @@ class Load:
             self._begin()
         return count
 
-    async def settle(self, timeout_s: float) -> int:
-        """Wait for the clients to finish; how many had to be stopped."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout_s)
+    async def settle(self, patience_s: float) -> int:
+        """Wait for the clients to finish, as long as one does within ``patience_s`` seconds.
+
+        How many had to be stopped.
+        """
+        while self._tasks:
+            done, _ = await asyncio.wait(
+                self._tasks, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                break
         left = list(self._tasks)
         for task in left:
             task.cancel()
@@ -87,10 +96,11 @@ class Load:
 
     async def _client(self, plan: JobPlan) -> None:
         name = f"client-{plan.number}"
-        caller = Caller(name, self._http, self._history, self._patience_s)
-        follower = Follower(name, self._url, self._key, self._history, self._patience_s)
-        with suppress(GaveUp):  # the history tells which try was the last
-            await JobClient(plan, caller, follower).run()
+        async with self._turn:
+            caller = Caller(name, self._http, self._history, self._patience_s)
+            follower = Follower(name, self._url, self._key, self._history, self._patience_s)
+            with suppress(GaveUp):  # the history tells which try was the last
+                await JobClient(plan, caller, follower).run()
 
 
 class JobClient:

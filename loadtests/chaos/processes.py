@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 
 import psutil
+
+_INITIALISING = "initialize_and_get_metadata"
 
 
 class Role(StrEnum):
@@ -28,6 +31,19 @@ def find(root: int, role: Role) -> list[psutil.Process]:
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
     return [process for *_, process in sorted(found, key=lambda entry: entry[:2])]
+
+
+def ready(root: int) -> Counter[Role]:
+    """How many of each role there are that have come up; a replica's title tells its work."""
+    counts: Counter[Role] = Counter()
+    for process in psutil.Process(root).children(recursive=True):
+        try:
+            title = process.cmdline()[0]
+        except (psutil.NoSuchProcess, psutil.ZombieProcess, IndexError):
+            continue
+        if _INITIALISING not in title:
+            counts.update(role for role in Role if title.startswith(role.value))
+    return counts
 
 
 def gcs_address(root: int) -> str:

@@ -35,6 +35,8 @@ class FaultProxy:
         self._server: asyncio.Server | None = None
         self.delay_s = 0.0
         """Added to every chunk, each way."""
+        self.new_end_after: int | None = None
+        """Every new connection is cut after so many bytes to its client."""
         self.drop_commits = 0
         """How many COMMITs still reach the server while their answers do not come back."""
         self.commits_dropped = 0
@@ -84,6 +86,7 @@ class FaultProxy:
             writer.transport.abort()
             return
         link = _Link(self, writer, server_writer, FrontendMessages() if self._postgres else None)
+        link.bytes_left = self.new_end_after
         self._links.add(link)
         ways = [
             asyncio.create_task(link.to_server(reader)),

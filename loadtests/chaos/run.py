@@ -7,6 +7,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
 import psutil
 
@@ -18,7 +19,7 @@ from loadtests.chaos.processes import ray_logs
 from loadtests.chaos.sampler import sample
 from loadtests.chaos.schedule import make_schedule, save_schedule
 from loadtests.chaos.service import KEY, Service, running
-from loadtests.chaos.snapshot import connect, live_jobs, take_snapshot
+from loadtests.chaos.snapshot import connect, live_images, take_snapshot
 
 HISTORY = "history.jsonl"
 SNAPSHOT = "snapshot.json"
@@ -36,8 +37,8 @@ class Options:
     minutes: float
     """Of load and faults; starting, settling and checking come on top."""
     out: Path
-    settle_s: float = 90.0
-    """What accepted jobs are given to end once the last fault is healed."""
+    patience_s: float = 90.0
+    """Once the last fault is healed: how long nothing may come to an end before it is given up."""
 
 
 async def run(options: Options) -> None:
@@ -60,15 +61,15 @@ async def run(options: Options) -> None:
                 url=service.proxied_url,
                 key=KEY,
                 history=history,
-                patience_s=options.minutes * 60 + options.settle_s,
+                patience_s=options.minutes * 60 + options.patience_s,
             )
             sampling = asyncio.create_task(sample(service.postgres_sockets, history))
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(load.run(options.jobs))
                     group.create_task(inject_all(schedule, service, load, history))
-                await load.settle(options.settle_s)
-                await _settle(service.postgres_sockets, options.settle_s)
+                await load.settle(options.patience_s)
+                await _settle(service.postgres_sockets, options.patience_s)
             finally:
                 sampling.cancel()
                 _keep_logs(service, options.out)
@@ -88,11 +89,15 @@ def _keep_logs(service: Service, out: Path) -> None:
         shutil.copytree(ray_logs(service.up.pid) / "serve", out / "serve")
 
 
-async def _settle(sockets: Path, timeout_s: float) -> None:
-    """Wait for jobs whose clients have left; what has not ended by then is for the checker."""
+async def _settle(sockets: Path, patience_s: float) -> None:
+    """Wait for jobs whose clients have left, as long as pictures come to an end.
+
+    What has not ended by then is for the checker.
+    """
     connection = await connect(sockets)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(timeout_s):
-            while await live_jobs(connection):
-                await asyncio.sleep(0.5)
-    connection.terminate()
+    left, since = await live_images(connection), monotonic()
+    while left and monotonic() - since < patience_s:
+        await asyncio.sleep(0.5)
+        if (now := await live_images(connection)) != left:
+            left, since = now, monotonic()
+    await connection.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import orjson
@@ -58,6 +59,7 @@ _BESIDE = (
     _Kind("freeze-postprocess", (2, 5), 1.0),
     _Kind("reset-database", (0, 0), 1.0),
     _Kind("overload", (3, 5), 4.0),
+    _Kind("cut-database", (1, 4), 1.0),
     _Kind("freeze-controller", (2, 5), 1.0),
     _Kind("reset-valkey", (0, 0), 1.0),
     _Kind("freeze-proxy", (1, 4), 2.0),
@@ -82,8 +84,8 @@ def make_schedule(seed: int, kills: int, minutes: float) -> list[Planned]:
     tight = _lay_out(random.Random(seed), kills, 0.0)
     spare_s = minutes * 60 - _end(tight)
     if spare_s < 0:
-        needed = minutes - spare_s / 60
-        raise TooShort(f"{kills} kills need {needed:.1f} minutes; this seed has {minutes:g}.")
+        needed = ceil(10 * (minutes - spare_s / 60)) / 10
+        raise TooShort(f"{kills} kills need {needed} minutes with this seed; it has {minutes:g}.")
     # More rest between kills makes room for more faults beside them, which may not fit again.
     for share in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1):
         schedule = _lay_out(random.Random(seed), kills, share * spare_s / kills)

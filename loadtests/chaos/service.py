@@ -30,6 +30,14 @@ START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 120.0
 _DISK_BYTES = 2 * 2**30
 _COMMAND = str(Path(sys.executable).with_name("sfumato"))
+WHOLE = {
+    Role.DIFFUSION: 2,
+    Role.POSTPROCESS: 2,
+    Role.INGRESS: 2,
+    Role.PROXY: 1,
+    Role.CONTROLLER: 1,
+}
+"""How many processes of each role there are when nothing is wrong."""
 _SETTINGS = {
     "SFUMATO_SCALING__DIFFUSION_MIN": "2",
     "SFUMATO_SCALING__DIFFUSION_MAX": "2",

@@ -102,10 +102,10 @@ async def take_snapshot(connection: Any, pictures: Path) -> Snapshot:
         )
 
 
-async def live_jobs(connection: Any) -> int:
-    """Jobs that have not ended."""
+async def live_images(connection: Any) -> int:
+    """Pictures that have not ended."""
     count: int = await connection.fetchval(
-        "SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')"
+        "SELECT count(*) FROM images WHERE state IN ('queued', 'running')"
     )
     return count
 

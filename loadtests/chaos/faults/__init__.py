@@ -6,6 +6,7 @@ from loadtests.chaos.faults.fault import Fault, Load, Scene
 from loadtests.chaos.faults.load import Overload, Redeploy, SilentReaders
 from loadtests.chaos.faults.network import (
     CutClients,
+    CutDatabase,
     DropCommits,
     ResetDatabase,
     ResetValkey,
@@ -48,6 +49,7 @@ FAULTS: dict[str, type[Fault]] = {
     "slow-database": SlowDatabase,
     "stall-database": StallDatabase,
     "reset-database": ResetDatabase,
+    "cut-database": CutDatabase,
     "drop-commits": DropCommits,
     "cut-clients": CutClients,
     "fill-storage": FillStorage,

@@ -42,6 +42,22 @@ class ResetDatabase(Fault):
         return {"connections": scene.service.database_proxy.reset()}
 
 
+class CutDatabase(Fault):
+    """Every connection to Postgres ends, and every new one after some bytes, in its start or later.
+
+    The server answers a start-up with some 400 bytes.
+    """
+
+    async def inject(self, scene: Scene, seconds: float) -> dict[str, Any]:
+        proxy = scene.service.database_proxy
+        proxy.new_end_after = scene.random.randrange(1, _CUT_WITHIN_BYTES)
+        return {"bytes": proxy.new_end_after, "connections": proxy.reset()}
+
+    async def heal(self, scene: Scene) -> dict[str, Any]:
+        scene.service.database_proxy.new_end_after = None
+        return {}
+
+
 class DropCommits(Fault):
     """COMMITs that take place while their answers are lost."""
 

@@ -105,6 +105,27 @@ async def test_a_connection_is_cut_after_so_many_bytes() -> None:
         server.close()
 
 
+@pytest.mark.parametrize("answered", ["a start", "a query"])
+async def test_a_connection_that_ends_at_any_byte_is_unavailability(
+    proxy: FaultProxy, database_url: str, answered: str
+) -> None:
+    """Whatever the driver makes of it, the service must know it as a database that is away."""
+    name = urlsplit(database_url).path.removeprefix("/")
+    url = f"postgresql://sfumato@127.0.0.1:{await proxy.start()}/{name}?ssl=disable"
+    cut = 0
+    for count in range(1, 800, 17) if answered == "a start" else range(400, 3000, 60):
+        proxy.new_end_after = count
+        database = Database(url, pool_size=1)
+        try:
+            async with database.transaction() as session:
+                await session.execute(text("SELECT repeat('x', 2000)"))
+        except DatabaseUnavailable:
+            cut += 1
+        finally:
+            await database.close()
+    assert cut >= 20
+
+
 async def test_a_server_that_is_down_is_a_closed_door(tmp_path: Path) -> None:
     proxy = FaultProxy(unix_socket(tmp_path / "none"))
     reader, writer = await asyncio.open_connection("127.0.0.1", await proxy.start())
