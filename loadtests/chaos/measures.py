@@ -65,6 +65,8 @@ class Measures:
     """From the kill of a diffusion replica to the next claim of a picture that it held."""
     cancel_s: Spread | None
     """From a client's first request to cancel to its acknowledgement, faults included."""
+    cancel_told_s: Spread | None
+    """From that first request to ``job.cancelled`` at the job's follower."""
     submit_s: Spread | None
     """From a client's first request to its acceptance, faults included."""
 
@@ -100,6 +102,7 @@ def measure(evidence: Evidence) -> Measures:
         orphans=len(set(snapshot.files) - named),
         reexecution_s=Spread.of(reexecutions(evidence)),
         cancel_s=Spread.of(_answered_after(evidence, Operation.CANCEL, "job_id")),
+        cancel_told_s=Spread.of(_cancels_told(evidence)),
         submit_s=Spread.of(_answered_after(evidence, Operation.SUBMIT, "key")),
     )
 
@@ -151,6 +154,17 @@ def _answered_after(evidence: Evidence, operation: Operation, subject: str) -> l
         elif record.phase is Phase.OK:
             took.setdefault(name, record.at - began[name])
     return list(took.values())
+
+
+def _cancels_told(evidence: Evidence) -> list[float]:
+    began: dict[str, float] = {}
+    for record in evidence.records(Operation.CANCEL, Phase.INVOKE):
+        began.setdefault(record.value["job_id"], record.at)
+    return [
+        record.at - began[record.value["job_id"]]
+        for record in evidence.records(Operation.EVENT)
+        if record.value["type"] == "job.cancelled" and record.value["job_id"] in began
+    ]
 
 
 def _unanswered(evidence: Evidence) -> int:

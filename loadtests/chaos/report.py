@@ -58,6 +58,7 @@ def rows(violations: Sequence[Violation], measures: Measures) -> Iterator[tuple[
     yield "files without a row", str(measures.orphans)
     yield "kill to next claim", _spread(measures.reexecution_s)
     yield "cancel to acknowledgement", _spread(measures.cancel_s)
+    yield "cancel to its event", _spread(measures.cancel_told_s)
     yield "submit to acceptance", _spread(measures.submit_s)
     if not violations:
         yield "lost jobs, 95 % bound", f"{measures.bound:.2%} (3 / {measures.jobs})"

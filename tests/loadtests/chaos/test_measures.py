@@ -56,5 +56,8 @@ def test_a_cancel_is_timed_from_its_first_try() -> None:
     at(run, 2.0, Phase.INFO, Operation.CANCEL, job_id="j", reason="503")
     at(run, 3.0, Phase.INVOKE, Operation.CANCEL, job_id="j")
     at(run, 3.5, Phase.OK, Operation.CANCEL, job_id="j", state="cancelled", succeeded=[])
+    told = {"connection": "c", "job_id": "j", "seq": 3, "type": "job.cancelled"}
+    at(run, 4.0, Phase.OK, Operation.EVENT, **told)
     measures = measure(Evidence(run.history, run.snapshot))
     assert measures.cancel_s == Spread(1, 2.5, 2.5, 2.5)
+    assert measures.cancel_told_s == Spread(1, 3.0, 3.0, 3.0)
