@@ -21,7 +21,7 @@ def test_thirty_kills_under_three_hundred_jobs_lose_nothing(tmp_path: Path) -> N
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=540,
+        timeout=900,
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
