@@ -9,7 +9,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 from ray import ObjectRef
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError
 from ray.serve.handle import DeploymentHandle
 
 from serve.database import Database
@@ -84,15 +84,8 @@ class Diffusion:
                 files: Sequence[StoredFile] = await self._postprocess.store.remote(picture, task)
             except (RayError, OSError) as error:
                 log.warning("postprocess.failed", attempt=attempt, error=str(error))
-                reason = _told(error)
+                reason = str(error)
             else:
                 return files
             await asyncio.sleep(attempt)
         raise PostprocessFailed(f"The picture could not be stored: {reason}")
-
-
-def _told(error: RayError | OSError) -> str:
-    """What a client reads: the replica's own words, without Ray's trace of its processes."""
-    if isinstance(error, RayTaskError):
-        return str(error.cause)
-    return f"The replica that encodes it was lost ({type(error).__name__})."
