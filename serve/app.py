@@ -58,7 +58,10 @@ def bind(settings: Settings) -> Application:
         autoscaling_config=AutoscalingConfig(
             min_replicas=scaling.diffusion_min,
             max_replicas=scaling.diffusion_max,
-            downscale_delay_s=120,
+            # One at first, whatever the least: it shows that the model draws, and what it costs.
+            initial_replicas=max(1, scaling.diffusion_min),
+            upscale_delay_s=scaling.upscale_delay_s,
+            downscale_delay_s=scaling.downscale_delay_s,
             policy=AutoscalingPolicy(  # type: ignore[no-untyped-call]
                 policy_function=BacklogPolicy,
                 policy_kwargs={

@@ -12,17 +12,20 @@ from pipelines.diffusion.errors import ModelLoadError
 class ServiceError(Exception):
     """Base of what a client may be told.
 
-    ``param`` names the field at fault where there is one.
+    ``param`` names the field at fault where there is one; ``retry_after_s`` is when to ask again.
     """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"
 
-    def __init__(self, message: str, *, param: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_s: int | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
+        self.retry_after_s = retry_after_s
 
 
 @contextmanager

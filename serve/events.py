@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 EVENTS = "sfumato:events"
 WORK = "sfumato:work"
 
+_UUID_BYTES = 16
+_MOST_ENDED = 10_000  # an ingress never clears them; who draws does so at once
+
 
 class EventType(StrEnum):
     QUEUED = "job.queued"
@@ -117,6 +120,8 @@ class EventBus:
         self._listeners: dict[UUID, set[Subscription]] = {}
         self.work = asyncio.Event()
         """Set by every announcement of work; whoever waits for it clears it."""
+        self.ended: set[UUID] = set()
+        """Jobs that ended with pictures unfinished; whoever draws such looks, and clears it."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -151,9 +156,16 @@ class EventBus:
             log.warning("events.publish_failed", error=str(error), events=len(events))
 
     async def announce_work(self) -> None:
-        """Wake the workers: something was queued, cancelled or handed back."""
+        """Wake the workers: something was queued or handed back."""
+        await self._announce(b"")
+
+    async def announce_end(self, job_id: UUID) -> None:
+        """Tell the workers that a job ended before all of its pictures did."""
+        await self._announce(job_id.bytes)
+
+    async def _announce(self, message: bytes) -> None:
         try:
-            await self._redis.publish(WORK, b"")
+            await self._redis.publish(WORK, message)
         except (RedisError, OSError) as error:
             log.warning("events.announce_failed", error=str(error))
 
@@ -181,6 +193,11 @@ class EventBus:
         for subscription in self._listeners.get(event.tenant_id, ()):
             subscription.offer(event)
 
+    def _wake(self, message: bytes) -> None:
+        if len(message) == _UUID_BYTES and len(self.ended) < _MOST_ENDED:
+            self.ended.add(UUID(bytes=message))
+        self.work.set()
+
     async def _listen(self) -> None:
         while True:
             try:
@@ -189,7 +206,7 @@ class EventBus:
                     self.work.set()  # whatever was announced before now went unheard
                     async for message in pubsub.listen():
                         if message["channel"] == WORK.encode():
-                            self.work.set()
+                            self._wake(message["data"])
                         else:
                             self._hear(message["data"])
             except (RedisError, OSError) as error:

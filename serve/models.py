@@ -13,13 +13,15 @@ from sqlalchemy import (
     DateTime,
     Enum,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     LargeBinary,
+    Text,
     UniqueConstraint,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
@@ -60,10 +62,17 @@ class Base(DeclarativeBase):
 
 class Tenant(Base):
     __tablename__ = "tenants"
+    __table_args__ = (CheckConstraint("weight > 0", name="some_weight"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
     name: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    weight: Mapped[float] = mapped_column(server_default="1")
+    """Its share of the devices while others wait as well, in proportion to theirs."""
+    deficit: Mapped[float] = mapped_column(server_default="0")
+    """Device seconds that its turns have given it and its claims have not yet used."""
+    turn_at: Mapped[datetime] = mapped_column(server_default=text("'epoch'"))
+    """When its last turn ended; who waited longest comes next (`serve.jobs.fairness`)."""
 
 
 class ApiKey(Base):
@@ -126,8 +135,21 @@ class Image(Base):
         Index("images_by_tenant", "tenant_id", "id"),
         Index(
             "images_to_claim",
+            "tenant_id",
             "model",
             text("priority DESC"),
+            "start_by",
+            "id",
+            postgresql_where=text("state = 'queued'"),
+        ),
+        Index(
+            "images_to_claim_by_shape",
+            "tenant_id",
+            "model",
+            "width",
+            "height",
+            text("priority DESC"),
+            "start_by",
             "id",
             postgresql_where=text("state = 'queued'"),
         ),
@@ -147,6 +169,13 @@ class Image(Base):
     attempt: Mapped[int] = mapped_column(server_default="0")
     """Raised by every claim; only the current attempt may commit."""
     crashes: Mapped[int] = mapped_column(server_default="0")
+    """Leases lost while it was held; above 0 it is drawn alone."""
+    seconds: Mapped[float] = mapped_column(server_default="0")
+    """Of a device with a full step batch, as predicted when it was submitted."""
+    start_by: Mapped[datetime] = mapped_column(server_default=func.now())
+    """When it should begin to be in time: due, less what it takes alone."""
+    queued_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    """Set anew by whatever queues it again."""
     worker_id: Mapped[UUID | None]
     """Set by the claim, cleared by whatever ends it."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -208,3 +237,75 @@ class Worker(Base):
     """The engine's counters at the last heartbeat (EngineStats)."""
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class CostProfile(Base):
+    """What a model's pictures cost, as its replicas measured; it outlives them."""
+
+    __tablename__ = "cost_profiles"
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    profile: Mapped[dict[str, Any]]
+    """`pipelines.diffusion.batching.cost.Profile`."""
+    max_batch: Mapped[int]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+_PENDING = "delivered_at IS NULL AND failed_at IS NULL"
+
+
+class Webhook(Base):
+    """Where a tenant wants to be told of its jobs' events."""
+
+    __tablename__ = "webhooks"
+    __table_args__ = (Index("webhooks_by_tenant", "tenant_id", "id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    url: Mapped[str]
+    secret: Mapped[bytes]
+    """Signing needs the secret itself; a digest would not do."""
+    previous_secret: Mapped[bytes | None]
+    rotated_at: Mapped[datetime | None]
+    events: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    """The EventTypes that are sent."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    disabled_at: Mapped[datetime | None]
+    """Set when the receiver answered 410 Gone."""
+
+
+class Delivery(Base):
+    """One event on its way to one webhook: pending, delivered or dead."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["job_id", "seq"], ["events.job_id", "events.seq"], ondelete="CASCADE"
+        ),
+        UniqueConstraint("job_id", "seq", "webhook_id"),
+        CheckConstraint("delivered_at IS NULL OR failed_at IS NULL", name="one_end"),
+        Index("deliveries_by_webhook", "webhook_id", "id"),
+        Index("deliveries_due", "tenant_id", "next_at", postgresql_where=text(_PENDING)),
+        Index(
+            "deliveries_delivered",
+            "delivered_at",
+            postgresql_where=text("delivered_at IS NOT NULL"),
+        ),
+        Index("deliveries_dead", "failed_at", postgresql_where=text("failed_at IS NOT NULL")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
+    webhook_id: Mapped[UUID] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
+    tenant_id: Mapped[UUID]
+    job_id: Mapped[UUID]
+    seq: Mapped[int]
+    type: Mapped[str]
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    next_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    """When it is tried next; while it is being sent, the end of the sender's lease."""
+    delivered_at: Mapped[datetime | None]
+    failed_at: Mapped[datetime | None]
+    """Set when it is dead: nothing tries it again but a retry that is asked for."""
+    last_status: Mapped[int | None]
+    last_error: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

@@ -84,12 +84,19 @@ class WorkerSettings(Section):
     """How a diffusion replica claims work and keeps its lease."""
 
     max_batch: int = Field(8, ge=1, description="Pictures that share a denoising step at most.")
+    spare: int | None = Field(
+        None,
+        ge=0,
+        description="Pictures held beyond a step, to choose from; unset, as many as in a step.",
+    )
     threads: int = Field(0, ge=0, description="CPU threads of the engine; 0 for one a core.")
     preview_every: int = Field(4, ge=0, description="Denoising steps between previews; 0 for none.")
     heartbeat_s: float = Field(3.0, gt=0, description="Seconds between heartbeats.")
     lease_s: float = Field(15.0, gt=0, description="Silence after which a replica's work is taken.")
     poll_s: float = Field(1.0, gt=0, description="Seconds between looks for work without a hint.")
     drain_s: float = Field(30.0, ge=0, description="Time to finish claimed pictures at shutdown.")
+    store_tries: int = Field(4, ge=1, description="Tries to store a picture before its job fails.")
+    store_timeout_s: float = Field(60.0, gt=0, description="Longest such try.")
     model_bytes: int | None = Field(
         None, ge=0, description="What the loaded models' weights may take; unset, all stay."
     )
@@ -102,7 +109,36 @@ class JobSettings(Section):
     max_prompt_chars: int = Field(4000, ge=1, description="Characters of a prompt at most.")
     max_crashes: int = Field(3, ge=1, description="Lost leases after which a picture fails.")
     reap_every_s: float = Field(2.0, gt=0, description="Seconds between the reaper's rounds.")
+    sweep_every_s: float = Field(
+        3600.0, ge=0, description="Seconds between sweeps of orphaned files; 0 for none."
+    )
+    orphan_age_s: float = Field(
+        86400.0, ge=600, description="Age from which a file that no picture names is deleted."
+    )
+    max_wait_s: float = Field(
+        600.0, gt=0, description="Predicted wait above which jobs are refused with 429."
+    )
     wait_timeout_s: float = Field(300.0, gt=0, description="Longest wait of a synchronous call.")
+
+
+class WebhookSettings(Section):
+    """How terminal events reach subscribers, and how long what became of them is kept."""
+
+    max_per_tenant: int = Field(10, ge=0, description="Webhooks of one tenant at most.")
+    attempts: int = Field(8, ge=1, le=16, description="Tries of a delivery before it is dead.")
+    first_delay_s: float = Field(
+        5.0, gt=0, description="Longest wait before the second try; each further one is fourfold."
+    )
+    timeout_s: float = Field(10.0, gt=0, description="Longest wait for a receiver's answer.")
+    concurrency: int = Field(16, ge=1, description="Deliveries of one ingress at a time.")
+    poll_s: float = Field(1.0, gt=0, description="Seconds between looks for due deliveries.")
+    keep_days: float = Field(7.0, gt=0, description="Days that a delivered one stays listed.")
+    keep_dead_days: float = Field(
+        30.0, gt=0, description="Days that a dead one can be tried again."
+    )
+    allow_private: bool = Field(
+        False, description="Whether plain http and addresses that are not public are allowed."
+    )
 
 
 class ScalingSettings(Section):
@@ -117,7 +153,13 @@ class ScalingSettings(Section):
     ingress_min: int = Field(1, ge=1, description="Ingress replicas at least.")
     ingress_max: int = Field(2, ge=1, description="Ingress replicas at most.")
     target_wait_s: float = Field(
-        10.0, gt=0, description="Backlog, in seconds of work, that one diffusion replica may hold."
+        10.0, gt=0, description="Predicted seconds of backlog that one diffusion replica may hold."
+    )
+    upscale_delay_s: float = Field(
+        5.0, ge=0, description="Seconds of too few diffusion replicas before more are started."
+    )
+    downscale_delay_s: float = Field(
+        120.0, ge=0, description="Seconds of too many diffusion replicas before some are stopped."
     )
 
 
@@ -159,6 +201,7 @@ class Settings(BaseSettings):
     speed: SpeedSettings = SpeedSettings()
     worker: WorkerSettings = WorkerSettings()
     jobs: JobSettings = JobSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     scaling: ScalingSettings = ScalingSettings()
 
     @model_validator(mode="after")

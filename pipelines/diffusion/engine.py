@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.diffusion.batching.batcher import StepBatcher
-from pipelines.diffusion.batching.cost import CostModel
+from pipelines.diffusion.batching.cost import CostModel, Profile
 from pipelines.diffusion.decoder import Decoder
 from pipelines.diffusion.errors import DiffusionError, RequestError
 from pipelines.diffusion.families.base import Family
@@ -112,6 +112,11 @@ class DiffusionEngine:
         active = self._batcher.active
         waiting = self._batcher.waiting + len(self._arrivals)
         return replace(self._stats, active=active, waiting=waiting, decoding=self._decoding)
+
+    def profiles(self) -> dict[str, Profile]:
+        """What pictures cost, by model: of those that a step was made with."""
+        profiles = {name: cost.profile() for name, cost in self.costs.items()}
+        return {name: profile for name, profile in profiles.items() if profile["denoise"]}
 
     def add(self, request: Request) -> None:
         """Takes part from the next step on, or waits for a slot. ValueError if it is in already."""

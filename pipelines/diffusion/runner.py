@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from pipelines.diffusion.batching.cost import Profile
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import EngineStoppedError
 from pipelines.diffusion.request import EngineStats, Failure, Output, Progress, Request
 
 _PATIENCE = 10  # steps of the longest so far: a full batch after a warm-up of one, and some more
+_PROFILE_SECONDS = 10.0
 _IDLE_SECONDS = 0.5  # how long the loop sleeps without work, and so how often it ticks
 
 logger = logging.getLogger(__name__)
@@ -30,7 +32,7 @@ class EngineRunner:
         """The engine belongs to the runner from here on."""
         self._engine = engine
         self._on_outputs = on_outputs
-        self._wake = threading.Condition()
+        self._wake = threading.Condition(threading.RLock())
         # Guarded by _wake:
         self._inbox: deque[Request] = deque()
         self._aborts: deque[str] = deque()
@@ -38,6 +40,8 @@ class EngineRunner:
         self._stopping = False
         self._draining = False
         self._stats = engine.stats()
+        self._profiles = engine.profiles()
+        self._profiled_at = engine.clock()
         self._ticks = 0
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="diffusion-engine", daemon=True)
@@ -51,13 +55,16 @@ class EngineRunner:
         return self._engine.max_batch
 
     @property
+    def drawing(self) -> int:
+        """Requests that still need steps, whether they have begun or not."""
+        with self._wake:
+            return len(self._in_flight) - self._stats.decoding
+
+    @property
     def free_slots(self) -> int:
         """How many more requests would take part in the next step; 0 when it takes none."""
         with self._wake:
-            if self._closed:
-                return 0
-            drawing = len(self._in_flight) - self._stats.decoding
-            return max(0, self._engine.max_batch - drawing)
+            return 0 if self._closed else max(0, self._engine.max_batch - self.drawing)
 
     @property
     def ticks(self) -> int:
@@ -90,6 +97,11 @@ class EngineRunner:
         """As of the last step; ``waiting`` counts what was submitted since."""
         with self._wake:
             return replace(self._stats, waiting=self._stats.waiting + len(self._inbox))
+
+    def profiles(self) -> dict[str, Profile]:
+        """What pictures cost, by model: of those that a step was made with. As of some turn ago."""
+        with self._wake:
+            return self._profiles
 
     def submit(self, request: Request) -> None:
         """Raises EngineStoppedError, or ValueError for an identifier that is in flight."""
@@ -157,6 +169,9 @@ class EngineRunner:
             while self._inbox:
                 self._engine.add(self._inbox.popleft())
             self._stats = self._engine.stats()
+            if self._engine.clock() - self._profiled_at > _PROFILE_SECONDS:
+                self._profiles = self._engine.profiles()
+                self._profiled_at = self._engine.clock()
             return not self._stopping or (self._draining and self._engine.has_work)
 
     def _hand_out(self, outputs: list[Output]) -> None:

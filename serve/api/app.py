@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from serve.api import problems
 from serve.api.requests import BodyLimit, RequestId, RequestMetrics
-from serve.api.routes import events, gallery, generations, health, images, jobs, models
+from serve.api.routes import events, gallery, generations, health, images, jobs, models, webhooks
 from serve.api.services import Services
 from serve.database import DatabaseUnavailable
 from serve.observability.metrics import Metrics
@@ -55,7 +55,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestMetrics, metrics=app.state.metrics)
     app.add_middleware(RequestId)
-    for room in (generations, images, jobs, events, models, health, gallery):
+    for room in (generations, images, jobs, events, webhooks, models, health, gallery):
         app.include_router(room.router)
     return app
 

@@ -88,7 +88,7 @@ def outcome_error(job: Job) -> JobOutcome:
     """The error that tells a waiting client why there is no picture."""
     match job.state:
         case JobState.FAILED:
-            return JobFailed(job, f"Job {job.id} failed: {job.error or 'no reason is known'}.")
+            return JobFailed(job, f"Job {job.id} failed: {job.error or 'no reason is known.'}")
         case JobState.CANCELLED:
             return JobCancelled(job, f"Job {job.id} was cancelled.")
         case JobState.EXPIRED:

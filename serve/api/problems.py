@@ -101,6 +101,8 @@ async def _service_error(request: Request, error: Exception) -> Response:
     if isinstance(error, DatabaseUnavailable):
         log.error("api.database_unavailable", error=error.message)
         headers["Retry-After"] = "2"
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, JobOutcome):

@@ -13,6 +13,7 @@ from serve.jobs.lifecycle import Jobs
 from serve.security.keys import Keys
 from serve.settings import Settings
 from serve.storage import Storage, open_storage
+from serve.webhooks.subscriptions import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Services:
     database: Database
     bus: EventBus
     jobs: Jobs
+    webhooks: Webhooks
     keys: Keys
     storage: Storage
     models: Mapping[str, ModelDescription]
@@ -45,6 +47,7 @@ def open_services(settings: Settings) -> Services:
         database=database,
         bus=bus,
         jobs=Jobs(database, bus, settings),
+        webhooks=Webhooks(database, settings.webhooks),
         keys=Keys(database),
         storage=open_storage(settings.storage),
         models={name: _describe(name, model.path) for name, model in settings.served.items()},

@@ -20,7 +20,7 @@ _POLL_S = 2.0
 
 
 class BacklogPolicy:
-    """Enough replicas to clear the queued pictures within ``target_wait_s`` seconds.
+    """Enough replicas to clear the backlog, in predicted seconds, within ``target_wait_s``.
 
     Runs in Serve's controller, which calls it every tick. Each poll is one short task, so that
     nothing outlives the policy when it is replaced.
@@ -40,9 +40,10 @@ class BacklogPolicy:
         if (self._poll is None or self._poll.done()) and monotonic() - self._polled_at >= _POLL_S:
             self._polled_at = monotonic()
             self._poll = asyncio.get_running_loop().create_task(self._read())
-        if self._backlog is None:
-            return context.target_num_replicas, {}
-        return self._backlog.replicas(self._target_wait_s), {"queued": self._backlog.queued}
+        backlog, now = self._backlog, context.target_num_replicas
+        if backlog is None:
+            return now, {}
+        return backlog.replicas(self._target_wait_s, now), {"backlog_s": backlog.seconds}
 
     async def _read(self) -> None:
         if self._database is None:

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
-from ray import ObjectRef
-from ray.exceptions import RayError
 from ray.serve.handle import DeploymentHandle
 
 from serve.database import Database
-from serve.deployments.postprocess import Postprocess
+from serve.deployments.postprocess import Postprocess, PostprocessReplicas
 from serve.events import EventBus
-from serve.jobs.claim import Claim
 from serve.jobs.claims import Claims
-from serve.jobs.errors import EngineDied, PostprocessFailed
-from serve.jobs.postprocess import PostprocessTask
-from serve.jobs.stored_file import StoredFile
+from serve.jobs.delivery import Delivery
+from serve.jobs.errors import EngineDied
 from serve.jobs.worker import Worker
 from serve.observability.logging import configure_logging
 from serve.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-_POSTPROCESS_TRIES = 3
 
 
 class Diffusion:
@@ -46,7 +37,6 @@ class Diffusion:
         configure_logging(settings.log_format)
         assert settings.database_url is not None  # noqa: S101 - build_app saw to it
         assert settings.redis_url is not None  # noqa: S101
-        self._postprocess = postprocess
         pool = await asyncio.to_thread(open_pool, settings)
         engine = DiffusionEngine(pool, settings.worker.max_batch)
         await asyncio.to_thread(warm_up, engine)
@@ -55,7 +45,8 @@ class Diffusion:
         self._bus = EventBus(settings.redis_url)
         await self._bus.start()
         claims = Claims(self._database, self._bus, pool.names)
-        self._worker = Worker(claims, self._bus, self._store, settings.worker)
+        delivery = Delivery(PostprocessReplicas(postprocess), settings.worker)
+        self._worker = Worker(claims, self._bus, delivery.store, settings.worker)
         runner = EngineRunner(engine, self._worker.take)
         self._working = asyncio.create_task(self._worker.run(runner, device), name="worker")
         log.info("diffusion.ready", models=pool.names, device=device)
@@ -72,20 +63,3 @@ class Diffusion:
         await asyncio.gather(self._working, return_exceptions=True)
         await self._bus.close()
         await self._database.close()
-
-    async def _store(self, image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
-        """Hand a picture to a post-process replica; a dead one is survived by another."""
-        import ray
-
-        picture: ObjectRef[NDArray[np.uint8]] = ray.put(image)
-        task = PostprocessTask.of(claim)
-        for attempt in range(1, _POSTPROCESS_TRIES + 1):
-            try:
-                files: Sequence[StoredFile] = await self._postprocess.store.remote(picture, task)
-            except (RayError, OSError) as error:
-                log.warning("postprocess.failed", attempt=attempt, error=str(error))
-                reason = str(error)
-            else:
-                return files
-            await asyncio.sleep(attempt)
-        raise PostprocessFailed(f"The picture could not be stored: {reason}")

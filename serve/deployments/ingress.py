@@ -1,4 +1,4 @@
-"""The ingress replica: the FastAPI app on its own connections, and the reaper beside it."""
+"""The ingress replica: the FastAPI app, with the reaper, the sweeper and the courier beside it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from serve.api.app import create_app
 from serve.api.services import open_services
 from serve.deployments.diffusion import Diffusion
 from serve.jobs.reaper import Reaper
+from serve.jobs.sweeper import Sweeper
 from serve.observability.logging import configure_logging
 from serve.settings import Settings
+from serve.webhooks.courier import Courier
 
 
 @serve.ingress()
@@ -28,15 +30,22 @@ class Ingress:
         self._services = open_services(settings)
         reaper = Reaper(self._services.database, self._services.bus, settings)
         self._reaping = asyncio.create_task(reaper.run(), name="reaper")
+        sweeper = Sweeper(self._services.database, self._services.storage, settings.jobs)
+        self._sweeping = asyncio.create_task(sweeper.run(), name="sweeper")
+        courier = Courier(self._services.database, settings.webhooks)
+        self._delivering = asyncio.create_task(courier.run(), name="courier")
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self._services)
 
     async def check_health(self) -> None:
         """Asked by Serve; raising replaces the replica."""
-        if self._reaping.done():
-            self._reaping.result()
+        for running in (self._reaping, self._delivering):
+            if running.done():
+                running.result()
 
     async def __del__(self) -> None:
         """Awaited by Serve at shutdown."""
         self._reaping.cancel()
+        self._sweeping.cancel()
+        self._delivering.cancel()

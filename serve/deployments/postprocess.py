@@ -1,15 +1,25 @@
-"""The post-process replica: pixels in, stored files out."""
+"""The post-process replica: pixels in, stored files out. And how another replica calls it."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from functools import cached_property
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
 
-from serve.jobs.postprocess import PostprocessTask, store_picture
+from serve.jobs.errors import PostprocessLost
+from serve.jobs.postprocess import PostprocessTask, discard_picture, store_picture
 from serve.jobs.stored_file import StoredFile
 from serve.observability.logging import configure_logging
 from serve.settings import Settings
-from serve.storage import open_storage
+from serve.storage import Storage, open_storage
+
+T = TypeVar("T")
 
 
 class Postprocess:
@@ -17,8 +27,51 @@ class Postprocess:
 
     def __init__(self, settings: Settings) -> None:
         configure_logging(settings.log_format)
-        self._storage = open_storage(settings.storage)
+        self._storage_url = settings.storage
+
+    @cached_property
+    def _storage(self) -> Storage:
+        """Opened by the first call: a replica starts without it, and its callers hear why.
+
+        The ingress has made it; a folder that is missing now was deleted, or is not mounted.
+        """
+        return open_storage(self._storage_url, make=False)
 
     async def store(self, image: NDArray[np.uint8], task: PostprocessTask) -> list[StoredFile]:
         """See `serve.jobs.postprocess.store_picture`."""
         return await store_picture(self._storage, image, task)
+
+    async def discard(self, task: PostprocessTask) -> None:
+        """See `serve.jobs.postprocess.discard_picture`."""
+        await discard_picture(self._storage, task)
+
+
+class PostprocessReplicas:
+    """Calls whichever replica Serve picks; its errors arrive as it raised them."""
+
+    def __init__(self, handle: DeploymentHandle[Postprocess]) -> None:
+        self._handle = handle
+
+    async def store(self, image: NDArray[np.uint8], task: PostprocessTask) -> list[StoredFile]:
+        import ray
+
+        return await _answer(self._handle.store.remote(ray.put(image), task))
+
+    async def discard(self, task: PostprocessTask) -> None:
+        await _answer(self._handle.discard.remote(task))
+
+
+async def _answer(call: Awaitable[T]) -> T:
+    """What the call returns, or raises: Ray wraps an error in its own, with a traceback as text.
+
+    Raises:
+        PostprocessLost: no replica answered.
+    """
+    try:
+        return await call
+    except RayTaskError as error:
+        raise error.cause from None
+    except (RayError, RayServeException) as error:
+        raise PostprocessLost(
+            f"The post-process replica was lost ({type(error).__name__}); try again later."
+        ) from error

@@ -1,4 +1,4 @@
-"""How much work waits, in pictures and in seconds."""
+"""How much work waits, in predicted seconds of a device."""
 
 from __future__ import annotations
 
@@ -6,33 +6,55 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serve.database import Database
+from serve.database import Database, Session
 from serve.jobs import repository
+from serve.models import JobState
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Pictures of a replica's models: ``queued``, ``running``, and what one finishes a second.
+    """Pictures of some models that are ``queued`` and ``running``, and how many ``workers``.
 
-    ``pictures_per_s`` is the mean of the live workers' own count; None before the first picture.
+    The seconds are those of a device with full step batches, as predicted at submission; of a
+    running picture half is taken to be done.
     """
 
     queued: int
     running: int
-    pictures_per_s: float | None
+    queued_s: float
+    running_s: float
+    workers: int
 
-    def replicas(self, target_wait_s: float) -> int:
-        """Replicas that clear the backlog within ``target_wait_s`` seconds; 0 with no work."""
-        work = self.queued + self.running
-        if work == 0:
+    @property
+    def seconds(self) -> float:
+        """Work that is left, for one device."""
+        return self.queued_s + self.running_s / 2
+
+    def wait_s(self, more: float = 0.0) -> float:
+        """How long a picture that comes now waits, behind ``more`` seconds of work as well."""
+        return (self.seconds + more) / max(1, self.workers)
+
+    def replicas(self, target_wait_s: float, now: int) -> int:
+        """Replicas that clear the backlog within ``target_wait_s`` seconds; 0 with no work.
+
+        While nothing is queued, no more than there are ``now``.
+        """
+        if not self.queued and not self.running:
             return 0
-        if not self.pictures_per_s:
-            return 1
-        return max(1, math.ceil(work / (self.pictures_per_s * target_wait_s)))
+        wanted = max(1, math.ceil(self.seconds / target_wait_s))
+        return wanted if self.queued else min(wanted, max(1, now))
 
 
 async def read_backlog(database: Database, models: Sequence[str]) -> Backlog:
     async with database.transaction() as session:
-        queued, running = await repository.count_work(session, models)
-        rate = await repository.picture_rate(session, models)
-    return Backlog(queued, running, rate)
+        return await backlog_of(session, models)
+
+
+async def backlog_of(session: Session, models: Sequence[str]) -> Backlog:
+    """``models`` are those of one kind of replica; it is known by the first."""
+    work = await repository.read_work(session, models)
+    workers = await repository.claiming_workers(session, models[0])
+    (queued, queued_s), (running, running_s) = (
+        work[state] for state in (JobState.QUEUED, JobState.RUNNING)
+    )
+    return Backlog(queued, running, queued_s, running_s, len(workers))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from serve.jobs.request import JobRequest
@@ -10,7 +10,11 @@ from serve.jobs.request import JobRequest
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's right to draw one picture, good for as long as ``attempt`` is the current one."""
+    """A worker's right to draw one picture, good for as long as ``attempt`` is the current one.
+
+    ``alone``: it was lost with a worker before, and shares no step. ``deadline_s`` is what is left
+    of its job's deadline, in seconds.
+    """
 
     image_id: UUID
     job_id: UUID
@@ -19,3 +23,5 @@ class Claim:
     index: int
     attempt: int
     request: JobRequest
+    alone: bool = False
+    deadline_s: float | None = field(default=None, compare=False)

@@ -5,18 +5,27 @@ Every end of a claim is fenced by worker and attempt: a worker that lost its lea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from uuid import UUID
 
+from pipelines.diffusion.batching.cost import Profile
 from pipelines.diffusion.request import EngineStats
 from serve.database import Database, Session
 from serve.events import Event, EventBus, EventType
 from serve.jobs import repository, transitions
 from serve.jobs.claim import Claim
+from serve.jobs.fairness import ring_order, take_turns
+from serve.jobs.queue import Judge, Room, Shape
 from serve.jobs.request import JobRequest
 from serve.jobs.stored_file import StoredFile
 from serve.models import Image, JobState
+
+_MOST_COUNTED = 1000
+_LOOK_AGAIN_S = 0.01  # about what another claim takes
 
 
 class Claims:
@@ -38,35 +47,87 @@ class Claims:
         async with self._database.transaction() as session:
             return await repository.beat(session, worker_id, asdict(stats), draining)
 
+    async def tell_costs(self, profiles: Mapping[str, Profile], max_batch: int) -> None:
+        """Keep what the models' pictures cost, for the prices of jobs to come."""
+        async with self._database.transaction() as session:
+            for model, profile in sorted(profiles.items()):
+                await repository.keep_profile(session, model, profile, max_batch)
+
     async def leave(self, worker_id: UUID) -> None:
         """Take the worker off the list; it must hold nothing any more."""
         async with self._database.transaction() as session:
             await repository.delete_worker(session, worker_id)
 
     async def claim(
-        self, worker_id: UUID, limit: int, shape: tuple[int, int] | None = None
+        self,
+        worker_id: UUID,
+        free: int,
+        running: Shape | None = None,
+        *,
+        spare: int = 0,
+        holding: int = 0,
     ) -> list[Claim]:
-        """Up to ``limit`` queued pictures, those of ``shape`` (width, height) first."""
-        async with self._database.transaction() as session:
-            images = await repository.claim_images(session, worker_id, self._models, limit, shape)
-            if not images:
-                return []
-            job_ids = {image.job_id for image in images}
-            now = await repository.clock(session)
-            events: list[Event] = []
-            for job in await repository.lock_queued_jobs(session, job_ids):
-                events += await transitions.start(session, job, now)
-            claims = await self._claims_to(session, images)
+        """Queued pictures: up to ``free`` for the next step, and ``spare`` to choose from later.
+
+        By turns of the tenants, then by priority, by slack, by age; those of the ``running`` shape
+        a little sooner. See `serve.jobs.fairness` and `serve.jobs.queue`. ``holding`` are the
+        pictures that the worker has already.
+        """
+        while True:
+            claims, events, look_again = await self._claim(worker_id, running, free, spare, holding)
+            if not look_again:
+                break
+            await asyncio.sleep(_LOOK_AGAIN_S)
         await self._bus.publish(*events)
         return claims
+
+    async def _claim(
+        self, worker_id: UUID, running: Shape | None, free: int, spare: int, holding: int
+    ) -> tuple[list[Claim], list[Event], bool]:
+        """The claims, what there is to tell, and whether other claims hid what there is."""
+        async with self._database.transaction() as session:
+            queues = await repository.queues_of(session, self._models, free + spare, running)
+            if not queues:
+                return [], [], await repository.any_queued(session, self._models)
+            now = await repository.clock(session)
+            room = await self._room(session, now, worker_id, free, spare, holding)
+            chosen = take_turns(queues, free + spare, Judge(room))
+            if not chosen:
+                return [], [], False
+            images = await repository.take_images(session, worker_id, [each.id for each in chosen])
+            events: list[Event] = []
+            for job in await repository.lock_queued_jobs(session, {each.job_id for each in images}):
+                events += await transitions.start(session, job, now)
+            claims = await self._claims_to(session, images, now)
+            if len(queues) > 1:  # nobody else waits: there are no turns to keep
+                await repository.charge(session, ring_order(queues))
+        return claims, events, False
+
+    async def _room(
+        self,
+        session: Session,
+        now: datetime,
+        worker_id: UUID,
+        free: int,
+        spare: int,
+        holding: int,
+    ) -> Room:
+        workers = await repository.claiming_workers(session, self._models[0])
+        share = math.inf
+        if len(workers) > 1:
+            live = await repository.count_live(session, self._models, _MOST_COUNTED)
+            share = math.ceil(live / len(workers)) if live < _MOST_COUNTED else math.inf
+        return Room(worker_id, free, spare, holding, share, workers, now)
 
     async def held(self, worker_id: UUID) -> list[Claim]:
         """What is the worker's now; the rest was cancelled, expired or taken."""
         async with self._database.transaction() as session:
             images = await repository.images_held(session, worker_id)
-            return await self._claims_to(session, images)
+            return await self._claims_to(session, images, await repository.clock(session))
 
-    async def _claims_to(self, session: Session, images: Sequence[Image]) -> list[Claim]:
+    async def _claims_to(
+        self, session: Session, images: Sequence[Image], now: datetime
+    ) -> list[Claim]:
         jobs = await repository.jobs_of(session, {image.job_id for image in images})
         return [
             Claim(
@@ -77,6 +138,8 @@ class Claims:
                 index=image.index,
                 attempt=image.attempt,
                 request=JobRequest.from_params(jobs[image.job_id].params),
+                alone=image.crashes > 0,
+                deadline_s=_left(jobs[image.job_id].deadline_at, now),
             )
             for image in sorted(images, key=lambda image: image.id)
             if image.worker_id is not None
@@ -114,7 +177,7 @@ class Claims:
             events += await transitions.finish(
                 session, job, JobState.FAILED, now, error=reason, data=told
             )
-        await self._bus.announce_work()  # other workers may hold the job's other pictures
+        await self._bus.announce_end(claim.job_id)  # others may hold its other pictures
         await self._bus.publish(*events)
         return True
 
@@ -125,3 +188,7 @@ class Claims:
             kept = await repository.release_image(session, claim, JobState.QUEUED, now)
         await self._bus.announce_work()
         return kept
+
+
+def _left(deadline: datetime | None, now: datetime) -> float | None:
+    return None if deadline is None else (deadline - now).total_seconds()

@@ -31,8 +31,24 @@ class IdempotencyConflict(ServiceError):
     title: ClassVar[str] = "Idempotency-Key was used for another request"
 
 
+class Overloaded(ServiceError):
+    """More work waits than is accepted; it comes down by itself."""
+
+    status: ClassVar[int] = 429
+    code: ClassVar[str] = "overloaded"
+    title: ClassVar[str] = "Too much work waits"
+
+
 class PostprocessFailed(Exception):
     """A drawn picture could not be encoded or stored, however often it was tried."""
+
+
+class PostprocessLost(Exception):
+    """A post-process replica died or cannot be reached; another may do the same."""
+
+
+class ForeignStorage(Exception):
+    """The storage belongs to another database; nothing in it is ours to delete."""
 
 
 class EngineDied(Exception):

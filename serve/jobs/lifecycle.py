@@ -10,7 +10,14 @@ from uuid import UUID
 from serve.database import Database, Session
 from serve.events import EventBus
 from serve.jobs import repository, transitions
-from serve.jobs.errors import IdempotencyConflict, ImageNotFound, JobFinished, JobNotFound
+from serve.jobs.admission import Admission
+from serve.jobs.errors import (
+    IdempotencyConflict,
+    ImageNotFound,
+    JobFinished,
+    JobNotFound,
+    Overloaded,
+)
 from serve.jobs.feed import Feed
 from serve.jobs.request import JobRequest
 from serve.models import Image, Job, JobState, Worker
@@ -24,6 +31,7 @@ class Jobs:
         self._database = database
         self._bus = bus
         self._settings = settings
+        self.admission = Admission(database, list(settings.served), settings.jobs.max_wait_s)
 
     async def submit(
         self, tenant_id: UUID, request: JobRequest, *, idempotency_key: str | None = None
@@ -32,23 +40,43 @@ class Jobs:
 
         Raises:
             IdempotencyConflict: the tenant used the key for another request.
+            Overloaded: it would wait too long.
         """
-        async with self._database.transaction() as session:
-            job = await repository.insert_job(session, tenant_id, request, idempotency_key)
+        try:
+            price = await self.admission.admit(request)
+        except Overloaded:
+            job = await self._accepted_before(tenant_id, request, idempotency_key)
             if job is None:
-                assert idempotency_key is not None  # noqa: S101 - only a key can conflict
-                job = await repository.job_by_idempotency_key(session, tenant_id, idempotency_key)
-                if job.request_digest != request.digest():
-                    raise IdempotencyConflict(
-                        "This Idempotency-Key was used for another request; use a new key."
-                    )
-                events = []
-            else:
-                events = [await transitions.queue(session, job)]
-            accepted = await self._load(session, tenant_id, job.id)
+                raise
+            return job
+        async with self._database.transaction() as session:
+            job = await repository.insert_job(session, tenant_id, request, price, idempotency_key)
+            if job is not None:
+                event = await transitions.queue(session, job)
+                accepted = await self._load(session, tenant_id, job.id)
+        if job is None:
+            same = await self._accepted_before(tenant_id, request, idempotency_key)
+            assert same is not None  # noqa: S101 - only a key can conflict
+            return same
         await self._bus.announce_work()
-        await self._bus.publish(*events)
+        await self._bus.publish(event)
         return accepted
+
+    async def _accepted_before(
+        self, tenant_id: UUID, request: JobRequest, idempotency_key: str | None
+    ) -> Job | None:
+        """The job that the key stands for already."""
+        if idempotency_key is None:
+            return None
+        async with self._database.transaction() as session:
+            job = await repository.job_by_idempotency_key(session, tenant_id, idempotency_key)
+            if job is None:
+                return None
+            if job.request_digest != request.digest():
+                raise IdempotencyConflict(
+                    "This Idempotency-Key was used for another request; use a new key."
+                )
+            return await self._load(session, tenant_id, job.id)
 
     async def get(self, tenant_id: UUID, job_id: UUID) -> Job:
         """The job with its images and their variants.
@@ -81,7 +109,7 @@ class Jobs:
             elif job.state is not JobState.CANCELLED:
                 raise JobFinished(f"The job has {job.state}; there is nothing left to cancel.")
             cancelled = await self._load(session, tenant_id, job_id)
-        await self._bus.announce_work()
+        await self._bus.announce_end(job_id)
         await self._bus.publish(*events)
         return cancelled
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipelines.imaging.format import PictureFormat
 from pipelines.imaging.postprocess import PostprocessSpec, process
 from serve.jobs.claim import Claim
+from serve.jobs.picture_key import PictureKey
 from serve.jobs.stored_file import StoredFile
 from serve.storage import Storage
 
@@ -63,7 +64,7 @@ async def store_picture(
     """
     stored = []
     for variant in await asyncio.to_thread(process, image, task.spec):
-        key = f"{task.job_id}/{task.image_id}/{task.attempt}/{variant.file_name}"
+        key = str(PictureKey(task.job_id, task.image_id, task.attempt, variant.file_name))
         await storage.put(key, variant.data, variant.media_type)
         stored.append(
             StoredFile(
@@ -77,3 +78,13 @@ async def store_picture(
             )
         )
     return stored
+
+
+async def discard_picture(storage: Storage, task: PostprocessTask) -> None:
+    """Delete what the attempt has stored; only for one that never will be committed.
+
+    Raises:
+        StorageError: the storage failed; the sweeper gets the rest.
+    """
+    async for page in storage.list(f"{task.job_id}/{task.image_id}/{task.attempt}"):
+        await storage.delete([found.key for found in page])

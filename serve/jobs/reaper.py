@@ -51,7 +51,7 @@ class Reaper:
             await self._take(image)
         for job_id in overdue:
             await self._expire(job_id)
-        if abandoned or overdue:
+        if abandoned:
             await self._bus.announce_work()
         return len(abandoned) + len(overdue)
 
@@ -68,6 +68,8 @@ class Reaper:
                     f"Picture {image.index} was lost with its worker {crashes} times: giving up."
                 )
                 events = await transitions.finish(session, job, JobState.FAILED, now, error=error)
+        if events:
+            await self._bus.announce_end(job.id)
         await self._bus.publish(*events)
 
     async def _expire(self, job_id: UUID) -> None:
@@ -77,4 +79,6 @@ class Reaper:
             if not job.state.terminal:
                 error = "The deadline passed before every picture was drawn."
                 events = await transitions.finish(session, job, JobState.EXPIRED, now, error=error)
+        if events:
+            await self._bus.announce_end(job_id)
         await self._bus.publish(*events)

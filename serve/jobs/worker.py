@@ -6,6 +6,8 @@ Knows neither Ray nor torch: the engine and the post-process step are handed in.
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -17,6 +19,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from pipelines.diffusion.batching.cost import Profile
 from pipelines.diffusion.request import (
     EngineStats,
     Expired,
@@ -32,6 +35,7 @@ from serve.jobs.claim import Claim
 from serve.jobs.claims import Claims
 from serve.jobs.errors import EngineDied, PostprocessFailed
 from serve.jobs.progress import ProgressBoard
+from serve.jobs.queue import Shape
 from serve.jobs.stored_file import StoredFile
 from serve.settings import WorkerSettings
 
@@ -41,6 +45,8 @@ Postprocess = Callable[[NDArray[np.uint8], Claim], Awaitable[Sequence[StoredFile
 """Encodes and stores a picture, (height, width, 3); raises PostprocessFailed."""
 
 _RETRY_S = 0.5
+_LOOK_S = 2.0
+_TELL_S = 30.0
 
 T = TypeVar("T")
 
@@ -50,6 +56,8 @@ class Engine(Protocol):
 
     @property
     def max_batch(self) -> int: ...
+    @property
+    def drawing(self) -> int: ...
     @property
     def free_slots(self) -> int: ...
     @property
@@ -63,6 +71,7 @@ class Engine(Protocol):
     def abort(self, request_id: str) -> bool: ...
     def stop(self, drain: bool, timeout: float | None = None) -> list[str]: ...
     def stats(self) -> EngineStats: ...
+    def profiles(self) -> dict[str, Profile]: ...
 
 
 class Worker:
@@ -83,6 +92,8 @@ class Worker:
         self._drawing: dict[str, Claim] = {}  # in the engine, by request id
         self._delivering: dict[asyncio.Task[None], Claim] = {}  # out of it, not yet committed
         self._unsure = False
+        self._looked_at = -math.inf
+        self._told_at = -math.inf
         self._draining = False
         self._drained = asyncio.Event()
 
@@ -133,22 +144,39 @@ class Worker:
                 log.warning("worker.database_unavailable", error=str(error))
                 await asyncio.sleep(_RETRY_S)
                 continue
-            if not claimed or not self._engine.free_slots:
+            if not claimed:
                 await self._wait_for_work()
         await self._finish_drawing()
 
     async def _claim(self) -> int:
-        if self._drawing or self._unsure:
+        if self._unsure or self._may_have_lost():
             self._compare(await self._claims.held(self._worker_id))
-        free = self._engine.free_slots
-        if not free:
+        free, spare = self._places()
+        if not free + spare or any(claim.alone for claim in self._drawing.values()):
             return 0
         self._unsure = True  # until the COMMIT's answer has come
-        claims = await self._claims.claim(self._worker_id, free, self._shape())
+        claims = await self._claims.claim(
+            self._worker_id, free, self._shape(), spare=spare, holding=len(self._drawing)
+        )
         self._unsure = False
         for claim in claims:
             self._draw(claim)
         return len(claims)
+
+    def _places(self) -> tuple[int, int]:
+        """In the next step, and behind it; none while as many pictures wait for storage."""
+        free, spare = self._engine.free_slots, self._settings.spare
+        most = self._engine.max_batch + (self._engine.max_batch if spare is None else spare)
+        if len(self._delivering) >= most:
+            return 0, 0
+        return free, max(0, most - self._engine.drawing - free)
+
+    def _may_have_lost(self) -> bool:
+        """Whether a job of a picture that is being drawn was said to have ended; or may have."""
+        ended, self._bus.ended = self._bus.ended, set()
+        drawing = {claim.job_id for claim in self._drawing.values()}
+        overdue = monotonic() - self._looked_at > _LOOK_S  # a hint may be lost
+        return bool(drawing) and (overdue or not ended.isdisjoint(drawing))
 
     def _draw(self, claim: Claim) -> None:
         request_id = f"{claim.image_id}.{claim.attempt}"
@@ -158,12 +186,14 @@ class Worker:
                 request_id,
                 claim.request.sampling(claim.index),
                 self._settings.preview_every,
+                deadline_s=claim.deadline_s,
                 model=claim.request.model,
             )
         )
 
     def _compare(self, held: Sequence[Claim]) -> None:
         """Drop what is no longer ours; take up what a COMMIT gave us whose answer was lost."""
+        self._looked_at = monotonic()
         self._keep({claim.image_id for claim in held})
         if self._unsure:
             known = {claim.image_id for claim in self._drawing.values()} | {
@@ -179,10 +209,11 @@ class Worker:
             async with asyncio.timeout(self._settings.poll_s):
                 await self._bus.work.wait()
 
-    def _shape(self) -> tuple[int, int] | None:
-        for claim in self._drawing.values():
-            return claim.request.width, claim.request.height
-        return None
+    def _shape(self) -> Shape | None:
+        """What most of the pictures share that are being drawn."""
+        requests = [claim.request for claim in self._drawing.values()]
+        shapes = Counter(Shape(each.width, each.height, each.model) for each in requests)
+        return max(shapes, key=shapes.__getitem__, default=None)
 
     def _keep(self, held: set[UUID]) -> None:
         """Stop drawing all but these: the rest was cancelled, expired or taken."""
@@ -259,6 +290,7 @@ class Worker:
         stats = self._engine.stats()
         try:
             if await self._claims.heartbeat(self._worker_id, stats, draining=self._draining):
+                await self._tell_costs()
                 return
         except DatabaseUnavailable as error:
             log.warning("worker.database_unavailable", error=str(error))
@@ -266,6 +298,12 @@ class Worker:
         log.warning("worker.lease_lost", drawing=len(self._drawing))
         self._keep(set())
         self._worker_id = await self._insist(self._register)
+
+    async def _tell_costs(self) -> None:
+        if monotonic() - self._told_at < _TELL_S:
+            return
+        await self._claims.tell_costs(self._engine.profiles(), self._engine.max_batch)
+        self._told_at = monotonic()
 
     async def _finish_drawing(self) -> None:
         try:

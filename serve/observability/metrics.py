@@ -30,6 +30,10 @@ class ServiceSample:
 
     jobs: Mapping[str, int]
     workers: Sequence[WorkerSample]
+    deliveries: Mapping[str, int]
+    """Webhook deliveries that have not arrived, by state."""
+    backlog_seconds: float = 0.0
+    wait_seconds: float = 0.0
 
 
 class Metrics:
@@ -80,6 +84,24 @@ class _SampleCollector:
         for state, count in self._sample.jobs.items():
             jobs.add_metric([state], count)
         yield jobs
+        yield GaugeMetricFamily(
+            "sfumato_backlog_seconds",
+            "Predicted device seconds of the pictures that are queued, and half of those drawn.",
+            value=self._sample.backlog_seconds,
+        )
+        yield GaugeMetricFamily(
+            "sfumato_wait_seconds",
+            "Predicted wait of a picture that comes now.",
+            value=self._sample.wait_seconds,
+        )
+        deliveries = GaugeMetricFamily(
+            "sfumato_webhook_deliveries",
+            "Webhook deliveries that have not arrived, by state.",
+            labels=["state"],
+        )
+        for state, count in self._sample.deliveries.items():
+            deliveries.add_metric([state], count)
+        yield deliveries
         workers = self._sample.workers
         yield GaugeMetricFamily(
             "sfumato_workers", "Diffusion replicas with a fresh heartbeat.", value=len(workers)

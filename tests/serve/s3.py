@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+
+@dataclass
+class Fault:
+    """An answer instead of the right one, to the next ``times`` requests."""
+
+    status: int = 500
+    code: str = "InternalError"
+    hang_s: float = 0
+    times: int = 1_000_000
 
 
 @dataclass
@@ -19,6 +32,19 @@ class S3:
 
     port: int = 0
     objects: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    modified: dict[str, datetime] = field(default_factory=dict)
+    """Of objects that were not written just now, by `bucket/key`."""
+    page: int = 1000
+    fault: Fault | None = None
+    requests: int = 0
+
+    def clear(self) -> None:
+        self.objects.clear()
+        self.modified.clear()
+        self.page, self.fault, self.requests = 1000, None, 0
+
+    def modified_at(self, name: str) -> datetime:
+        return self.modified.get(name, datetime.now(UTC))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -60,9 +86,29 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Content-Type", kind)
         self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()[:32]}"')
-        self.send_header("Last-Modified", "Mon, 02 Nov 2026 00:00:00 GMT")
+        self.send_header(
+            "Last-Modified", format_datetime(self.server.state.modified_at(self.key), usegmt=True)
+        )
         self.end_headers()
         self.wfile.write(body)
+
+    def parse_request(self) -> bool:
+        """Every request passes here; a fault answers it before its method does."""
+        if not super().parse_request():
+            return False
+        state = self.server.state
+        state.requests += 1
+        fault = state.fault
+        if fault is None or not fault.times:
+            return True
+        fault.times -= 1
+        self.body()
+        time.sleep(fault.hang_s)
+        if self.command == "HEAD":
+            self.answer(fault.status)
+        else:
+            self.answer(fault.status, f"<Error><Code>{fault.code}</Code></Error>".encode())
+        return False
 
     def do_PUT(self) -> None:
         body = self.body()
@@ -77,7 +123,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         query = parse_qs(urlsplit(self.path).query)
         if "list-type" in query:
-            self.answer(200, self.listing(query.get("prefix", [""])[0]).encode())
+            after = query.get("continuation-token", query.get("start-after", [""]))[0]
+            self.answer(200, self.listing(query.get("prefix", [""])[0], after).encode())
         elif self.key in self.server.state.objects:
             body, kind = self.server.state.objects[self.key]
             self.answer(200, body, kind=kind)
@@ -100,14 +147,31 @@ class Handler(BaseHTTPRequestHandler):
         self.server.state.objects.pop(self.key, None)
         self.answer(204)
 
-    def listing(self, prefix: str) -> str:
-        contents = "".join(
-            f"<Contents><Key>{escape(key)}</Key><Size>{len(data)}</Size>"
-            '<LastModified>2026-11-02T00:00:00.000Z</LastModified><ETag>"e"</ETag></Contents>'
-            for name, (data, _kind) in self.server.state.objects.items()
-            if (key := name.removeprefix(f"{self.key}/")) != name and key.startswith(prefix)
+    def listing(self, prefix: str, after: str) -> str:
+        """One page of keys beyond ``after``, in order."""
+        state = self.server.state
+        keys = sorted(
+            key
+            for name in list(state.objects)
+            if (key := name.removeprefix(f"{self.key}/")) != name
+            and key.startswith(prefix)
+            and key > after
         )
-        return f"<ListBucketResult>{contents}</ListBucketResult>"
+        page = keys[: state.page]
+        contents = "".join(
+            f"<Contents><Key>{escape(key)}</Key>"
+            f"<Size>{len(state.objects[f'{self.key}/{key}'][0])}</Size>"
+            f"<LastModified>{state.modified_at(f'{self.key}/{key}').isoformat()}</LastModified>"
+            '<ETag>"e"</ETag></Contents>'
+            for key in page
+        )
+        more = (
+            f"<IsTruncated>true</IsTruncated><NextContinuationToken>{escape(page[-1])}"
+            "</NextContinuationToken>"
+            if len(keys) > len(page)
+            else "<IsTruncated>false</IsTruncated>"
+        )
+        return f"<ListBucketResult>{contents}{more}</ListBucketResult>"
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def storage(
     """Each kind of storage, empty."""
     if request.param == "folder":
         return open_storage((tmp_path / "a folder").as_uri())
-    s3.objects.clear()
+    s3.clear()
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     return open_storage("s3://pictures/prefix")
@@ -43,7 +43,7 @@ def storage(
 
 async def keys(storage: Storage, prefix: str = "") -> list[str]:
     """What the storage lists, sorted."""
-    return sorted([key async for key in storage.list(prefix)])
+    return sorted([found.key async for page in storage.list(prefix) for found in page])
 
 
 async def test_what_was_put_is_got(storage: Storage) -> None:

@@ -94,7 +94,7 @@ def free_port() -> int:
         return port
 
 
-def start(folder: Path, port: int) -> Service:
+def start(folder: Path, port: int, **settings: str) -> Service:
     """Run `sfumato up` and wait for its word that it is ready."""
     environment = {
         **os.environ,
@@ -103,6 +103,7 @@ def start(folder: Path, port: int) -> Service:
         "SFUMATO_DATA_DIR": str(folder / "data"),
         "SFUMATO_MODELS": json.dumps({"twin": {"path": str(MODEL_PATH), "default_steps": 6}}),
         "PYTHONUNBUFFERED": "1",
+        **settings,
     }
     for unwanted in ("DATABASE_URL", "REDIS_URL"):
         environment.pop(unwanted, None)

@@ -115,6 +115,19 @@ class CostModel:
         whole = most if memory is None else self.rows_within(pixels, most, memory)
         return self.rows(params) / whole
 
+    def device_seconds(self, params: SamplingParams, most: int) -> float:
+        """What the picture takes of the device where steps are as full as is worth it.
+
+        That is its rows' part of a saturated step (of ``most`` rows at most), times its steps, and
+        its prompt and decoding. Sums of it say how long a queue lasts; ``predict`` says how long
+        one picture does.
+        """
+        pixels = params.width * params.height
+        rows = self.saturation(pixels, most)
+        step = self.seconds_per_step(pixels, rows) / rows * self.rows(params)
+        encode = self._encode.at(_ANY_SIZE, self.rows(params))
+        return encode + _steps(params) * step + self._decode.at(pixels, 1)
+
     def clear(self) -> None:
         """Forgets the denoising steps."""
         self._denoise.clear()

@@ -47,7 +47,7 @@ _PATCH = 16
     "/v1/images/generations",
     summary="Draw pictures",
     response_model_exclude_none=True,
-    responses=openai_errors(400, 401, 404, 409, 413, 500, 504),
+    responses=openai_errors(400, 401, 404, 409, 413, 429, 500, 504),
 )
 async def generate(
     body: GenerationBody,

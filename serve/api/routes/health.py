@@ -36,14 +36,19 @@ async def health() -> Health:
 
 @router.get("/ready", summary="Can it work?", responses=problems(503))
 async def ready(services: ServicesDep) -> Ready:
-    """200 once the database answers and a replica has drawn its first picture."""
+    """200 once the database answers and a replica has drawn its first picture.
+
+    Where replicas may go down to none, that holds for good: the next job brings one back.
+    """
     try:
         alive = await services.jobs.workers()
+        prices, _ = await services.jobs.admission.view()
     except DatabaseUnavailable as error:
         raise NotReady("The database does not answer.") from error
     model = services.settings.model.name
     workers = [worker for worker in alive if worker.model == model and not worker.draining]
-    if not workers:
+    may_rest = services.settings.scaling.diffusion_min == 0 and model in prices
+    if not workers and not may_rest:
         raise NotReady(f"No replica has made its first picture with {model!r} yet.")
     return Ready(model=model, workers=len(workers))
 
@@ -60,7 +65,11 @@ async def ready(services: ServicesDep) -> Ready:
 async def metrics(request: Request, services: ServicesDep) -> Response:
     """HTTP series are this process's; jobs and workers are the whole service's."""
     counts = await services.jobs.counts()
+    _, backlog = await services.jobs.admission.view()
+    deliveries = await services.webhooks.counts()
     sample = ServiceSample(
+        backlog_seconds=backlog.seconds,
+        wait_seconds=backlog.wait_s(),
         jobs={state.value: counts.get(state, 0) for state in JobState},
         workers=[
             WorkerSample(
@@ -72,6 +81,7 @@ async def metrics(request: Request, services: ServicesDep) -> Response:
             )
             for worker in await services.jobs.workers()
         ],
+        deliveries={state.value: count for state, count in deliveries.items()},
     )
     recorded: Metrics = request.app.state.metrics
     return Response(recorded.render(sample), media_type=CONTENT_TYPE_LATEST)

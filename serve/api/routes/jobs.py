@@ -45,7 +45,7 @@ def checked_key(key: str | None) -> str | None:
     "/v1/jobs",
     status_code=202,
     summary="Submit a job",
-    responses=problems(400, 401, 404, 413, 422),
+    responses=problems(400, 401, 404, 413, 422, 429),
 )
 async def submit_job(
     body: JobBody,

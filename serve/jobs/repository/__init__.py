@@ -4,20 +4,19 @@ A transaction locks one job, then images of it; a claim, which starts at images,
 job. So no two transactions can wait for each other.
 """
 
+from serve.jobs.repository.claiming import any_queued, charge, queues_of, take_images
 from serve.jobs.repository.events import append_event, events_after
+from serve.jobs.repository.files import orphans
 from serve.jobs.repository.images import (
     abandoned_images,
     add_variants,
-    claim_images,
     count_live_images,
-    count_work,
     end_images,
     images_held,
     jobs_of,
     load_image,
     load_images,
     lock_queued_jobs,
-    picture_rate,
     release_image,
     requeue_abandoned,
 )
@@ -32,9 +31,16 @@ from serve.jobs.repository.jobs import (
     lock_job,
     overdue_jobs,
 )
-from serve.jobs.repository.transaction import clock, try_reaper_lock
+from serve.jobs.repository.transaction import (
+    clock,
+    database_identity,
+    try_reaper_lock,
+    try_sweeper_lock,
+)
+from serve.jobs.repository.work import count_live, keep_profile, load_profiles, read_work
 from serve.jobs.repository.workers import (
     beat,
+    claiming_workers,
     delete_silent_workers,
     delete_worker,
     insert_worker,
@@ -44,13 +50,17 @@ from serve.jobs.repository.workers import (
 __all__ = [
     "abandoned_images",
     "add_variants",
+    "any_queued",
     "append_event",
     "beat",
-    "claim_images",
+    "charge",
+    "claiming_workers",
     "clock",
     "count_jobs",
+    "count_live",
     "count_live_images",
     "count_work",
+    "database_identity",
     "delete_silent_workers",
     "delete_worker",
     "end_images",
@@ -61,17 +71,23 @@ __all__ = [
     "job_by_idempotency_key",
     "job_exists",
     "jobs_of",
+    "keep_profile",
     "live_jobs",
     "live_workers",
     "load_image",
     "load_images",
     "load_job",
     "load_jobs",
+    "load_profiles",
     "lock_job",
     "lock_queued_jobs",
+    "orphans",
     "overdue_jobs",
-    "picture_rate",
+    "queues_of",
+    "read_work",
     "release_image",
     "requeue_abandoned",
+    "take_images",
     "try_reaper_lock",
+    "try_sweeper_lock",
 ]

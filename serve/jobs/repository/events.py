@@ -3,34 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     Integer,
+    Select,
     Uuid,
     and_,
+    bindparam,
     column,
     func,
     literal,
     select,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from serve.database import Session
 from serve.events import Event, EventType
 from serve.models import EventRow, Job
+from serve.webhooks.repository import OUTBOX
+
+
+def _append() -> Select[datetime]:
+    event = (
+        insert(EventRow)
+        .values({name: bindparam(name) for name in ("job_id", "seq", "type", "data")})
+        .returning(EventRow.created_at)
+        .cte("event")
+    )
+    return select(event.c.created_at).add_cte(OUTBOX.cte("outbox"))
+
+
+_APPEND = _append()
 
 
 async def append_event(
     session: Session, job: Job, event_type: EventType, data: dict[str, Any]
 ) -> Event:
-    """The job's next event; its row must be locked, so that numbers have no gaps."""
+    """The job's next event; its row must be locked, so that numbers have no gaps.
+
+    The same statement puts it on its way to the tenant's webhooks.
+    """
     job.last_seq += 1
-    row = EventRow(job_id=job.id, seq=job.last_seq, type=event_type, data=data)
-    session.add(row)
     await session.flush()
-    return _event(job.tenant_id, row)
+    event = {"job_id": job.id, "seq": job.last_seq, "type": event_type.value, "data": data}
+    appended = await session.scalars(_APPEND, {**event, "tenant_id": job.tenant_id})
+    return Event(
+        tenant_id=job.tenant_id,
+        job_id=job.id,
+        seq=job.last_seq,
+        type=event_type,
+        created_at=appended.one(),
+        data=data,
+    )
 
 
 async def events_after(

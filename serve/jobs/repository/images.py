@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    and_,
     func,
     select,
     update,
@@ -47,38 +46,6 @@ async def load_images(
     return (await session.scalars(statement)).all()
 
 
-async def claim_images(
-    session: Session,
-    worker_id: UUID,
-    models: Sequence[str],
-    limit: int,
-    shape: tuple[int, int] | None,
-) -> Sequence[Image]:
-    """Queued images of ``models``, now running under ``worker_id``.
-
-    Of the same priority those of ``shape`` (width, height) come first, then the oldest.
-    """
-    order: list[Any] = [Image.priority.desc(), Image.id]
-    if shape is not None:
-        order.insert(1, and_(Image.width == shape[0], Image.height == shape[1]).desc())
-    picked = (
-        select(Image.id)
-        .where(Image.state == JobState.QUEUED, Image.model.in_(models))
-        .order_by(*order)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("picked")
-    )
-    statement = (
-        update(Image)
-        .where(Image.id.in_(select(picked.c.id)))
-        .values(state=JobState.RUNNING, worker_id=worker_id, attempt=Image.attempt + 1)
-        .returning(Image)
-        .execution_options(synchronize_session=False, populate_existing=True)
-    )
-    return (await session.scalars(statement)).all()
-
-
 async def jobs_of(session: Session, job_ids: set[UUID]) -> dict[UUID, Job]:
     rows = await session.scalars(select(Job).where(Job.id.in_(job_ids)))
     return {job.id: job for job in rows}
@@ -97,6 +64,8 @@ async def lock_queued_jobs(session: Session, job_ids: set[UUID]) -> Sequence[Job
 
 async def release_image(session: Session, claim: Claim, state: JobState, now: datetime) -> bool:
     """End the claim, or False where it is no longer the current one."""
+    ended: dict[str, Any] = {"state": state, "worker_id": None}
+    ended["queued_at" if state is JobState.QUEUED else "finished_at"] = now
     statement = (
         update(Image)
         .where(
@@ -105,9 +74,7 @@ async def release_image(session: Session, claim: Claim, state: JobState, now: da
             Image.worker_id == claim.worker_id,
             Image.attempt == claim.attempt,
         )
-        .values(
-            state=state, worker_id=None, finished_at=now if state is not JobState.QUEUED else None
-        )
+        .values(ended)
         .returning(Image.id)
         .execution_options(synchronize_session=False)
     )
@@ -127,27 +94,6 @@ async def end_images(session: Session, job_id: UUID, state: JobState, now: datet
 async def count_live_images(session: Session, job_id: UUID) -> int:
     statement = select(func.count()).where(Image.job_id == job_id, Image.state.in_(LIVE))
     return (await session.scalars(statement)).one()
-
-
-async def count_work(session: Session, models: Sequence[str]) -> tuple[int, int]:
-    """Queued and running pictures of the models."""
-    rows = await session.execute(
-        select(Image.state, func.count())
-        .where(Image.model.in_(models), Image.state.in_(LIVE))
-        .group_by(Image.state)
-    )
-    counts = dict(rows.all())
-    return counts.get(JobState.QUEUED, 0), counts.get(JobState.RUNNING, 0)
-
-
-async def picture_rate(session: Session, models: Sequence[str]) -> float | None:
-    """Pictures that one worker finishes in a second of denoising, over the models' workers."""
-    finished = func.sum(Worker.stats["finished"].as_float())
-    seconds = func.sum(Worker.stats["denoise_seconds"].as_float())
-    rate: float | None = await session.scalar(
-        select(finished / func.nullif(seconds, 0)).where(Worker.model.in_(models))
-    )
-    return rate
 
 
 async def images_held(session: Session, worker_id: UUID) -> Sequence[Image]:
@@ -172,7 +118,7 @@ async def abandoned_images(session: Session) -> Sequence[Image]:
 
 
 async def requeue_abandoned(session: Session, image: Image) -> bool:
-    """Queue the image again with one more crash on its account."""
+    """Queue the image again with one more crash on its account: it is drawn alone from now on."""
     statement = (
         update(Image)
         .where(
@@ -181,7 +127,12 @@ async def requeue_abandoned(session: Session, image: Image) -> bool:
             Image.worker_id == image.worker_id,
             Image.attempt == image.attempt,
         )
-        .values(state=JobState.QUEUED, worker_id=None, crashes=Image.crashes + 1)
+        .values(
+            state=JobState.QUEUED,
+            worker_id=None,
+            crashes=Image.crashes + 1,
+            queued_at=func.clock_timestamp(),
+        )
         .returning(Image.id)
         .execution_options(synchronize_session=False)
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import (
+    Function,
     func,
     or_,
     select,
@@ -16,14 +17,20 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import selectinload
 
 from serve.database import Session
+from serve.jobs.price import Price
 from serve.jobs.request import JobRequest
 from serve.models import Image, Job, JobState
 
 
 async def insert_job(
-    session: Session, tenant_id: UUID, request: JobRequest, idempotency_key: str | None
+    session: Session,
+    tenant_id: UUID,
+    request: JobRequest,
+    price: Price,
+    idempotency_key: str | None,
 ) -> Job | None:
     """The new job with its images, or None where the tenant used the key before."""
+    begin_within = _seconds(price.begin_within(request.deadline_s))
     statement = (
         insert(Job)
         .values(
@@ -36,7 +43,7 @@ async def insert_job(
             request_digest=request.digest() if idempotency_key else None,
             deadline_at=None
             if request.deadline_s is None
-            else func.now() + func.make_interval(0, 0, 0, 0, 0, 0, request.deadline_s),
+            else func.now() + _seconds(request.deadline_s),
         )
         .on_conflict_do_nothing(index_elements=["tenant_id", "idempotency_key"])
         .returning(Job)
@@ -56,6 +63,8 @@ async def insert_job(
                     "width": request.width,
                     "height": request.height,
                     "seed": request.seed + index,
+                    "seconds": price.device,
+                    "start_by": func.now() + begin_within,
                 }
                 for index in range(request.n)
             ]
@@ -64,9 +73,9 @@ async def insert_job(
     return job
 
 
-async def job_by_idempotency_key(session: Session, tenant_id: UUID, key: str) -> Job:
+async def job_by_idempotency_key(session: Session, tenant_id: UUID, key: str) -> Job | None:
     statement = select(Job).where(Job.tenant_id == tenant_id, Job.idempotency_key == key)
-    return (await session.scalars(statement)).one()
+    return await session.scalar(statement)
 
 
 async def lock_job(session: Session, job_id: UUID) -> tuple[Job, datetime]:
@@ -137,3 +146,7 @@ async def overdue_jobs(session: Session) -> Sequence[UUID]:
 async def count_jobs(session: Session) -> dict[JobState, int]:
     rows = await session.execute(select(Job.state, func.count()).group_by(Job.state))
     return dict(rows.all())
+
+
+def _seconds(seconds: float) -> Function[timedelta]:
+    return func.make_interval(0, 0, 0, 0, 0, 0, seconds)

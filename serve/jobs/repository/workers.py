@@ -23,6 +23,12 @@ async def insert_worker(session: Session, model: str, device: str, slots: int) -
     return (await session.scalars(statement.returning(Worker.id))).one()
 
 
+async def claiming_workers(session: Session, model: str) -> Sequence[UUID]:
+    """The workers of this default model that claim pictures."""
+    statement = select(Worker.id).where(Worker.model == model, ~Worker.draining)
+    return (await session.scalars(statement)).all()
+
+
 async def beat(session: Session, worker_id: UUID, stats: dict[str, Any], draining: bool) -> bool:
     """Renew the worker's lease, or False where the reaper took it."""
     statement = (
@@ -48,7 +54,13 @@ async def live_workers(session: Session, lease_s: float) -> Sequence[Worker]:
 
 
 async def delete_silent_workers(session: Session, lease_s: float) -> Sequence[UUID]:
-    statement = delete(Worker).where(Worker.heartbeat_at <= _ago(lease_s)).returning(Worker.id)
+    """Those unheard for a lease, or since Postgres started: while it is away nobody is heard."""
+    started = select(func.pg_postmaster_start_time()).scalar_subquery()
+    statement = (
+        delete(Worker)
+        .where(Worker.heartbeat_at <= _ago(lease_s), started <= _ago(lease_s))
+        .returning(Worker.id)
+    )
     return (await session.scalars(statement)).all()
 
 

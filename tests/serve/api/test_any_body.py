@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from serve.api.schemas.generation import GenerationBody
 from serve.api.schemas.job import JobBody
+from serve.api.schemas.webhook import WebhookBody
 from serve.api.services import Services
 from tests.serve.api.conftest import count_rows
 
@@ -63,3 +64,21 @@ async def test_generations(client: httpx2.AsyncClient, services: Services, body:
     assert answer.status_code in (400, 404), answer.text
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
     assert await count_rows(services.database, "jobs") == 0
+
+
+@any_body
+@given(
+    body=st.dictionaries(st.sampled_from([*WebhookBody.model_fields, "x"]), VALUES, max_size=3)
+    | st.fixed_dictionaries({"url": st.text(max_size=30).map("https://{}".format)})
+)
+async def test_webhooks(client: httpx2.AsyncClient, services: Services, body: object) -> None:
+    before = await count_rows(services.database, "webhooks")
+    content = json.dumps(body).encode()
+
+    answer = await client.post(
+        "/v1/webhooks", content=content, headers={"Content-Type": "application/json"}
+    )
+
+    assert answer.status_code in (201, 409, 422), answer.text
+    kept = await count_rows(services.database, "webhooks") - before
+    assert kept == (answer.status_code == 201)

@@ -8,9 +8,11 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pipelines.diffusion.batching.cost import CostModel
 from serve.api.app import create_app
 from serve.api.services import Services
 from serve.database import Database
+from serve.jobs.claims import Claims
 from serve.jobs.lifecycle import Jobs
 from serve.models import Worker
 from serve.security.keys import Keys
@@ -53,6 +55,23 @@ async def test_not_ready_without_a_replica(anonymous: httpx2.AsyncClient) -> Non
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["code"] == "not_ready"
     assert "first picture" in answer.json()["detail"]
+
+
+async def test_ready_without_a_replica_where_the_last_may_go(services: Services) -> None:
+    scaling = services.settings.scaling.model_copy(update={"diffusion_min": 0})
+    resting = dataclasses.replace(
+        services, settings=services.settings.model_copy(update={"scaling": scaling})
+    )
+    app = create_app(resting)
+    async with app.router.lifespan_context(app):
+        transport = httpx2.ASGITransport(app=app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://sfumato") as client:
+            assert (await client.get("/ready")).status_code == 503, "it has never drawn"
+            claims = Claims(services.database, services.bus, list(services.models))
+            name = services.settings.model.name
+            await claims.tell_costs({name: CostModel().profile()}, 8)
+            services.jobs.admission._view = None  # as half a second later
+            assert (await client.get("/ready")).json()["workers"] == 0
 
 
 @pytest.mark.parametrize("changes", [{"model": "another"}, {"draining": True}])

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import httpx2
 
+from serve.api.services import Services
+from serve.jobs.admission import Admission
+from tests.serve.api.conftest import count_rows
+
 ASKED = {"prompt": "a red heart", "seed": 7, "n": 2}
 
 
@@ -152,3 +156,18 @@ async def test_another_tenant_sees_nothing(
     assert [answer.status_code for answer in answers] == [404] * 4
     assert (await stranger.get("/v1/jobs")).json()["data"] == []
     assert (await client.get(f"/v1/jobs/{job['id']}")).json()["state"] == "queued"
+
+
+async def test_more_than_can_be_drawn_in_time_is_refused_with_when_to_come_again(
+    client: httpx2.AsyncClient, services: Services
+) -> None:
+    services.jobs.admission = Admission(services.database, list(services.models), 1e-6)
+    body = {"prompt": "a red heart"}
+    assert (await client.post("/v1/jobs", json=body)).status_code == 202
+    refused = await client.post("/v1/jobs", json=body)
+    assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+    assert int(refused.headers["Retry-After"]) >= 1
+    openai = await client.post("/v1/images/generations", json=body)
+    assert (openai.status_code, openai.json()["error"]["type"]) == (429, "rate_limit_error")
+    assert int(openai.headers["Retry-After"]) >= 1
+    assert await count_rows(services.database, "jobs") == 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
 from serve.database import Database
 from serve.events import EventBus
@@ -19,6 +21,7 @@ from serve.settings import Settings
 from tests.pipelines.diffusion.tiny.stable_diffusion import build_pipeline
 
 MODEL = "tiny"
+LEASE_S = 2.0
 
 
 @pytest.fixture
@@ -52,8 +55,20 @@ def claims(database: Database, bus: EventBus) -> Claims:
 
 
 @pytest.fixture
-def reaper(database: Database, bus: EventBus, settings: Settings) -> Reaper:
-    return Reaper(database, bus, settings)
+async def reaper(database: Database, bus: EventBus, settings: Settings) -> Reaper:
+    """Of short leases; Postgres has been up for one."""
+    worker = settings.worker.model_copy(update={"lease_s": LEASE_S})
+    while await uptime(database) < LEASE_S:
+        await asyncio.sleep(0.1)
+    return Reaper(database, bus, settings.model_copy(update={"worker": worker}))
+
+
+async def uptime(database: Database) -> float:
+    """Seconds since Postgres started."""
+    async with database.transaction() as session:
+        seconds = text("SELECT extract(epoch FROM now() - pg_postmaster_start_time())::float8")
+        up: float = (await session.scalars(seconds)).one()
+        return up
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""How many replicas the backlog asks for."""
+"""How much work waits, and how many replicas it asks for."""
 
 from __future__ import annotations
 
@@ -8,49 +8,60 @@ from uuid import UUID
 
 import pytest
 
-from pipelines.diffusion.request import EngineStats
 from serve.database import Database
 from serve.deployments.autoscaling import BacklogPolicy
 from serve.jobs.backlog import Backlog, read_backlog
 from serve.jobs.claims import Claims
 from serve.jobs.lifecycle import Jobs
+from serve.jobs.price import PriceList
 from tests.serve.jobs.conftest import MODEL, ask
 
 
 @pytest.mark.parametrize(
-    ("queued", "running", "rate", "replicas"),
+    ("queued", "queued_s", "running", "running_s", "now", "replicas"),
     [
-        (0, 0, 2.0, 0),  # no work, no replica
-        (5, 0, None, 1),  # nothing measured yet: one finds out
-        (10, 10, 2.0, 1),  # 20 pictures at 2/s are 10 s of work
-        (11, 10, 2.0, 2),
-        (200, 0, 2.0, 10),
+        (0, 0.0, 0, 0.0, 3, 0),  # no work, no replica
+        (1, 0.0, 0, 0.0, 0, 1),  # of unknown cost: one finds out
+        (1, 0.1, 0, 0.0, 0, 1),  # up from zero by the first job
+        (10, 10.0, 0, 0.0, 1, 1),
+        (10, 10.1, 0, 0.0, 1, 2),
+        (10, 8.0, 8, 8.0, 1, 2),  # what runs is half done
+        (50, 100.0, 0, 0.0, 1, 10),
+        (0, 0.0, 8, 90.0, 2, 2),  # nobody waits: no more than there are
+        (0, 0.0, 2, 4.0, 4, 1),
     ],
 )
 def test_replicas_clear_the_backlog_within_ten_seconds(
-    queued: int, running: int, rate: float | None, replicas: int
+    queued: int, queued_s: float, running: int, running_s: float, now: int, replicas: int
 ) -> None:
-    assert Backlog(queued, running, rate).replicas(10.0) == replicas
+    assert Backlog(queued, running, queued_s, running_s, now).replicas(10.0, now) == replicas
+
+
+def test_more_workers_wait_less() -> None:
+    backlog = Backlog(queued=8, running=4, queued_s=20.0, running_s=8.0, workers=3)
+    assert backlog.wait_s() == pytest.approx(8.0)
+    assert backlog.wait_s(more=6.0) == pytest.approx(10.0)
 
 
 async def test_the_policy_follows_postgres(
     jobs: Jobs, claims: Claims, database: Database, database_url: str, tenant_id: UUID
 ) -> None:
+    each = PriceList().price(ask()).device
     worker_id = await claims.register("cpu", 8)
-    stats = EngineStats(finished=30, denoise_seconds=10.0)
-    await claims.heartbeat(worker_id, stats, draining=False)
     for _ in range(4):
         await jobs.submit(tenant_id, ask(n=10))
     await claims.claim(worker_id, 8)
-    assert await read_backlog(database, [MODEL]) == Backlog(32, 8, 3.0)
+    backlog = await read_backlog(database, [MODEL])
+    assert (backlog.queued, backlog.running, backlog.workers) == (32, 8, 1)
+    assert (backlog.queued_s, backlog.running_s) == pytest.approx((32 * each, 8 * each))
 
-    policy = BacklogPolicy(database_url, [MODEL], target_wait_s=5.0)
+    policy = BacklogPolicy(database_url, [MODEL], target_wait_s=13 * each)
     context = SimpleNamespace(target_num_replicas=1)
     assert policy(context) == (1, {})  # type: ignore[arg-type]
     async with asyncio.timeout(10):
         while policy(context)[1] == {}:  # type: ignore[arg-type]
             await asyncio.sleep(0.05)
-    assert policy(context) == (3, {"queued": 32})  # type: ignore[arg-type]
+    assert policy(context) == (3, {"backlog_s": pytest.approx(36 * each)})  # type: ignore[arg-type]
     assert policy._database is not None
     await policy._database.close()
 
@@ -59,8 +70,8 @@ async def test_the_work_of_all_the_models_of_a_replica_counts(
     jobs: Jobs, claims: Claims, database: Database, tenant_id: UUID
 ) -> None:
     worker_id = await claims.register("cpu", 8)
-    await claims.heartbeat(worker_id, EngineStats(finished=6, denoise_seconds=2.0), draining=False)
     for model, n in ((MODEL, 2), ("second", 3), ("elsewhere", 4)):
         await jobs.submit(tenant_id, ask(model=model, n=n))
     await claims.claim(worker_id, 1)
-    assert await read_backlog(database, [MODEL, "second"]) == Backlog(4, 1, 3.0)
+    backlog = await read_backlog(database, [MODEL, "second"])
+    assert (backlog.queued, backlog.running, backlog.workers) == (4, 1, 1)

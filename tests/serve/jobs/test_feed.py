@@ -18,9 +18,11 @@ from tests.serve.jobs.conftest import ask
 
 async def ended_job(jobs: Jobs, claims: Claims, tenant_id: UUID) -> Job:
     job = await jobs.submit(tenant_id, ask(n=3))
-    for claim in await claims.claim(await claims.register("cpu", 8), 8):
+    worker_id = await claims.register("cpu", 8)
+    for claim in await claims.claim(worker_id, 8):
         file = StoredFile("original", "image/png", 64, 64, 10, "0" * 64, str(claim.image_id))
         await claims.complete(claim, [file])
+    await claims.leave(worker_id)
     return job
 
 

@@ -74,25 +74,6 @@ async def test_pictures_of_one_job_end_in_one_terminal_event(
     ]
 
 
-async def test_two_workers_share_one_job(jobs: Jobs, claims: Claims, tenant_id: UUID) -> None:
-    await jobs.submit(tenant_id, ask(n=8))
-    workers = [await worker(claims) for _ in range(2)]
-    shares = await asyncio.gather(*[claims.claim(w, 4) for w in workers])
-    assert [len(share) for share in shares] == [4, 4]
-    assert len({c.image_id for share in shares for c in share}) == 8
-
-
-async def test_claims_prefer_priority_then_the_running_shape_then_age(
-    jobs: Jobs, claims: Claims, tenant_id: UUID
-) -> None:
-    for width, priority in ((64, 0), (128, 0), (64, 0), (256, 5)):
-        await jobs.submit(tenant_id, ask(width=width, height=width, priority=priority))
-    order = await claims.claim(await worker(claims), 1, (128, 128))
-    order += await claims.claim(order[0].worker_id, 1, (128, 128))
-    order += await claims.claim(order[0].worker_id, 1, (128, 128))
-    assert [c.request.width for c in order] == [256, 128, 64]
-
-
 async def test_one_replica_claims_the_jobs_of_all_its_models(
     jobs: Jobs, database: Database, bus: EventBus, tenant_id: UUID
 ) -> None:
@@ -139,10 +120,10 @@ async def test_three_crashes_fail_the_job_with_the_reason(
     reaper: Reaper,
     tenant_id: UUID,
 ) -> None:
-    job = await jobs.submit(tenant_id, ask(n=2))
+    job = await jobs.submit(tenant_id, ask())
     for _ in range(3):
         w = await worker(claims)
-        assert len(await claims.claim(w, 8)) == 2
+        assert len(await claims.claim(w, 8)) == 1
         await age_worker(database, w, 60)
         await reaper.reap()
     failed = await jobs.get(tenant_id, job.id)

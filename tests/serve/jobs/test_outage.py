@@ -11,17 +11,20 @@ from pathlib import Path
 import pytest
 
 from serve.database import Database, DatabaseUnavailable
-from serve.events import EventBus
+from serve.events import EventBus, EventType
 from serve.jobs.claims import Claims
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.reaper import Reaper
 from serve.local.postgres import LocalPostgres
 from serve.migrations.upgrade import upgrade
 from serve.models import JobState
-from serve.settings import Settings
+from serve.settings import Settings, WebhookSettings
 from serve.storage import open_storage
+from serve.webhooks.courier import Courier
+from serve.webhooks.subscriptions import Webhooks
 from tests.serve.jobs.conftest import MODEL, ask, make_tenant
 from tests.serve.jobs.test_worker import Workshop, keeper
+from tests.serve.webhooks.receiver import Receiver, receiving
 
 
 @pytest.fixture
@@ -42,10 +45,15 @@ async def test_a_worker_outlives_its_database(
         jobs = Jobs(database, bus, settings)
         tenant_id = await make_tenant(database, "first")
         reaping = asyncio.create_task(Reaper(database, bus, settings).run())
+        to_loopback = WebhookSettings(allow_private=True, poll_s=0.2)
+        delivering = asyncio.create_task(Courier(database, to_loopback).run())
         workshop = Workshop(
             Claims(database, bus, [MODEL]), bus, model_folder, keeper(open_storage(folder.as_uri()))
         )
-        async with workshop.worker():
+        async with receiving(Receiver()) as receiver, workshop.worker():
+            await Webhooks(database, to_loopback).create(
+                tenant_id, receiver.address, [EventType.SUCCEEDED]
+            )
             job = await jobs.submit(tenant_id, ask(n=4, num_inference_steps=100))
             postgres.stop()
             with pytest.raises(DatabaseUnavailable):
@@ -55,7 +63,10 @@ async def test_a_worker_outlives_its_database(
             async with asyncio.timeout(60):
                 while (done := await jobs.get(tenant_id, job.id)).state is not JobState.SUCCEEDED:
                     await asyncio.sleep(0.2)
+            await receiver.hears(1)
         assert [len(image.variants) for image in done.images] == [2] * 4
-        assert not reaping.done()
-        reaping.cancel()
+        assert str(job.id) in receiver.heard[0]["body"]
+        for running in (reaping, delivering):
+            assert not running.done()
+            running.cancel()
         await database.close()

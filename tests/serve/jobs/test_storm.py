@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
+from pipelines.diffusion.request import EngineStats
 from serve.database import Database
 from serve.jobs.claims import Claims
 from serve.jobs.errors import JobFinished
@@ -34,6 +35,8 @@ class Storm:
     async def worker(self) -> None:
         worker_id = await self.claims.register("cpu", 4)
         while not self.over:
+            if not await self.claims.heartbeat(worker_id, EngineStats(), draining=False):
+                worker_id = await self.claims.register("cpu", 4)
             claimed = await self.claims.claim(worker_id, 4)
             if self.chance.random() < 0.15:  # silence: what it held is for the reaper
                 async with self.database.transaction() as session:

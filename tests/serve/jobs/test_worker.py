@@ -273,8 +273,8 @@ async def test_a_claim_whose_answer_was_lost_is_drawn_all_the_same(
     claim = Claims.claim
     lost: list[Claim] = []
 
-    async def answer_lost(*args: Any) -> list[Claim]:
-        claimed = await claim(*args)
+    async def answer_lost(*args: Any, **room: Any) -> list[Claim]:
+        claimed = await claim(*args, **room)
         if claimed and not lost:
             lost.extend(claimed)
             raise DatabaseUnavailable("the connection broke after COMMIT")
@@ -306,3 +306,27 @@ async def test_an_engine_that_dies_blames_nobody(
     still = await jobs.get(tenant_id, job.id)
     assert still.state is JobState.RUNNING  # the reaper queues it again, with a charge
     assert await jobs.workers() == []
+
+
+async def test_pictures_that_wait_for_storage_hold_the_worker_back(
+    workshop: Workshop, jobs: Jobs, tenant_id: UUID, database: Database, storage: Storage
+) -> None:
+    """Else, while storage is away, it would draw all that there is, and hold it in memory."""
+    answers = asyncio.Event()
+
+    async def slow(image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
+        await answers.wait()
+        return await keeper(storage)(image, claim)
+
+    async with workshop.worker(slow) as (worker, _, _task):
+        submitted = [await jobs.submit(tenant_id, ask(n=10)) for _ in range(3)]
+        async with asyncio.timeout(60):
+            while len(worker._delivering) < 2 * SETTINGS.max_batch:
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(1)
+        async with database.transaction() as session:
+            running = text("SELECT count(*) FROM images WHERE state = 'running'")
+            assert (await session.scalars(running)).one() <= 4 * SETTINGS.max_batch
+        answers.set()
+        done = [await jobs.wait(tenant_id, job.id, 60) for job in submitted]
+    assert {job.state for job in done} == {JobState.SUCCEEDED}

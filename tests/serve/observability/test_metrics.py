@@ -8,7 +8,8 @@ from serve.observability.metrics import Metrics, ServiceSample, WorkerSample
 
 
 def rendered(metrics: Metrics, *workers: WorkerSample) -> dict[str, list[float]]:
-    text = metrics.render(ServiceSample(jobs={"queued": 2}, workers=workers)).decode()
+    known = ServiceSample(jobs={"queued": 2}, workers=workers, deliveries={"dead": 1})
+    text = metrics.render(known).decode()
     values: dict[str, list[float]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -26,6 +27,7 @@ def test_fill_is_rows_by_steps() -> None:
     assert told["sfumato_batch_fill"] == [2.5]
     assert told["sfumato_engine_steps_total"] == [4, 0]
     assert told["sfumato_workers"] == [3]
+    assert told["sfumato_webhook_deliveries"] == [1]
     assert told["sfumato_worker_slots"] == [8, 8, 8]
 
 

@@ -1,0 +1,108 @@
+"""Webhooks: be told of a job's end, and see what could not be told."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+
+from serve.api.auth import Caller, ServicesDep
+from serve.api.documented import problems
+from serve.api.schemas.webhook import (
+    DeliveryList,
+    DeliveryOut,
+    DeliveryPage,
+    WebhookBody,
+    WebhookList,
+    WebhookOut,
+    WebhookWithSecret,
+)
+
+router = APIRouter(tags=["webhooks"])
+
+
+@router.post(
+    "/v1/webhooks",
+    status_code=201,
+    summary="Add a webhook",
+    responses=problems(400, 401, 409, 413, 422),
+)
+async def add_webhook(
+    body: WebhookBody, response: Response, caller: Caller, services: ServicesDep
+) -> WebhookWithSecret:
+    """Events from now on are POSTed to the URL, signed as the Standard Webhooks specification has
+    it. Each arrives at least once: `webhook-id` is the same for every repetition, and `data.seq`
+    tells the order. Anything but a 2xx within the time-out is tried again, with growing delays."""
+    webhook = await services.webhooks.create(caller.tenant_id, body.url, body.chosen)
+    response.headers["Location"] = f"/v1/webhooks/{webhook.id}"
+    return WebhookWithSecret.of(webhook)
+
+
+@router.get("/v1/webhooks", summary="List webhooks", responses=problems(401))
+async def list_webhooks(caller: Caller, services: ServicesDep) -> WebhookList:
+    """The oldest first."""
+    webhooks = await services.webhooks.list(caller.tenant_id)
+    return WebhookList(data=[WebhookOut.of(webhook) for webhook in webhooks])
+
+
+@router.get(
+    "/v1/webhooks/{webhook_id}", summary="Look at a webhook", responses=problems(401, 404, 422)
+)
+async def get_webhook(webhook_id: UUID, caller: Caller, services: ServicesDep) -> WebhookOut:
+    return WebhookOut.of(await services.webhooks.get(caller.tenant_id, webhook_id))
+
+
+@router.delete(
+    "/v1/webhooks/{webhook_id}",
+    status_code=204,
+    summary="Remove a webhook",
+    responses=problems(401, 404, 422),
+)
+async def remove_webhook(webhook_id: UUID, caller: Caller, services: ServicesDep) -> None:
+    """Nothing more is sent to it; its deliveries are forgotten."""
+    await services.webhooks.delete(caller.tenant_id, webhook_id)
+
+
+@router.post(
+    "/v1/webhooks/{webhook_id}/rotate",
+    summary="Change a webhook's secret",
+    responses=problems(401, 404, 422),
+)
+async def rotate_secret(
+    webhook_id: UUID, caller: Caller, services: ServicesDep
+) -> WebhookWithSecret:
+    """For a day deliveries carry a signature by the previous secret as well."""
+    return WebhookWithSecret.of(await services.webhooks.rotate(caller.tenant_id, webhook_id))
+
+
+@router.get(
+    "/v1/webhooks/{webhook_id}/deliveries",
+    summary="List a webhook's deliveries",
+    responses=problems(401, 404, 422),
+)
+async def list_deliveries(
+    webhook_id: UUID, page: Annotated[DeliveryPage, Query()], caller: Caller, services: ServicesDep
+) -> DeliveryList:
+    """The newest first; `state=dead` lists what was given up."""
+    deliveries = await services.webhooks.deliveries(
+        caller.tenant_id,
+        webhook_id,
+        state=page.state,
+        limit=page.limit + 1,
+        after=page.after,
+    )
+    shown = [DeliveryOut.of(delivery) for delivery in deliveries[: page.limit]]
+    more = len(deliveries) > page.limit
+    return DeliveryList(data=shown, has_more=more, next=shown[-1].id if more else None)
+
+
+@router.post(
+    "/v1/webhooks/deliveries/{delivery_id}/retry",
+    status_code=202,
+    summary="Try a dead delivery again",
+    responses=problems(401, 404, 409, 422),
+)
+async def retry_delivery(delivery_id: UUID, caller: Caller, services: ServicesDep) -> DeliveryOut:
+    """As often as a new one; its `webhook-id` stays."""
+    return DeliveryOut.of(await services.webhooks.retry(caller.tenant_id, delivery_id))

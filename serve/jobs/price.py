@@ -1,0 +1,70 @@
+"""What a picture will cost, predicted from what the replicas measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from pipelines.diffusion.batching.cost import CostModel, Profile
+from pipelines.diffusion.batching.slack import SOFT_DEADLINE
+from serve.jobs.request import JobRequest
+from serve.models import CostProfile
+
+_MAX_BATCH = 8  # of a model that no replica has measured yet
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Of one picture of a job, in seconds.
+
+    ``device`` is what it takes of a device whose steps are full; ``alone`` is how long it takes by
+    itself, from prompt to picture.
+    """
+
+    device: float
+    alone: float
+
+    def begin_within(self, deadline_s: float | None) -> float:
+        """Seconds from submission until it should begin, to be done when it is due.
+
+        Without a deadline that is after a few times its own seconds, as in the step batch. Below
+        zero, a deadline can't be met.
+        """
+        due = SOFT_DEADLINE * self.alone if deadline_s is None else deadline_s
+        return due - self.alone
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    cost: CostModel
+    max_batch: int
+
+
+class PriceList:
+    """Prices by model; a model that no replica has measured yet has a guess."""
+
+    def __init__(self, models: Mapping[str, _Measured] | None = None) -> None:
+        self._models = models or {}
+
+    @classmethod
+    def of(cls, rows: Sequence[CostProfile]) -> PriceList:
+        return cls(
+            {
+                row.model: _Measured(
+                    CostModel.from_profile(cast("Profile", row.profile)), row.max_batch
+                )
+                for row in rows
+            }
+        )
+
+    def __contains__(self, model: str) -> bool:
+        """Whether a replica has measured it, and so has drawn a first picture with it."""
+        return model in self._models
+
+    def price(self, request: JobRequest) -> Price:
+        """Of each of the request's pictures."""
+        measured = self._models.get(request.model) or _Measured(CostModel(), _MAX_BATCH)
+        cost, params = measured.cost, request.sampling(0)
+        most = measured.max_batch * cost.guided_rows
+        return Price(device=cost.device_seconds(params, most), alone=cost.predict(params))

@@ -1,0 +1,127 @@
+"""Carries due deliveries to their receivers, again and again until each has arrived or is dead."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections import Counter
+from datetime import timedelta
+from time import monotonic
+
+import structlog
+
+from serve.database import Database, DatabaseUnavailable
+from serve.settings import WebhookSettings
+from serve.webhooks import repository
+from serve.webhooks.attempt import Answer, Attempt
+from serve.webhooks.outbound import Outbound
+
+log = structlog.get_logger(__name__)
+
+GROWTH = 4
+PRUNE_EVERY_S = 600.0
+
+
+class Courier:
+    """Runs in every ingress; the deliveries that one holds, the others skip.
+
+    A claim is a lease of three time-outs, taken before anything is sent: what a killed courier
+    held comes due again by itself. So a receiver may hear of an event twice, under the same
+    ``webhook-id``, but never not at all.
+    """
+
+    def __init__(
+        self, database: Database, settings: WebhookSettings, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """``tls`` says which receivers' certificates are trusted; None is for the system's."""
+        self._database = database
+        self._settings = settings
+        self._tls = tls
+        self._lease = timedelta(seconds=3 * settings.timeout_s)
+        self._share = max(1, settings.concurrency // 4)
+        self._sending: dict[asyncio.Task[None], Attempt] = {}
+        self._prune_at = monotonic()
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+        outbound = Outbound(self._settings, self._tls)
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    attempts = await self._claim()
+                    for attempt in attempts:
+                        task = group.create_task(self._deliver(outbound, attempt))
+                        self._sending[task] = attempt
+                        task.add_done_callback(self._sending.pop)
+                    await self._pause(idle=not attempts)
+        finally:
+            await outbound.aclose()
+
+    async def _claim(self) -> list[Attempt]:
+        held = Counter(attempt.tenant_id for attempt in self._sending.values())
+        busy = [tenant_id for tenant_id, count in held.items() if count >= self._share]
+        free = self._settings.concurrency - len(self._sending)
+        try:
+            if monotonic() >= self._prune_at:
+                await self._prune()
+            async with self._database.transaction() as session:
+                return await repository.claim_due(session, free, self._share, busy, self._lease)
+        except DatabaseUnavailable as error:
+            log.warning("courier.database_unavailable", error=str(error))
+            return []
+
+    async def _pause(self, *, idle: bool) -> None:
+        """Until there may be something to claim, and a place for it."""
+        if idle:
+            await asyncio.sleep(self._settings.poll_s)
+        if len(self._sending) >= self._settings.concurrency:
+            await asyncio.wait(self._sending, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _deliver(self, outbound: Outbound, attempt: Attempt) -> None:
+        try:
+            answer = await outbound.post(attempt)
+        except Exception as error:
+            log.exception("courier.unexpected", delivery_id=str(attempt.delivery_id))
+            answer = Answer(None, f"The delivery failed: {type(error).__name__}.")
+        log.info(
+            "courier.tried",
+            delivery_id=str(attempt.delivery_id),
+            webhook_id=str(attempt.webhook_id),
+            attempt=attempt.number,
+            status=answer.status,
+            error=answer.error,
+        )
+        try:
+            await self._record(attempt, answer)
+        except DatabaseUnavailable as error:  # the lease will end, and it is sent once more
+            log.warning("courier.database_unavailable", error=str(error))
+
+    async def _record(self, attempt: Attempt, answer: Answer) -> None:
+        async with self._database.transaction() as session:
+            if answer.delivered:
+                await repository.mark_delivered(session, attempt, answer)
+            elif answer.gone:
+                await repository.disable(session, attempt, answer)
+            else:
+                await repository.mark_failed(session, attempt, answer, self._delay(attempt.number))
+
+    def _delay(self, number: int) -> timedelta | None:
+        """How long to wait after the try of that number; None after the last one.
+
+        Anywhere between nothing and the bound (full jitter): receivers that come back are not
+        met by everything that failed while they were away, at the same moment.
+        """
+        if number >= self._settings.attempts:
+            return None
+        bound = self._settings.first_delay_s * GROWTH ** (number - 1)
+        return timedelta(seconds=random.uniform(0, bound))  # noqa: S311
+
+    async def _prune(self) -> None:
+        keep = timedelta(days=self._settings.keep_days)
+        keep_dead = timedelta(days=self._settings.keep_dead_days)
+        while True:
+            async with self._database.transaction() as session:
+                if not await repository.prune(session, keep, keep_dead):
+                    break
+        self._prune_at = monotonic() + PRUNE_EVERY_S

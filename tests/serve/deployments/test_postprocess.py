@@ -1,0 +1,100 @@
+"""The post-process replicas on a real, small Ray: what happens to errors on the way."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+import ray
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from pipelines.imaging.errors import InvalidPicture
+from pipelines.imaging.format import PictureFormat
+from pipelines.imaging.postprocess import PostprocessSpec
+from serve.deployments.postprocess import Postprocess, PostprocessReplicas
+from serve.jobs.errors import PostprocessLost
+from serve.jobs.postprocess import PostprocessTask
+from serve.jobs.stored_file import StoredFile
+from serve.settings import Settings
+from serve.storage import StorageUnavailable, open_storage
+
+pytestmark = pytest.mark.service
+
+PICTURE = np.random.default_rng(7).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+
+
+class Mortal(Postprocess):
+    """Dies, where a file says so."""
+
+    def __init__(self, settings: Settings, order: Path) -> None:
+        super().__init__(settings)
+        self._order = order
+
+    async def store(self, image: np.ndarray, task: PostprocessTask) -> list[StoredFile]:
+        if self._order.exists():
+            self._order.unlink()
+            os._exit(1)
+        return await super().store(image, task)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("postprocess")
+
+
+@pytest.fixture(scope="module")
+def replicas(folder: Path) -> Iterator[PostprocessReplicas]:
+    ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR)
+    try:
+        settings = Settings(storage_url=(folder / "pictures").as_uri())
+        deployment = serve.deployment(ray_actor_options={"num_cpus": 0.1})(Mortal)
+        serve.run(deployment.bind(settings, folder / "die"), route_prefix=None)
+        handle: DeploymentHandle[Postprocess] = serve.get_app_handle("default")
+        yield PostprocessReplicas(handle)
+        serve.shutdown()  # type: ignore[no-untyped-call]
+    finally:
+        ray.shutdown()
+
+
+def new_task() -> PostprocessTask:
+    spec = PostprocessSpec(format=PictureFormat.PNG, quality=None, metadata={})
+    return PostprocessTask(uuid4(), uuid4(), 1, spec)
+
+
+async def test_errors_of_ours_arrive_as_they_were_raised(
+    replicas: PostprocessReplicas, folder: Path
+) -> None:
+    task = new_task()
+    with pytest.raises(StorageUnavailable, match="is gone"):
+        await replicas.store(PICTURE, task)
+    storage = open_storage((folder / "pictures").as_uri())
+    files = await replicas.store(PICTURE, task)
+    assert await storage.get(files[0].storage_key)
+    (folder / "pictures").rename(folder / "elsewhere")
+    with pytest.raises(StorageUnavailable) as raised:
+        await replicas.store(PICTURE, task)
+    assert type(raised.value) is StorageUnavailable
+    assert str(raised.value).endswith(
+        "is gone: mount it or make it again, or set SFUMATO_STORAGE_URL to another folder."
+    )
+    (folder / "elsewhere").rename(folder / "pictures")
+    with pytest.raises(InvalidPicture):
+        await replicas.store(PICTURE[..., 0], task)
+    assert await replicas.store(PICTURE, task) == files
+    await replicas.discard(task)
+    assert [page async for page in storage.list()] in ([], [[]])
+
+
+async def test_a_dead_replica_is_lost_and_another_takes_over(
+    replicas: PostprocessReplicas, folder: Path
+) -> None:
+    (folder / "die").touch()
+    with pytest.raises(PostprocessLost, match="replica was lost"):
+        await replicas.store(PICTURE, new_task())
+    assert await replicas.store(PICTURE, new_task())

@@ -1,0 +1,350 @@
+"""Any order of everything that may happen to jobs, on a real Postgres; the invariants after each.
+
+Workers here are only their hold on pictures: claims that are drawn, crash, or come too late. Time
+passes by moving what the tables say of the past, as the database's clock is the only one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import TypeVar
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import text
+
+from pipelines.diffusion.request import EngineStats
+from serve.database import Database
+from serve.events import EventBus
+from serve.jobs.claim import Claim
+from serve.jobs.claims import Claims
+from serve.jobs.errors import IdempotencyConflict, JobFinished, JobNotFound
+from serve.jobs.lifecycle import Jobs
+from serve.jobs.reaper import Reaper
+from serve.jobs.stored_file import StoredFile
+from serve.models import JobState, Tenant
+from serve.settings import Settings
+from tests.serve.jobs.conftest import LEASE_S, MODEL, ask, uptime
+
+T = TypeVar("T")
+
+TERMINAL = {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
+MAX_CRASHES = 3
+MOST_WORKERS = 3
+
+
+class QuietBus(EventBus):
+    """Every hint is lost: the invariants are Postgres' alone."""
+
+    def __init__(self) -> None:
+        super().__init__("redis://127.0.0.1:1")
+
+    async def publish(self, *events: object) -> None: ...
+    async def announce_work(self) -> None: ...
+    async def announce_end(self, job_id: UUID) -> None: ...
+
+
+@dataclass
+class Known:
+    """What the clients and workers of the test remember of a job."""
+
+    tenant_id: UUID
+    n: int
+    state: JobState = JobState.QUEUED
+    events: list[tuple[int, str]] = field(default_factory=list)
+    cancelled: bool = False
+    pictures_at_cancel: int = 0
+
+
+class Lifecycle(RuleBasedStateMachine):
+    """Two tenants, any number of workers, one reaper."""
+
+    url: str
+    loop: asyncio.AbstractEventLoop
+
+    jobs = Bundle("jobs")
+    workers = Bundle("workers")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.database = Database(self.url, pool_size=2)
+        configured = Settings(database_url=self.url, redis_url="redis://127.0.0.1:1")
+        leases = configured.worker.model_copy(update={"lease_s": LEASE_S})
+        configured = configured.model_copy(update={"worker": leases})
+        bus = QuietBus()
+        self.door = Jobs(self.database, bus, configured)
+        self.desk = Claims(self.database, bus, [MODEL])
+        self.reaper = Reaper(self.database, bus, configured)
+        self.known: dict[UUID, Known] = {}
+        self.keys: dict[tuple[UUID, str], tuple[UUID, int]] = {}
+        self.attempts: dict[UUID, int] = defaultdict(int)
+        self.lost: dict[UUID, int] = defaultdict(int)  # leases, by image
+        self.registered = 0
+        self.taken: list[Claim] = []  # no bundle: how many there are is chance's, by ids and time
+        self.tenants = [self.run(self.make_tenant(name)) for name in ("first", "second")]
+
+    def run(self, work: Awaitable[T]) -> T:
+        async def bounded() -> T:
+            async with asyncio.timeout(30):
+                return await work
+
+        return self.loop.run_until_complete(bounded())
+
+    async def make_tenant(self, name: str) -> UUID:
+        async with self.database.transaction() as session:
+            await session.execute(
+                text("TRUNCATE tenants, workers, cost_profiles CASCADE")
+                if name == "first"
+                else text("SELECT 1")
+            )
+            tenant = Tenant(name=name)
+            session.add(tenant)
+            await session.flush()
+            return tenant.id
+
+    async def execute(self, statement: str, **values: object) -> list[tuple[object, ...]]:
+        async with self.database.transaction() as session:
+            result = await session.execute(text(statement), values)
+            return [tuple(row) for row in result]
+
+    # What clients do.
+
+    @rule(
+        target=jobs,
+        tenant=st.integers(0, 1),
+        n=st.integers(1, 3),
+        priority=st.integers(-1, 1),
+        deadline=st.booleans(),
+        key=st.sampled_from([None, None, "a", "b"]),
+    )
+    def submit(self, tenant: int, n: int, priority: int, deadline: bool, key: str | None) -> UUID:
+        tenant_id = self.tenants[tenant]
+        asked = ask(n=n, priority=priority, deadline_s=500.0 if deadline else None)
+        first = self.keys.get((tenant_id, key or ""))
+        try:
+            job = self.run(self.door.submit(tenant_id, asked, idempotency_key=key))
+        except IdempotencyConflict:
+            assert first is not None, "a new key is no conflict"
+            return first[0]
+        if key is not None and first is not None:
+            assert job.id == first[0], "I9: one key, one job"
+            return job.id
+        if key is not None:
+            self.keys[tenant_id, key] = (job.id, n)
+        assert job.id not in self.known
+        self.known[job.id] = Known(tenant_id, n)
+        return job.id
+
+    @rule(job_id=jobs)
+    def cancel(self, job_id: UUID) -> None:
+        known = self.known[job_id]
+        ended = known.state in TERMINAL and known.state is not JobState.CANCELLED
+        try:
+            job = self.run(self.door.cancel(known.tenant_id, job_id))
+        except JobFinished:
+            assert ended
+            return
+        assert not ended
+        assert job.state is JobState.CANCELLED
+        if not known.cancelled:
+            known.cancelled = True
+            known.pictures_at_cancel = sum(
+                image.state is JobState.SUCCEEDED for image in job.images
+            )
+
+    @rule(job_id=jobs)
+    def spy(self, job_id: UUID) -> None:
+        """I11: the other tenant finds nothing."""
+        (stranger,) = set(self.tenants) - {self.known[job_id].tenant_id}
+        for attempt in (self.door.get, self.door.cancel):
+            with pytest.raises(JobNotFound):
+                self.run(attempt(stranger, job_id))
+
+    # What workers do.
+
+    @precondition(lambda self: self.registered < MOST_WORKERS)
+    @rule(target=workers)
+    def register(self) -> UUID:
+        """A few: so that one gets again what it once gave up, under another attempt."""
+        self.registered += 1
+        return self.run(self.desk.register("cpu", 4))
+
+    @rule(worker_id=workers, free=st.integers(1, 4), spare=st.integers(0, 2))
+    def claim(self, worker_id: UUID, free: int, spare: int) -> None:
+        holding = self.run(self.desk.held(worker_id))
+        if any(claim.alone for claim in holding):
+            return  # the worker's own rule
+        taken = self.run(self.desk.claim(worker_id, free, spare=spare, holding=len(holding)))
+        assert len(taken) <= free + spare
+        if any(claim.alone for claim in taken):
+            assert len(taken) == 1, "I12: what was lost once is drawn alone"
+            assert not holding
+        for claim in taken:
+            assert claim.attempt > self.attempts[claim.image_id], "I5: attempts rise"
+            self.attempts[claim.image_id] = claim.attempt
+            assert claim.alone == (self.lost[claim.image_id] > 0)
+        self.taken += taken
+
+    @rule(which=st.integers(0, 1000), again=st.booleans())
+    def complete(self, which: int, again: bool) -> None:
+        """Perhaps too late, perhaps twice: an answer of a COMMIT that was lost is asked again."""
+        if not self.taken:
+            return
+        claim = self.taken[-1 - which % len(self.taken)]
+        current = self.is_current(claim)
+        assert self.run(self.desk.complete(claim, self.files(claim))) == current, "I4"
+        if again:
+            assert not self.run(self.desk.complete(claim, self.files(claim)))
+
+    @rule(which=st.integers(0, 1000))
+    def fail(self, which: int) -> None:
+        if not self.taken:
+            return
+        claim = self.taken[-1 - which % len(self.taken)]
+        current = self.is_current(claim)
+        assert self.run(self.desk.fail(claim, "bad luck")) == current
+
+    @rule(which=st.integers(0, 1000))
+    def hand_back(self, which: int) -> None:
+        if not self.taken:
+            return
+        claim = self.taken[-1 - which % len(self.taken)]
+        current = self.is_current(claim)
+        assert self.run(self.desk.hand_back(claim)) == current
+
+    @rule(worker_id=workers)
+    def beat(self, worker_id: UUID) -> None:
+        alive = bool(self.run(self.execute("SELECT 1 FROM workers WHERE id = :id", id=worker_id)))
+        assert self.run(self.desk.heartbeat(worker_id, EngineStats(), draining=False)) == alive
+
+    @rule(worker_id=workers)
+    def crash(self, worker_id: UUID) -> None:
+        """It falls silent; what it held is for the reaper, or for its own late commits."""
+        self.run(
+            self.execute(
+                "UPDATE workers SET heartbeat_at = 'epoch' WHERE id = :id RETURNING id",
+                id=worker_id,
+            )
+        )
+
+    # What the service does.
+
+    @rule()
+    def reap(self) -> None:
+        held = "SELECT i.id FROM images i LEFT JOIN workers w ON w.id = worker_id"
+        silent = f"{held} WHERE i.state = 'running' AND (w.id IS NULL OR heartbeat_at = 'epoch')"
+        for (image_id,) in self.run(self.execute(silent)):
+            assert isinstance(image_id, UUID)
+            self.lost[image_id] += 1
+        self.run(self.reaper.reap())
+
+    @rule(job_id=jobs)
+    def let_the_deadline_pass(self, job_id: UUID) -> None:
+        self.run(
+            self.execute(
+                "UPDATE jobs SET deadline_at = now() - interval '1 second'"
+                " WHERE id = :id AND deadline_at IS NOT NULL AND finished_at IS NULL RETURNING id",
+                id=job_id,
+            )
+        )
+
+    # What must hold, always.
+
+    @invariant()
+    def everything_holds(self) -> None:
+        self.every_job_is_what_its_history_allows()
+        self.events_only_ever_grow_and_end_once()
+
+    def every_job_is_what_its_history_allows(self) -> None:
+        for job_id, known in self.known.items():
+            job = self.run(self.door.get(known.tenant_id, job_id))
+            if known.state in TERMINAL:
+                assert job.state is known.state, "I6: an end is an end"
+            known.state = job.state
+            assert len(job.images) == known.n, "I2: one row a picture"
+            states = {image.state for image in job.images}
+            if job.state in TERMINAL:
+                assert states <= TERMINAL, "I1: a job that has ended has no live picture"
+            if job.state is JobState.SUCCEEDED:
+                assert states == {JobState.SUCCEEDED}
+                assert all(len(image.variants) == 1 for image in job.images), "I3"
+            if job.state is JobState.FAILED:
+                assert job.error, "a failure has a reason"
+            drawn = [image for image in job.images if image.state is JobState.SUCCEEDED]
+            if known.cancelled:
+                assert len(drawn) == known.pictures_at_cancel, "I10"
+            for image in job.images:
+                assert bool(image.variants) == (image.state is JobState.SUCCEEDED)
+                assert image.crashes == self.lost[image.id]
+                assert image.crashes < MAX_CRASHES or job.state is JobState.FAILED, "I5"
+
+    def events_only_ever_grow_and_end_once(self) -> None:
+        rows = self.run(self.execute("SELECT job_id, seq, type FROM events ORDER BY job_id, seq"))
+        histories: dict[object, list[tuple[int, str]]] = defaultdict(list)
+        for job_id, seq, kind in rows:
+            assert isinstance(seq, int)
+            histories[job_id].append((seq, str(kind)))
+        for job_id, known in self.known.items():
+            events = histories[job_id]
+            assert [seq for seq, _ in events] == list(range(1, len(events) + 1)), "I7"
+            assert events[: len(known.events)] == known.events, "I8: what was told stays"
+            known.events = events
+            ends = [kind for _, kind in events if kind.removeprefix("job.") in set(TERMINAL)]
+            told = [kind for _, kind in events if kind == "image.succeeded"]
+            if known.state in TERMINAL:
+                assert ends == [f"job.{known.state}"] == [events[-1][1]], "I7: the end is the last"
+            else:
+                assert ends == []
+            assert len(told) <= known.n
+
+    def is_current(self, claim: Claim) -> bool:
+        held = self.run(self.desk.held(claim.worker_id))
+        return any(
+            (each.image_id, each.attempt) == (claim.image_id, claim.attempt) for each in held
+        )
+
+    @staticmethod
+    def files(claim: Claim) -> list[StoredFile]:
+        key = f"{claim.image_id}/{claim.attempt}/{uuid4()}"
+        return [StoredFile("original", "image/png", 64, 64, 10, "0" * 64, key)]
+
+    def teardown(self) -> None:
+        self.run(self.database.close())
+
+
+def test_the_invariants_hold_in_any_order(database_url: str) -> None:
+    loop = asyncio.new_event_loop()
+
+    async def until_leases_count() -> None:
+        database = Database(database_url, pool_size=1)
+        while await uptime(database) < LEASE_S:
+            await asyncio.sleep(0.1)
+        await database.close()
+
+    try:
+        loop.run_until_complete(until_leases_count())
+        machine = type("Machine", (Lifecycle,), {"url": database_url, "loop": loop})
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=30,
+                stateful_step_count=40,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    finally:
+        loop.close()

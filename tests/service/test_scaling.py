@@ -1,0 +1,69 @@
+"""Replicas come and go with the work, and lose none of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from serve.local.postgres import LocalPostgres
+from tests.conftest import query
+from tests.service.conftest import Service, free_port, start
+
+LONG = {"prompt": "a house", "n": 8, "num_inference_steps": 150}
+
+
+@pytest.fixture
+def resting(folder: Path) -> Iterator[Service]:
+    """A service whose diffusion replicas may go down to none, and soon."""
+    service = start(
+        folder,
+        free_port(),
+        SFUMATO_SCALING__DIFFUSION_MIN="0",
+        SFUMATO_SCALING__DIFFUSION_MAX="2",
+        SFUMATO_SCALING__TARGET_WAIT_S="1",
+        SFUMATO_SCALING__UPSCALE_DELAY_S="1",
+        SFUMATO_SCALING__DOWNSCALE_DELAY_S="3",
+        SFUMATO_WORKER__DRAIN_S="1",
+    )
+    yield service
+    assert service.stop() == 0, service.output
+
+
+def wait_for(what: str, condition: Callable[[], bool], timeout_s: float = 120) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until, f"not in {timeout_s:g} s: {what}"
+        time.sleep(0.2)
+
+
+def finished(client: httpx2.Client, job: dict[str, Any]) -> dict[str, Any]:
+    wait_for(
+        f"the end of job {job['id']}",
+        lambda: client.get(f"/v1/jobs/{job['id']}").json()["state"] not in ("queued", "running"),
+    )
+    ended: dict[str, Any] = client.get(f"/v1/jobs/{job['id']}").json()
+    return ended
+
+
+def test_replicas_follow_the_predicted_work_down_to_none_and_back(resting: Service) -> None:
+    with resting.client() as client:
+        wait_for("no replica", lambda: resting.replicas("Diffusion") == [])
+        assert client.get("/ready").status_code == 200
+        first = client.post("/v1/jobs", json={"prompt": "red heart"}).json()
+        assert finished(client, first)["state"] == "succeeded", "the first job brings one back"
+
+        jobs = [client.post("/v1/jobs", json=LONG).json() for _ in range(2)]
+        wait_for("two workers", lambda: client.get("/ready").json()["workers"] == 2)
+        database = LocalPostgres(resting.folder / "data").url
+        drawing = "SELECT count(DISTINCT worker_id) FROM images WHERE state = 'running'"
+        wait_for("both draw", lambda: query(database, drawing) == "2")
+        # What one of them does not finish while it drains, the other is handed back to.
+        wait_for("no replica", lambda: resting.replicas("Diffusion") == [], timeout_s=240)
+        assert [finished(client, job)["state"] for job in jobs] == ["succeeded"] * 2
+        assert query(database, "SELECT sum(crashes) FROM images") == "0"
+        assert query(database, "SELECT count(*) FROM workers") == "0"
