@@ -11,7 +11,7 @@ from typing import Any
 
 from loadtests.chaos.evidence import Evidence
 from loadtests.chaos.history import Operation, Phase, Record
-from loadtests.chaos.rules.failures import LOST, NO_ROOM
+from loadtests.chaos.rules.failures import LOST, storage_was_full
 
 _HEARTBEAT_S = 4.0  # every 3 s, and a little
 
@@ -180,6 +180,6 @@ def _unanswered(evidence: Evidence) -> int:
 def _reason(error: str | None) -> str:
     if error and LOST in error:
         return "lost with its worker three times"
-    if error and NO_ROOM in error:
+    if error and storage_was_full(error):
         return "the storage was full"
     return re.sub(r"[0-9a-f-]{36}|\d+", "…", error or "no reason")[:120]

@@ -83,10 +83,10 @@ async def run(options: Options) -> None:
 def _keep_logs(service: Service, out: Path) -> None:
     for name in _LOGS:
         shutil.copy(service.folder / name, out)
-    # Each replica's log, dead ones' too.
-    shutil.rmtree(out / "serve", ignore_errors=True)
+    # Ray's, with what every replica said, dead ones too.
+    shutil.rmtree(out / "ray", ignore_errors=True)
     with suppress(LookupError, psutil.NoSuchProcess):  # `up` itself may have died
-        shutil.copytree(ray_logs(service.up.pid) / "serve", out / "serve")
+        shutil.copytree(ray_logs(service.up.pid), out / "ray")
 
 
 async def _settle(sockets: Path, patience_s: float) -> None:

@@ -9,7 +9,7 @@ from loadtests.chaos.history import Operation, Phase
 
 MAX_CRASHES = 3
 LOST = "was lost with its worker"
-NO_ROOM = "writable and has room"  # of serve.storage.StorageUnavailable
+_NO_ROOM = ("is full", "is gone")  # of serve.storage.folder
 
 
 def failures_are_explained(evidence: Evidence) -> Iterator[Violation]:
@@ -21,8 +21,12 @@ def failures_are_explained(evidence: Evidence) -> Iterator[Violation]:
         crashes = max((i.crashes for i in evidence.images.get(job.id, ())), default=0)
         reason = job.error or ""
         crashed = LOST in reason and crashes >= MAX_CRASHES
-        if not crashed and not (filled and NO_ROOM in reason):
+        if not crashed and not (filled and storage_was_full(reason)):
             yield Violation("I5", job.id, f"failed after {crashes} crashes: {reason[:300]}")
+
+
+def storage_was_full(reason: str) -> bool:
+    return any(words in reason for words in _NO_ROOM)
 
 
 def ends_were_asked_for(evidence: Evidence) -> Iterator[Violation]:

@@ -48,7 +48,7 @@ def clean_run() -> Run:
     run = Run()
     run.tell("faults", Phase.INVOKE, Operation.FAULT, name="fill-storage", number=0)
     _job(run, "good", "succeeded", ["succeeded", "succeeded"], attempt=2)
-    _job(run, "full", "failed", ["failed"], error="disk failed: is it writable and has room?")
+    _job(run, "full", "failed", ["failed"], error="The disk is full: make room on it.")
     _job(run, "crash", "failed", ["cancelled"], error="It was lost with its worker 3 times.")
     run.amend_row(run.snapshot.images, "crash-0", crashes=3, attempt=3)
     _job(run, "late", "expired", ["expired"], has_deadline=True)

@@ -111,6 +111,6 @@ def a_job_fails_for_no_fault(run: Run) -> None:
     run.amend_row(run.snapshot.jobs, "full", error="The picture could not be delivered: TypeError.")
 
 
-@damage("I5", "writable and has room")
+@damage("I5", "The disk is full")
 def a_full_storage_that_nobody_filled(run: Run) -> None:
     del run.history[run.find("faults", Phase.INVOKE, Operation.FAULT)]
