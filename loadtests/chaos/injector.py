@@ -7,6 +7,8 @@ import random
 from collections.abc import Sequence
 from contextlib import suppress
 
+import httpx2
+
 from loadtests.chaos.faults import FAULTS, Fault, Load, Scene
 from loadtests.chaos.faults.processes import Kill
 from loadtests.chaos.history import History, Operation, Phase
@@ -15,6 +17,7 @@ from loadtests.chaos.schedule import Planned
 from loadtests.chaos.service import WHOLE, Service
 
 _RECOVERY_S = 90.0
+_ANSWER_S = 2.0
 
 
 async def inject_all(
@@ -39,14 +42,26 @@ async def inject_all(
 
 
 async def _recovered(service: Service, role: Role) -> None:
-    """Wait until the role to be killed is whole and no other has nobody left."""
+    """Wait until the role to be killed is whole, no other is empty, and the service answers."""
     with suppress(TimeoutError):  # then the kill falls into an outage, and so be it
-        async with asyncio.timeout(_RECOVERY_S):
-            while True:
-                counts = ready(service.up.pid)
-                if counts[role] >= WHOLE[role] and all(counts[other] for other in Role):
-                    return
+        async with (
+            asyncio.timeout(_RECOVERY_S),
+            httpx2.AsyncClient(base_url=service.url, timeout=_ANSWER_S) as client,
+        ):
+            while not (_is_whole(service, role) and await _answers(client)):
                 await asyncio.sleep(0.25)
+
+
+def _is_whole(service: Service, role: Role) -> bool:
+    counts = ready(service.up.pid)
+    return counts[role] >= WHOLE[role] and all(counts[other] for other in Role)
+
+
+async def _answers(client: httpx2.AsyncClient) -> bool:
+    try:
+        return (await client.get("/health")).is_success
+    except httpx2.HTTPError:
+        return False
 
 
 async def _inject(
