@@ -110,6 +110,12 @@ async def live_images(connection: Any) -> int:
     return count
 
 
+async def running_images(connection: Any) -> int:
+    """Pictures that a worker holds."""
+    count: int = await connection.fetchval("SELECT count(*) FROM images WHERE state = 'running'")
+    return count
+
+
 async def connect(socket_folder: Path) -> Any:
     """A connection of asyncpg that passes by every proxy."""
     return await asyncpg.connect(host=str(socket_folder), user="sfumato", database="sfumato")

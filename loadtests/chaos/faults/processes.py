@@ -11,8 +11,10 @@ import psutil
 
 from loadtests.chaos.faults.fault import Fault, Scene
 from loadtests.chaos.processes import Role
+from loadtests.chaos.snapshot import connect, running_images
 
 _FIND_TIMEOUT_S = 20.0
+_BUSY_TIMEOUT_S = 5.0
 
 
 async def pick(scene: Scene, role: Role) -> psutil.Process | None:
@@ -40,7 +42,18 @@ class Kill(Fault):
 
 
 class KillDiffusion(Kill):
+    """Falls while pictures are drawn, if any are within a while."""
+
     role = Role.DIFFUSION
+
+    async def inject(self, scene: Scene, seconds: float) -> dict[str, Any]:
+        connection = await connect(scene.service.postgres_sockets)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_BUSY_TIMEOUT_S):
+                while not await running_images(connection):
+                    await asyncio.sleep(0.02)
+        connection.terminate()
+        return await super().inject(scene, seconds)
 
 
 class KillPostprocess(Kill):
