@@ -5,9 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Extra flags for pip, e.g. an index of your own.
 PIP_FLAGS ?=
+# Of the faults and the jobs of `make chaos`.
+SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast lint format clean
+.PHONY: help run test test-fast chaos chaos-long lint format clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +33,12 @@ test: $(VENV)/dev.stamp ## Run every test
 
 test-fast: $(VENV)/dev.stamp ## Run the tests that neither start the service nor draw real pictures
 	$(BIN)/python -m pytest -m 'not service and not model'
+
+chaos: $(VENV)/dev.stamp ## Kill 30 processes under 300 jobs, and check that nothing was lost (5 minutes)
+	$(BIN)/python -m loadtests.chaos --seed $(SEED) --jobs 300 --kills 30 --minutes 4
+
+chaos-long: $(VENV)/dev.stamp ## The same with 300 kills under 5,000 jobs (45 minutes)
+	$(BIN)/python -m loadtests.chaos --seed $(SEED) --jobs 5000 --kills 300 --minutes 42
 
 lint: $(VENV)/dev.stamp ## Check form, types and the direction of imports
 	$(BIN)/ruff format --check .

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import ClassVar
 
+from asyncpg import InterfaceError as ConnectionGone
 from asyncpg import PostgresConnectionError
 from asyncpg.exceptions import CannotConnectNowError, TooManyConnectionsError
 from sqlalchemy import text
@@ -21,6 +22,7 @@ _CONNECTION_ERRORS = (
     OSError,
     PostgresConnectionError,
     CannotConnectNowError,
+    ConnectionGone,  # unwrapped where a connection ends before SQLAlchemy has set it up
     TooManyConnectionsError,
     PoolTimeout,
 )

@@ -36,7 +36,7 @@ class Cutter:
         target = urlsplit(url)
         self._host, self._port = target.hostname, target.port
         self._longest = longest
-        self._random = random.Random(seed)  # noqa: S311 - of tests, not of secrets
+        self._random = random.Random(seed)
         self.cuts = 0
 
     @contextlib.asynccontextmanager

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
+import structlog
 from fastapi import FastAPI
 
 from serve.api import problems
@@ -23,8 +24,13 @@ from serve.api.routes import (
     webhooks,
 )
 from serve.api.services import Services
+from serve.database import DatabaseUnavailable
 from serve.observability.metrics import Metrics
 
+log = structlog.get_logger(__name__)
+
+_KEY_WITHIN_S = 5.0
+_RETRY_S = 1.0
 _ABOUT = """
 Text-to-image diffusion, batched per denoising step.
 
@@ -69,10 +75,29 @@ def create_app(services: Services) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
     await services.bus.start()
-    if services.settings.api_key:
-        await services.keys.ensure(services.settings.api_key.get_secret_value())
+    ensuring = asyncio.create_task(_ensure_key(services), name="ensure-key")
+    await asyncio.wait({ensuring}, timeout=_KEY_WITHIN_S)
+    if ensuring.done():
+        ensuring.result()
     yield
+    ensuring.cancel()
     app.state.stopping.set()
     await services.bus.close()
     await services.tickets.close()
     await services.database.close()
+
+
+async def _ensure_key(services: Services) -> None:
+    """See that the operator's key opens the door, as soon as Postgres answers.
+
+    An app that could not start without Postgres would be gone for longer than Postgres was.
+    """
+    key = services.settings.api_key
+    while key:
+        try:
+            await services.keys.ensure(key.get_secret_value())
+        except DatabaseUnavailable as error:
+            log.warning("api.database_unavailable", error=error.message)
+            await asyncio.sleep(_RETRY_S)
+        else:
+            return

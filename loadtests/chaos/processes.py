@@ -1,0 +1,64 @@
+"""The processes of a running service, found by what they do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import StrEnum
+from pathlib import Path
+
+import psutil
+
+_INITIALISING = "initialize_and_get_metadata"
+
+
+class Role(StrEnum):
+    """Ray Serve's kinds of processes; the value is how their command line begins."""
+
+    DIFFUSION = "ray::ServeReplica:sfumato:Diffusion"
+    POSTPROCESS = "ray::ServeReplica:sfumato:Postprocess"
+    INGRESS = "ray::ServeReplica:sfumato:Ingress"
+    PROXY = "ray::ProxyActor"
+    CONTROLLER = "ray::ServeController"
+
+
+def find(root: int, role: Role) -> list[psutil.Process]:
+    """The living processes of the role below process ``root``, the oldest first."""
+    found = []
+    for process in psutil.Process(root).children(recursive=True):
+        try:
+            if any(part.startswith(role.value) for part in process.cmdline()):
+                found.append((process.create_time(), process.pid, process))
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return [process for *_, process in sorted(found, key=lambda entry: entry[:2])]
+
+
+def ready(root: int) -> Counter[Role]:
+    """How many of each role there are that have come up; a replica's title tells its work."""
+    counts: Counter[Role] = Counter()
+    for process in psutil.Process(root).children(recursive=True):
+        try:
+            title = process.cmdline()[0]
+        except (psutil.NoSuchProcess, psutil.ZombieProcess, IndexError):
+            continue
+        if _INITIALISING not in title:
+            counts.update(role for role in Role if title.startswith(role.value))
+    return counts
+
+
+def gcs_address(root: int) -> str:
+    """Where the Ray below process ``root`` can be joined."""
+    return _argument(root, "--gcs-address=")
+
+
+def ray_logs(root: int) -> Path:
+    """The folder that the Ray below process ``root`` logs into."""
+    return Path(_argument(root, "--log_dir="))
+
+
+def _argument(root: int, name: str) -> str:
+    for process in psutil.Process(root).children(recursive=True):
+        for part in process.cmdline():
+            if part.startswith(name):
+                return part.removeprefix(name)
+    raise LookupError(f"Process {root} runs no Ray.")

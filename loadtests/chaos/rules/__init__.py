@@ -1,0 +1,1 @@
+"""The invariants as rules: each reads the evidence and yields what breaks it."""

@@ -1,0 +1,142 @@
+"""Two nodes draw one job together, and one that is drained loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from serve.database import Database
+from serve.security.keys import Keys
+from serve.settings import ScalingSettings, Settings, WorkerSettings
+from tests.conftest import query
+from tests.service.conftest import KEY, free_port
+
+_NODE_CPUS = 2
+_REPLICA_CPUS = 1.5  # so that no two fit on one node
+_OBJECT_STORE_BYTES = 128 * 2**20
+_SHARED = "SELECT count(DISTINCT worker_id) FROM images WHERE state = 'running'"
+
+
+class TwoNodes:
+    """A local Ray cluster of two raylets with the service deployed on it."""
+
+    def __init__(self, settings: Settings) -> None:
+        import ray
+        from ray import serve
+        from ray.cluster_utils import Cluster
+        from ray.serve.config import HTTPOptions
+
+        from serve.app import bind
+
+        self.settings = settings
+        self.cluster = Cluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": _NODE_CPUS,
+                "object_store_memory": _OBJECT_STORE_BYTES,
+                "include_dashboard": False,
+            },
+        )
+        self.second = self.add_node()
+        ray.init(address=self.cluster.address, log_to_driver=False)
+        serve.start(http_options=HTTPOptions(host="127.0.0.1", port=settings.port))
+        serve.run(bind(settings), name="sfumato", route_prefix="/")
+
+    def add_node(self) -> str:
+        """A further node; its id."""
+        node = self.cluster.add_node(num_cpus=_NODE_CPUS, object_store_memory=_OBJECT_STORE_BYTES)
+        node_id: str = node.node_id
+        return node_id
+
+    def drain(self, node_id: str) -> None:
+        """Ask Ray to empty the node, as an autoscaler or a spot instance's notice does."""
+        command = [
+            *(str(Path(sys.executable).with_name("ray")), "drain-node"),
+            *("--address", self.cluster.address, "--node-id", node_id),
+            *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a test"),
+            *("--deadline-remaining-seconds", "120"),
+        ]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+    def ask(self, query_: str) -> str:
+        assert self.settings.database_url is not None
+        return query(self.settings.database_url, query_)
+
+    def client(self) -> httpx2.Client:
+        return httpx2.Client(
+            base_url=f"http://127.0.0.1:{self.settings.port}",
+            headers={"Authorization": f"Bearer {KEY}"},
+            timeout=60,
+        )
+
+    def close(self) -> None:
+        import ray
+        from ray import serve
+
+        serve.shutdown()  # type: ignore[no-untyped-call]
+        ray.shutdown()
+        self.cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def nodes(database_url: str, valkey_url: str, tmp_path: Path) -> Iterator[TwoNodes]:
+    settings = Settings(
+        database_url=database_url,
+        redis_url=valkey_url,
+        data_dir=tmp_path,
+        port=free_port(),
+        worker=WorkerSettings(max_batch=4, threads=1),
+        scaling=ScalingSettings(diffusion_min=2, diffusion_max=2, diffusion_cpus=_REPLICA_CPUS),
+    )
+    asyncio.run(admit(database_url))
+    nodes = TwoNodes(settings)
+    yield nodes
+    nodes.close()
+
+
+async def admit(database_url: str) -> None:
+    """Let the test's key in."""
+    database = Database(database_url, pool_size=1)
+    await Keys(database).ensure(KEY)
+    await database.close()
+
+
+def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.1)
+
+
+def test_two_nodes_share_a_job_and_a_drained_one_loses_nothing(nodes: TwoNodes) -> None:
+    until(lambda: nodes.ask("SELECT count(*) FROM workers") == "2", 60, "two workers")
+    first = set(nodes.ask("SELECT id FROM workers").splitlines())
+    with nodes.client() as client:
+        body = {"prompt": "a cat", "n": 8, "num_inference_steps": 120}
+        jobs = [client.post("/v1/jobs", json=body).json()["id"] for _ in range(3)]
+        until(lambda: nodes.ask(_SHARED) == "2", 30, "both draw")
+        assert nodes.ask(f"{_SHARED} AND job_id = '{jobs[0]}'") == "2", "pictures of one job"
+
+        nodes.add_node()
+        nodes.drain(nodes.second)
+
+        def third_works() -> bool:
+            return not first >= set(nodes.ask("SELECT id FROM workers").splitlines())
+
+        until(third_works, 90, "a replica on the new node")
+        ended = "SELECT count(*) FROM jobs WHERE state NOT IN ('queued', 'running')"
+        until(lambda: nodes.ask(ended) == str(len(jobs)), 120, "every job ends")
+        states = [client.get(f"/v1/jobs/{job}").json()["state"] for job in jobs]
+    assert states == ["succeeded"] * len(jobs)
+    assert nodes.ask("SELECT sum(crashes) FROM images") == "0", "handed over, not lost"
+    told = "SELECT count(*) FROM events WHERE type = 'image.succeeded'"
+    assert nodes.ask(told) == str(8 * len(jobs))
+    left = "SELECT count(*) FROM workers"
+    until(lambda: nodes.ask(left) == "2", 60, "the drained node's replica has left")
