@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from random import uniform
+from time import monotonic
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ from serve.storage import StorageError, StorageForbidden, StorageFull, StorageUn
 log = structlog.get_logger(__name__)
 
 _LONGEST_PAUSE_S = 10.0
+_REPLACED_WITHIN_S = 120.0  # seconds on an idle machine; on a busy one it was seen to take 15
 _DISCARD_S = 10.0
 
 
@@ -50,9 +52,10 @@ class Delivery:
     async def store(self, image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
         """The files of a picture, (height, width, 3), once all of them are stored.
 
-        A dead replica, a storage that does not answer and one that hangs are tried again: it
-        writes the same bytes under the same keys. A full or closed storage and a picture that
-        cannot be encoded are not. When it gives up, files that were stored go, as far as possible.
+        A storage that does not answer and one that hangs are tried a few times again, a dead
+        replica until Serve has had time to replace it: it writes the same bytes under the same
+        keys. A full or closed storage and a picture that cannot be encoded are not. When it gives
+        up, files that were stored go, as far as possible.
 
         Raises:
             PostprocessFailed: it gave up; the message is for the client.
@@ -68,25 +71,33 @@ class Delivery:
         self, image: NDArray[np.uint8], task: PostprocessTask
     ) -> Sequence[StoredFile]:
         attempt = 1
+        lost_since: float | None = None
         while True:
             try:
                 return await self._try(image, task)
-            except (StorageUnavailable, PostprocessLost) as error:
+            except PostprocessLost as error:
+                lost_since = lost_since or monotonic()
+                if monotonic() - lost_since > _REPLACED_WITHIN_S:
+                    raise _not_stored(error) from error
+                self._warn(task, attempt, error)
+            except StorageUnavailable as error:
                 passing = not isinstance(error, StorageFull | StorageForbidden)
                 if not passing or attempt >= self._settings.store_tries:
-                    raise PostprocessFailed(f"The picture could not be stored: {error}") from error
-                log.warning(
-                    "delivery.failed",
-                    image_id=str(task.image_id),
-                    attempt=attempt,
-                    error=str(error),
-                )
+                    raise _not_stored(error) from error
+                lost_since = None
+                self._warn(task, attempt, error)
             except StorageError as error:
-                raise PostprocessFailed(f"The picture could not be stored: {error}") from error
+                raise _not_stored(error) from error
             except ImagingError as error:
                 raise PostprocessFailed(f"The picture could not be encoded: {error}") from error
             await asyncio.sleep(pause(attempt))
             attempt += 1
+
+    @staticmethod
+    def _warn(task: PostprocessTask, attempt: int, error: Exception) -> None:
+        log.warning(
+            "delivery.failed", image_id=str(task.image_id), attempt=attempt, error=str(error)
+        )
 
     async def _try(self, image: NDArray[np.uint8], task: PostprocessTask) -> Sequence[StoredFile]:
         limit = self._settings.store_timeout_s
@@ -106,6 +117,10 @@ class Delivery:
                 await self._step.discard(task)
         except (StorageError, PostprocessLost, TimeoutError) as error:
             log.warning("delivery.files_left", image_id=str(task.image_id), error=str(error))
+
+
+def _not_stored(error: Exception) -> PostprocessFailed:
+    return PostprocessFailed(f"The picture could not be stored: {error}")
 
 
 def pause(attempt: int) -> float:

@@ -75,12 +75,23 @@ async def test_a_lost_replica_is_made_up_for_by_another(tmp_path: Path, claim: C
     assert names(tmp_path) == sorted(Path(file.storage_key).name for file in files)
 
 
-async def test_replicas_that_die_each_time_fail_the_picture(tmp_path: Path, claim: Claim) -> None:
-    lost = [PostprocessLost(f"replica {number} was lost") for number in range(5)]
+async def test_replicas_are_waited_for_longer_than_storage(tmp_path: Path, claim: Claim) -> None:
+    """Their restart is Serve's work, and on a busy machine it takes its time."""
+    lost = [PostprocessLost("gone")] * 3 * SETTINGS.store_tries
     step = Postprocess(open_storage(tmp_path.as_uri()), *lost)
-    with pytest.raises(PostprocessFailed, match="could not be stored: replica 2 was lost"):
+    assert await Delivery(step, SETTINGS).store(PICTURE, claim)
+
+
+async def test_replicas_that_never_come_back_fail_the_picture(
+    tmp_path: Path, claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.jobs.delivery._REPLACED_WITHIN_S", 0.1)
+    monkeypatch.setattr("serve.jobs.delivery.pause", lambda attempt: 0.02)
+    lost = [PostprocessLost("the replica was lost")] * 1000
+    step = Postprocess(open_storage(tmp_path.as_uri()), *lost)
+    with pytest.raises(PostprocessFailed, match="could not be stored: the replica was lost"):
         await Delivery(step, SETTINGS).store(PICTURE, claim)
-    assert step.calls == 3
+    assert step.calls > SETTINGS.store_tries
 
 
 async def test_a_bucket_is_tried_again_until_it_answers(s3: S3, claim: Claim) -> None:
