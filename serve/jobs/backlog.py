@@ -16,7 +16,8 @@ class Backlog:
     """Pictures of some models that are ``queued`` and ``running``, and how many ``workers``.
 
     The seconds are those of a device with full step batches, as predicted at submission; of a
-    running picture half is taken to be done.
+    running picture half is taken to be done. ``measured`` says that a replica has drawn with the
+    first model, ever.
     """
 
     queued: int
@@ -24,6 +25,7 @@ class Backlog:
     queued_s: float
     running_s: float
     workers: int
+    measured: bool = True
 
     @property
     def seconds(self) -> float:
@@ -37,10 +39,11 @@ class Backlog:
     def replicas(self, target_wait_s: float, now: int) -> int:
         """Replicas that clear the backlog within ``target_wait_s`` seconds; 0 with no work.
 
-        While nothing is queued, no more than there are ``now``.
+        While nothing is queued, no more than there are ``now``. A model that was never measured
+        keeps one at work on that.
         """
         if not self.queued and not self.running:
-            return 0
+            return 0 if self.measured else 1
         wanted = max(1, math.ceil(self.seconds / target_wait_s))
         return wanted if self.queued else min(wanted, max(1, now))
 
@@ -57,4 +60,5 @@ async def backlog_of(session: Session, models: Sequence[str]) -> Backlog:
     (queued, queued_s), (running, running_s) = (
         work[state] for state in (JobState.QUEUED, JobState.RUNNING)
     )
-    return Backlog(queued, running, queued_s, running_s, len(workers))
+    measured = await repository.is_measured(session, models[0])
+    return Backlog(queued, running, queued_s, running_s, len(workers), measured)

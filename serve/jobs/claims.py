@@ -119,6 +119,19 @@ class Claims:
             share = math.ceil(live / len(workers)) if live < _MOST_COUNTED else math.inf
         return Room(worker_id, free, spare, holding, share, workers, now)
 
+    async def excess(self, worker_id: UUID, holding: int) -> int:
+        """How many of the pictures that the worker holds would begin sooner with others.
+
+        None while any are queued: the others can take those.
+        """
+        async with self._database.transaction() as session:
+            if await repository.any_queued(session, self._models):
+                return 0
+            now = await repository.clock(session)
+            room = await self._room(session, now, worker_id, 0, 0, holding)
+            elsewhere = await repository.free_places_elsewhere(session, self._models[0], worker_id)
+        return int(max(0, min(holding - room.share, elsewhere)))
+
     async def held(self, worker_id: UUID) -> list[Claim]:
         """What is the worker's now; the rest was cancelled, expired or taken."""
         async with self._database.transaction() as session:

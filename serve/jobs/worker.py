@@ -90,9 +90,11 @@ class Worker:
         self._settings = settings
         self._board = ProgressBoard(bus)
         self._drawing: dict[str, Claim] = {}  # in the engine, by request id
+        self._begun: set[str] = set()  # those of them that told of progress
         self._delivering: dict[asyncio.Task[None], Claim] = {}  # out of it, not yet committed
         self._unsure = False
         self._looked_at = -math.inf
+        self._shared_at = -math.inf
         self._told_at = -math.inf
         self._draining = False
         self._drained = asyncio.Event()
@@ -151,6 +153,7 @@ class Worker:
     async def _claim(self) -> int:
         if self._unsure or self._may_have_lost():
             self._compare(await self._claims.held(self._worker_id))
+        await self._share_out()
         free, spare = self._places()
         if not free + spare or any(claim.alone for claim in self._drawing.values()):
             return 0
@@ -162,6 +165,18 @@ class Worker:
         for claim in claims:
             self._draw(claim)
         return len(claims)
+
+    async def _share_out(self) -> None:
+        """Hand back what has not begun here and could begin elsewhere: a replica may be new."""
+        spare = [id_ for id_ in self._drawing if id_ not in self._begun]
+        if not spare or monotonic() - self._shared_at < _LOOK_S:
+            return
+        self._shared_at = monotonic()
+        excess = await self._claims.excess(self._worker_id, len(self._drawing))
+        for request_id in spare[-excess:] if excess else ():
+            if self._engine.abort(request_id):
+                claim = self._drawing.pop(request_id)
+                await self._insist(partial(self._claims.hand_back, claim))
 
     def _places(self) -> tuple[int, int]:
         """In the next step, and behind it; none while as many pictures wait for storage."""
@@ -220,6 +235,7 @@ class Worker:
         for request_id, claim in list(self._drawing.items()):
             if claim.image_id not in held:
                 self._engine.abort(request_id)
+                self._begun.discard(request_id)
                 del self._drawing[request_id]
                 self._board.drop(claim)
 
@@ -232,8 +248,10 @@ class Worker:
             if claim is None:
                 continue
             if isinstance(output, Progress):
+                self._begun.add(output.request_id)
                 self._board.put(claim, output)
                 continue
+            self._begun.discard(output.request_id)
             del self._drawing[output.request_id]
             self._board.drop(claim)
             if not isinstance(output, Expired):  # that is for the reaper's clock to say

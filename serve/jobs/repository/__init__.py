@@ -38,12 +38,19 @@ from serve.jobs.repository.transaction import (
     try_reaper_lock,
     try_sweeper_lock,
 )
-from serve.jobs.repository.work import count_live, keep_profile, load_profiles, read_work
+from serve.jobs.repository.work import (
+    count_live,
+    is_measured,
+    keep_profile,
+    load_profiles,
+    read_work,
+)
 from serve.jobs.repository.workers import (
     beat,
     claiming_workers,
     delete_silent_workers,
     delete_worker,
+    free_places_elsewhere,
     insert_worker,
     live_workers,
 )
@@ -67,9 +74,11 @@ __all__ = [
     "end_images",
     "events_after",
     "events_beyond",
+    "free_places_elsewhere",
     "images_held",
     "insert_job",
     "insert_worker",
+    "is_measured",
     "job_by_idempotency_key",
     "job_exists",
     "jobs_of",

@@ -41,6 +41,11 @@ async def count_live(session: Session, models: Sequence[str], most: int) -> int:
     return live
 
 
+async def is_measured(session: Session, model: str) -> bool:
+    statement = select(CostProfile.model).where(CostProfile.model == model)
+    return await session.scalar(statement) is not None
+
+
 async def load_profiles(session: Session) -> Sequence[CostProfile]:
     return (await session.scalars(select(CostProfile))).all()
 

@@ -17,6 +17,8 @@ from sqlalchemy.dialects.postgresql import insert
 from serve.database import Session
 from serve.models import Worker
 
+_RECENT_S = 10.0
+
 
 async def insert_worker(session: Session, model: str, device: str, slots: int) -> UUID:
     statement = insert(Worker).values(model=model, device=device, slots=slots)
@@ -27,6 +29,20 @@ async def claiming_workers(session: Session, model: str) -> Sequence[UUID]:
     """The workers of this default model that claim pictures."""
     statement = select(Worker.id).where(Worker.model == model, ~Worker.draining)
     return (await session.scalars(statement)).all()
+
+
+async def free_places_elsewhere(session: Session, model: str, worker_id: UUID) -> int:
+    """Places in the next steps of the other workers, as they told with their last heartbeats."""
+    busy = Worker.stats["active"].as_integer() + Worker.stats["waiting"].as_integer()
+    free = func.greatest(0, Worker.slots - func.coalesce(busy, 0))
+    statement = select(func.coalesce(func.sum(free), 0)).where(
+        Worker.model == model,
+        Worker.id != worker_id,
+        ~Worker.draining,
+        Worker.heartbeat_at > _ago(_RECENT_S),
+    )
+    places: int = (await session.scalars(statement)).one()
+    return places
 
 
 async def beat(session: Session, worker_id: UUID, stats: dict[str, Any], draining: bool) -> bool:

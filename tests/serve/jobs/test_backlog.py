@@ -37,6 +37,10 @@ def test_replicas_clear_the_backlog_within_ten_seconds(
     assert Backlog(queued, running, queued_s, running_s, now).replicas(10.0, now) == replicas
 
 
+def test_a_model_that_was_never_measured_keeps_one_replica() -> None:
+    assert Backlog(0, 0, 0.0, 0.0, workers=0, measured=False).replicas(10.0, 1) == 1
+
+
 def test_more_workers_wait_less() -> None:
     backlog = Backlog(queued=8, running=4, queued_s=20.0, running_s=8.0, workers=3)
     assert backlog.wait_s() == pytest.approx(8.0)

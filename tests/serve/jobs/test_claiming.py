@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from pipelines.diffusion.request import EngineStats
 from serve.database import Database
 from serve.events import EventBus
 from serve.jobs.claim import Claim
@@ -266,3 +267,23 @@ async def test_claims_tell_what_is_left_of_the_deadline(
     (held,) = await claims.held(w)
     assert held.deadline_s is not None
     assert held.deadline_s <= claim.deadline_s
+
+
+async def test_what_has_not_begun_goes_to_a_worker_that_comes_later(
+    jobs: Jobs, claims: Claims, database: Database, tenant_id: UUID
+) -> None:
+    first = await worker(claims)
+    await jobs.submit(tenant_id, ask(n=10))
+    await let_wait(database, 2)
+    assert len(await claims.claim(first, 4, spare=6)) == 10
+    assert await claims.excess(first, 10) == 0, "there is no other"
+    second = await worker(claims)
+    assert await claims.excess(first, 10) == 5, "an even share each"
+    stats = EngineStats(active=6, waiting=0)
+    await claims.heartbeat(second, stats, draining=False)
+    assert await claims.excess(first, 10) == 2, "of its eight places two are free"
+    await claims.heartbeat(second, stats, draining=True)
+    assert await claims.excess(first, 10) == 0
+    await claims.heartbeat(second, EngineStats(), draining=False)
+    await jobs.submit(tenant_id, ask())
+    assert await claims.excess(first, 10) == 0, "it can take what is queued"

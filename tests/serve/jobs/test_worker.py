@@ -330,3 +330,27 @@ async def test_pictures_that_wait_for_storage_hold_the_worker_back(
         answers.set()
         done = [await jobs.wait(tenant_id, job.id, 60) for job in submitted]
     assert {job.state for job in done} == {JobState.SUCCEEDED}
+
+
+async def test_a_new_worker_gets_what_another_holds_and_has_not_begun(
+    workshop: Workshop, jobs: Jobs, tenant_id: UUID, database: Database
+) -> None:
+    async def held() -> list[int]:
+        async with database.transaction() as session:
+            counts = text(
+                "SELECT count(*) FROM images WHERE state = 'running' GROUP BY worker_id ORDER BY 1"
+            )
+            return list((await session.scalars(counts)).all())
+
+    async def until(counts: list[int]) -> None:
+        async with asyncio.timeout(30):
+            while await held() != counts:
+                await asyncio.sleep(0.1)
+
+    async with workshop.worker():
+        job = await jobs.submit(tenant_id, ask(n=8, num_inference_steps=LONG))
+        await until([8])
+        async with workshop.worker():
+            await until([4, 4])
+            assert {image.crashes for image in (await jobs.get(tenant_id, job.id)).images} == {0}
+            await jobs.cancel(tenant_id, job.id)
