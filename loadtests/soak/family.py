@@ -51,7 +51,7 @@ def members(root: int) -> Iterator[tuple[str, psutil.Process]]:
             command = process.cmdline()
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
-        if command:
+        if command and command[0].strip():
             yield role_of(command), process
 
 
