@@ -9,7 +9,7 @@ PIP_FLAGS ?=
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast chaos chaos-long lint format clean
+.PHONY: help run test test-fast chaos chaos-long soak lint format clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ chaos: $(VENV)/dev.stamp ## Kill 30 processes under 300 jobs, and check that not
 
 chaos-long: $(VENV)/dev.stamp ## The same with 300 kills under 5,000 jobs (45 minutes)
 	$(BIN)/python -m loadtests.chaos --seed $(SEED) --jobs 5000 --kills 300 --minutes 42
+
+soak: $(VENV)/dev.stamp ## An even load, and whether any process grows meanwhile (20 minutes)
+	$(BIN)/python -m loadtests.soak
 
 lint: $(VENV)/dev.stamp ## Check form, types and the direction of imports
 	$(BIN)/ruff format --check .

@@ -16,8 +16,8 @@ from loadtests.chaos.measures import Measures, measure
 from loadtests.chaos.report import save, show
 from loadtests.chaos.run import HISTORY, SNAPSHOT, Options, run
 from loadtests.chaos.schedule import TooShort
-from loadtests.chaos.service import StartFailed
 from loadtests.chaos.snapshot import read_snapshot
+from loadtests.up import StartFailed
 
 
 def main() -> int:

@@ -70,7 +70,7 @@ class Redeploy(Fault):
             *(sys.executable, "-m", "loadtests.chaos.redeploy"),
             gcs_address(scene.service.up.pid),
             cwd=_REPOSITORY,
-            env={**scene.service.environment, "PYTHONPATH": str(_REPOSITORY)},
+            env={**scene.service.up.environment, "PYTHONPATH": str(_REPOSITORY)},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
