@@ -1,0 +1,106 @@
+"""`python -m loadtests.overload`: what a service does with five times what it can draw.
+
+Beside a service whose door closes early, `SFUMATO_JOBS__MAX_WAIT_S=5 sfumato up`: first as many
+requests as it can take, then five times as many, in one run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import Counter
+from typing import Annotated
+
+import httpx2
+import numpy as np
+import typer
+
+from loadtests.events.service import Service
+
+BODY = {"prompt": "red heart", "num_inference_steps": 2}
+WAITING = 24
+"""Requests that wait at once, to find out what the service can draw."""
+_CONNECTIONS = httpx2.Limits(max_connections=200, max_keepalive_connections=200)
+
+
+def main(
+    key: Annotated[str, typer.Option(envvar="SFUMATO_API_KEY", help="A key of the service.")],
+    url: Annotated[str, typer.Option(help="Where it listens.")] = "http://127.0.0.1:8000",
+    seconds: Annotated[float, typer.Option(help="How long each part lasts.")] = 60,
+    times: Annotated[float, typer.Option(help="Load of the second part, in capacities.")] = 5,
+) -> None:
+    """Goodput at capacity and at a multiple of it, and how fast the rest is refused."""
+    asyncio.run(run(Service(url, key), seconds, times))
+
+
+async def run(service: Service, seconds: float, times: float) -> None:
+    async with httpx2.AsyncClient(
+        base_url=service.url, headers=service.headers, timeout=120, limits=_CONNECTIONS
+    ) as client:
+        capacity = await at_capacity(client, seconds)
+        typer.echo(f"at capacity: {capacity:.2f} pictures a second, {WAITING} clients waiting")
+        before = await succeeded(client)
+        latencies, statuses, advice = await overloaded(client, seconds, times * capacity)
+        goodput = (await succeeded(client) - before) / seconds
+    typer.echo(
+        f"at {times:g} times that: {goodput:.2f} a second, {goodput / capacity:.2f} of capacity;"
+        f" answers {dict(sorted(statuses.items()))}"
+    )
+    for status, times_ms in sorted(latencies.items()):
+        p50, p99 = np.percentile(times_ms, [50, 99])
+        typer.echo(f"  {status}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    if advice:
+        typer.echo(f"  Retry-After {min(advice)} to {max(advice)} s")
+
+
+async def at_capacity(client: httpx2.AsyncClient, seconds: float) -> float:
+    """Pictures a second while somebody always waits."""
+
+    async def ask() -> None:
+        while True:
+            await client.post("/v1/images/generations", json=BODY)
+
+    asking = [asyncio.create_task(ask()) for _ in range(WAITING)]
+    try:
+        await asyncio.sleep(5)  # until steps are full
+        before, began = await succeeded(client), time.perf_counter()
+        await asyncio.sleep(seconds)
+        return (await succeeded(client) - before) / (time.perf_counter() - began)
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def overloaded(
+    client: httpx2.AsyncClient, seconds: float, per_second: float
+) -> tuple[dict[int, list[float]], Counter[int], list[int]]:
+    """Submissions at an even rate, whatever becomes of them: milliseconds by status."""
+    latencies: dict[int, list[float]] = {}
+    advice: list[int] = []
+
+    async def submit() -> None:
+        began = time.perf_counter()
+        answer = await client.post("/v1/jobs", json=BODY)
+        latencies.setdefault(answer.status_code, []).append((time.perf_counter() - began) * 1e3)
+        if "Retry-After" in answer.headers:
+            advice.append(int(answer.headers["Retry-After"]))
+
+    began = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for number in range(int(seconds * per_second)):
+            await asyncio.sleep(max(0.0, began + number / per_second - time.perf_counter()))
+            group.create_task(submit())
+    return latencies, Counter({status: len(each) for status, each in latencies.items()}), advice
+
+
+async def succeeded(client: httpx2.AsyncClient) -> float:
+    """Jobs of the service that ended well, ever."""
+    text = (await client.get("/metrics")).text
+    found = re.search(r'^sfumato_jobs\{state="succeeded"\} (\S+)$', text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+if __name__ == "__main__":
+    typer.run(main)
