@@ -16,9 +16,10 @@ _EVERY_S = 0.1
 
 
 class ProgressBoard:
-    """The newest progress of each picture, told ten times a second at most.
+    """The newest progress of each picture, told ten times a second a job at most.
 
-    A preview stays on the board until it was told, even when a newer step brings none.
+    Pictures of one job take turns. A preview stays on the board until it was told, even when a
+    newer step brings none.
     """
 
     def __init__(self, bus: EventBus) -> None:
@@ -32,7 +33,7 @@ class ProgressBoard:
             progress = Progress(
                 progress.request_id, progress.step, progress.steps, preview=before.preview
             )
-        self._newest[claim.image_id] = (claim, progress)
+        self._newest[claim.image_id] = (claim, progress)  # who waits keeps its place
 
     def drop(self, claim: Claim) -> None:
         """Tell nothing more of a picture that has ended."""
@@ -46,9 +47,15 @@ class ProgressBoard:
         """Publish until closed."""
         while not self._closed:
             await asyncio.sleep(_EVERY_S)
-            newest, self._newest = self._newest, {}
-            if newest:
-                await self._bus.publish(*[_event(c, p) for c, p in newest.values()])
+            if due := self._take_due():
+                await self._bus.publish(*[_event(claim, progress) for claim, progress in due])
+
+    def _take_due(self) -> list[tuple[Claim, Progress]]:
+        """Of each job the picture that has waited longest."""
+        first: dict[UUID, UUID] = {}
+        for image_id, (claim, _) in self._newest.items():
+            first.setdefault(claim.job_id, image_id)
+        return [self._newest.pop(image_id) for image_id in first.values()]
 
 
 def _event(claim: Claim, progress: Progress) -> Event:
