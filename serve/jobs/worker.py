@@ -47,6 +47,7 @@ Postprocess = Callable[[NDArray[np.uint8], Claim], Awaitable[Sequence[StoredFile
 _RETRY_S = 0.5
 _LOOK_S = 2.0
 _TELL_S = 30.0
+_HARDLY_BEGUN = 0.1  # of its steps: so much may be drawn again elsewhere
 
 T = TypeVar("T")
 
@@ -90,7 +91,7 @@ class Worker:
         self._settings = settings
         self._board = ProgressBoard(bus)
         self._drawing: dict[str, Claim] = {}  # in the engine, by request id
-        self._begun: set[str] = set()  # those of them that told of progress
+        self._done: dict[str, float] = {}  # of those that told of progress, the share of steps
         self._delivering: dict[asyncio.Task[None], Claim] = {}  # out of it, not yet committed
         self._unsure = False
         self._looked_at = -math.inf
@@ -167,15 +168,16 @@ class Worker:
         return len(claims)
 
     async def _share_out(self) -> None:
-        """Hand back what has not begun here and could begin elsewhere: a replica may be new."""
-        spare = [id_ for id_ in self._drawing if id_ not in self._begun]
-        if not spare or monotonic() - self._shared_at < _LOOK_S:
+        """Hand back what has hardly begun and could begin elsewhere: a replica may be new."""
+        hardly = [id_ for id_ in self._drawing if self._done.get(id_, 0.0) < _HARDLY_BEGUN]
+        if not hardly or monotonic() - self._shared_at < _LOOK_S:
             return
         self._shared_at = monotonic()
         excess = await self._claims.excess(self._worker_id, len(self._drawing))
-        for request_id in spare[-excess:] if excess else ():
+        for request_id in sorted(hardly, key=lambda id_: self._done.get(id_, 0.0))[:excess]:
             if self._engine.abort(request_id):
-                claim = self._drawing.pop(request_id)
+                claim = self._drawing[request_id]
+                self._forget(request_id)
                 await self._insist(partial(self._claims.hand_back, claim))
 
     def _places(self) -> tuple[int, int]:
@@ -235,9 +237,12 @@ class Worker:
         for request_id, claim in list(self._drawing.items()):
             if claim.image_id not in held:
                 self._engine.abort(request_id)
-                self._begun.discard(request_id)
-                del self._drawing[request_id]
-                self._board.drop(claim)
+                self._forget(request_id)
+
+    def _forget(self, request_id: str) -> None:
+        """It is in the engine no longer."""
+        self._board.drop(self._drawing.pop(request_id))
+        self._done.pop(request_id, None)
 
     def _receive(self, outputs: list[Output]) -> None:
         if self._engine.failed:
@@ -248,12 +253,10 @@ class Worker:
             if claim is None:
                 continue
             if isinstance(output, Progress):
-                self._begun.add(output.request_id)
+                self._done[output.request_id] = output.step / output.steps
                 self._board.put(claim, output)
                 continue
-            self._begun.discard(output.request_id)
-            del self._drawing[output.request_id]
-            self._board.drop(claim)
+            self._forget(output.request_id)
             if not isinstance(output, Expired):  # that is for the reaper's clock to say
                 self._deliver(claim, output)
             self._bus.work.set()  # a slot is free

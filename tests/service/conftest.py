@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,11 +59,12 @@ class Service:
     def replicas(self, deployment: str) -> list[psutil.Process]:
         """The processes of a deployment."""
         title = f"ray::ServeReplica:sfumato:{deployment}"
-        return [
-            child
-            for child in psutil.Process(self.process.pid).children(recursive=True)
-            if any(part.startswith(title) for part in child.cmdline())
-        ]
+        found = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # it may end while we look; a zombie has
+                if any(part.startswith(title) for part in child.cmdline()):
+                    found.append(child)
+        return found
 
     def metric(self, name: str) -> float:
         """The sum of a metric over its labels."""

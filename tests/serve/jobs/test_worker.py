@@ -332,7 +332,7 @@ async def test_pictures_that_wait_for_storage_hold_the_worker_back(
     assert {job.state for job in done} == {JobState.SUCCEEDED}
 
 
-async def test_a_new_worker_gets_what_another_holds_and_has_not_begun(
+async def test_a_new_worker_gets_what_another_holds_and_has_hardly_begun(
     workshop: Workshop, jobs: Jobs, tenant_id: UUID, database: Database
 ) -> None:
     async def held() -> list[int]:
