@@ -25,6 +25,7 @@ from serve.jobs.stored_file import StoredFile
 from serve.models import Image, JobState
 
 _MOST_COUNTED = 1000
+_LOOKS = 20
 _LOOK_AGAIN_S = 0.01  # about what another claim takes
 
 
@@ -73,13 +74,13 @@ class Claims:
         a little sooner. See `serve.jobs.fairness` and `serve.jobs.queue`. ``holding`` are the
         pictures that the worker has already.
         """
-        while True:
+        for _ in range(_LOOKS):
             claims, events, look_again = await self._claim(worker_id, running, free, spare, holding)
             if not look_again:
-                break
+                await self._bus.publish(*events)
+                return claims
             await asyncio.sleep(_LOOK_AGAIN_S)
-        await self._bus.publish(*events)
-        return claims
+        return []  # who hides them may stand still in its transaction: the next poll looks
 
     async def _claim(
         self, worker_id: UUID, running: Shape | None, free: int, spare: int, holding: int
@@ -90,7 +91,9 @@ class Claims:
             if not queues:
                 return [], [], await repository.any_queued(session, self._models)
             now = await repository.clock(session)
-            room = await self._room(session, now, worker_id, free, spare, holding)
+            workers = await repository.claiming_workers(session, self._models[0])
+            share = await self._share(session, workers)
+            room = Room(worker_id, free, holding, share, workers, now)
             chosen = take_turns(queues, free + spare, Judge(room))
             if not chosen:
                 return [], [], False
@@ -103,21 +106,12 @@ class Claims:
                 await repository.charge(session, ring_order(queues))
         return claims, events, False
 
-    async def _room(
-        self,
-        session: Session,
-        now: datetime,
-        worker_id: UUID,
-        free: int,
-        spare: int,
-        holding: int,
-    ) -> Room:
-        workers = await repository.claiming_workers(session, self._models[0])
-        share = math.inf
-        if len(workers) > 1:
-            live = await repository.count_live(session, self._models, _MOST_COUNTED)
-            share = math.ceil(live / len(workers)) if live < _MOST_COUNTED else math.inf
-        return Room(worker_id, free, spare, holding, share, workers, now)
+    async def _share(self, session: Session, workers: Sequence[UUID]) -> float:
+        """How many of the pictures that are queued or running fall to each worker."""
+        if len(workers) <= 1:
+            return math.inf
+        live = await repository.count_live(session, self._models, _MOST_COUNTED)
+        return math.ceil(live / len(workers)) if live < _MOST_COUNTED else math.inf
 
     async def excess(self, worker_id: UUID, holding: int) -> int:
         """How many of the pictures that the worker holds would begin sooner with others.
@@ -127,10 +121,10 @@ class Claims:
         async with self._database.transaction() as session:
             if await repository.any_queued(session, self._models):
                 return 0
-            now = await repository.clock(session)
-            room = await self._room(session, now, worker_id, 0, 0, holding)
+            workers = await repository.claiming_workers(session, self._models[0])
+            share = await self._share(session, workers)
             elsewhere = await repository.free_places_elsewhere(session, self._models[0], worker_id)
-        return int(max(0, min(holding - room.share, elsewhere)))
+        return int(max(0, min(holding - share, elsewhere)))
 
     async def held(self, worker_id: UUID) -> list[Claim]:
         """What is the worker's now; the rest was cancelled, expired or taken."""

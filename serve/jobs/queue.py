@@ -51,13 +51,12 @@ class QueuedPicture(Picture):
 class Room:
     """What a worker can take on, and what the others have.
 
-    ``free`` places are in its next step, ``spare`` ones behind them, for its batcher to choose
-    from. ``share`` is how many of the pictures that are queued or running fall to each worker.
+    ``free`` places are in its next step. ``share`` is how many of the pictures that are queued or
+    running fall to each worker.
     """
 
     worker_id: UUID
     free: int
-    spare: int
     holding: int
     share: float
     workers: Sequence[UUID]
