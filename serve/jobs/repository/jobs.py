@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import (
@@ -17,10 +17,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import selectinload
-from sqlalchemy.sql.functions import Function
 
 from serve.database import Session
 from serve.jobs.price import Price
+from serve.jobs.repository.transaction import seconds
 from serve.jobs.request import JobRequest
 from serve.models import Image, Job, JobState
 
@@ -35,7 +35,7 @@ async def insert_job(
     idempotency_key: str | None,
 ) -> Job | None:
     """The new job with its images, or None where the tenant used the key before."""
-    begin_within = _seconds(price.begin_within(request.deadline_s))
+    begin_within = seconds(price.begin_within(request.deadline_s))
     statement = (
         insert(Job)
         .values(
@@ -48,7 +48,7 @@ async def insert_job(
             request_digest=request.digest() if idempotency_key else None,
             deadline_at=None
             if request.deadline_s is None
-            else func.now() + _seconds(request.deadline_s),
+            else func.now() + seconds(request.deadline_s),
         )
         .on_conflict_do_nothing(index_elements=["tenant_id", "idempotency_key"])
         .returning(Job)
@@ -128,7 +128,7 @@ async def job_exists(session: Session, tenant_id: UUID, job_id: UUID) -> bool:
 
 async def live_jobs(session: Session, tenant_id: UUID, limit: int) -> Sequence[UUID]:
     """Jobs that have not ended, or ended just now; the newest."""
-    recent = func.clock_timestamp() - _seconds(_JUST_NOW_S)
+    recent = func.clock_timestamp() - seconds(_JUST_NOW_S)
     own = select(Job.id).where(Job.tenant_id == tenant_id)
     # Two ways in, each by its own index: a tenant may have a million jobs that ended.
     live = own.where(Job.finished_at.is_(None)).order_by(Job.id.desc()).limit(limit)
@@ -154,7 +154,7 @@ async def new_jobs(
         select(Job.id)
         .where(
             Job.tenant_id == tenant.c.id,
-            Job.id > select(func.uuidv7(_seconds(-within_s))).scalar_subquery(),
+            Job.id > select(func.uuidv7(seconds(-within_s))).scalar_subquery(),
         )
         .order_by(Job.id.desc())
         .limit(limit)
@@ -174,7 +174,3 @@ async def overdue_jobs(session: Session) -> Sequence[UUID]:
 async def count_jobs(session: Session) -> dict[JobState, int]:
     rows = await session.execute(select(Job.state, func.count()).group_by(Job.state))
     return dict(rows.all())
-
-
-def _seconds(seconds: float) -> Function[timedelta]:
-    return func.make_interval(0, 0, 0, 0, 0, 0, seconds)

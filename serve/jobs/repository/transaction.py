@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import (
+    Function,
     func,
     select,
     text,
@@ -13,7 +14,12 @@ from sqlalchemy import (
 from serve.database import Session
 
 REAPER_LOCK = 0x5F0A70  # any constant that nothing else in this database locks
-SWEEPER_LOCK = 0x5F0A71
+SWEEPER_LOCK = 0x5F0A72  # 71 is the migrations'
+
+
+def seconds(number: float) -> Function[timedelta]:
+    """As an interval."""
+    return func.make_interval(0, 0, 0, 0, 0, 0, number)
 
 
 async def clock(session: Session) -> datetime:

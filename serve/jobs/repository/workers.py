@@ -15,6 +15,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from serve.database import Session
+from serve.jobs.repository.transaction import seconds
 from serve.models import Worker
 
 _RECENT_S = 10.0
@@ -80,5 +81,5 @@ async def delete_silent_workers(session: Session, lease_s: float) -> Sequence[UU
     return (await session.scalars(statement)).all()
 
 
-def _ago(seconds: float) -> Any:
-    return func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+def _ago(number: float) -> Any:
+    return func.clock_timestamp() - seconds(number)
