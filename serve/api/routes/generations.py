@@ -25,6 +25,7 @@ from serve.api.schemas.generation import (
     Usage,
 )
 from serve.api.services import Services
+from serve.errors import ServiceError
 from serve.jobs.errors import JobFinished
 from serve.jobs.request import JobRequest
 from serve.models import Job, JobState
@@ -70,7 +71,7 @@ async def generate(
         default_steps=_steps(body.quality, limits.default_steps),
         seed_for=seed_name(caller.tenant_id, key),
     )
-    job = await services.jobs.submit(caller.tenant_id, asked, idempotency_key=key)
+    job = await _submitted(services, caller.tenant_id, asked, key)
     job = await _finished(request, services, job, keep=key is not None)
     if job.state is not JobState.SUCCEEDED:
         raise outcome_error(job)
@@ -105,6 +106,25 @@ def _steps(quality: Quality | None, default: int) -> int:
     return max(1, round(default * _STEPS.get(quality or "medium", 1.0)))
 
 
+async def _submitted(
+    services: Services, tenant_id: UUID, asked: JobRequest, key: str | None
+) -> Job:
+    """The job, which a client that leaves in this very moment takes along too.
+
+    A task of its own: a cancellation could fall between the commit and the job's id, and under
+    Python 3.11 redis-py swallows one that arrives while it writes (``asyncio.wait_for``).
+    """
+    submitting = asyncio.create_task(
+        services.jobs.submit(tenant_id, asked, idempotency_key=key), name="submit"
+    )
+    try:
+        return await asyncio.shield(submitting)
+    except asyncio.CancelledError:
+        if key is None:
+            await asyncio.shield(_abandon_submitted(services, tenant_id, submitting))
+        raise
+
+
 async def _finished(request: Request, services: Services, job: Job, *, keep: bool) -> Job:
     """The job once it has ended, or as it is when the longest wait is over.
 
@@ -136,6 +156,13 @@ async def _left(request: Request) -> None:
     """Return when the client has gone; its body has been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+async def _abandon_submitted(
+    services: Services, tenant_id: UUID, submitting: asyncio.Task[Job]
+) -> None:
+    with contextlib.suppress(ServiceError):  # nobody is left to be told
+        await _abandon(services, tenant_id, (await submitting).id)
 
 
 async def _abandon(services: Services, tenant_id: UUID, job_id: UUID) -> None:

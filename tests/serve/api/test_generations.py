@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import dataclasses
 import io
 from collections.abc import AsyncIterator
@@ -174,6 +175,28 @@ async def test_cancelled_handler_cancels_the_job(client: httpx2.AsyncClient) -> 
         await asking
 
     assert (await client.get(f"/v1/jobs/{job['id']}")).json()["state"] == "cancelled"
+
+
+async def test_cancelled_while_it_submits_the_job_is_cancelled_too(
+    client: httpx2.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py swallows a cancellation that arrives while it writes, under Python 3.11."""
+    announcing = asyncio.Event()
+
+    async def swallows() -> None:
+        announcing.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.1)
+
+    monkeypatch.setattr(services.bus, "announce_work", swallows)
+    asking = asyncio.create_task(client.post(PATH, json=HEART))
+    await announcing.wait()
+    asking.cancel()
+    done, _ = await asyncio.wait({asking}, timeout=5)
+
+    assert done
+    assert asking.cancelled()
+    assert (await first_job(client))["state"] == "cancelled"
 
 
 async def test_openai_client_gets_its_pictures(
