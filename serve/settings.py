@@ -136,6 +136,23 @@ class JobSettings(Section):
     wait_timeout_s: float = Field(300.0, gt=0, description="Longest wait of a synchronous call.")
 
 
+class LimitSettings(Section):
+    """What each tenant may ask for, where nothing else is set for it; 0 is no limit."""
+
+    requests_per_minute: float = Field(
+        0, ge=0, description="Requests that change something; so many at once as well."
+    )
+    gpu_seconds_per_minute: float = Field(
+        0, ge=0, description="Predicted GPU seconds of the jobs that are accepted in a minute."
+    )
+    gpu_seconds_burst: float = Field(
+        0, ge=0, description="So many of them at once; 0 for a minute's worth."
+    )
+    gpu_seconds_per_month: float = Field(
+        0, ge=0, description="Predicted GPU seconds of a calendar month in UTC."
+    )
+
+
 class WebhookSettings(Section):
     """How terminal events reach subscribers, and how long what became of them is kept."""
 
@@ -224,6 +241,7 @@ class Settings(BaseSettings):
     speed: SpeedSettings = SpeedSettings()
     worker: WorkerSettings = WorkerSettings()
     jobs: JobSettings = JobSettings()
+    limits: LimitSettings = LimitSettings()
     webhooks: WebhookSettings = WebhookSettings()
     scaling: ScalingSettings = ScalingSettings()
     http: HttpSettings = HttpSettings()

@@ -11,6 +11,7 @@ import structlog
 from fastapi import FastAPI
 
 from serve.api import problems
+from serve.api.rate_limit_fields import RateLimitFields
 from serve.api.requests import BodyLimit, RequestId, RequestMetrics
 from serve.api.routes import (
     events,
@@ -20,7 +21,10 @@ from serve.api.routes import (
     images,
     job_events,
     jobs,
+    keys,
     models,
+    tenants,
+    usage,
     webhooks,
 )
 from serve.api.services import Services
@@ -63,10 +67,11 @@ def create_app(services: Services) -> FastAPI:
     problems.install(app)
     # The last added is the outermost.
     app.add_middleware(BodyLimit)
+    app.add_middleware(RateLimitFields, limits=services.jobs.limits)
     app.add_middleware(RequestMetrics, metrics=app.state.metrics)
     app.add_middleware(RequestId)
-    rooms = (generations, images, jobs, job_events, events, webhooks, models, health, gallery)
-    for room in rooms:
+    pictures = (generations, images, jobs, job_events, events, webhooks, models)
+    for room in (*pictures, tenants, keys, usage, health, gallery):
         app.include_router(room.router)
     return app
 
@@ -84,6 +89,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.stopping.set()
     await services.bus.close()
     await services.tickets.close()
+    await services.jobs.limits.close()
     await services.database.close()
 
 

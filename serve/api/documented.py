@@ -10,6 +10,7 @@ from serve.api.schemas.problem import OpenAIError, Problem
 Responses = dict[int | str, dict[str, Any]]
 
 
+# Where a key is needed, its scope may be missing, too.
 # "default" also keeps FastAPI from telling of a 422 in a shape that never comes.
 
 
@@ -19,7 +20,7 @@ def problems(*statuses: int) -> Responses:
     return {
         **{
             status: {"description": HTTPStatus(status).phrase, "content": shape}
-            for status in statuses
+            for status in _with_403(statuses)
         },
         "default": {"description": "Any other error", "content": shape},
     }
@@ -30,7 +31,11 @@ def openai_errors(*statuses: int) -> Responses:
     return {
         **{
             status: {"description": HTTPStatus(status).phrase, "model": OpenAIError}
-            for status in statuses
+            for status in _with_403(statuses)
         },
         "default": {"description": "Any other error", "model": OpenAIError},
     }
+
+
+def _with_403(statuses: tuple[int, ...]) -> list[int]:
+    return sorted({*statuses, 403} if 401 in statuses else statuses)

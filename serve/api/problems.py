@@ -18,6 +18,8 @@ from serve.api.schemas.problem import OpenAIError, OpenAIErrorDetail, Problem
 from serve.api.text import printable
 from serve.database import DatabaseUnavailable
 from serve.errors import ServiceError
+from serve.security.quota import InsufficientQuota
+from serve.security.scopes import InsufficientScope
 from serve.storage import StorageUnavailable
 
 log = structlog.get_logger(__name__)
@@ -29,7 +31,7 @@ _INVALID = {
     "missing": "missing_field",
     "unknown_field": "unknown_field",
 }
-_OPENAI_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
 def speaks_openai(path: str) -> bool:
@@ -59,7 +61,9 @@ def answer(
         kind = "invalid_request_error" if problem.status < 500 else "server_error"
         detail = OpenAIErrorDetail(
             message=problem.detail,
-            type=_OPENAI_TYPES.get(problem.status, kind),
+            type=problem.code
+            if problem.code == InsufficientQuota.code
+            else _OPENAI_TYPES.get(problem.status, kind),
             param=problem.param,
             code=problem.code,
         )
@@ -106,6 +110,10 @@ async def _service_error(request: Request, error: Exception) -> Response:
         headers["Retry-After"] = str(error.retry_after_s)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, InsufficientScope):
+        headers["WWW-Authenticate"] = f'Bearer error="{error.code}", scope="{error.scope}"'
+    if isinstance(error, InsufficientQuota):
+        headers["X-Should-Retry"] = "false"  # it may be weeks
     if isinstance(error, JobOutcome):
         headers["X-Should-Retry"] = "false"
         headers["X-Job-ID"] = str(error.job_id)

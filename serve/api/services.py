@@ -11,6 +11,7 @@ from serve.errors import naming_model
 from serve.events import EventBus
 from serve.jobs.lifecycle import Jobs
 from serve.security.keys import Keys
+from serve.security.tenants import Tenants
 from serve.security.tickets import Tickets
 from serve.settings import Settings
 from serve.storage import Storage, open_storage
@@ -27,6 +28,7 @@ class Services:
     jobs: Jobs
     webhooks: Webhooks
     keys: Keys
+    tenants: Tenants
     tickets: Tickets
     storage: Storage
     models: Mapping[str, ModelDescription]
@@ -51,6 +53,7 @@ def open_services(settings: Settings) -> Services:
         jobs=Jobs(database, bus, settings),
         webhooks=Webhooks(database, settings.webhooks),
         keys=Keys(database),
+        tenants=Tenants(database),
         tickets=Tickets(settings.redis_url),
         storage=open_storage(settings.storage),
         models={name: _describe(name, model.path) for name, model in settings.served.items()},

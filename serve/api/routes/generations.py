@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 
 from pipelines.imaging.postprocess import ORIGINAL
-from serve.api.auth import Caller, ServicesDep
+from serve.api.auth import Drawer, ServicesDep
 from serve.api.documented import openai_errors
 from serve.api.errors import ClientLeft, InvalidValue, outcome_error
 from serve.api.limits import Limits, seed_name
@@ -53,7 +53,7 @@ _PATCH = 16
 async def generate(
     body: GenerationBody,
     request: Request,
-    caller: Caller,
+    caller: Drawer,
     services: ServicesDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Generation:

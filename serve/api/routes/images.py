@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
 
-from serve.api.auth import Caller, ServicesDep
+from serve.api.auth import Reader, ServicesDep
 from serve.api.documented import openai_errors
 from serve.api.errors import VariantNotFound
 from serve.api.schemas.image import PictureList, PictureOut
@@ -18,7 +18,7 @@ router = APIRouter(tags=["images"])
 
 @router.get("/v1/images", summary="List pictures", responses=openai_errors(400, 401))
 async def list_images(
-    page: Annotated[Page, Query()], caller: Caller, services: ServicesDep
+    page: Annotated[Page, Query()], caller: Reader, services: ServicesDep
 ) -> PictureList:
     """Finished ones, the newest first."""
     images = await services.jobs.images(caller.tenant_id, limit=page.limit + 1, after=page.after)
@@ -30,7 +30,7 @@ async def list_images(
 @router.get(
     "/v1/images/{image_id}", summary="Look at a picture", responses=openai_errors(400, 401, 404)
 )
-async def get_image(image_id: UUID, caller: Caller, services: ServicesDep) -> PictureOut:
+async def get_image(image_id: UUID, caller: Reader, services: ServicesDep) -> PictureOut:
     """What was asked, and which files there are."""
     return PictureOut.of(await services.jobs.image(caller.tenant_id, image_id))
 
@@ -48,7 +48,7 @@ async def get_image(image_id: UUID, caller: Caller, services: ServicesDep) -> Pi
 async def download(
     image_id: UUID,
     variant: str,
-    caller: Caller,
+    caller: Reader,
     services: ServicesDep,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
 
-from serve.api.auth import Caller, ServicesDep
+from serve.api.auth import Drawer, Reader, ServicesDep
 from serve.api.documented import problems
 from serve.api.errors import InvalidValue
 from serve.api.limits import Limits, seed_name
@@ -50,7 +50,7 @@ def checked_key(key: str | None) -> str | None:
 async def submit_job(
     body: JobBody,
     response: Response,
-    caller: Caller,
+    caller: Drawer,
     services: ServicesDep,
     idempotency_key: IdempotencyKey = None,
 ) -> JobOut:
@@ -69,7 +69,7 @@ async def submit_job(
 
 @router.get("/v1/jobs", summary="List jobs", responses=problems(401, 422))
 async def list_jobs(
-    page: Annotated[Page, Query()], caller: Caller, services: ServicesDep
+    page: Annotated[Page, Query()], caller: Reader, services: ServicesDep
 ) -> JobList:
     """The newest first."""
     jobs = await services.jobs.list(caller.tenant_id, limit=page.limit + 1, after=page.after)
@@ -79,11 +79,11 @@ async def list_jobs(
 
 
 @router.get("/v1/jobs/{job_id}", summary="Look at a job", responses=problems(401, 404, 422))
-async def get_job(job_id: UUID, caller: Caller, services: ServicesDep) -> JobOut:
+async def get_job(job_id: UUID, caller: Reader, services: ServicesDep) -> JobOut:
     return JobOut.of(await services.jobs.get(caller.tenant_id, job_id))
 
 
 @router.delete("/v1/jobs/{job_id}", summary="Cancel a job", responses=problems(401, 404, 409, 422))
-async def cancel_job(job_id: UUID, caller: Caller, services: ServicesDep) -> JobOut:
+async def cancel_job(job_id: UUID, caller: Drawer, services: ServicesDep) -> JobOut:
     """Once this has answered, no further picture of the job appears. Repeating it is harmless."""
     return JobOut.of(await services.jobs.cancel(caller.tenant_id, job_id))

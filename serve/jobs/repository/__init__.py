@@ -19,6 +19,7 @@ from serve.jobs.repository.images import (
     lock_queued_jobs,
     release_image,
     requeue_abandoned,
+    unfinished_seconds,
 )
 from serve.jobs.repository.jobs import (
     count_jobs,
@@ -37,6 +38,13 @@ from serve.jobs.repository.transaction import (
     database_identity,
     try_reaper_lock,
     try_sweeper_lock,
+)
+from serve.jobs.repository.usage import (
+    charge_usage,
+    give_back_usage,
+    gpu_seconds_used,
+    lock_quota,
+    read_usage,
 )
 from serve.jobs.repository.work import (
     count_live,
@@ -62,6 +70,7 @@ __all__ = [
     "append_event",
     "beat",
     "charge",
+    "charge_usage",
     "claiming_workers",
     "clock",
     "count_jobs",
@@ -75,6 +84,8 @@ __all__ = [
     "events_after",
     "events_beyond",
     "free_places_elsewhere",
+    "give_back_usage",
+    "gpu_seconds_used",
     "images_held",
     "insert_job",
     "insert_worker",
@@ -92,14 +103,17 @@ __all__ = [
     "load_profiles",
     "lock_job",
     "lock_queued_jobs",
+    "lock_quota",
     "new_jobs",
     "orphans",
     "overdue_jobs",
     "queues_of",
+    "read_usage",
     "read_work",
     "release_image",
     "requeue_abandoned",
     "take_images",
     "try_reaper_lock",
     "try_sweeper_lock",
+    "unfinished_seconds",
 ]

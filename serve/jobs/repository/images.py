@@ -9,7 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    String,
     func,
+    literal_column,
     select,
     update,
 )
@@ -81,14 +83,29 @@ async def release_image(session: Session, claim: Claim, state: JobState, now: da
     return await session.scalar(statement) is not None
 
 
-async def end_images(session: Session, job_id: UUID, state: JobState, now: datetime) -> None:
-    """Put every image of the job that has not ended into ``state``."""
-    await session.execute(
+async def end_images(
+    session: Session, job_id: UUID, state: JobState, now: datetime
+) -> Sequence[tuple[JobState, float]]:
+    """Put every image of the job that has not ended into ``state``.
+
+    Returns what each was before, and its predicted seconds.
+    """
+    ended = await session.execute(
         update(Image)
         .where(Image.job_id == job_id, Image.state.in_(LIVE))
         .values(state=state, worker_id=None, finished_at=now)
+        .returning(literal_column("old.state", String), Image.seconds)
         .execution_options(synchronize_session=False)
     )
+    return [(JobState(before), seconds) for before, seconds in ended]
+
+
+async def unfinished_seconds(session: Session, job_id: UUID) -> Sequence[float]:
+    """Predicted seconds of each image of the job that has no picture."""
+    statement = select(Image.seconds).where(
+        Image.job_id == job_id, Image.state != JobState.SUCCEEDED
+    )
+    return (await session.scalars(statement)).all()
 
 
 async def count_live_images(session: Session, job_id: UUID) -> int:

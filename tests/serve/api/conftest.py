@@ -19,6 +19,7 @@ from pipelines.embedded import MODEL_PATH
 from serve.api.app import create_app
 from serve.api.services import Services, open_services
 from serve.database import Database
+from serve.security.scopes import Scope
 from serve.settings import FurtherModelSettings, Settings
 
 MODEL = ModelDescription(
@@ -70,8 +71,8 @@ async def app(services: Services) -> AsyncIterator[FastAPI]:
 
 @pytest.fixture
 async def key(app: FastAPI, services: Services) -> str:
-    """A key of the tenant `first`."""
-    token, _ = await services.keys.create("first", "test")
+    """A key of the tenant `first` that may do all that a tenant may."""
+    token, _ = await services.keys.create("first", "test", [Scope.ADMIN])
     return token
 
 
@@ -97,7 +98,7 @@ async def client(app: FastAPI, key: str) -> AsyncIterator[httpx2.AsyncClient]:
 @pytest.fixture
 async def stranger(app: FastAPI, services: Services) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of another tenant."""
-    token, _ = await services.keys.create("second", "test")
+    token, _ = await services.keys.create("second", "test", [Scope.ADMIN])
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(
         transport=transport, base_url="http://sfumato", headers={"X-API-Key": token}
