@@ -106,6 +106,21 @@ async def stranger(app: FastAPI, services: Services) -> AsyncIterator[httpx2.Asy
         yield client
 
 
+def client_of(app: FastAPI, token: str) -> httpx2.AsyncClient:
+    """A client with this key; close it, or use it as a context."""
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx2.AsyncClient(transport=transport, base_url="http://sfumato", headers=headers)
+
+
+@pytest.fixture
+async def operator(app: FastAPI, services: Services) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client that may do everything, of the tenant `default`."""
+    token, _ = await services.keys.create("default", "operator", [Scope.OPERATOR])
+    async with client_of(app, token) as client:
+        yield client
+
+
 @pytest.fixture
 async def server(app: FastAPI) -> AsyncIterator[str]:
     """The address of uvicorn on a loopback port; the app's lifespan is the fixture `app`'s."""
