@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from math import inf
 from time import monotonic
 from typing import Self
 from uuid import UUID
@@ -43,17 +44,17 @@ class TenantLimits:
 
 
 class TenantLimitsCache:
-    """Knows each tenant's limits to ``FRESH_S`` seconds.
+    """Knows each tenant's limits to ``FRESH_S`` seconds; older ones while Postgres is away.
 
-    Older ones hold while Postgres is asked again, so that nobody who is refused waits for it, and
-    while it is away.
+    Those of half that age are read again in the background, so that nobody who asks steadily waits
+    for it.
     """
 
     def __init__(self, database: Database, defaults: TenantLimits) -> None:
-        self.defaults = defaults
         self._database = database
+        self._defaults = defaults
         self._known: dict[UUID, tuple[float, TenantLimits]] = {}
-        self._looking: dict[UUID, asyncio.Task[None]] = {}
+        self._looking: dict[UUID, asyncio.Task[TenantLimits]] = {}
 
     async def of(self, tenant_id: UUID) -> TenantLimits:
         """The tenant's limits.
@@ -62,29 +63,46 @@ class TenantLimitsCache:
             DatabaseUnavailable: they were never read, and Postgres does not answer.
         """
         known = self._known.get(tenant_id)
-        if known is None:
-            return await self._read(tenant_id)
-        if known[0] <= monotonic() and tenant_id not in self._looking:
-            self._looking[tenant_id] = asyncio.create_task(self._look(tenant_id))
-        return known[1]
+        age_s = inf if known is None else monotonic() - known[0]
+        if known is not None and age_s < FRESH_S / 2:
+            return known[1]
+        if tenant_id not in self._looking:
+            looking = asyncio.create_task(self._look(tenant_id))
+            looking.add_done_callback(_heed)
+            self._looking[tenant_id] = looking
+        if known is not None and age_s < FRESH_S:
+            return known[1]
+        return await asyncio.shield(self._looking[tenant_id])
 
     def forget(self, tenant_id: UUID) -> None:
         """They were changed here: read them anew."""
         self._known.pop(tenant_id, None)
+        self._looking.pop(tenant_id, None)
 
-    async def _read(self, tenant_id: UUID) -> TenantLimits:
-        async with self._database.transaction() as session:
-            tenant = await repository.tenant_by_id(session, tenant_id)
-        limits = self.defaults.with_overrides(tenant)
-        if len(self._known) >= _MOST_KNOWN:
-            self._known.clear()
-        self._known[tenant_id] = (monotonic() + FRESH_S, limits)
-        return limits
-
-    async def _look(self, tenant_id: UUID) -> None:
+    async def _look(self, tenant_id: UUID) -> TenantLimits:
+        this = asyncio.current_task()
         try:
-            await self._read(tenant_id)
+            async with self._database.transaction() as session:
+                tenant = await repository.tenant_by_id(session, tenant_id)
         except DatabaseUnavailable as error:
+            known = self._known.get(tenant_id)
+            if known is None:
+                raise
             log.warning("limits.database_unavailable", error=error.message)
+            return known[1]
+        else:
+            limits = self._defaults.with_overrides(tenant)
+            if self._looking.get(tenant_id) is this:  # else they were changed meanwhile
+                if len(self._known) >= _MOST_KNOWN:
+                    self._known.clear()
+                self._known[tenant_id] = (monotonic(), limits)
+            return limits
         finally:
-            del self._looking[tenant_id]
+            if self._looking.get(tenant_id) is this:
+                del self._looking[tenant_id]
+
+
+def _heed(looking: asyncio.Task[TenantLimits]) -> None:
+    """Whoever waited for it was told of its failure."""
+    if not looking.cancelled():
+        looking.exception()
