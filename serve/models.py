@@ -132,6 +132,16 @@ class Usage(Base):
     """As predicted at submission; less those that were given back."""
 
 
+class Secret(Base):
+    """Random bytes that every ingress shares: whatever one of them signs, each can check."""
+
+    __tablename__ = "secrets"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class Job(Base):
     """What a client asked for: ``n`` pictures of one prompt, in exactly one state."""
 

@@ -7,8 +7,9 @@ Every route but the public ones names its caller by the scope that it needs: ``R
 from __future__ import annotations
 
 from typing import Annotated
+from uuid import UUID
 
-from fastapi import Depends, Security
+from fastapi import Depends, Query, Security
 from fastapi.security import APIKeyHeader, HTTPBearer, SecurityScopes
 from starlette.requests import HTTPConnection, Request
 
@@ -16,6 +17,7 @@ from serve.api.errors import MissingKey
 from serve.api.services import Services
 from serve.security.keys import Principal
 from serve.security.scopes import Scope
+from serve.security.signed_urls import File
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `sfm_…`")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -61,6 +63,26 @@ Reader = Annotated[Principal, Security(_authorize, scopes=[Scope.READ])]
 Drawer = Annotated[Principal, Security(_authorize, scopes=[Scope.GENERATE])]
 Admin = Annotated[Principal, Security(_authorize, scopes=[Scope.ADMIN])]
 Operator = Annotated[Principal, Security(_authorize, scopes=[Scope.OPERATOR])]
+
+
+async def _downloads(
+    needed: SecurityScopes,
+    request: Request,
+    image_id: UUID,
+    variant: str,
+    _caller_b: object = Depends(_bearer),
+    _caller_h: object = Depends(_header),
+    signature: Annotated[
+        str | None, Query(description="Of a signed URL; stands for the key.")
+    ] = None,
+) -> UUID:
+    if signature is None:
+        return (await _authorize(needed, request)).tenant_id
+    return await services_of(request).signed_urls.tenant_of(signature, File(image_id, variant))
+
+
+Downloader = Annotated[UUID, Security(_downloads, scopes=[Scope.READ])]
+"""The tenant whose file is asked for, by key or by signature."""
 
 
 def _services(request: Request) -> Services:

@@ -11,6 +11,7 @@ from serve.errors import naming_model
 from serve.events import EventBus
 from serve.jobs.lifecycle import Jobs
 from serve.security.keys import Keys
+from serve.security.signed_urls import SignedUrls
 from serve.security.tenants import Tenants
 from serve.security.tickets import Tickets
 from serve.settings import Settings
@@ -30,6 +31,7 @@ class Services:
     keys: Keys
     tenants: Tenants
     tickets: Tickets
+    signed_urls: SignedUrls
     storage: Storage
     models: Mapping[str, ModelDescription]
     """By name, the default one first."""
@@ -55,6 +57,7 @@ def open_services(settings: Settings) -> Services:
         keys=Keys(database),
         tenants=Tenants(database),
         tickets=Tickets(settings.redis_url),
+        signed_urls=SignedUrls(database, settings.http.url_secret, settings.http.url_ttl_s),
         storage=open_storage(settings.storage),
         models={name: _describe(name, model.path) for name, model in settings.served.items()},
     )

@@ -1,4 +1,4 @@
-"""Every query about tenants and their keys."""
+"""Every query about tenants, their keys, and shared secrets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Float, cast, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from serve.database import Session
-from serve.models import ApiKey, Tenant
+from serve.models import ApiKey, Secret, Tenant
 
 
 async def tenant_named(session: Session, name: str) -> Tenant:
@@ -138,6 +138,16 @@ async def revoke_key(session: Session, key_id: UUID) -> None:
         .values(revoked_at=func.coalesce(ApiKey.revoked_at, func.now()))
         .execution_options(synchronize_session=False)
     )
+
+
+async def ensure_secret(session: Session, name: str, fresh: bytes) -> bytes:
+    """The secret of that name, which is ``fresh`` where there was none."""
+    await session.execute(
+        insert(Secret)
+        .values(name=name, value=fresh)
+        .on_conflict_do_nothing(index_elements=[Secret.name])
+    )
+    return (await session.execute(select(Secret.value).where(Secret.name == name))).scalar_one()
 
 
 def _valid() -> ColumnElement[bool]:
