@@ -139,6 +139,11 @@ def _start_ray(settings: Settings, parts: ExitStack) -> None:
     os.environ.setdefault("RAY_SERVE_PROXY_USE_GRPC", "1")
     os.environ.setdefault("RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH", str(_ANSWER_BYTES))
     os.environ.setdefault("RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP", "0")
+    # Who reaches Ray's own ports may run code: they ask for the token in ~/.ray/auth_token.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    # uvicorn believes X-Forwarded-* from loopback unless it is told whom to believe.
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
+    os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = "serve.deployments.proxy:layers"
     import ray
     from ray import serve
     from ray.serve.config import HTTPOptions
@@ -148,6 +153,7 @@ def _start_ray(settings: Settings, parts: ExitStack) -> None:
         address="local",
         num_cpus=max(4, os.cpu_count() or 1),
         include_dashboard=False,
+        dashboard_host="127.0.0.1",
         log_to_driver=False,
         logging_level=logging.ERROR,
         object_store_memory=_OBJECT_STORE_BYTES,
