@@ -27,6 +27,7 @@ from serve.local.postgres import LocalPostgres
 from serve.local.valkey import LocalValkey
 from serve.settings import Settings
 
+PROXY_LAYERS = "serve.deployments.proxy:layers"
 _READY_TIMEOUT_S = 600.0  # a large model takes minutes to load
 _ANSWER_BYTES = 1024 * 1024 * 1024  # pictures in base64; more than any answer
 _OBJECT_STORE_BYTES = 256 * 1024 * 1024
@@ -143,7 +144,7 @@ def _start_ray(settings: Settings, parts: ExitStack) -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     # uvicorn believes X-Forwarded-* from loopback unless it is told whom to believe.
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
-    os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = "serve.deployments.proxy:layers"
+    os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = PROXY_LAYERS
     import ray
     from ray import serve
     from ray.serve.config import HTTPOptions

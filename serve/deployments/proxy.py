@@ -7,6 +7,7 @@ Serve calls `layers` in each proxy process, because `sfumato up` and the deploym
 from __future__ import annotations
 
 from ray.serve._private.constants import (
+    RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH,
     SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER,
     SERVE_HTTP_REQUEST_TIMEOUT_S_HEADER,
     SERVE_INGRESS_ROUTER_HEADER_PREFIX,
@@ -22,9 +23,6 @@ from serve.api.layers.request_id import RequestId
 from serve.api.layers.security_headers import SecurityHeaders
 from serve.settings import Settings
 
-LAYERS = "serve.deployments.proxy:layers"
-"""The import path of `layers`."""
-
 
 def layers() -> list[Middleware]:
     """The proxy's layers; as Serve has it, the last is the outermost.
@@ -39,6 +37,11 @@ def layers() -> list[Middleware]:
         Middleware(SecurityHeaders),
         Middleware(RequestId),
     ]
+
+
+def guarded() -> bool:
+    """Whether this cluster's proxies were told to call `layers`, as far as this process knows."""
+    return RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH is not None
 
 
 def _plain(name: str) -> bytes:
