@@ -13,9 +13,9 @@ from serve.api.layers.refusal import refusal
 
 MAX_DEPTH = 32
 _JSON = re.compile(r"application/([^;\s]+\+)?json\s*(;|$)", re.IGNORECASE)
-_ESCAPED = re.compile(rb"\\.", re.DOTALL)
-_STRING = re.compile(rb'"[^"]*("|$)')
-_MEANINGLESS = bytes(set(range(256)) - set(b'"[]{}'))
+# To its end, or to the body's, so that each byte is looked at once.
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+_MEANINGLESS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
@@ -43,20 +43,27 @@ class JsonDepth:
             chunks.append(message.get("body", b""))
             more = message.get("more_body", False)
         body = b"".join(chunks)
-        if deeper_than(MAX_DEPTH, body):
-            detail = f"The body's JSON is nested deeper than {MAX_DEPTH} levels."
-            await refusal(scope, HTTPStatus(400), "json_too_deep", detail)(scope, receive, send)
+        fault = _fault(body)
+        if fault is not None:
+            await refusal(scope, HTTPStatus(400), *fault)(scope, receive, send)
             return
         whole: Message = {"type": "http.request", "body": body, "more_body": False}
         await self._app(scope, _first(whole, receive), send)
+
+
+def _fault(body: bytes) -> tuple[str, str] | None:
+    if b"\x00" in body:  # UTF-16 or UTF-32, which Python's parser would take
+        return "invalid_json", "The body's JSON must be UTF-8."
+    if deeper_than(MAX_DEPTH, body):
+        return "json_too_deep", f"The body's JSON is nested deeper than {MAX_DEPTH} levels."
+    return None
 
 
 def deeper_than(limit: int, body: bytes) -> bool:
     """Whether arrays and objects nest deeper; brackets within strings do not count."""
     if body.count(b"[") + body.count(b"{") <= limit:
         return False
-    marks = _ESCAPED.sub(b"", body).translate(None, delete=_MEANINGLESS)
-    brackets = _STRING.sub(b"", marks)
+    brackets = _STRING.sub(b"", body).translate(None, delete=_MEANINGLESS)
     return any(depth > limit for depth in accumulate(map(_STEPS.__getitem__, brackets)))
 
 

@@ -21,6 +21,9 @@ CASES = [
     *both("a comma too many", b'{"prompt": "a",}', 400, "invalid_json"),
     *both("a raw newline in a string", b'{"prompt": "a\nb"}', 400, "invalid_json"),
     *both("no UTF-8", b'{"prompt": "\xff\xfe"}', 400, "bad_request"),
+    *both("UTF-16", '{"prompt": "a"}'.encode("utf-16"), 400, "invalid_json"),
+    *both("UTF-32", '{"prompt": "a"}'.encode("utf-32"), 400, "invalid_json"),
+    *both("10,000 arrays deep in UTF-16", ("[" * 10_000).encode("utf-16-le"), 400, "invalid_json"),
     *both("10,000 arrays deep", b"[" * 10_000 + b"]" * 10_000, 400, "json_too_deep"),
     *both(
         "10,000 objects deep", b'{"prompt":' * 10_000 + b"1" + b"}" * 10_000, 400, "json_too_deep"
