@@ -179,7 +179,7 @@ class ScalingSettings(Section):
 
 
 class HttpSettings(Section):
-    """Who may connect from a browser, and the bounds on what is sent."""
+    """Who may connect from a browser, the bounds on what is sent, and this server's address."""
 
     allowed_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
         (),
@@ -191,6 +191,17 @@ class HttpSettings(Section):
         32 * 1024 * 1024, ge=1024, description="The longest body that uploads pictures."
     )
     body_timeout_s: float = Field(60.0, gt=0, description="Longest wait for a body to come whole.")
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/?#]+(/[^?#]*)?$",
+        description="What pictures' URLs begin with; unset, what the client itself asked.",
+    )
+    url_secret: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="Signs pictures' URLs; unset, a random one that the database keeps.",
+    )
+    url_ttl_s: int = Field(3600, ge=1, description="Seconds that a picture's signed URL opens.")
 
 
 class Settings(BaseSettings):

@@ -51,6 +51,7 @@ async def test_a_route_may_know_better(client: httpx2.AsyncClient, services: Ser
     assert "script-src 'self'" in page.headers["content-security-policy"]
     assert page.headers["cache-control"] == "no-cache"
     assert "immutable" in file.headers["cache-control"]
+    assert file.headers["cross-origin-resource-policy"] == "cross-origin"
     for answer in (page, file):
         assert answer.headers["x-frame-options"] == "DENY"
         assert len(answer.headers.get_list("x-content-type-options")) == 1

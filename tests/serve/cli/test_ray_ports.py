@@ -116,7 +116,7 @@ def test_doctor_finds_it_by_its_process(
     while not (ports := list(listeners(running))) and time.monotonic() < until:
         time.sleep(0.02)
     # Other dashboards of this machine are not this test's.
-    monkeypatch.setattr(ray_ports.psutil, "process_iter", lambda: iter([running]))
+    monkeypatch.setattr(psutil, "process_iter", lambda: iter([running]))
 
     assert list(ray_ports.dashboards()) == ports
     finding = doctor._ray_dashboard(Settings())
@@ -126,6 +126,6 @@ def test_doctor_finds_it_by_its_process(
 
 
 def test_without_ray_there_is_nothing_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_ports.psutil, "process_iter", lambda: iter([psutil.Process()]))
+    monkeypatch.setattr(psutil, "process_iter", lambda: iter([psutil.Process()]))
 
     assert doctor._ray_dashboard(Settings()).cure == ""

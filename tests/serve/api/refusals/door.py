@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from uuid import UUID, uuid4
 
 import httpx2
 import psutil
@@ -26,6 +27,7 @@ from serve.api.app import create_app
 from serve.api.services import Services, open_services
 from serve.observability.logging import configure_logging
 from serve.security import tickets
+from serve.security.signed_urls import File, SignedUrls
 from serve.settings import FurtherModelSettings, Settings
 from tests.serve.api.conftest import FLOW, MODEL
 from tests.serve.api.drawing import Desk
@@ -88,7 +90,7 @@ class Door:
         told = [
             value
             for name, value in self.names.items()
-            if name.endswith(("key", "ticket", "stranger", "revoked", "swapped"))
+            if name.endswith(("key", "ticket", "signature", "stranger", "revoked", "swapped"))
         ]
         return [*told, str(self.folder.parent), str(self.services.settings.database_url)]
 
@@ -186,6 +188,8 @@ async def _furnish(services: Services, url: str, valkey_url: str) -> dict[str, s
             "revoked_ticket": await ticket(revoked),
         }
     names["cut_ticket"] = names["ticket"][:-1]
+    names |= await _signatures(services, UUID(names["image"]), kept_key.tenant_id)
+    names["cut_signature"] = names["signature"][:-2]
     await services.tickets.redeem(names["used_ticket"])
     await services.keys.revoke(dead_key.id)
     # As if its half minute were over.
@@ -194,6 +198,17 @@ async def _furnish(services: Services, url: str, valkey_url: str) -> dict[str, s
         await valkey.persist(tickets._name(names["revoked_ticket"]))
     await asyncio.sleep(0.01)
     return names
+
+
+async def _signatures(services: Services, image_id: UUID, tenant_id: UUID) -> dict[str, str]:
+    original, thumbnail = File(image_id, "original"), File(image_id, "thumbnail")
+    old = SignedUrls(services.database, None, ttl_s=-1)
+    return {
+        "signature": await services.signed_urls.sign(tenant_id, original),
+        "thumbnail_signature": await services.signed_urls.sign(tenant_id, thumbnail),
+        "stranger_signature": await services.signed_urls.sign(uuid4(), File(uuid4(), "original")),
+        "expired_signature": await old.sign(tenant_id, original),
+    }
 
 
 def parsed(line: str) -> dict[str, object]:
