@@ -140,8 +140,6 @@ def _start_ray(settings: Settings, parts: ExitStack) -> None:
     os.environ.setdefault("RAY_SERVE_PROXY_USE_GRPC", "1")
     os.environ.setdefault("RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH", str(_ANSWER_BYTES))
     os.environ.setdefault("RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP", "0")
-    # Who reaches Ray's own ports may run code: they ask for the token in ~/.ray/auth_token.
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
     # uvicorn believes X-Forwarded-* from loopback unless it is told whom to believe.
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = PROXY_LAYERS
@@ -150,6 +148,8 @@ def _start_ray(settings: Settings, parts: ExitStack) -> None:
     from ray.serve.config import HTTPOptions
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    # Ray makes a cluster of its own ask for the token in ~/.ray/auth_token, unless RAY_AUTH_MODE
+    # says otherwise: who reaches its ports without one could run code.
     ray.init(
         address="local",
         num_cpus=max(4, os.cpu_count() or 1),
