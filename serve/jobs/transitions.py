@@ -42,11 +42,16 @@ async def finish(
     now: datetime,
     *,
     error: str | None = None,
+    error_code: str | None = None,
     data: dict[str, Any] | None = None,
 ) -> list[Event]:
     """Put the job, and every image of it that has not ended, into a terminal ``state``."""
     others = state if state is not JobState.FAILED else JobState.CANCELLED
     await repository.end_images(session, job.id, others, now)
-    job.state, job.finished_at, job.error = state, now, error
-    told = {**(data or {}), **({"error": error} if error else {})}
+    job.state, job.finished_at, job.error, job.error_code = state, now, error, error_code
+    told = {
+        **(data or {}),
+        **({"error": error} if error else {}),
+        **({"code": error_code} if error_code else {}),
+    }
     return [await repository.append_event(session, job, _TERMINAL_EVENT[state], told)]

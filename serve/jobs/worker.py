@@ -269,18 +269,19 @@ class Worker:
     async def _end(self, claim: Claim, output: Result | Failure) -> None:
         """Commit a picture or its failure; whatever goes wrong, the claim does not stay open."""
         reason = output.reason if isinstance(output, Failure) else None
+        code = None
         try:
             if isinstance(output, Result):
                 files = await self._postprocess(output.image, claim)
                 if not await self._insist(lambda: self._claims.complete(claim, files)):
                     log.info("worker.claim_lost", image_id=str(claim.image_id))
         except PostprocessFailed as error:
-            reason = str(error)
+            reason, code = str(error), error.code
         except Exception as error:
             log.exception("worker.delivery_failed", image_id=str(claim.image_id))
             reason = f"The picture could not be delivered: {type(error).__name__}."
         if reason is not None:
-            await self._insist(partial(self._claims.fail, claim, reason))
+            await self._insist(partial(self._claims.fail, claim, reason, code))
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat until Postgres answers: every call here is fenced, so that twice does no harm."""
