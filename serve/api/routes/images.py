@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from serve.api.auth import Caller, ServicesDep
+from serve.api.auth import Caller, Downloader, ServicesDep
 from serve.api.documented import openai_errors
 from serve.api.errors import VariantNotFound
 from serve.api.file_answer import FileHeaders, answer_file
@@ -79,7 +79,7 @@ _FILE: dict[str, Any] = {"content": {"image/*": {}}}
         200: {**_FILE, "description": "The file."},
         206: {**_FILE, "description": "The part that `Range` asks for."},
         304: {"description": "The client has it already."},
-        **openai_errors(400, 401, 404, 410, 416),
+        **openai_errors(400, 401, 403, 404, 410, 416),
     },
 )
 @router.head(
@@ -89,20 +89,21 @@ _FILE: dict[str, Any] = {"content": {"image/*": {}}}
     responses={
         200: {"description": "The headers that a download would have."},
         304: {"description": "The client has it already."},
-        **openai_errors(400, 401, 404, 410),
+        **openai_errors(400, 401, 403, 404, 410),
     },
 )
 async def download(
     image_id: UUID,
     variant: str,
-    caller: Caller,
+    tenant_id: Downloader,
     services: ServicesDep,
     request: Request,
     asked: Annotated[FileHeaders, Depends()],
     download: Annotated[bool, Query(description="Whether browsers save the file.")] = False,
 ) -> Response:
-    """A file never changes: its ETag is its SHA-256. One byte range may be asked for."""
-    image = await services.pictures.get(caller.tenant_id, image_id)
+    """A file never changes: its ETag is its SHA-256. One byte range may be asked for. A signed URL,
+    as a generation with `response_format: "url"` answers it, opens it without a key."""
+    image = await services.pictures.get(tenant_id, image_id)
     file = next((file for file in image.variants if file.name == variant), None)
     if file is None:
         names = ", ".join(file.name for file in image.variants) or "none yet"
@@ -112,5 +113,5 @@ async def download(
     try:
         return await answer_file(request, services.storage, image, file, asked, download=download)
     except ObjectMissing:
-        await services.pictures.get(caller.tenant_id, image_id)  # deleted meanwhile, if it raises
+        await services.pictures.get(tenant_id, image_id)  # deleted meanwhile, if it raises
         raise

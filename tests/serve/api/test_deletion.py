@@ -83,6 +83,21 @@ async def test_all_of_a_job(
     assert [image["job_id"] for image in listed] == [other["id"]]
 
 
+async def test_the_same_request_again_is_told(client: httpx2.AsyncClient, desk: Desk) -> None:
+    asked, headers = {"prompt": "a red heart", "n": 2}, {"Idempotency-Key": "once"}
+    job = (await client.post("/v1/jobs", json=asked, headers=headers)).json()
+    for claim in await desk.claim():
+        await desk.finish(claim)
+    again = await client.post("/v1/images/generations", json=asked, headers=headers)
+    assert (again.status_code, len(again.json()["data"])) == (200, 2)
+
+    await client.delete(f"/v1/images/{job['images'][1]['id']}")
+
+    again = await client.post("/v1/images/generations", json=asked, headers=headers)
+    assert again.status_code == 410
+    assert again.json()["error"]["code"] == "image_deleted"
+
+
 async def test_what_is_still_drawn_is_cancelled_instead(
     client: httpx2.AsyncClient, desk: Desk, tmp_path: Path
 ) -> None:
