@@ -57,7 +57,7 @@ async def answer_file(
     headers = {
         "ETag": etag,
         "Cache-Control": "private, max-age=31536000, immutable",
-        "X-Content-Type-Options": "nosniff",
+        "Cross-Origin-Resource-Policy": "cross-origin",  # any page may show a signed URL
         "Vary": "Authorization, X-API-Key",
         "Accept-Ranges": "bytes",
     }
