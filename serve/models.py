@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Computed,
     DateTime,
     Enum,
     ForeignKey,
@@ -21,7 +22,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
@@ -151,6 +152,9 @@ class Job(Base):
         Index("jobs_by_tenant", "tenant_id", "id"),
         Index("jobs_live", "tenant_id", "id", postgresql_where=text("finished_at IS NULL")),
         Index("jobs_by_end", "tenant_id", "finished_at"),
+        Index("jobs_by_state", "tenant_id", "state", "id"),
+        Index("jobs_by_model", "tenant_id", "model", "id"),
+        Index("jobs_by_words", "prompt_words", postgresql_using="gin"),
         Index(
             "jobs_with_deadline",
             "deadline_at",
@@ -169,15 +173,25 @@ class Job(Base):
     idempotency_key: Mapped[str | None]
     request_digest: Mapped[bytes | None]
     error: Mapped[str | None]
+    error_code: Mapped[str | None]
+    """Set with ``error`` where a client is told more than that it failed."""
     last_seq: Mapped[int] = mapped_column(server_default="0")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     deadline_at: Mapped[datetime | None]
+    prompt_words: Mapped[str] = mapped_column(
+        TSVECTOR, Computed("to_tsvector('simple', params->>'prompt')"), deferred=True
+    )
+    """Searched, and never read."""
 
     images: Mapped[list[Image]] = relationship(
         back_populates="job", order_by="Image.index", lazy="raise", passive_deletes=True
     )
+
+
+SHOWN = "state = 'succeeded' AND deleted_at IS NULL"
+"""What the gallery lists; a constant, because that alone is served by a partial index."""
 
 
 class Image(Base):
@@ -209,6 +223,12 @@ class Image(Base):
             postgresql_where=text("state = 'queued'"),
         ),
         Index("images_by_worker", "worker_id", postgresql_where=text("state = 'running'")),
+        Index("images_shown", "tenant_id", "id", postgresql_where=text(SHOWN)),
+        Index("images_by_model", "tenant_id", "model", "id", postgresql_where=text(SHOWN)),
+        Index("images_by_seed", "tenant_id", "seed", "id", postgresql_where=text(SHOWN)),
+        Index(
+            "images_favourite", "tenant_id", "id", postgresql_where=text(f"{SHOWN} AND favourite")
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
@@ -235,6 +255,9 @@ class Image(Base):
     """Set by the claim, cleared by whatever ends it."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
+    favourite: Mapped[bool] = mapped_column(server_default=text("false"))
+    deleted_at: Mapped[datetime | None]
+    """Set when its client deleted it; the row stays, its variants and their files do not."""
 
     job: Mapped[Job] = relationship(back_populates="images", lazy="raise")
     variants: Mapped[list[Variant]] = relationship(

@@ -173,6 +173,23 @@ class WebhookSettings(Section):
     )
 
 
+class ModerationSettings(Section):
+    """What may not be asked for, and what may not be kept."""
+
+    blocklist: Path | None = Field(
+        None, description="File of words, phrases and `/patterns/` that no prompt may hold."
+    )
+    classifier: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="`package.module:Class` that judges prompts and pictures.",
+    )
+    timeout_s: float = Field(5.0, gt=0, description="Longest judgement of the classifier's.")
+    on_failure: Literal["refuse", "allow"] = Field(
+        "refuse", description="`refuse` or `allow` what the classifier failed to judge."
+    )
+
+
 class ScalingSettings(Section):
     """Replica bounds that Ray Serve autoscales between, and what a replica reserves."""
 
@@ -264,6 +281,7 @@ class Settings(BaseSettings):
     jobs: JobSettings = JobSettings()
     limits: LimitSettings = LimitSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    moderation: ModerationSettings = ModerationSettings()
     scaling: ScalingSettings = ScalingSettings()
     http: HttpSettings = HttpSettings()
 

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from serve.api.errors import JobOutcome, NothingToCome
+from serve.api.errors import JobOutcome, NothingToCome, RangeNotSatisfiable
 from serve.api.layers.security_headers import SECURITY_HEADERS
 from serve.api.schemas.problem import OpenAIError, OpenAIErrorDetail, Problem
 from serve.api.text import printable
@@ -119,6 +119,8 @@ async def _service_error(request: Request, error: Exception) -> Response:
         headers["Retry-After"] = "2"
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, RangeNotSatisfiable):
+        headers["Content-Range"] = f"bytes */{error.size}"
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, InsufficientScope):

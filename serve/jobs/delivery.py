@@ -17,6 +17,7 @@ from serve.jobs.claim import Claim
 from serve.jobs.errors import PostprocessFailed, PostprocessLost
 from serve.jobs.postprocess import PostprocessTask
 from serve.jobs.stored_file import StoredFile
+from serve.moderation.errors import ContentPolicyViolation, ModerationUnavailable
 from serve.settings import WorkerSettings
 from serve.storage import StorageError, StorageForbidden, StorageFull, StorageUnavailable
 
@@ -35,6 +36,7 @@ class PostprocessStep(Protocol):
 
         Raises:
             PostprocessLost: the replica died, or cannot be reached.
+            ContentPolicyViolation, ModerationUnavailable: as `Moderation.judge_picture` does.
             StorageError, ImagingError: as that function does.
         """
 
@@ -54,7 +56,7 @@ class Delivery:
 
         A storage that does not answer and one that hangs are tried a few times again, a dead
         replica until Serve has had time to replace it: it writes the same bytes under the same
-        keys. A full or closed storage and a picture that cannot be encoded are not.
+        keys. A full or closed storage and a picture that is refused or cannot be encoded are not.
 
         Raises:
             PostprocessFailed: it gave up; the message is for the client, and some files may be
@@ -71,13 +73,13 @@ class Delivery:
                 if monotonic() - lost_since > _REPLACED_WITHIN_S:
                     raise _not_stored(error) from error
                 self._warn(task, attempt, error)
-            except StorageUnavailable as error:
+            except (StorageUnavailable, ModerationUnavailable) as error:
                 passing = not isinstance(error, StorageFull | StorageForbidden)
                 if not passing or attempt >= self._settings.store_tries:
                     raise _not_stored(error) from error
                 lost_since = None
                 self._warn(task, attempt, error)
-            except StorageError as error:
+            except (StorageError, ContentPolicyViolation) as error:
                 raise _not_stored(error) from error
             except ImagingError as error:
                 raise PostprocessFailed(f"The picture could not be encoded: {error}") from error
@@ -112,6 +114,8 @@ class Delivery:
 
 
 def _not_stored(error: Exception) -> PostprocessFailed:
+    if isinstance(error, ContentPolicyViolation | ModerationUnavailable):
+        return PostprocessFailed(error.message, error.code)
     return PostprocessFailed(f"The picture could not be stored: {error}")
 
 

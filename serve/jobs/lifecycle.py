@@ -14,7 +14,6 @@ from serve.jobs.admission import Admission
 from serve.jobs.catch_up import CatchUp
 from serve.jobs.errors import (
     IdempotencyConflict,
-    ImageNotFound,
     JobFinished,
     JobNotFound,
     Overloaded,
@@ -23,7 +22,8 @@ from serve.jobs.feed import Feed
 from serve.jobs.ledger import Ledger
 from serve.jobs.price import Price
 from serve.jobs.request import JobRequest
-from serve.models import Image, Job, JobState, Worker
+from serve.models import Job, JobState, Worker
+from serve.moderation.moderation import Moderation
 from serve.security.quota import InsufficientQuota
 from serve.security.rate_limit import RateLimitExceeded, RateLimits
 from serve.settings import Settings
@@ -39,6 +39,7 @@ class Jobs:
         self.admission = Admission(database, list(settings.served), settings.jobs.max_wait_s)
         self.limits = RateLimits(database, settings)
         self.ledger = Ledger(database, self.limits.tenants)
+        self._moderation = Moderation(settings.moderation)
         self._catch_up = CatchUp(database, bus)
 
     async def submit(
@@ -53,7 +54,10 @@ class Jobs:
             InsufficientQuota: the tenant's month is used up.
             RateLimitExceeded: the tenant asks for too much at a time.
             Overloaded: it would wait too long.
+            ContentPolicyViolation: its prompts may not be drawn.
+            ModerationUnavailable: that could not be found out.
         """
+        self._moderation.screen(request.prompt, request.negative_prompt)
         price = await self.admission.price(request)
         device_s = request.n * price.device
         try:
@@ -65,6 +69,7 @@ class Jobs:
             return job
         accepted = None
         try:
+            await self._moderation.judge_prompt(request.prompt)
             accepted = await self._insert(tenant_id, request, price, idempotency_key)
         finally:
             if accepted is None:
@@ -126,10 +131,18 @@ class Jobs:
         async with self._database.transaction() as session:
             return await self._load(session, tenant_id, job_id)
 
-    async def list(self, tenant_id: UUID, *, limit: int, after: UUID | None) -> Sequence[Job]:
-        """Jobs older than ``after``, newest first."""
+    async def list(
+        self,
+        tenant_id: UUID,
+        *,
+        limit: int,
+        after: UUID | None,
+        state: JobState | None = None,
+        model: str | None = None,
+    ) -> Sequence[Job]:
+        """Jobs older than ``after``, newest first; of that state and model, where given."""
         async with self._database.transaction() as session:
-            return await repository.load_jobs(session, tenant_id, limit, after)
+            return await repository.load_jobs(session, tenant_id, limit, after, state, model)
 
     async def cancel(self, tenant_id: UUID, job_id: UUID) -> Job:
         """Stop the job: once this returns, no further picture of it appears.
@@ -162,23 +175,6 @@ class Jobs:
                 if event is not None and event.type.terminal:
                     break
         return await self.get(tenant_id, job_id)
-
-    async def image(self, tenant_id: UUID, image_id: UUID) -> Image:
-        """One image with its job and variants.
-
-        Raises:
-            ImageNotFound: the tenant has no such image.
-        """
-        async with self._database.transaction() as session:
-            image = await repository.load_image(session, tenant_id, image_id)
-        if image is None:
-            raise ImageNotFound(f"There is no image {image_id}.")
-        return image
-
-    async def images(self, tenant_id: UUID, *, limit: int, after: UUID | None) -> Sequence[Image]:
-        """Finished pictures older than ``after``, newest first."""
-        async with self._database.transaction() as session:
-            return await repository.load_images(session, tenant_id, limit, after)
 
     async def workers(self) -> Sequence[Worker]:
         """Diffusion replicas with a fresh heartbeat."""

@@ -42,6 +42,7 @@ async def finish(
     now: datetime,
     *,
     error: str | None = None,
+    error_code: str | None = None,
     data: dict[str, Any] | None = None,
 ) -> list[Event]:
     """Put the job, and every image of it that has not ended, into a terminal ``state``.
@@ -51,8 +52,12 @@ async def finish(
     """
     others = state if state is not JobState.FAILED else JobState.CANCELLED
     ended = await repository.end_images(session, job.id, others, now)
-    job.state, job.finished_at, job.error = state, now, error
-    told = {**(data or {}), **({"error": error} if error else {})}
+    job.state, job.finished_at, job.error, job.error_code = state, now, error, error_code
+    told = {
+        **(data or {}),
+        **({"error": error} if error else {}),
+        **({"code": error_code} if error_code else {}),
+    }
     events = [await repository.append_event(session, job, _TERMINAL_EVENT[state], told)]
     if state is JobState.FAILED:
         undrawn = await repository.unfinished_seconds(session, job.id)

@@ -280,20 +280,21 @@ class Worker:
     async def _end(self, claim: Claim, output: Result | Failure) -> None:
         """Commit a picture or its failure; whatever goes wrong, the claim does not stay open."""
         reason = output.reason if isinstance(output, Failure) else None
+        code = None
         try:
             if isinstance(output, Result):
                 files = await self._store.store(output.image, claim)
                 if not await self._insist(lambda: self._claims.complete(claim, files)):
                     log.info("worker.claim_lost", image_id=str(claim.image_id))
         except PostprocessFailed as error:
-            reason = str(error)
+            reason, code = str(error), error.code
         except Exception as error:
             log.exception("worker.delivery_failed", image_id=str(claim.image_id))
             reason = f"The picture could not be delivered: {type(error).__name__}."
         if reason is None:
             return
         # Files go only once it is certain that this attempt is never committed.
-        if await self._insist(partial(self._claims.fail, claim, reason)):
+        if await self._insist(partial(self._claims.fail, claim, reason, code)):
             await self._store.discard(claim)
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -12,8 +12,7 @@ from serve.api.auth import Drawer, Reader, ServicesDep
 from serve.api.documented import problems
 from serve.api.errors import InvalidValue
 from serve.api.limits import Limits, seed_name
-from serve.api.schemas.job import JobBody, JobList, JobOut
-from serve.api.schemas.page import Page
+from serve.api.schemas.job import JobBody, JobList, JobOut, JobPage
 
 router = APIRouter(tags=["jobs"])
 
@@ -69,13 +68,19 @@ async def submit_job(
 
 @router.get("/v1/jobs", summary="List jobs", responses=problems(401, 422))
 async def list_jobs(
-    page: Annotated[Page, Query()], caller: Reader, services: ServicesDep
+    page: Annotated[JobPage, Query()], caller: Reader, services: ServicesDep
 ) -> JobList:
     """The newest first."""
-    jobs = await services.jobs.list(caller.tenant_id, limit=page.limit + 1, after=page.after)
-    shown = [JobOut.of(job) for job in jobs[: page.limit]]
-    more = len(jobs) > page.limit
-    return JobList(data=shown, has_more=more, next=shown[-1].id if more else None)
+    of = ("jobs", caller.tenant_id)
+    jobs = await services.jobs.list(
+        caller.tenant_id,
+        limit=page.limit_and_one,
+        after=page.last_seen(*of),
+        state=page.state,
+        model=page.model,
+    )
+    shown, following = page.cut(jobs, *of)
+    return JobList(data=[JobOut.of(job) for job in shown], has_more=bool(following), next=following)
 
 
 @router.get("/v1/jobs/{job_id}", summary="Look at a job", responses=problems(401, 404, 422))
@@ -87,3 +92,15 @@ async def get_job(job_id: UUID, caller: Reader, services: ServicesDep) -> JobOut
 async def cancel_job(job_id: UUID, caller: Drawer, services: ServicesDep) -> JobOut:
     """Once this has answered, no further picture of the job appears. Repeating it is harmless."""
     return JobOut.of(await services.jobs.cancel(caller.tenant_id, job_id))
+
+
+@router.delete(
+    "/v1/jobs/{job_id}/images",
+    status_code=204,
+    summary="Delete a job's pictures",
+    responses=problems(401, 404, 409, 422),
+)
+async def delete_pictures(job_id: UUID, caller: Drawer, services: ServicesDep) -> None:
+    """With their files, for good; the job itself stays. Repeating it is harmless; a job that has
+    not ended is refused: cancel it first."""
+    await services.pictures.delete_all(caller.tenant_id, job_id)

@@ -40,10 +40,10 @@ async def list_keys(
 ) -> KeyList:
     """The newest first, revoked and expired ones too."""
     tenant_id = tenant_meant(caller, page.tenant_id)
-    keys = await services.keys.page(tenant_id, limit=page.limit + 1, after=page.after)
-    shown = [KeyOut.of(key) for key in keys[: page.limit]]
-    more = len(keys) > page.limit
-    return KeyList(data=shown, has_more=more, next=shown[-1].id if more else None)
+    of = ("keys", tenant_id)
+    keys = await services.keys.page(tenant_id, limit=page.limit_and_one, after=page.last_seen(*of))
+    shown, following = page.cut(keys, *of)
+    return KeyList(data=[KeyOut.of(key) for key in shown], has_more=bool(following), next=following)
 
 
 @router.delete(

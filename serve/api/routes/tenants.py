@@ -35,10 +35,13 @@ async def list_tenants(
     page: Annotated[Page, Query()], _caller: Operator, services: ServicesDep
 ) -> TenantList:
     """The newest first."""
-    tenants = await services.tenants.list(limit=page.limit + 1, after=page.after)
-    shown = [TenantOut.of(tenant) for tenant in tenants[: page.limit]]
-    more = len(tenants) > page.limit
-    return TenantList(data=shown, has_more=more, next=shown[-1].id if more else None)
+    tenants = await services.tenants.list(limit=page.limit_and_one, after=page.last_seen("tenants"))
+    shown, following = page.cut(tenants, "tenants")
+    return TenantList(
+        data=[TenantOut.of(tenant) for tenant in shown],
+        has_more=bool(following),
+        next=following,
+    )
 
 
 @router.get(

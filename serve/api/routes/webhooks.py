@@ -85,16 +85,20 @@ async def list_deliveries(
     webhook_id: UUID, page: Annotated[DeliveryPage, Query()], caller: Reader, services: ServicesDep
 ) -> DeliveryList:
     """The newest first; `state=dead` lists what was given up."""
+    of = ("deliveries", webhook_id)
     deliveries = await services.webhooks.deliveries(
         caller.tenant_id,
         webhook_id,
         state=page.state,
-        limit=page.limit + 1,
-        after=page.after,
+        limit=page.limit_and_one,
+        after=page.last_seen(*of),
     )
-    shown = [DeliveryOut.of(delivery) for delivery in deliveries[: page.limit]]
-    more = len(deliveries) > page.limit
-    return DeliveryList(data=shown, has_more=more, next=shown[-1].id if more else None)
+    shown, following = page.cut(deliveries, *of)
+    return DeliveryList(
+        data=[DeliveryOut.of(delivery) for delivery in shown],
+        has_more=bool(following),
+        next=following,
+    )
 
 
 @router.post(

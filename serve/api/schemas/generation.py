@@ -23,7 +23,10 @@ class GenerationBody(PictureBody):
     background: Literal["auto", "opaque", "transparent"] | None = Field(
         None, description="Pictures are opaque; `transparent` is refused."
     )
-    moderation: Literal["auto", "low"] | None = Field(None, description="Accepted, without effect.")
+    moderation: Literal["auto", "low"] | None = Field(
+        None,
+        description="Accepted, without effect: `low` does not turn the operator's moderation off.",
+    )
     style: Literal["vivid", "natural"] | None = Field(None, description="Accepted, without effect.")
     user: Text | None = Field(None, max_length=512, description="Accepted, without effect.")
     safety_identifier: Text | None = Field(

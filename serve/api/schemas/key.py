@@ -91,4 +91,4 @@ class KeyList(BaseModel):
 
     data: list[KeyOut]
     has_more: bool
-    next: UUID | None
+    next: str | None

@@ -79,4 +79,4 @@ class TenantList(BaseModel):
 
     data: list[TenantOut]
     has_more: bool
-    next: UUID | None
+    next: str | None

@@ -14,8 +14,6 @@ from serve.jobs.repository.images import (
     end_images,
     images_held,
     jobs_of,
-    load_image,
-    load_images,
     lock_queued_jobs,
     release_image,
     requeue_abandoned,
@@ -32,6 +30,13 @@ from serve.jobs.repository.jobs import (
     lock_job,
     new_jobs,
     overdue_jobs,
+)
+from serve.jobs.repository.pictures import (
+    delete_picture,
+    delete_pictures_of,
+    load_image,
+    load_images,
+    set_favourite,
 )
 from serve.jobs.repository.transaction import (
     clock,
@@ -78,6 +83,8 @@ __all__ = [
     "count_live_images",
     "count_work",
     "database_identity",
+    "delete_picture",
+    "delete_pictures_of",
     "delete_silent_workers",
     "delete_worker",
     "end_images",
@@ -112,6 +119,7 @@ __all__ = [
     "read_work",
     "release_image",
     "requeue_abandoned",
+    "set_favourite",
     "take_images",
     "try_reaper_lock",
     "try_sweeper_lock",

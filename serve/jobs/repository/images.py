@@ -1,4 +1,4 @@
-"""Queries on images: claiming, releasing, listing."""
+"""Queries on images: claiming, releasing."""
 
 from __future__ import annotations
 
@@ -15,37 +15,11 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.orm import joinedload, selectinload
 
 from serve.database import Session
 from serve.jobs.claim import Claim
 from serve.jobs.stored_file import StoredFile
 from serve.models import LIVE, Image, Job, JobState, Variant, Worker
-
-
-async def load_image(session: Session, tenant_id: UUID, image_id: UUID) -> Image | None:
-    statement = (
-        select(Image)
-        .where(Image.id == image_id, Image.tenant_id == tenant_id)
-        .options(selectinload(Image.variants), joinedload(Image.job))
-    )
-    return await session.scalar(statement)
-
-
-async def load_images(
-    session: Session, tenant_id: UUID, limit: int, after: UUID | None
-) -> Sequence[Image]:
-    """The tenant's finished pictures, newest first."""
-    statement = (
-        select(Image)
-        .where(Image.tenant_id == tenant_id, Image.state == JobState.SUCCEEDED)
-        .order_by(Image.id.desc())
-        .limit(limit)
-        .options(selectinload(Image.variants), joinedload(Image.job))
-    )
-    if after is not None:
-        statement = statement.where(Image.id < after)
-    return (await session.scalars(statement)).all()
 
 
 async def jobs_of(session: Session, job_ids: set[UUID]) -> dict[UUID, Job]:

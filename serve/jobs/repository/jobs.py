@@ -106,7 +106,12 @@ async def load_job(session: Session, tenant_id: UUID, job_id: UUID) -> Job | Non
 
 
 async def load_jobs(
-    session: Session, tenant_id: UUID, limit: int, after: UUID | None
+    session: Session,
+    tenant_id: UUID,
+    limit: int,
+    after: UUID | None,
+    state: JobState | None,
+    model: str | None,
 ) -> Sequence[Job]:
     """The tenant's jobs, newest first (ids are UUIDv7: they sort by time)."""
     statement = (
@@ -118,6 +123,10 @@ async def load_jobs(
     )
     if after is not None:
         statement = statement.where(Job.id < after)
+    if state is not None:
+        statement = statement.where(Job.state == state)
+    if model is not None:
+        statement = statement.where(Job.model == model)
     return (await session.scalars(statement)).all()
 
 

@@ -79,6 +79,9 @@ DOORS = {
     "GET /v1/keys": ADMIN,
     "DELETE /v1/keys/{key_id}": ADMIN,
     "GET /v1/usage": READ,
+    "PATCH /v1/images/{image_id}": Door(Scope.GENERATE, {"favourite": True}),
+    "DELETE /v1/images/{image_id}": GENERATE,
+    "DELETE /v1/jobs/{job_id}/images": GENERATE,
 }
 GUARDED = {route: door for route, door in DOORS.items() if door.scope is not None}
 OVER_HTTP = {route: door for route, door in GUARDED.items() if not route.startswith("WEB")}

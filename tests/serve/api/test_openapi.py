@@ -10,10 +10,11 @@ import pytest
 ROUTES = {
     "/v1/images/generations": {"post"},
     "/v1/images": {"get"},
-    "/v1/images/{image_id}": {"get"},
-    "/v1/images/{image_id}/{variant}": {"get"},
+    "/v1/images/{image_id}": {"get", "patch", "delete"},
+    "/v1/images/{image_id}/{variant}": {"get", "head"},
     "/v1/jobs": {"get", "post"},
     "/v1/jobs/{job_id}": {"get", "delete"},
+    "/v1/jobs/{job_id}/images": {"delete"},
     "/v1/webhooks": {"get", "post"},
     "/v1/webhooks/{webhook_id}": {"get", "delete"},
     "/v1/webhooks/{webhook_id}/rotate": {"post"},
