@@ -11,6 +11,9 @@ import structlog
 from fastapi import FastAPI
 
 from serve.api import problems
+from serve.api.about import ABOUT
+from serve.api.examples import tags
+from serve.api.openapi import DescribedAPI, operation_id
 from serve.api.requests import BodyLimit, RequestId, RequestMetrics
 from serve.api.routes import (
     events,
@@ -31,13 +34,6 @@ log = structlog.get_logger(__name__)
 
 _KEY_WITHIN_S = 5.0
 _RETRY_S = 1.0
-_ABOUT = """
-Text-to-image diffusion, batched per denoising step.
-
-Under `/v1/images` requests and errors take OpenAI's shape, so that its clients work unchanged;
-elsewhere errors are RFC 9457 problem+json. Every answer carries `X-Request-ID`. Unknown fields
-are refused. Send the key as `Authorization: Bearer …` or `X-API-Key`.
-"""
 
 
 def create_app(services: Services) -> FastAPI:
@@ -46,16 +42,20 @@ def create_app(services: Services) -> FastAPI:
     Whoever drains the process before the server stops sets ``app.state.stopping``: open
     WebSockets then close with 1012, and clients come back by themselves.
     """
-    app = FastAPI(
+    app = DescribedAPI(
         title="Sfumato",
         summary="Pictures out of haze.",
-        description=_ABOUT,
+        description=ABOUT,
         version=version("sfumato"),
         lifespan=_lifespan,
         docs_url=None,  # FastAPI's page loads its script from a CDN.
         redoc_url=None,
         redirect_slashes=False,
         separate_input_output_schemas=False,
+        generate_unique_id_function=operation_id,
+        openapi_tags=[{"name": name, "description": told} for name, told in tags().items()],
+        servers=[{"url": "/", "description": "This server."}],
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.services = services
     app.state.metrics = Metrics()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from serve.api.schemas.problem import OpenAIError, Problem
+from serve.api.schemas.problem import OpenAIError
 
 Responses = dict[int | str, dict[str, Any]]
+PROBLEM = "#/components/schemas/Problem"
 
 
 # "default" also keeps FastAPI from telling of a 422 in a shape that never comes.
@@ -15,7 +16,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 def problems(*statuses: int) -> Responses:
     """problem+json under each status, and under any other."""
-    shape = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+    shape = {"application/problem+json": {"schema": {"$ref": PROBLEM}}}
     return {
         **{
             status: {"description": HTTPStatus(status).phrase, "content": shape}

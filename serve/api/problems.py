@@ -49,30 +49,44 @@ def problem_of(error: ServiceError) -> Problem:
     )
 
 
+def told(problem: Problem, path: str) -> tuple[int, dict[str, Any], str]:
+    """Status, body and media type of the problem, in the shape that the path's clients read."""
+    if not speaks_openai(path):
+        return problem.status, problem.model_dump(exclude_none=True), "application/problem+json"
+    # OpenAI's clients know 400, not 422, as the fault of a field.
+    status = 400 if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY else problem.status
+    kind = "invalid_request_error" if problem.status < 500 else "server_error"
+    detail = OpenAIErrorDetail(
+        message=problem.detail,
+        type=_OPENAI_TYPES.get(problem.status, kind),
+        param=problem.param,
+        code=problem.code,
+    )
+    return status, OpenAIError(error=detail).model_dump(), "application/json"
+
+
 def answer(
     problem: Problem, *, path: str, request_id: str | None, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """The problem in the shape that the path's clients read."""
-    if speaks_openai(path):
-        # OpenAI's clients know 400, not 422, as the fault of a field.
-        status = 400 if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY else problem.status
-        kind = "invalid_request_error" if problem.status < 500 else "server_error"
-        detail = OpenAIErrorDetail(
-            message=problem.detail,
-            type=_OPENAI_TYPES.get(problem.status, kind),
-            param=problem.param,
-            code=problem.code,
-        )
-        return JSONResponse(
-            OpenAIError(error=detail).model_dump(), status_code=status, headers=headers
-        )
-    body = problem.model_copy(update={"request_id": request_id})
-    return JSONResponse(
-        body.model_dump(exclude_none=True),
-        status_code=problem.status,
-        headers=headers,
-        media_type="application/problem+json",
-    )
+    """The problem as an answer."""
+    named = problem.model_copy(update={"request_id": request_id})
+    status, body, media_type = told(named, path)
+    return JSONResponse(body, status_code=status, headers=headers, media_type=media_type)
+
+
+def headers_of(error: ServiceError) -> dict[str, str]:
+    """What the answer's headers say beside the problem."""
+    headers: dict[str, str] = {}
+    if isinstance(error, DatabaseUnavailable):
+        headers["Retry-After"] = "2"
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, JobOutcome):
+        headers["X-Should-Retry"] = "false"
+        headers["X-Job-ID"] = str(error.job_id)
+    return headers
 
 
 def install(app: FastAPI) -> None:
@@ -98,18 +112,9 @@ def _answer(
 
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - what Starlette dispatches on
-    headers: dict[str, str] = {}
     if isinstance(error, DatabaseUnavailable):
         log.error("api.database_unavailable", error=error.message)
-        headers["Retry-After"] = "2"
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(error.retry_after_s)
-    if error.status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, JobOutcome):
-        headers["X-Should-Retry"] = "false"
-        headers["X-Job-ID"] = str(error.job_id)
-    return _answer(request, problem_of(error), headers)
+    return _answer(request, problem_of(error), headers_of(error))
 
 
 async def _storage_away(request: Request, error: Exception) -> Response:

@@ -50,7 +50,9 @@ async def download(
     variant: str,
     caller: Caller,
     services: ServicesDep,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[
+        str | None, Header(description="The ETag of a file that is at hand.")
+    ] = None,
 ) -> Response:
     """A file never changes: its ETag is its SHA-256."""
     image = await services.jobs.image(caller.tenant_id, image_id)
