@@ -12,10 +12,10 @@ from fastapi import FastAPI
 
 from serve.api import problems
 from serve.api.about import ABOUT
-from serve.api.examples import tags
 from serve.api.openapi import DescribedAPI, operation_id
 from serve.api.requests import BodyLimit, RequestId, RequestMetrics
 from serve.api.routes import (
+    docs,
     events,
     gallery,
     generations,
@@ -53,7 +53,6 @@ def create_app(services: Services) -> FastAPI:
         redirect_slashes=False,
         separate_input_output_schemas=False,
         generate_unique_id_function=operation_id,
-        openapi_tags=[{"name": name, "description": told} for name, told in tags().items()],
         servers=[{"url": "/", "description": "This server."}],
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
@@ -65,7 +64,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestMetrics, metrics=app.state.metrics)
     app.add_middleware(RequestId)
-    rooms = (generations, images, jobs, job_events, events, webhooks, models, health, gallery)
+    rooms = (generations, images, jobs, job_events, events, webhooks, models, health, docs, gallery)
     for room in rooms:
         app.include_router(room.router)
     return app

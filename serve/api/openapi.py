@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from serve.api.examples import examples
+from serve.api.examples import examples, tags
 from serve.api.examples.errors import COMMON, INTERNAL
 from serve.api.examples.example import Example
 from serve.api.headers import HEADERS, headers_at
@@ -48,7 +48,9 @@ def _described(document: Json) -> Json:
     components = document["components"]
     components["schemas"]["Problem"] = Problem.model_json_schema()
     components["headers"] = {name: header.told() for name, header in HEADERS.items()}
-    shown = examples()
+    shown, meanings = examples(), tags()
+    used = dict.fromkeys(tag for *_, operation in operations(document) for tag in operation["tags"])
+    document["tags"] = [{"name": tag, "description": meanings.get(tag, "")} for tag in used]
     for path, _, operation in operations(document):
         example = shown.get(operation["operationId"], Example())
         _speak_3_1(operation)

@@ -145,7 +145,16 @@ async def _http_error(request: Request, error: Exception) -> Response:
         detail=printable(details.get(status, str(error.detail))),
         code=TOO_LARGE if status == 413 else status.name.lower(),
     )
-    return _answer(request, problem, error.headers)
+    headers = dict(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED and (allowed := _allowed(request)):
+        headers["Allow"] = allowed
+    return _answer(request, problem, headers)
+
+
+def _allowed(request: Request) -> str:
+    """The verbs of the path; a route by itself knows only its own."""
+    path = getattr(request.scope.get("route"), "path_format", None)
+    return ", ".join(sorted(verb.upper() for verb in request.app.openapi()["paths"].get(path, ())))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -81,3 +81,41 @@ def as_stream(events: Iterable[dict[str, Any]]) -> str:
         f"event: {event['type']}\ndata: {orjson.dumps(event).decode()}\nid: {event['seq']}\n\n"
         for event in events
     )
+
+
+def as_webhook(event: dict[str, Any]) -> dict[str, Any]:
+    """The body that a webhook is sent of the event."""
+    place = {"job_id": event["job_id"], "seq": event["seq"]}
+    return {
+        "type": event["type"],
+        "timestamp": event["created_at"],
+        "data": {**event["data"], **place},
+    }
+
+
+WEBHOOK_HEADERS = {
+    "webhook-id": "msg_019ab2f4-75d0-7e19-a3c8-6b1f2d904ae7",
+    "webhook-timestamp": "1795499103",
+    "webhook-signature": "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",
+}
+CLIENT_MESSAGES: dict[str, dict[str, Any]] = {
+    "authenticate": {"type": "authenticate", "key": "sfm_…"},
+    "watch": {"type": "watch", "job_id": _JOB_ID, "after": 3},
+    "unwatch": {"type": "unwatch", "job_id": _JOB_ID},
+    "watch_all": {"type": "watch_all"},
+    "ack": {"type": "ack", "messages": 48},
+}
+SERVER_MESSAGES: dict[str, dict[str, Any]] = {
+    "authenticated": {"type": "authenticated"},
+    "error": {
+        "type": "error",
+        "problem": {
+            "type": "about:blank",
+            "title": "No such job",
+            "status": 404,
+            "detail": f"There is no job {_JOB_ID}.",
+            "code": "job_not_found",
+        },
+        "job_id": _JOB_ID,
+    },
+}
