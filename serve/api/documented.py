@@ -8,7 +8,7 @@ from typing import Any
 from serve.api.schemas.problem import OpenAIError
 
 Responses = dict[int | str, dict[str, Any]]
-PROBLEM = "#/components/schemas/Problem"
+SCHEMAS = "#/components/schemas/"
 
 
 # "default" also keeps FastAPI from telling of a 422 in a shape that never comes.
@@ -16,7 +16,7 @@ PROBLEM = "#/components/schemas/Problem"
 
 def problems(*statuses: int) -> Responses:
     """problem+json under each status, and under any other."""
-    shape = {"application/problem+json": {"schema": {"$ref": PROBLEM}}}
+    shape = {"application/problem+json": {"schema": {"$ref": SCHEMAS + "Problem"}}}
     return {
         **{
             status: {"description": HTTPStatus(status).phrase, "content": shape}
@@ -35,3 +35,10 @@ def openai_errors(*statuses: int) -> Responses:
         },
         "default": {"description": "Any other error", "model": OpenAIError},
     }
+
+
+def picture_events(description: str) -> Responses:
+    """Pictures as JSON, which the route's model tells of, or as a stream of events."""
+    schemas = [{"$ref": SCHEMAS + name} for name in ("PartialImage", "CompletedImage")]
+    content = {"text/event-stream": {"x-events": schemas}}
+    return {200: {"description": description, "content": content}}

@@ -9,12 +9,15 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from pydantic.json_schema import models_json_schema
 
+from serve.api.documented import SCHEMAS
 from serve.api.examples import examples, tags
 from serve.api.examples.errors import COMMON, INTERNAL
 from serve.api.examples.example import Example
 from serve.api.headers import HEADERS, headers_at
 from serve.api.problems import REQUEST_ID, headers_of, problem_of, told
+from serve.api.schemas.picture_event import CompletedImage, PartialImage
 from serve.api.schemas.problem import Problem
 from serve.errors import ServiceError
 
@@ -46,7 +49,7 @@ def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
 
 def _described(document: Json) -> Json:
     components = document["components"]
-    components["schemas"]["Problem"] = Problem.model_json_schema()
+    components["schemas"] |= _schemas_beside()
     components["headers"] = {name: header.told() for name, header in HEADERS.items()}
     shown, meanings = examples(), tags()
     used = dict.fromkeys(tag for *_, operation in operations(document) for tag in operation["tags"])
@@ -57,6 +60,14 @@ def _described(document: Json) -> Json:
         _expect(operation)
         _show(path, operation, example)
     return document
+
+
+def _schemas_beside() -> Json:
+    """Those that routes name without being of their models."""
+    models = [(model, "serialization") for model in (Problem, PartialImage, CompletedImage)]
+    _, told = models_json_schema(models, ref_template=SCHEMAS + "{model}")  # type: ignore[arg-type]
+    found: Json = told["$defs"]
+    return found
 
 
 def _speak_3_1(operation: Json) -> None:
@@ -104,9 +115,10 @@ def _show(path: str, operation: Json, example: Example) -> None:
 
 
 def _show_success(answer: Json, status: int, example: Example) -> None:
-    if status in example.responses:
-        for content in answer["content"].values():
-            content["example"] = example.responses[status]
+    for media_type, content in answer.get("content", {}).items():
+        shown = example.streams if media_type == "text/event-stream" else example.responses
+        if status in shown:
+            content["example"] = shown[status]
 
 
 def _show_errors(answer: Json, path: str, errors: Iterable[ServiceError | Problem]) -> None:

@@ -37,8 +37,15 @@ def speaks_openai(path: str) -> bool:
     return path == "/v1/images" or path.startswith("/v1/images/")
 
 
-def problem_of(error: ServiceError) -> Problem:
-    """What a client is told; of a database that is away, not where it was looked for."""
+def problem_of(error: ServiceError | StorageUnavailable) -> Problem:
+    """What a client is told; of a database or a store that is away, not where it was looked for."""
+    if isinstance(error, StorageUnavailable):
+        return Problem(
+            title="The storage does not answer",
+            status=503,
+            detail="The picture store does not answer; try again.",
+            code="storage_unavailable",
+        )
     away = isinstance(error, DatabaseUnavailable)
     return Problem(
         title=error.title,
@@ -49,12 +56,8 @@ def problem_of(error: ServiceError) -> Problem:
     )
 
 
-def told(problem: Problem, path: str) -> tuple[int, dict[str, Any], str]:
-    """Status, body and media type of the problem, in the shape that the path's clients read."""
-    if not speaks_openai(path):
-        return problem.status, problem.model_dump(exclude_none=True), "application/problem+json"
-    # OpenAI's clients know 400, not 422, as the fault of a field.
-    status = 400 if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY else problem.status
+def openai_error(problem: Problem) -> OpenAIError:
+    """The problem in OpenAI's shape."""
     kind = "invalid_request_error" if problem.status < 500 else "server_error"
     detail = OpenAIErrorDetail(
         message=problem.detail,
@@ -62,7 +65,7 @@ def told(problem: Problem, path: str) -> tuple[int, dict[str, Any], str]:
         param=problem.param,
         code=problem.code,
     )
-    return status, OpenAIError(error=detail).model_dump(), "application/json"
+    return OpenAIError(error=detail)
 
 
 def answer(
@@ -72,6 +75,15 @@ def answer(
     named = problem.model_copy(update={"request_id": request_id})
     status, body, media_type = told(named, path)
     return JSONResponse(body, status_code=status, headers=headers, media_type=media_type)
+
+
+def told(problem: Problem, path: str) -> tuple[int, dict[str, Any], str]:
+    """Status, body and media type of the problem, in the shape that the path's clients read."""
+    if not speaks_openai(path):
+        return problem.status, problem.model_dump(exclude_none=True), "application/problem+json"
+    # OpenAI's clients know 400, not 422, as the fault of a field.
+    status = 400 if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY else problem.status
+    return status, openai_error(problem).model_dump(), "application/json"
 
 
 def headers_of(error: ServiceError) -> dict[str, str]:
@@ -118,14 +130,9 @@ async def _service_error(request: Request, error: Exception) -> Response:
 
 
 async def _storage_away(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StorageUnavailable)  # noqa: S101 - what Starlette dispatches on
     log.error("api.storage_unavailable", error=str(error))
-    problem = Problem(
-        title="The storage does not answer",
-        status=503,
-        detail="The picture store does not answer; try again.",
-        code="storage_unavailable",
-    )
-    return _answer(request, problem, {"Retry-After": "2"})
+    return _answer(request, problem_of(error), {"Retry-After": "2"})
 
 
 async def _nothing_to_come(_request: Request, _error: Exception) -> Response:

@@ -46,7 +46,7 @@ class Diffusion:
         await self._bus.start()
         claims = Claims(self._database, self._bus, pool.names)
         delivery = Delivery(PostprocessReplicas(postprocess), settings.worker)
-        self._worker = Worker(claims, self._bus, delivery.store, settings.worker)
+        self._worker = Worker(claims, self._bus, delivery, settings.worker)
         runner = EngineRunner(engine, self._worker.take)
         self._working = asyncio.create_task(self._worker.run(runner, device), name="worker")
         log.info("diffusion.ready", models=pool.names, device=device)

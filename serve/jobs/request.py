@@ -17,7 +17,8 @@ class JobRequest:
 
     Picture ``i`` is drawn with ``seed + i``, so that each can be drawn again alone.
     ``output_compression`` is the quality 0..100 of lossy formats. A higher ``priority`` is
-    claimed first. ``deadline_s`` counts seconds from submission.
+    claimed first. ``deadline_s`` counts seconds from submission. Of each picture about
+    ``partial_images`` previews are made on its way, where any are asked for.
     """
 
     model: str
@@ -34,6 +35,7 @@ class JobRequest:
     output_compression: int | None = None
     priority: int = 0
     deadline_s: float | None = None
+    partial_images: int = 0
 
     def as_params(self) -> dict[str, Any]:
         """The JSON that ``jobs.params`` keeps."""
@@ -46,6 +48,12 @@ class JobRequest:
     def digest(self) -> bytes:
         """SHA-256 that tells two requests under one Idempotency-Key apart."""
         return hashlib.sha256(orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS)).digest()
+
+    def preview_every(self, default: int) -> int:
+        """Denoising steps between previews; ``default`` where no partial pictures are asked."""
+        if not self.partial_images:
+            return default
+        return max(1, self.num_inference_steps // (self.partial_images + 1))
 
     def sampling(self, index: int) -> SamplingParams:
         """What the engine is asked for picture ``index``."""

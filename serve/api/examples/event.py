@@ -78,7 +78,8 @@ def life_of_a_job() -> list[dict[str, Any]]:
 def as_stream(events: Iterable[dict[str, Any]]) -> str:
     """The events as Server-Sent Events."""
     return "".join(
-        f"event: {event['type']}\ndata: {orjson.dumps(event).decode()}\nid: {event['seq']}\n\n"
+        f"event: {event['type']}\ndata: {orjson.dumps(event).decode()}\n"
+        + (f"id: {event['seq']}\n\n" if "seq" in event else "\n")
         for event in events
     )
 

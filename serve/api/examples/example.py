@@ -22,5 +22,7 @@ class Example:
     requests: Mapping[str, Any] = field(default_factory=dict)
     """Bodies by what they show."""
     responses: Mapping[int, Any] = field(default_factory=dict)
+    streams: Mapping[int, str] = field(default_factory=dict)
+    """Of those that answer with Server-Sent Events, or may."""
     headers: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
     errors: Sequence[ServiceError | Problem] = ()

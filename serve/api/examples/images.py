@@ -7,10 +7,12 @@ from uuid import UUID
 
 from serve.api.errors import InvalidValue, ModelNotFound, VariantNotFound, outcome_error
 from serve.api.examples.errors import no_id
+from serve.api.examples.event import as_stream
 from serve.api.examples.example import Example
 from serve.api.examples.jobs import FINISHED_IMAGE, IMAGE_ID, JOB_ID, PARAMS
 from serve.jobs.errors import IdempotencyConflict, ImageNotFound
 from serve.models import Job, JobState
+from serve.security.signed_urls import InvalidSignature
 
 _PICTURE: dict[str, Any] = {
     **FINISHED_IMAGE,
@@ -37,6 +39,17 @@ _GENERATED = {
         "total_tokens": 19,
     },
 }
+_STREAMED = {
+    "b64_json": _ONE_PIXEL,
+    "background": "opaque",
+    "created_at": 1_795_499_102,
+    "output_format": "png",
+    "quality": "medium",
+    "size": "64x64",
+    "image_index": 0,
+}
+PARTIAL = {**_STREAMED, "type": "image_generation.partial_image", "partial_image_index": 0}
+COMPLETED = {**_STREAMED, "type": "image_generation.completed", "usage": _GENERATED["usage"]}
 _NO_SUCH_IMAGE = ImageNotFound(f"There is no image {IMAGE_ID}.")
 _NO_ID = no_id("image_id")
 
@@ -65,6 +78,11 @@ EXAMPLES = {
                 "output_compression": 90,
                 "user": "user-1234",
             },
+            "Streamed, with two pictures on the way": {
+                "prompt": "a red heart",
+                "stream": True,
+                "partial_images": 2,
+            },
             "With this service's own fields": {
                 "prompt": "a red heart",
                 "negative_prompt": "text",
@@ -77,6 +95,7 @@ EXAMPLES = {
             },
         },
         responses={200: _GENERATED},
+        streams={200: as_stream([PARTIAL, COMPLETED])},
         errors=(
             InvalidValue("num_inference_steps must be from 1 to 150.", param="num_inference_steps"),
             InvalidValue("size must be `auto` or like `512x512`.", param="size"),
@@ -115,6 +134,8 @@ EXAMPLES = {
             for status in (200, 304)
         },
         errors=(
+            InvalidSignature("This signature does not belong to this file."),
+            InvalidSignature("This URL has expired; ask for the picture with an API key."),
             _NO_SUCH_IMAGE,
             VariantNotFound(
                 f"Image {IMAGE_ID} has no file 'large'; it has: original, thumbnail.",

@@ -28,6 +28,7 @@ PARAMS: dict[str, Any] = {
     "output_compression": None,
     "priority": 0,
     "deadline_s": None,
+    "partial_images": 0,
 }
 _IMAGE: dict[str, Any] = {
     "id": IMAGE_ID,
@@ -157,7 +158,7 @@ EXAMPLES = {
     ),
     "followJob": Example(
         parameters={"job_id": JOB_ID, "after": 0, "previews": False, "last-event-id": 1},
-        responses={200: as_stream(life_of_a_job())},
+        streams={200: as_stream(life_of_a_job())},
         errors=(_NO_SUCH_JOB, _NO_ID),
     ),
     "issueTicket": Example(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -136,6 +137,14 @@ def test_every_request_and_success_has_an_example_true_to_its_schema(document: J
                 assert faults(document, content.get("schema", {}), value) == [], name
 
 
+def test_streamed_pictures_are_shown_as_they_are_described(document: Json) -> None:
+    [operation] = [o for _, o in operations(document) if o["operationId"] == "generate"]
+    stream = operation["responses"]["200"]["content"]["text/event-stream"]
+    told = [line for line in stream["example"].splitlines() if line.startswith("data: ")]
+    for schema, line in zip(stream["x-events"], told, strict=True):
+        assert faults(document, schema, json.loads(line.removeprefix("data: "))) == []
+
+
 def test_every_parameter_of_a_path_has_an_example_true_to_its_schema(document: Json) -> None:
     for _, operation in operations(document):
         name = operation["operationId"]
@@ -172,6 +181,7 @@ def test_no_example_is_left_over(document: Json) -> None:
         operation = told[name]
         assert set(example.parameters) <= {p["name"] for p in operation.get("parameters", ())}, name
         statuses = {int(status) for status in operation["responses"] if status != "default"}
-        assert example.responses.keys() | example.headers.keys() <= statuses, name
+        told_of = example.responses.keys() | example.streams.keys() | example.headers.keys()
+        assert told_of <= statuses, name
         for code in {getattr(error, "code", None) for error in example.errors}:
             assert f'"{code}"'.replace('"', "'") in str(operation["responses"]), (name, code)
