@@ -56,6 +56,7 @@ def _client_messages() -> dict[str, type[BaseModel]]:
 _FROM_CLIENTS = _client_messages()
 _REPLIES: dict[str, type[BaseModel]] = {"authenticated": Authenticated, "error": ErrorOut}
 _JOB_EVENTS = {type_.value: model for type_, model in JOB_EVENTS.items()}
+_EVENTS = {type_.value: event for type_, event in EVENTS.items()}
 _WEBHOOKS = {f"webhook.{type_.value}": model for type_, model in WEBHOOK_EVENTS.items()}
 _EVERY = {**_FROM_CLIENTS, **_REPLIES, **_JOB_EVENTS, **_WEBHOOKS}
 
@@ -177,10 +178,10 @@ def _message(name: str) -> Json:
         "payload": {"$ref": f"#/components/schemas/{model.__name__}"},
     }
     if name in _WEBHOOKS:
-        body = as_webhook(EVENTS[name.removeprefix("webhook.")])  # type: ignore[index]
+        body = as_webhook(_EVENTS[name.removeprefix("webhook.")])
         message["headers"] = {"$ref": "#/components/schemas/WebhookHeaders"}
         return {**message, "examples": [{"headers": WEBHOOK_HEADERS, "payload": body}]}
-    shown = {**CLIENT_MESSAGES, **SERVER_MESSAGES, **EVENTS}[name]
+    shown: Json = {**CLIENT_MESSAGES, **SERVER_MESSAGES, **_EVENTS}[name]
     return {**message, "examples": [{"payload": shown}]}
 
 

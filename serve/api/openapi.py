@@ -122,7 +122,7 @@ def _show_success(answer: Json, status: int, example: Example) -> None:
 
 
 def _show_errors(answer: Json, path: str, errors: Iterable[ServiceError | Problem]) -> None:
-    shown = {}
+    shown: Json = {}
     for error in errors:
         problem = _problem(error)
         name = problem.code if problem.code not in shown else f"{problem.code}_{len(shown)}"

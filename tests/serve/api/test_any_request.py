@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import pytest
 import requests
@@ -34,6 +35,7 @@ from tests.serve.api.conftest import MODEL
 from tests.serve.api.described import Json, described, operations
 from tests.serve.api.served import served
 
+Case = schemathesis.Case[Any]
 LEAST_CASES = 5000
 WITH_KEY = 320
 WITHOUT_KEY = 50
@@ -140,16 +142,14 @@ def service(
 
 
 def breaks_only_as_expected(
-    _context: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
+    _context: schemathesis.CheckContext, response: schemathesis.Response, case: Case
 ) -> None:
     assert response.status_code < 500 or (_name(case), response.status_code) in EXPECTED_5XX
 
 
 @schema.parametrize()
 @settings(once, max_examples=WITH_KEY)
-def test_answers_as_promised(
-    case: schemathesis.Case, service: Service, session: requests.Session
-) -> None:
+def test_answers_as_promised(case: Case, service: Service, session: requests.Session) -> None:
     if _asks_well(case) and _name(case) != "removeWebhook" and next(turns) % 2:
         case.path_parameters |= {name: service.there[name] for name in case.path_parameters}
     # A field's bounds depend on the model, and a key's on its history: the document says less
@@ -170,7 +170,7 @@ def test_answers_as_promised(
 @schema.include(path_regex="^/v1/").parametrize()
 @settings(once, max_examples=WITHOUT_KEY)
 def test_answers_nobody_without_a_key(
-    case: schemathesis.Case, service: Service, session: requests.Session
+    case: Case, service: Service, session: requests.Session
 ) -> None:
     if _asks_well(case):
         case.path_parameters |= {name: service.there[name] for name in case.path_parameters}
@@ -196,9 +196,9 @@ def test_enough_was_sent_and_answered_in_every_way(
     assert set(sent) >= EXPECTED
 
 
-def _name(case: schemathesis.Case) -> str:
+def _name(case: Case) -> str:
     return str(case.operation.definition.raw["operationId"])
 
 
-def _asks_well(case: schemathesis.Case) -> bool:
+def _asks_well(case: Case) -> bool:
     return case.meta is None or case.meta.generation.mode is GenerationMode.POSITIVE
