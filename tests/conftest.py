@@ -53,13 +53,13 @@ def template_database(postgres_url: str) -> str:
 @pytest.fixture
 def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
     """SQLAlchemy's address of a database of the test's own, dropped afterwards."""
-    with copied_database(postgres_url, template_database) as url:
+    with new_database(postgres_url, template_database) as url:
         yield url
 
 
 @contextmanager
-def copied_database(postgres_url: str, template: str) -> Iterator[str]:
-    """SQLAlchemy's address of a new database like the template, dropped afterwards."""
+def new_database(postgres_url: str, template: str) -> Iterator[str]:
+    """A copy of the template, and its address."""
     name = f"test_{uuid.uuid4().hex}"
     query(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield postgres_url.replace("@/sfumato?", f"@/{name}?")

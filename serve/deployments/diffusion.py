@@ -34,7 +34,7 @@ class Diffusion:
         from pipelines.diffusion.warm_up import warm_up
         from serve.deployments.pool import open_pool
 
-        configure_logging(settings.log_format)
+        configure_logging(settings.log_format, log_prompts=settings.log_prompts)
         assert settings.database_url is not None  # noqa: S101 - build_app saw to it
         assert settings.redis_url is not None  # noqa: S101
         pool = await asyncio.to_thread(open_pool, settings)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from serve.api.errors import MissingKey
 from serve.api.problems import TOO_LARGE
-from serve.api.requests import MAX_BODY_BYTES
 from serve.api.schemas.problem import Problem
 from serve.database import DatabaseUnavailable
 from serve.errors import ServiceError
@@ -51,7 +50,7 @@ COMMON: Mapping[int, Sequence[ServiceError | Problem]] = {
         Problem(
             title="Request Entity Too Large",
             status=413,
-            detail=f"The body is larger than {MAX_BODY_BYTES} bytes.",
+            detail="The body is larger than 1048576 bytes.",
             code=TOO_LARGE,
         ),
     ),

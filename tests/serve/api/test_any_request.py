@@ -30,7 +30,7 @@ from schemathesis.config import (
 from schemathesis.generation import GenerationMode
 
 from serve.settings import JobSettings, Settings
-from tests.conftest import copied_database, query
+from tests.conftest import new_database, query
 from tests.serve.api.conftest import MODEL
 from tests.serve.api.described import Json, described, operations
 from tests.serve.api.served import served
@@ -107,7 +107,7 @@ def service(
     session: requests.Session,
 ) -> Iterator[Service]:
     """With a finished job, and a webhook that could not be told of it."""
-    with copied_database(postgres_url, template_database) as database_url:
+    with new_database(postgres_url, template_database) as database_url:
         settings = Settings(
             database_url=database_url,
             redis_url=valkey_url,
