@@ -5,10 +5,10 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from serve.api.schemas.picture_event import CompletedImage, PartialImage
-from serve.api.schemas.problem import OpenAIError, Problem
+from serve.api.schemas.problem import OpenAIError
 
 Responses = dict[int | str, dict[str, Any]]
+SCHEMAS = "#/components/schemas/"
 
 
 # Where a key is needed, its scope may be missing, too.
@@ -17,7 +17,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 def problems(*statuses: int) -> Responses:
     """problem+json under each status, and under any other."""
-    shape = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+    shape = {"application/problem+json": {"schema": {"$ref": SCHEMAS + "Problem"}}}
     return {
         **{
             status: {"description": HTTPStatus(status).phrase, "content": shape}
@@ -40,8 +40,8 @@ def openai_errors(*statuses: int) -> Responses:
 
 def picture_events(description: str) -> Responses:
     """Pictures as JSON, which the route's model tells of, or as a stream of events."""
-    schemas = [event.model_json_schema() for event in (PartialImage, CompletedImage)]
-    content = {"text/event-stream": {"schema": {"type": "string"}, "x-events": schemas}}
+    schemas = [{"$ref": SCHEMAS + name} for name in ("PartialImage", "CompletedImage")]
+    content = {"text/event-stream": {"x-events": schemas}}
     return {200: {"description": description, "content": content}}
 
 

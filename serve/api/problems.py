@@ -76,18 +76,40 @@ def openai_error(problem: Problem) -> OpenAIError:
 def answer(
     problem: Problem, *, path: str, request_id: str | None, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """The problem in the shape that the path's clients read."""
-    if speaks_openai(path):
-        # OpenAI's clients know 400, not 422, as the fault of a field.
-        status = 400 if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY else problem.status
-        return JSONResponse(openai_error(problem).model_dump(), status_code=status, headers=headers)
-    body = problem.model_copy(update={"request_id": request_id})
-    return JSONResponse(
-        body.model_dump(exclude_none=True),
-        status_code=problem.status,
-        headers=headers,
-        media_type="application/problem+json",
-    )
+    """The problem as an answer."""
+    named = problem.model_copy(update={"request_id": request_id})
+    status, body, media_type = told(named, path)
+    return JSONResponse(body, status_code=status, headers=headers, media_type=media_type)
+
+
+def told(problem: Problem, path: str) -> tuple[int, dict[str, Any], str]:
+    """Status, body and media type of the problem, in the shape that the path's clients read."""
+    if not speaks_openai(path):
+        return problem.status, problem.model_dump(exclude_none=True), "application/problem+json"
+    # OpenAI's clients know 400, not 422, as the fault of a field.
+    status = 400 if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY else problem.status
+    return status, openai_error(problem).model_dump(), "application/json"
+
+
+def headers_of(error: ServiceError) -> dict[str, str]:
+    """What the answer's headers say beside the problem."""
+    headers: dict[str, str] = {}
+    if isinstance(error, DatabaseUnavailable):
+        headers["Retry-After"] = "2"
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, RangeNotSatisfiable):
+        headers["Content-Range"] = f"bytes */{error.size}"
+    if isinstance(error, InsufficientScope):
+        headers["WWW-Authenticate"] = f'Bearer error="{error.code}", scope="{error.scope}"'
+    if isinstance(error, InsufficientQuota):
+        headers["X-Should-Retry"] = "false"  # it may be weeks
+    if isinstance(error, JobOutcome):
+        headers["X-Should-Retry"] = "false"
+        headers["X-Job-ID"] = str(error.job_id)
+    return headers
 
 
 def install(app: FastAPI) -> None:
@@ -113,24 +135,9 @@ def _answer(
 
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - what Starlette dispatches on
-    headers: dict[str, str] = {}
     if isinstance(error, DatabaseUnavailable):
         log.error("api.database_unavailable", error=error.message)
-        headers["Retry-After"] = "2"
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(error.retry_after_s)
-    if isinstance(error, RangeNotSatisfiable):
-        headers["Content-Range"] = f"bytes */{error.size}"
-    if error.status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, InsufficientScope):
-        headers["WWW-Authenticate"] = f'Bearer error="{error.code}", scope="{error.scope}"'
-    if isinstance(error, InsufficientQuota):
-        headers["X-Should-Retry"] = "false"  # it may be weeks
-    if isinstance(error, JobOutcome):
-        headers["X-Should-Retry"] = "false"
-        headers["X-Job-ID"] = str(error.job_id)
-    return _answer(request, problem_of(error), headers)
+    return _answer(request, problem_of(error), headers_of(error))
 
 
 async def _storage_away(request: Request, error: Exception) -> Response:
@@ -156,7 +163,16 @@ async def _http_error(request: Request, error: Exception) -> Response:
         detail=printable(details.get(status, str(error.detail))),
         code=TOO_LARGE if status == 413 else status.name.lower(),
     )
-    return _answer(request, problem, error.headers)
+    headers = dict(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED and (allowed := _allowed(request)):
+        headers["Allow"] = allowed
+    return _answer(request, problem, headers)
+
+
+def _allowed(request: Request) -> str:
+    """The verbs of the path; a route by itself knows only its own."""
+    path = getattr(request.scope.get("route"), "path_format", None)
+    return ", ".join(sorted(verb.upper() for verb in request.app.openapi()["paths"].get(path, ())))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

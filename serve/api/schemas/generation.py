@@ -16,7 +16,9 @@ Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "
 class GenerationBody(PictureBody):
     """OpenAI's fields; `quality` sets the denoising steps unless they are given."""
 
-    quality: Quality | None = None
+    quality: Quality | None = Field(
+        None, description="Denoising steps by name; `medium` is the model's own number of them."
+    )
     response_format: Literal["b64_json", "url"] | None = Field(
         None, description="`b64_json`, the default, or `url`: signed, good for an hour or as set."
     )

@@ -170,6 +170,12 @@ async def test_a_prompt_of_many_lines_is_a_prompt(door: Door) -> None:
     assert "red heart" not in "".join(logged)
 
 
+async def test_refused_verb_is_told_every_verb_of_the_path(client: httpx2.AsyncClient) -> None:
+    answer = await client.put("/v1/jobs")
+
+    assert answer.headers["allow"].split(", ") == ["GET", "POST"]
+
+
 async def test_failure_of_our_own_is_told_in_shape(
     app: FastAPI, anonymous: httpx2.AsyncClient
 ) -> None:
