@@ -18,6 +18,7 @@ from serve.jobs.errors import (
     JobFinished,
     JobNotFound,
     Overloaded,
+    SourceGone,
 )
 from serve.jobs.feed import Feed
 from serve.jobs.request import JobRequest
@@ -43,6 +44,7 @@ class Jobs:
         Raises:
             IdempotencyConflict: the tenant used the key for another request.
             Overloaded: it would wait too long.
+            SourceGone: a source that it names is not kept any more.
         """
         try:
             price = await self.admission.admit(request)
@@ -52,6 +54,8 @@ class Jobs:
                 raise
             return job
         async with self._database.transaction() as session:
+            if not await repository.hold_sources(session, request.sources(tenant_id)):
+                raise SourceGone("The picture was swept before its job came; send both again.")
             job = await repository.insert_job(session, tenant_id, request, price, idempotency_key)
             if job is not None:
                 event = await transitions.queue(session, job)

@@ -32,6 +32,12 @@ from serve.jobs.repository.jobs import (
     new_jobs,
     overdue_jobs,
 )
+from serve.jobs.repository.sources import (
+    forget_lost_sources,
+    forget_sources,
+    hold_sources,
+    touch_sources,
+)
 from serve.jobs.repository.transaction import (
     clock,
     database_identity,
@@ -74,7 +80,10 @@ __all__ = [
     "end_images",
     "events_after",
     "events_beyond",
+    "forget_lost_sources",
+    "forget_sources",
     "free_places_elsewhere",
+    "hold_sources",
     "images_held",
     "insert_job",
     "insert_worker",
@@ -100,6 +109,7 @@ __all__ = [
     "release_image",
     "requeue_abandoned",
     "take_images",
+    "touch_sources",
     "try_reaper_lock",
     "try_sweeper_lock",
 ]

@@ -33,6 +33,7 @@ from serve.jobs.claims import Claims
 from serve.jobs.errors import EngineDied, PostprocessFailed
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.postprocess import PostprocessTask, store_picture
+from serve.jobs.sources import Source, SourceLoader
 from serve.jobs.stored_file import StoredFile
 from serve.jobs.worker import Worker
 from serve.models import Job, JobState
@@ -63,8 +64,21 @@ def keeper(storage: Storage) -> Postprocess:
 class Workshop:
     """Starts workers on the test's database."""
 
-    def __init__(self, claims: Claims, bus: EventBus, folder: Path, keep: Postprocess) -> None:
+    def __init__(
+        self,
+        claims: Claims,
+        bus: EventBus,
+        folder: Path,
+        keep: Postprocess,
+        storage: Storage | None = None,
+    ) -> None:
+        """``storage`` has the sources, if there are any."""
         self._claims, self._bus, self._folder, self._keep = claims, bus, folder, keep
+        self._storage = storage
+
+    async def _load_source(self, claim: Claim) -> Source:
+        assert self._storage
+        return await SourceLoader(self._storage, SETTINGS).load(claim)
 
     def models(self) -> ModelPool:
         return ModelPool.of(load_model(self._folder, "cpu"), MODEL)
@@ -74,7 +88,9 @@ class Workshop:
         self, postprocess: Postprocess | None = None, models: ModelPool | None = None
     ) -> AsyncIterator[tuple[Worker, EngineRunner, asyncio.Task[None]]]:
         engine = DiffusionEngine(models or self.models(), SETTINGS.max_batch)
-        worker = Worker(self._claims, self._bus, postprocess or self._keep, SETTINGS)
+        worker = Worker(
+            self._claims, self._bus, self._load_source, postprocess or self._keep, SETTINGS
+        )
         runner = EngineRunner(engine, worker.take)
         task = asyncio.create_task(worker.run(runner, "cpu"))
         try:
@@ -87,7 +103,7 @@ class Workshop:
 
 @pytest.fixture
 def workshop(claims: Claims, bus: EventBus, model_folder: Path, storage: Storage) -> Workshop:
-    return Workshop(claims, bus, model_folder, keeper(storage))
+    return Workshop(claims, bus, model_folder, keeper(storage), storage)
 
 
 async def until_running(jobs: Jobs, tenant_id: UUID, job: Job) -> None:
