@@ -89,6 +89,16 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None]
 
 
+class Secret(Base):
+    """Random bytes that every ingress shares: whatever one of them signs, each can check."""
+
+    __tablename__ = "secrets"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class Job(Base):
     """What a client asked for: ``n`` pictures of one prompt, in exactly one state."""
 

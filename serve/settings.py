@@ -179,11 +179,22 @@ class ScalingSettings(Section):
 
 
 class HttpSettings(Section):
-    """Who may connect from a browser."""
+    """Who may connect from a browser, and what clients are told of this server's address."""
 
     allowed_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
         (), description="Origins, beside its own, whose pages may open the WebSocket, as JSON."
     )
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/?#]+(/[^?#]*)?$",
+        description="What pictures' URLs begin with; unset, what the client itself asked.",
+    )
+    url_secret: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="Signs pictures' URLs; unset, a random one that the database keeps.",
+    )
+    url_ttl_s: int = Field(3600, ge=1, description="Seconds that a picture's signed URL opens.")
 
 
 class Settings(BaseSettings):

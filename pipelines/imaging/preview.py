@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image
 
-from pipelines.imaging.encode import picture_of
+from pipelines.imaging.encode import encode, picture_of
+from pipelines.imaging.format import PictureFormat
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 _SCALE = 8
@@ -37,3 +38,18 @@ def encode_preview(preview: NDArray[np.uint8]) -> bytes:
     large = small.resize(size, Image.Resampling.BILINEAR)
     large.save(file, format="webp", quality=_QUALITY, method=0)
     return file.getvalue()
+
+
+def enlarge_preview(
+    preview: bytes,
+    width: int,
+    height: int,
+    format: PictureFormat,  # noqa: A002 the field's own word
+) -> bytes:
+    """What `encode_preview` made, as a file in the size and format of the picture to come.
+
+    Width and height are pixels. It is smooth, so that even PNG takes little.
+    """
+    with Image.open(io.BytesIO(preview)) as small:
+        large = small.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+    return encode(np.asarray(large), format)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from typing import Annotated
+from uuid import UUID
 
-from fastapi import Depends
+from fastapi import Depends, Query
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.requests import HTTPConnection, Request
 
 from serve.api.errors import MissingKey
 from serve.api.services import Services
 from serve.security.keys import Principal
+from serve.security.signed_urls import File
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `sfm_…`")
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key: `sfm_…`")
@@ -41,6 +43,25 @@ async def _authenticate(
 
 
 Caller = Annotated[Principal, Depends(_authenticate)]
+
+
+async def _downloads(
+    request: Request,
+    image_id: UUID,
+    variant: str,
+    _caller_b: object = Depends(_bearer),
+    _caller_h: object = Depends(_header),
+    signature: Annotated[
+        str | None, Query(description="Of a signed URL; stands for the key.")
+    ] = None,
+) -> UUID:
+    if signature is None:
+        return (await _authenticate(request)).tenant_id
+    return await services_of(request).signed_urls.tenant_of(signature, File(image_id, variant))
+
+
+Downloader = Annotated[UUID, Depends(_downloads)]
+"""The tenant whose file is asked for, by key or by signature."""
 
 
 def _services(request: Request) -> Services:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+from serve.api.schemas.picture_event import CompletedImage, PartialImage
 from serve.api.schemas.problem import OpenAIError, Problem
 
 Responses = dict[int | str, dict[str, Any]]
@@ -34,3 +35,10 @@ def openai_errors(*statuses: int) -> Responses:
         },
         "default": {"description": "Any other error", "model": OpenAIError},
     }
+
+
+def picture_events(description: str) -> Responses:
+    """Pictures as JSON, which the route's model tells of, or as a stream of events."""
+    schemas = [event.model_json_schema() for event in (PartialImage, CompletedImage)]
+    content = {"text/event-stream": {"schema": {"type": "string"}, "x-events": schemas}}
+    return {200: {"description": description, "content": content}}

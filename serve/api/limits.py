@@ -58,6 +58,7 @@ class Limits:
         size: tuple[int, int],
         default_steps: int | None = None,
         seed_for: str | None = None,
+        partial_images: int = 0,
     ) -> JobRequest:
         """The request with every field filled in.
 
@@ -96,6 +97,7 @@ class Limits:
             output_compression=_compression(body),
             priority=_within("priority", body.priority, 0, -MAX_PRIORITY, MAX_PRIORITY),
             deadline_s=_deadline(body.deadline_s),
+            partial_images=partial_images,
         )
 
     def size(self, size: str | None) -> tuple[int, int]:

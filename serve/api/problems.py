@@ -37,8 +37,15 @@ def speaks_openai(path: str) -> bool:
     return path == "/v1/images" or path.startswith("/v1/images/")
 
 
-def problem_of(error: ServiceError) -> Problem:
-    """What a client is told; of a database that is away, not where it was looked for."""
+def problem_of(error: ServiceError | StorageUnavailable) -> Problem:
+    """What a client is told; of a database or a store that is away, not where it was looked for."""
+    if isinstance(error, StorageUnavailable):
+        return Problem(
+            title="The storage does not answer",
+            status=503,
+            detail="The picture store does not answer; try again.",
+            code="storage_unavailable",
+        )
     away = isinstance(error, DatabaseUnavailable)
     return Problem(
         title=error.title,
@@ -49,6 +56,18 @@ def problem_of(error: ServiceError) -> Problem:
     )
 
 
+def openai_error(problem: Problem) -> OpenAIError:
+    """The problem in OpenAI's shape."""
+    kind = "invalid_request_error" if problem.status < 500 else "server_error"
+    detail = OpenAIErrorDetail(
+        message=problem.detail,
+        type=_OPENAI_TYPES.get(problem.status, kind),
+        param=problem.param,
+        code=problem.code,
+    )
+    return OpenAIError(error=detail)
+
+
 def answer(
     problem: Problem, *, path: str, request_id: str | None, headers: Mapping[str, str] | None = None
 ) -> Response:
@@ -56,16 +75,7 @@ def answer(
     if speaks_openai(path):
         # OpenAI's clients know 400, not 422, as the fault of a field.
         status = 400 if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY else problem.status
-        kind = "invalid_request_error" if problem.status < 500 else "server_error"
-        detail = OpenAIErrorDetail(
-            message=problem.detail,
-            type=_OPENAI_TYPES.get(problem.status, kind),
-            param=problem.param,
-            code=problem.code,
-        )
-        return JSONResponse(
-            OpenAIError(error=detail).model_dump(), status_code=status, headers=headers
-        )
+        return JSONResponse(openai_error(problem).model_dump(), status_code=status, headers=headers)
     body = problem.model_copy(update={"request_id": request_id})
     return JSONResponse(
         body.model_dump(exclude_none=True),
@@ -113,14 +123,9 @@ async def _service_error(request: Request, error: Exception) -> Response:
 
 
 async def _storage_away(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StorageUnavailable)  # noqa: S101 - what Starlette dispatches on
     log.error("api.storage_unavailable", error=str(error))
-    problem = Problem(
-        title="The storage does not answer",
-        status=503,
-        detail="The picture store does not answer; try again.",
-        code="storage_unavailable",
-    )
-    return _answer(request, problem, {"Retry-After": "2"})
+    return _answer(request, problem_of(error), {"Retry-After": "2"})
 
 
 async def _nothing_to_come(_request: Request, _error: Exception) -> Response:

@@ -11,6 +11,7 @@ from serve.errors import naming_model
 from serve.events import EventBus
 from serve.jobs.lifecycle import Jobs
 from serve.security.keys import Keys
+from serve.security.signed_urls import SignedUrls
 from serve.security.tickets import Tickets
 from serve.settings import Settings
 from serve.storage import Storage, open_storage
@@ -28,6 +29,7 @@ class Services:
     webhooks: Webhooks
     keys: Keys
     tickets: Tickets
+    signed_urls: SignedUrls
     storage: Storage
     models: Mapping[str, ModelDescription]
     """By name, the default one first."""
@@ -52,6 +54,7 @@ def open_services(settings: Settings) -> Services:
         webhooks=Webhooks(database, settings.webhooks),
         keys=Keys(database),
         tickets=Tickets(settings.redis_url),
+        signed_urls=SignedUrls(database, settings.http.url_secret, settings.http.url_ttl_s),
         storage=open_storage(settings.storage),
         models={name: _describe(name, model.path) for name, model in settings.served.items()},
     )

@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from pipelines.diffusion.batching.cost import made_steps
 from pipelines.diffusion.request import NoiseScheduler, SamplingParams
 from serve.jobs.source_key import SourceKey
 
@@ -21,7 +22,8 @@ class JobRequest:
 
     Picture ``i`` is drawn with ``seed + i``, so that each can be drawn again alone.
     ``output_compression`` is the quality 0..100 of lossy formats. A higher ``priority`` is
-    claimed first. ``deadline_s`` counts seconds from submission.
+    claimed first. ``deadline_s`` counts seconds from submission. Of each picture about
+    ``partial_images`` previews are made on its way, where any are asked for.
 
     ``image`` and ``mask`` are the SHA-256, in hex, of stored sources (`serve.jobs.source_key`) of
     the picture's size; ``strength`` goes with them, as in ``SamplingParams``.
@@ -41,6 +43,7 @@ class JobRequest:
     output_compression: int | None = None
     priority: int = 0
     deadline_s: float | None = None
+    partial_images: int = 0
     image: str | None = None
     mask: str | None = None
     strength: float | None = None
@@ -60,6 +63,19 @@ class JobRequest:
     def digest(self) -> bytes:
         """SHA-256 that tells two requests under one Idempotency-Key apart."""
         return hashlib.sha256(orjson.dumps(self.as_params(), option=orjson.OPT_SORT_KEYS)).digest()
+
+    @property
+    def made_steps(self) -> int:
+        """Denoising steps that a source leaves to be made; all, without one."""
+        if self.strength is None:
+            return self.num_inference_steps
+        return made_steps(self.num_inference_steps, self.strength)
+
+    def preview_every(self, default: int) -> int:
+        """Denoising steps between previews; ``default`` where no partial pictures are asked."""
+        if not self.partial_images:
+            return default
+        return max(1, self.made_steps // (self.partial_images + 1))
 
     def sources(self, tenant_id: UUID) -> list[SourceKey]:
         """Where the source and its mask lie, in this order; of those that there are."""

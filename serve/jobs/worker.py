@@ -241,7 +241,7 @@ class Worker:
             Request(
                 request_id,
                 claim.request.sampling(claim.index, *pixels),
-                self._settings.preview_every,
+                claim.request.preview_every(self._settings.preview_every),
                 deadline_s=claim.deadline_s,
                 model=claim.request.model,
             )

@@ -1,4 +1,4 @@
-"""Every query about tenants and their keys."""
+"""Every query about tenants, their keys, and shared secrets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from serve.database import Session
-from serve.models import ApiKey, Tenant
+from serve.models import ApiKey, Secret, Tenant
 
 
 async def tenant_named(session: Session, name: str) -> Tenant:
@@ -67,3 +67,13 @@ async def revoke_key(session: Session, key_id: UUID) -> bool:
         .returning(ApiKey.id)
     )
     return revoked.scalar_one_or_none() is not None
+
+
+async def ensure_secret(session: Session, name: str, fresh: bytes) -> bytes:
+    """The secret of that name, which is ``fresh`` where there was none."""
+    await session.execute(
+        insert(Secret)
+        .values(name=name, value=fresh)
+        .on_conflict_do_nothing(index_elements=[Secret.name])
+    )
+    return (await session.execute(select(Secret.value).where(Secret.name == name))).scalar_one()

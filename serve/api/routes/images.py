@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
 
-from serve.api.auth import Caller, ServicesDep
+from serve.api.auth import Caller, Downloader, ServicesDep
 from serve.api.documented import openai_errors
 from serve.api.errors import VariantNotFound
 from serve.api.schemas.image import PictureList, PictureOut
@@ -42,18 +42,19 @@ async def get_image(image_id: UUID, caller: Caller, services: ServicesDep) -> Pi
     responses={
         200: {"content": {"image/*": {}}, "description": "The file."},
         304: {"description": "The client has it already."},
-        **openai_errors(400, 401, 404),
+        **openai_errors(400, 401, 403, 404),
     },
 )
 async def download(
     image_id: UUID,
     variant: str,
-    caller: Caller,
+    tenant_id: Downloader,
     services: ServicesDep,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """A file never changes: its ETag is its SHA-256."""
-    image = await services.jobs.image(caller.tenant_id, image_id)
+    """A file never changes: its ETag is its SHA-256. A signed URL, as a generation with
+    `response_format: "url"` answers it, opens it without a key."""
+    image = await services.jobs.image(tenant_id, image_id)
     file = next((file for file in image.variants if file.name == variant), None)
     if file is None:
         names = ", ".join(file.name for file in image.variants) or "none yet"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, Field
 
 from serve.api.schemas.picture import OutputFormat, PictureBody
 from serve.api.schemas.strict import Text
+from serve.jobs.request import JobRequest
 
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"]
 
@@ -17,7 +18,7 @@ class GenerationBody(PictureBody):
 
     quality: Quality | None = None
     response_format: Literal["b64_json", "url"] | None = Field(
-        None, description="Only `b64_json`, the default, for now."
+        None, description="`b64_json`, the default, or `url`: signed, good for an hour or as set."
     )
     background: Literal["auto", "opaque", "transparent"] | None = Field(
         None, description="Pictures are opaque; `transparent` is refused."
@@ -28,12 +29,51 @@ class GenerationBody(PictureBody):
     safety_identifier: Text | None = Field(
         None, max_length=512, description="Accepted, without effect."
     )
-    stream: bool | None = Field(None, description="Only `false`, the default, for now.")
-    partial_images: int | None = Field(None, ge=0, le=3, description="Only 0 for now.")
+    stream: bool | None = Field(
+        None, description="Whether each picture comes as soon as it is done, as Server-Sent Events."
+    )
+    partial_images: int | None = Field(
+        None, ge=0, le=3, description="Of a stream: pictures on the way to each one, 3 at most."
+    )
+
+
+ToldQuality = Literal["low", "medium", "high", "xhigh", "max"]
+
+_STEPS: dict[Quality, float] = {
+    "low": 0.5,
+    "medium": 1.0,
+    "standard": 1.0,
+    "high": 1.5,
+    "hd": 1.5,
+    "xhigh": 2.0,
+    "max": 3.0,
+}
+_PATCH = 16
+
+
+def steps_of(quality: Quality | None, default: int) -> int:
+    """Denoising steps of a quality, where ``default`` are those of a medium one."""
+    return max(1, round(default * _STEPS.get(quality or "medium", 1.0)))
+
+
+def told_quality(body: GenerationBody) -> ToldQuality | None:
+    """The quality as OpenAI's answers name it; None where the steps were given."""
+    if body.num_inference_steps is not None:
+        return None
+    match body.quality:
+        case None | "auto" | "standard":
+            return "medium"
+        case "hd":
+            return "high"
+        case quality:
+            return quality
 
 
 class GeneratedImage(BaseModel):
-    b64_json: str
+    """A picture, or where to fetch it."""
+
+    b64_json: str | None = None
+    url: str | None = None
 
 
 class TokenDetails(BaseModel):
@@ -50,6 +90,19 @@ class Usage(BaseModel):
     output_tokens_details: TokenDetails
     total_tokens: int
 
+    @classmethod
+    def of(cls, asked: JobRequest, pictures: int) -> Self:
+        """Of so many pictures of the request."""
+        words = len(asked.prompt.split())
+        patches = pictures * -(-asked.width // _PATCH) * -(-asked.height // _PATCH)
+        return cls(
+            input_tokens=words,
+            input_tokens_details=TokenDetails(image_tokens=0, text_tokens=words),
+            output_tokens=patches,
+            output_tokens_details=TokenDetails(image_tokens=patches, text_tokens=0),
+            total_tokens=words + patches,
+        )
+
 
 class Generation(BaseModel):
     """OpenAI's ImagesResponse."""
@@ -58,6 +111,6 @@ class Generation(BaseModel):
     data: list[GeneratedImage]
     background: Literal["opaque"] = "opaque"
     output_format: OutputFormat
-    quality: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    quality: ToldQuality | None = None
     size: str
     usage: Usage

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pipelines.imaging.errors import InvalidPicture
-from pipelines.imaging.preview import encode_preview
+from pipelines.imaging.format import PictureFormat
+from pipelines.imaging.preview import encode_preview, enlarge_preview
 from tests.pipelines.imaging.pictures import decode, file_format, scene
 
 
@@ -31,3 +32,18 @@ def test_it_shows_the_same_colours_and_stays_small() -> None:
 def test_what_is_no_picture_is_refused() -> None:
     with pytest.raises(InvalidPicture):
         encode_preview(np.zeros((4, 16, 16), np.uint8))
+
+
+@pytest.mark.parametrize("output", [PictureFormat.PNG, PictureFormat.WEBP, PictureFormat.JPEG])
+def test_enlarged_it_has_the_pictures_size_and_format(output: PictureFormat) -> None:
+    latents = scene(24, 16)
+    file = enlarge_preview(encode_preview(latents), 96, 64, output)
+    assert file_format(file) == output.value.upper()
+    assert decode(file).shape == (64, 96, 3)
+
+
+def test_enlarged_it_shows_the_same_colours() -> None:
+    latents = scene(64, 64)
+    file = enlarge_preview(encode_preview(latents), 512, 512, PictureFormat.PNG)
+    means = decode(file).reshape(64, 8, 64, 8, 3).mean(axis=(1, 3))
+    assert np.abs(means - latents).mean() < 6

@@ -53,9 +53,9 @@ BAD_PICTURES: list[tuple[dict[str, object], str, str]] = [
     ({**PROMPT, "model": "dall-e-9"}, "model_not_found", "model"),
 ]
 BAD_GENERATIONS: list[tuple[dict[str, object], str, str]] = [
-    ({**PROMPT, "response_format": "url"}, "invalid_value", "response_format"),
+    ({**PROMPT, "response_format": "path"}, "invalid_value", "response_format"),
     ({**PROMPT, "background": "transparent"}, "invalid_value", "background"),
-    ({**PROMPT, "stream": True}, "invalid_value", "stream"),
+    ({**PROMPT, "stream": "yes"}, "invalid_value", "stream"),
     ({**PROMPT, "partial_images": 2}, "invalid_value", "partial_images"),
     ({**PROMPT, "quality": "best"}, "invalid_value", "quality"),
     ({**PROMPT, "width": 64}, "unknown_field", "width"),

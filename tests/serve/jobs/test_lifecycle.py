@@ -113,6 +113,22 @@ async def test_a_lost_claim_commits_nothing(
     assert [len(image.variants) for image in done.images] == [1]
 
 
+async def test_a_claim_that_was_handed_back_commits_nothing_for_the_next_of_the_same_worker(
+    jobs: Jobs, claims: Claims, tenant_id: UUID
+) -> None:
+    """The worker is the same, the picture runs: only the attempt tells them apart."""
+    await jobs.submit(tenant_id, ask())
+    same = await worker(claims)
+    (old,) = await claims.claim(same, 1)
+    assert await claims.hand_back(old)
+    (new,) = await claims.claim(same, 1)
+    assert (new.image_id, new.attempt) == (old.image_id, old.attempt + 1)
+    assert not await claims.complete(old, files())
+    assert not await claims.fail(old, "too late")
+    assert not await claims.hand_back(old)
+    assert await claims.complete(new, files())
+
+
 async def test_three_crashes_fail_the_job_with_the_reason(
     jobs: Jobs,
     claims: Claims,

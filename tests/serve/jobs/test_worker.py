@@ -128,6 +128,31 @@ async def test_a_job_ends_with_files_that_match_their_digests(
             assert len(file) == variant.size
 
 
+@pytest.mark.parametrize(("partial_images", "every"), [(0, SETTINGS.preview_every), (3, 5)])
+async def test_partial_images_set_how_often_a_picture_is_shown(
+    workshop: Workshop,
+    jobs: Jobs,
+    tenant_id: UUID,
+    monkeypatch: pytest.MonkeyPatch,
+    partial_images: int,
+    every: int,
+) -> None:
+    asked: list[Request] = []
+    async with workshop.worker() as (_, runner, _task):
+        submit = runner.submit
+
+        def noted(request: Request) -> None:
+            asked.append(request)
+            submit(request)
+
+        monkeypatch.setattr(runner, "submit", noted)
+        job = await jobs.submit(
+            tenant_id, ask(num_inference_steps=20, partial_images=partial_images)
+        )
+        assert (await jobs.wait(tenant_id, job.id, 30)).state is JobState.SUCCEEDED
+    assert [request.preview_every for request in asked] == [every]
+
+
 async def test_a_cancelled_job_leaves_the_batch_and_its_mate_goes_on(
     workshop: Workshop, jobs: Jobs, tenant_id: UUID
 ) -> None:

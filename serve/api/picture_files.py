@@ -1,0 +1,45 @@
+"""How a job's finished pictures are handed to its client: in the answer itself, or by URL."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import Literal
+from uuid import UUID
+
+from starlette.requests import Request
+
+from pipelines.imaging.postprocess import ORIGINAL
+from serve.api.schemas.generation import GeneratedImage
+from serve.api.services import Services
+from serve.models import Image, Job
+from serve.security.signed_urls import File
+
+
+class PictureFiles:
+    """The original files of one tenant's pictures."""
+
+    def __init__(self, services: Services, tenant_id: UUID) -> None:
+        self._services = services
+        self._tenant_id = tenant_id
+
+    async def of(
+        self, job: Job, form: Literal["b64_json", "url"] | None, request: Request
+    ) -> list[GeneratedImage]:
+        """One a picture, in order."""
+        if form == "url":
+            base = self._services.settings.http.public_url or str(request.base_url)
+            urls = [await self.signed_url(image.id, base.rstrip("/")) for image in job.images]
+            return [GeneratedImage(url=url) for url in urls]
+        files = await asyncio.gather(*(self.base64_of(image) for image in job.images))
+        return [GeneratedImage(b64_json=file) for file in files]
+
+    async def base64_of(self, image: Image) -> str:
+        """The picture's file."""
+        original = next(file for file in image.variants if file.name == ORIGINAL)
+        return base64.b64encode(await self._services.storage.get(original.storage_key)).decode()
+
+    async def signed_url(self, image_id: UUID, base: str) -> str:
+        """Opens the picture's file for a while, at whichever ingress."""
+        signature = await self._services.signed_urls.sign(self._tenant_id, File(image_id, ORIGINAL))
+        return f"{base}/v1/images/{image_id}/{ORIGINAL}?signature={signature}"

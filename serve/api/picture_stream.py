@@ -1,0 +1,160 @@
+"""A job's pictures as OpenAI streams them: on their way, and each as soon as it is done."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from pipelines.imaging.format import PictureFormat
+from pipelines.imaging.preview import enlarge_preview
+from serve.api.errors import outcome_error
+from serve.api.picture_files import PictureFiles
+from serve.api.problems import openai_error, problem_of
+from serve.api.schemas.generation import ToldQuality, Usage
+from serve.api.schemas.picture_event import Call, CompletedImage, PartialImage
+from serve.api.services import Services
+from serve.api.synchronous import WaitingClient
+from serve.errors import ServiceError
+from serve.events import Event, EventType
+from serve.jobs.request import JobRequest
+from serve.models import Job, JobState
+from serve.storage import StorageUnavailable
+
+_SILENCE_S = 15.0
+
+
+class PictureStream:
+    """Server-Sent Events of one job, until its end.
+
+    Progress is a hint: a partial picture may be missing, above all where a picture is drawn
+    quickly. A finished one never is, as long as the job succeeds. What goes wrong comes as an
+    event ``error``, and ends the stream.
+    """
+
+    def __init__(
+        self, services: Services, client: WaitingClient, call: Call, quality: ToldQuality | None
+    ) -> None:
+        self._services = services
+        self._client = client
+        self._call = call
+        self._quality = quality
+
+    def answer(self, job: Job) -> StreamingResponse:
+        """The stream, with which a client that leaves takes the job along."""
+        return _ClosedStream(
+            self._events(job),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    async def _events(self, job: Job) -> AsyncGenerator[bytes]:
+        ended = False
+        try:
+            async for event in self._pictures(job):
+                if event is None:
+                    yield KEEPALIVE_COMMENT
+                else:
+                    told = event.model_dump_json(exclude_none=True)
+                    yield format_sse_event(event=event.type, data_str=told)
+            ended = True
+        except (ServiceError, StorageUnavailable) as error:
+            ended = True
+            told = openai_error(problem_of(error)).model_dump_json()
+            yield format_sse_event(event="error", data_str=told)
+        finally:
+            if not ended:
+                await self._client.abandon(job)
+
+    async def _pictures(self, job: Job) -> AsyncIterator[PartialImage | CompletedImage | None]:
+        """What is to be told; None after a long silence."""
+        asked = JobRequest.from_params(job.params)
+        partial = _PartialImages(asked.partial_images)
+        until = monotonic() + self._services.settings.jobs.wait_timeout_s
+        async with self._services.jobs.feed(job.tenant_id) as feed:
+            await feed.watch(job.id)
+            while (left := until - monotonic()) > 0:
+                event = await feed.next(min(left, _SILENCE_S))
+                if event is None:
+                    yield None
+                elif event.type is EventType.PROGRESS:
+                    if (number := partial.number(event)) is not None:
+                        yield await self._partial(event, number, asked)
+                elif event.type is EventType.IMAGE_SUCCEEDED:
+                    yield await self._completed(event, job.tenant_id, asked)
+                elif event.type.terminal:
+                    break
+        job = await self._services.jobs.get(job.tenant_id, job.id)
+        if job.state is not JobState.SUCCEEDED:
+            raise outcome_error(job)
+
+    async def _partial(self, event: Event, number: int, asked: JobRequest) -> PartialImage:
+        small = base64.b64decode(event.data["preview"].partition(",")[2])
+        file = await asyncio.to_thread(
+            enlarge_preview, small, asked.width, asked.height, PictureFormat(asked.output_format)
+        )
+        return PartialImage(
+            type=f"{self._call}.partial_image",
+            b64_json=base64.b64encode(file).decode(),
+            partial_image_index=number,
+            **self._common(event, asked),
+        )
+
+    async def _completed(self, event: Event, tenant_id: UUID, asked: JobRequest) -> CompletedImage:
+        image = await self._services.jobs.image(tenant_id, UUID(event.data["image_id"]))
+        return CompletedImage(
+            type=f"{self._call}.completed",
+            b64_json=await PictureFiles(self._services, tenant_id).base64_of(image),
+            usage=Usage.of(asked, pictures=1),
+            **self._common(event, asked),
+        )
+
+    def _common(self, event: Event, asked: JobRequest) -> dict[str, Any]:
+        return {
+            "created_at": int(event.created_at.timestamp()),
+            "output_format": asked.output_format,
+            "quality": self._quality or "auto",
+            "size": f"{asked.width}x{asked.height}",
+            "image_index": event.data["index"],
+        }
+
+
+class _PartialImages:
+    """Which previews to tell, so that those asked for are spread over a picture's way.
+
+    A picture that is drawn again, its replica having died, repeats none.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._told: dict[str, int] = {}
+        self._reached: dict[str, int] = {}
+
+    def number(self, event: Event) -> int | None:
+        """The event's number among its picture's partial ones, from 0; None to pass it over."""
+        image_id = event.data["image_id"]
+        part = round(event.data["step"] / event.data["steps"] * (self._most + 1))
+        if "preview" not in event.data or not self._reached.get(image_id, 0) < part <= self._most:
+            return None
+        self._reached[image_id] = part
+        number = self._told.get(image_id, 0)
+        self._told[image_id] = number + 1
+        return number
+
+
+class _ClosedStream(StreamingResponse):
+    """Ends what it streams with itself, however it ends; Starlette leaves that to the collector."""
+
+    body_iterator: AsyncGenerator[bytes]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self.body_iterator):
+            await super().__call__(scope, receive, send)
