@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from serve.api import problems
 from serve.api.requests import BodyLimit, RequestId, RequestMetrics
 from serve.api.routes import (
+    edits,
     events,
     gallery,
     generations,
@@ -65,7 +66,18 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestMetrics, metrics=app.state.metrics)
     app.add_middleware(RequestId)
-    rooms = (generations, images, jobs, job_events, events, webhooks, models, health, gallery)
+    rooms = (
+        generations,
+        edits,
+        images,
+        jobs,
+        job_events,
+        events,
+        webhooks,
+        models,
+        health,
+        gallery,
+    )
     for room in rooms:
         app.include_router(room.router)
     return app

@@ -19,6 +19,8 @@ from serve.observability.metrics import Metrics
 log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 1024 * 1024
+MAX_UPLOAD_BYTES = 32 * 1024 * 1024
+_UPLOADS = ("/v1/images/edits", "/v1/images/variations")
 _PROBES = ("/health", "/ready", "/metrics")
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -83,18 +85,18 @@ class BodyLimit:
     and its request id.
     """
 
-    def __init__(self, app: ASGIApp, limit: int = MAX_BODY_BYTES) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = MAX_UPLOAD_BYTES if scope["path"] in _UPLOADS else MAX_BODY_BYTES
         told = Headers(scope=scope).get("content-length", "")
-        if told.isdecimal() and int(told) > self._limit:
+        if told.isdecimal() and int(told) > limit:
             request_id = scope["state"]["request_id"]
-            response = answer(self._problem(), path=scope["path"], request_id=request_id)
+            response = answer(_too_large(limit), path=scope["path"], request_id=request_id)
             await response(scope, receive, send)
             return
         total = 0
@@ -103,19 +105,20 @@ class BodyLimit:
             nonlocal total
             message = await receive()
             total += len(message.get("body", b""))
-            if total > self._limit:
-                raise HTTPException(413, self._problem().detail)
+            if total > limit:
+                raise HTTPException(413, _too_large(limit).detail)
             return message
 
         await self._app(scope, receive_bounded, send)
 
-    def _problem(self) -> Problem:
-        return Problem(
-            title=HTTPStatus(413).phrase,
-            status=413,
-            detail=f"The body is larger than {self._limit} bytes.",
-            code=TOO_LARGE,
-        )
+
+def _too_large(limit: int) -> Problem:
+    return Problem(
+        title=HTTPStatus(413).phrase,
+        status=413,
+        detail=f"The body is larger than {limit} bytes.",
+        code=TOO_LARGE,
+    )
 
 
 def _method(name: str) -> str:

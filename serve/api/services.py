@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipelines.diffusion.catalog import ModelDescription, describe, find_description
+from serve.api.intake import Intake
 from serve.database import Database
 from serve.errors import naming_model
 from serve.events import EventBus
 from serve.jobs.lifecycle import Jobs
+from serve.jobs.sources import Sources
 from serve.security.keys import Keys
 from serve.security.signed_urls import SignedUrls
 from serve.security.tickets import Tickets
@@ -31,6 +33,7 @@ class Services:
     tickets: Tickets
     signed_urls: SignedUrls
     storage: Storage
+    intake: Intake
     models: Mapping[str, ModelDescription]
     """By name, the default one first."""
 
@@ -46,6 +49,7 @@ def open_services(settings: Settings) -> Services:
         raise ValueError("Set DATABASE_URL and REDIS_URL, or use `sfumato up`, which starts both.")
     database = Database(settings.database_url)
     bus = EventBus(settings.redis_url)
+    storage = open_storage(settings.storage)
     return Services(
         settings=settings,
         database=database,
@@ -55,7 +59,8 @@ def open_services(settings: Settings) -> Services:
         keys=Keys(database),
         tickets=Tickets(settings.redis_url),
         signed_urls=SignedUrls(database, settings.http.url_secret, settings.http.url_ttl_s),
-        storage=open_storage(settings.storage),
+        storage=storage,
+        intake=Intake(Sources(database, storage)),
         models={name: _describe(name, model.path) for name, model in settings.served.items()},
     )
 
