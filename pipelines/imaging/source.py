@@ -61,8 +61,8 @@ def upright_size(picture: Image.Image) -> tuple[int, int]:
 def fitted_size(width: int, height: int, *, multiple: int, max_pixels: int) -> tuple[int, int]:
     """Of the same shape, as nearly as both sides can be multiples; at most ``max_pixels``."""
     scale = min(1.0, (max_pixels / (width * height)) ** 0.5)
-    sides = [max(1, int(side * scale) // multiple) for side in (width, height)]
-    # A very long picture's short side was raised to one multiple: the long one pays for it.
+    sides = [max(1, round(side * scale / multiple)) for side in (width, height)]
+    # What rounding added, or a short side that was raised to one multiple, the long side pays for.
     longest = max(1, max_pixels // (multiple * multiple) // min(sides))
     across, down = (min(side, longest) * multiple for side in sides)
     return across, down
