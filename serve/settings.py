@@ -179,11 +179,18 @@ class ScalingSettings(Section):
 
 
 class HttpSettings(Section):
-    """Who may connect from a browser, and what clients are told of this server's address."""
+    """Who may connect from a browser, the bounds on what is sent, and this server's address."""
 
     allowed_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
-        (), description="Origins, beside its own, whose pages may open the WebSocket, as JSON."
+        (),
+        description="Origins, beside its own, whose pages may use the API (CORS) and open the"
+        " WebSocket, as JSON.",
     )
+    max_body_bytes: int = Field(1024 * 1024, ge=1024, description="The longest JSON body.")
+    max_upload_bytes: int = Field(
+        32 * 1024 * 1024, ge=1024, description="The longest body that uploads pictures."
+    )
+    body_timeout_s: float = Field(60.0, gt=0, description="Longest wait for a body to come whole.")
     public_url: str | None = Field(
         None,
         pattern=r"^https?://[^/?#]+(/[^?#]*)?$",
@@ -228,6 +235,9 @@ class Settings(BaseSettings):
         None, description="`file:///…` or `s3://bucket/prefix`; unset, a folder under the data."
     )
     log_format: Literal["console", "json"] = Field("console", description="Form of the log lines.")
+    log_prompts: bool = Field(
+        False, description="Whether log lines may hold prompts; `[redacted]` stands for them else."
+    )
     model: ModelSettings = ModelSettings()
     models: dict[Annotated[str, Field(min_length=1)], FurtherModelSettings] = Field(
         {}, description='Further models by name, as JSON: `{"sdxl": {"path": "/models/sdxl"}}`.'

@@ -9,9 +9,15 @@ from importlib.metadata import version
 
 import structlog
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from serve.api import problems
-from serve.api.requests import BodyLimit, RequestId, RequestMetrics
+from serve.api.layers.body_limit import BodyLimit
+from serve.api.layers.header_limit import HeaderLimit
+from serve.api.layers.json_depth import JsonDepth
+from serve.api.layers.request_id import RequestId
+from serve.api.layers.request_metrics import RequestMetrics
+from serve.api.layers.security_headers import SecurityHeaders
 from serve.api.routes import (
     edits,
     events,
@@ -27,11 +33,22 @@ from serve.api.routes import (
 from serve.api.services import Services
 from serve.database import DatabaseUnavailable
 from serve.observability.metrics import Metrics
+from serve.settings import HttpSettings
 
 log = structlog.get_logger(__name__)
 
 _KEY_WITHIN_S = 5.0
 _RETRY_S = 1.0
+_CORS_TAKES = (
+    "Authorization",
+    "Idempotency-Key",
+    "If-None-Match",
+    "Last-Event-ID",
+    "Range",
+    "X-API-Key",
+    "X-Request-ID",
+)
+_CORS_SHOWS = ("ETag", "Location", "Retry-After", "X-Job-ID", "X-Request-ID", "X-Should-Retry")
 _ABOUT = """
 Text-to-image diffusion, batched per denoising step.
 
@@ -62,25 +79,30 @@ def create_app(services: Services) -> FastAPI:
     app.state.metrics = Metrics()
     app.state.stopping = asyncio.Event()
     problems.install(app)
-    # The last added is the outermost.
-    app.add_middleware(BodyLimit)
-    app.add_middleware(RequestMetrics, metrics=app.state.metrics)
-    app.add_middleware(RequestId)
-    rooms = (
-        generations,
-        edits,
-        images,
-        jobs,
-        job_events,
-        events,
-        webhooks,
-        models,
-        health,
-        gallery,
-    )
+    _add_layers(app, services.settings.http)
+    pictures = (generations, edits, images)
+    rooms = (*pictures, jobs, job_events, events, webhooks, models, health, gallery)
     for room in rooms:
         app.include_router(room.router)
     return app
+
+
+def _add_layers(app: FastAPI, settings: HttpSettings) -> None:
+    """What every request passes; the last added is the outermost."""
+    app.add_middleware(JsonDepth)
+    app.add_middleware(BodyLimit, settings=settings)
+    app.add_middleware(HeaderLimit)
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
+            allow_headers=_CORS_TAKES,
+            expose_headers=_CORS_SHOWS,
+        )
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(RequestMetrics, metrics=app.state.metrics)
+    app.add_middleware(RequestId)
 
 
 @asynccontextmanager

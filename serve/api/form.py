@@ -13,9 +13,9 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
-from serve.api.errors import InvalidForm, InvalidValue, MissingField
+from serve.api.errors import ClientLeft, InvalidForm, InvalidValue, MissingField
 from serve.api.text import printable
 
 _MOST_FILES = 17  # OpenAI's most images, and a mask: beyond, nobody is told how many it was
@@ -43,6 +43,7 @@ async def read_form(
     """The form's fields as a ``body``, and one file each of the fields so named.
 
     Raises:
+        ClientLeft: it never came whole.
         InvalidForm: it is no multipart form, or has too much in it.
         MissingField: the required file is not there.
         InvalidValue: a file where a field is due, or the reverse; a field twice; no number.
@@ -72,6 +73,8 @@ async def _parsed(request: Request) -> FormData:
         return await request.form(
             max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=_LONGEST_FIELD
         )
+    except ClientDisconnect as error:
+        raise ClientLeft("The client left before its picture had come.") from error
     except HTTPException as error:
         if error.status_code != 400:
             raise

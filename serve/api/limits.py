@@ -173,14 +173,15 @@ class Limits:
 
     def _drawable(self, width: int, height: int, params: tuple[str, str]) -> tuple[int, int]:
         multiple = self._description.size_multiple
+        budget = self._bounds.max_pixels
         for pixels, param in ((width, params[0]), (height, params[1])):
             if pixels < multiple or pixels % multiple:
                 raise InvalidValue(
-                    f"{param}: width and height must be positive multiples of {multiple} pixels;"
-                    f" this is {width}x{height}.",
+                    f"{param}: width and height must be positive multiples of {multiple} pixels.",
                     param=param,
                 )
-        budget = self._bounds.max_pixels
+            if pixels > budget:  # before thousands of digits are multiplied, and told
+                raise InvalidValue(f"{param} must be {budget} pixels at most.", param=param)
         if width * height > budget:
             raise InvalidValue(
                 f"{params[0]}: width times height must be {budget} pixels at most;"

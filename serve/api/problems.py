@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from serve.api.errors import JobOutcome, NothingToCome
+from serve.api.layers.security_headers import SECURITY_HEADERS
 from serve.api.schemas.problem import OpenAIError, OpenAIErrorDetail, Problem
 from serve.api.text import printable
 from serve.database import DatabaseUnavailable
@@ -170,9 +171,10 @@ async def _unexpected(request: Request, error: Exception) -> Response:
         detail="The server failed to answer; the log tells more under this request's id.",
         code="internal_error",
     )
-    # This handler stands outside of the middleware that names every other answer.
+    # This handler stands outside of the layers that every other answer passes.
     request_id = request.scope.get("state", {}).get("request_id")
-    return _answer(request, problem, {REQUEST_ID: request_id} if request_id else None)
+    named = {REQUEST_ID: request_id} if request_id else {}
+    return _answer(request, problem, {**SECURITY_HEADERS, **named})
 
 
 def _param(error: Mapping[str, Any]) -> str | None:

@@ -36,7 +36,7 @@ class Diffusion:
         from pipelines.diffusion.warm_up import warm_up
         from serve.deployments.pool import open_pool
 
-        configure_logging(settings.log_format)
+        configure_logging(settings.log_format, log_prompts=settings.log_prompts)
         assert settings.database_url is not None  # noqa: S101 - build_app saw to it
         assert settings.redis_url is not None  # noqa: S101
         pool = await asyncio.to_thread(open_pool, settings)
@@ -49,7 +49,7 @@ class Diffusion:
         claims = Claims(self._database, self._bus, pool.names)
         delivery = Delivery(PostprocessReplicas(postprocess), settings.worker)
         sources = SourceLoader(open_storage(settings.storage), settings.worker)
-        self._worker = Worker(claims, self._bus, sources.load, delivery.store, settings.worker)
+        self._worker = Worker(claims, self._bus, sources.load, delivery, settings.worker)
         runner = EngineRunner(engine, self._worker.take)
         self._working = asyncio.create_task(self._worker.run(runner, device), name="worker")
         log.info("diffusion.ready", models=pool.names, device=device)

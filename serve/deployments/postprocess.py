@@ -26,7 +26,7 @@ class Postprocess:
     """Encodes and stores pictures on a CPU; keeps nothing between calls."""
 
     def __init__(self, settings: Settings) -> None:
-        configure_logging(settings.log_format)
+        configure_logging(settings.log_format, log_prompts=settings.log_prompts)
         self._storage_url = settings.storage
 
     @cached_property

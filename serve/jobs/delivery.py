@@ -54,22 +54,13 @@ class Delivery:
 
         A storage that does not answer and one that hangs are tried a few times again, a dead
         replica until Serve has had time to replace it: it writes the same bytes under the same
-        keys. A full or closed storage and a picture that cannot be encoded are not. When it gives
-        up, files that were stored go, as far as possible.
+        keys. A full or closed storage and a picture that cannot be encoded are not.
 
         Raises:
-            PostprocessFailed: it gave up; the message is for the client.
+            PostprocessFailed: it gave up; the message is for the client, and some files may be
+                stored.
         """
         task = PostprocessTask.of(claim)
-        try:
-            return await self._insist(image, task)
-        except Exception:
-            await self._discard(task)
-            raise
-
-    async def _insist(
-        self, image: NDArray[np.uint8], task: PostprocessTask
-    ) -> Sequence[StoredFile]:
         attempt = 1
         lost_since: float | None = None
         while True:
@@ -93,6 +84,15 @@ class Delivery:
             await asyncio.sleep(pause(attempt))
             attempt += 1
 
+    async def discard(self, claim: Claim) -> None:
+        """Delete what was stored of a failed claim; what this leaves, the sweeper finds."""
+        task = PostprocessTask.of(claim)
+        try:
+            async with asyncio.timeout(_DISCARD_S):
+                await self._step.discard(task)
+        except (StorageError, PostprocessLost, TimeoutError) as error:
+            log.warning("delivery.files_left", image_id=str(task.image_id), error=str(error))
+
     @staticmethod
     def _warn(task: PostprocessTask, attempt: int, error: Exception) -> None:
         log.warning(
@@ -109,14 +109,6 @@ class Delivery:
                 f"Storage did not answer within {limit:g} s: check its disk or network, or raise "
                 "SFUMATO_WORKER__STORE_TIMEOUT_S."
             ) from error
-
-    async def _discard(self, task: PostprocessTask) -> None:
-        """What this leaves, the sweeper finds."""
-        try:
-            async with asyncio.timeout(_DISCARD_S):
-                await self._step.discard(task)
-        except (StorageError, PostprocessLost, TimeoutError) as error:
-            log.warning("delivery.files_left", image_id=str(task.image_id), error=str(error))
 
 
 def _not_stored(error: Exception) -> PostprocessFailed:

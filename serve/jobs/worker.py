@@ -44,8 +44,6 @@ log = structlog.get_logger(__name__)
 
 LoadSource = Callable[[Claim], Awaitable[Source]]
 """Fetches what a claim is drawn from; raises SourceLost."""
-Postprocess = Callable[[NDArray[np.uint8], Claim], Awaitable[Sequence[StoredFile]]]
-"""Encodes and stores a picture, (height, width, 3); raises PostprocessFailed."""
 
 _RETRY_S = 0.5
 _LOOK_S = 2.0
@@ -78,6 +76,13 @@ class Engine(Protocol):
     def profiles(self) -> dict[str, Profile]: ...
 
 
+class PictureStore(Protocol):
+    """Where pictures go: `serve.jobs.delivery.Delivery`."""
+
+    async def store(self, image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]: ...
+    async def discard(self, claim: Claim) -> None: ...
+
+
 class Worker:
     """Pulls pictures from Postgres into one engine.
 
@@ -90,13 +95,13 @@ class Worker:
         claims: Claims,
         bus: EventBus,
         load_source: LoadSource,
-        postprocess: Postprocess,
+        store: PictureStore,
         settings: WorkerSettings,
     ) -> None:
         self._claims = claims
         self._bus = bus
         self._load_source = load_source
-        self._postprocess = postprocess
+        self._store = store
         self._settings = settings
         self._board = ProgressBoard(bus)
         self._drawing: dict[str, Claim] = {}  # in the engine or about to be, by request id
@@ -164,7 +169,8 @@ class Worker:
 
     async def _claim(self) -> int:
         if self._unsure or self._may_have_lost():
-            self._compare(await self._claims.held(self._worker_id))
+            known = self._known()
+            self._compare(await self._claims.held(self._worker_id), known)
         await self._share_out()
         free, spare = self._places()
         if not free + spare or any(claim.alone for claim in self._drawing.values()):
@@ -247,14 +253,20 @@ class Worker:
             )
         )
 
-    def _compare(self, held: Sequence[Claim]) -> None:
-        """Drop what is no longer ours; take up what a COMMIT gave us whose answer was lost."""
+    def _known(self) -> set[UUID]:
+        """Every picture in hand."""
+        in_hand = (*self._drawing.values(), *self._delivering.values())
+        return {claim.image_id for claim in in_hand}
+
+    def _compare(self, held: Sequence[Claim], known: set[UUID]) -> None:
+        """Drop what is no longer ours; take up what a COMMIT gave us whose answer was lost.
+
+        ``known`` is what was in hand before Postgres was asked: a picture of those that is no
+        longer in hand was committed meanwhile, though ``held`` still names it.
+        """
         self._looked_at = monotonic()
         self._keep({claim.image_id for claim in held})
         if self._unsure:
-            known = {claim.image_id for claim in self._drawing.values()} | {
-                claim.image_id for claim in self._delivering.values()
-            }
             for claim in held:
                 if claim.image_id not in known:
                     self._draw(claim)
@@ -318,7 +330,7 @@ class Worker:
         try:
             if isinstance(output, Result):
                 picture = source.kept_in(output.image) if source else output.image
-                files = await self._postprocess(picture, claim)
+                files = await self._store.store(picture, claim)
                 if not await self._insist(lambda: self._claims.complete(claim, files)):
                     log.info("worker.claim_lost", image_id=str(claim.image_id))
         except PostprocessFailed as error:
@@ -326,8 +338,11 @@ class Worker:
         except Exception as error:
             log.exception("worker.delivery_failed", image_id=str(claim.image_id))
             reason = f"The picture could not be delivered: {type(error).__name__}."
-        if reason is not None:
-            await self._insist(partial(self._claims.fail, claim, reason))
+        if reason is None:
+            return
+        # Files go only once it is certain that this attempt is never committed.
+        if await self._insist(partial(self._claims.fail, claim, reason)):
+            await self._store.discard(claim)
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat until Postgres answers: every call here is fenced, so that twice does no harm."""

@@ -64,7 +64,7 @@ async def download(
     headers = {
         "ETag": f'"{file.sha256}"',
         "Cache-Control": "private, max-age=31536000, immutable",
-        "X-Content-Type-Options": "nosniff",
+        "Cross-Origin-Resource-Policy": "cross-origin",  # any page may show a signed URL
         "Vary": "Authorization, X-API-Key",
     }
     if if_none_match is not None and _matches(if_none_match, file.sha256):

@@ -129,10 +129,12 @@ async def test_a_disk_that_fills_between_two_files_keeps_none(
 
         monkeypatch.setattr(type(storage), "put", put_and_fill)
         step = Postprocess(storage)
+        delivery = Delivery(step, SETTINGS)
         with pytest.raises(PostprocessFailed, match=r"disk of file:///.*/disk is full: make room"):
-            await Delivery(step, SETTINGS).store(PICTURE, claim)
+            await delivery.store(PICTURE, claim)
         assert step.calls == 1
         assert seen == ["original.png"]
+        await delivery.discard(claim)
         assert names(disk) == [".ballast"]
 
 

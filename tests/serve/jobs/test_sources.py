@@ -28,7 +28,7 @@ from serve.settings import JobSettings
 from serve.storage import ObjectMissing, Storage, open_storage
 from tests.pipelines.imaging.pictures import scene
 from tests.serve.jobs.conftest import ask, make_tenant
-from tests.serve.jobs.test_worker import Workshop, keeper
+from tests.serve.jobs.test_worker import Shelf, Workshop
 
 SCENE = scene(64, 64)
 LEFT = np.zeros((64, 64), np.uint8)
@@ -53,7 +53,7 @@ def sweeper(database: Database, storage: Storage) -> Sweeper:
 
 @pytest.fixture
 def workshop(claims: Claims, bus: EventBus, model_folder: Path, storage: Storage) -> Workshop:
-    return Workshop(claims, bus, model_folder, keeper(storage), storage)
+    return Workshop(claims, bus, model_folder, Shelf(storage), storage)
 
 
 async def grow_old(

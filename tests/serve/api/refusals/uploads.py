@@ -10,8 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import httpx2
 import numpy as np
 from PIL import Image
+
+from tests.serve.api.refusals.case import Case
 
 Sent = dict[str, Any]
 """Arguments of an httpx2 client's `post`."""
@@ -310,3 +313,21 @@ REFUSALS = [
     ),
     Refusal("a body of 33 MiB", raw(bytes(33 * 2**20)), "body_too_large", None, 413),
 ]
+
+
+def _case(refusal: Refusal) -> Case:
+    """Byte for byte, as the catalogue sends it."""
+    request = httpx2.Request("POST", "http://sfumato/v1/images/edits", **refusal.send())
+    return Case(
+        f"an upload: {refusal.name}",
+        "POST",
+        "/v1/images/edits",
+        refusal.status,
+        refusal.code,
+        request.read(),
+        {"Content-Type": request.headers["content-type"]},
+        param=refusal.param,
+    )
+
+
+CASES = [_case(refusal) for refusal in REFUSALS if refusal.status != 413]
