@@ -9,6 +9,8 @@ import pytest
 
 ROUTES = {
     "/v1/images/generations": {"post"},
+    "/v1/images/edits": {"post"},
+    "/v1/images/variations": {"post"},
     "/v1/images": {"get"},
     "/v1/images/{image_id}": {"get"},
     "/v1/images/{image_id}/{variant}": {"get"},
@@ -62,3 +64,9 @@ def test_bodies_take_no_other_fields(document: dict[str, Any]) -> None:
         for field, told in schema["properties"].items():
             if name == "JobBody":
                 assert told["description"], field
+    for path in ("/v1/images/edits", "/v1/images/variations"):
+        content = document["paths"][path]["post"]["requestBody"]["content"]
+        form = content["multipart/form-data"]["schema"]
+        assert form["additionalProperties"] is False
+        assert form["properties"]["image"]["format"] == "binary"
+        assert "$ref" not in str(form)
