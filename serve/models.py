@@ -160,6 +160,21 @@ class Job(Base):
             "deadline_at",
             postgresql_where=text("deadline_at IS NOT NULL AND finished_at IS NULL"),
         ),
+        *(
+            part
+            for column in ("image_sha256", "mask_sha256")
+            for part in (
+                ForeignKeyConstraint(
+                    ["tenant_id", column], ["sources.tenant_id", "sources.sha256"]
+                ),
+                Index(
+                    f"jobs_by_{column}",
+                    "tenant_id",
+                    column,
+                    postgresql_where=text(f"{column} IS NOT NULL"),
+                ),
+            )
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
@@ -172,6 +187,9 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(server_default="0")
     idempotency_key: Mapped[str | None]
     request_digest: Mapped[bytes | None]
+    image_sha256: Mapped[str | None]
+    """The source that it is drawn from, and below the mask: what keeps their files."""
+    mask_sha256: Mapped[str | None]
     error: Mapped[str | None]
     error_code: Mapped[str | None]
     """Set with ``error`` where a client is told more than that it failed."""
@@ -192,6 +210,18 @@ class Job(Base):
 
 SHOWN = "state = 'succeeded' AND deleted_at IS NULL"
 """What the gallery lists; a constant, because that alone is served by a partial index."""
+
+
+class Source(Base):
+    """A picture that a client sent in, or its mask; the file's key follows from it."""
+
+    __tablename__ = "sources"
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    """Of the file, in hex."""
+    used_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    """When it was last sent; without a job that names it, it goes some time after."""
 
 
 class Image(Base):

@@ -23,6 +23,7 @@ from serve.api.layers.security_headers import SecurityHeaders
 from serve.api.openapi import DescribedAPI, operation_id
 from serve.api.routes import (
     docs,
+    edits,
     events,
     gallery,
     generations,
@@ -92,7 +93,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.stopping = asyncio.Event()
     problems.install(app)
     _add_layers(app, services)
-    pictures = (generations, images, jobs, job_events, events, webhooks, models)
+    pictures = (generations, edits, images, jobs, job_events, events, webhooks, models)
     for room in (*pictures, tenants, keys, usage, health, docs, gallery):
         app.include_router(room.router)
     return app

@@ -5,6 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+from pydantic import BaseModel
+
 from serve.api.schemas.problem import OpenAIError
 
 Responses = dict[int | str, dict[str, Any]]
@@ -47,3 +49,39 @@ def picture_events(description: str) -> Responses:
 
 def _with_403(statuses: tuple[int, ...]) -> list[int]:
     return sorted({*statuses, 403} if 401 in statuses else statuses)
+
+
+def form_body(
+    body: type[BaseModel], *, required: str, optional: str | None = None
+) -> dict[str, Any]:
+    """A multipart form of the body's fields and of files, which routes read by themselves."""
+    schema = _inlined(body.model_json_schema())
+    files = {
+        name: {"type": "string", "format": "binary", "description": description}
+        for name, description in (
+            (required, "PNG, JPEG or WebP; `image[]` is the same. One picture is taken."),
+            (optional, "PNG as large as the image; where its alpha is 0 the picture is edited."),
+        )
+        if name
+    }
+    schema["properties"] = {**files, **schema["properties"]}
+    schema["required"] = [required, *schema.get("required", [])]
+    content = {"multipart/form-data": {"schema": schema}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """Without references of its own, which would lead nowhere inside of an OpenAPI document."""
+    definitions = schema.pop("$defs", {})
+
+    def resolved(node: Any) -> Any:
+        if isinstance(node, list):
+            return [resolved(each) for each in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return resolved(definitions[node["$ref"].rpartition("/")[2]])
+        return {name: resolved(each) for name, each in node.items()}
+
+    inlined: dict[str, Any] = resolved(schema)
+    return inlined

@@ -23,6 +23,44 @@ class InvalidValue(ServiceError):
     title = "Invalid value"
 
 
+class MissingField(ServiceError):
+    status = 422
+    code = "missing_field"
+    title = "A field is missing"
+
+
+class InvalidForm(ServiceError):
+    """The body is no multipart form, or none that can be read."""
+
+    status = 400
+    code = "invalid_form"
+    title = "Not a form"
+
+
+class InvalidPictureFile(ServiceError):
+    """An upload that is cut short, damaged, or more than a picture."""
+
+    status = 422
+    code = "invalid_image"
+    title = "Not a picture"
+
+
+class UnsupportedPicture(InvalidPictureFile):
+    code = "unsupported_image"
+
+
+class PictureTooLarge(InvalidPictureFile):
+    code = "image_too_large"
+
+
+class AnimatedPicture(InvalidPictureFile):
+    code = "animated_image"
+
+
+class InvalidMask(InvalidPictureFile):
+    code = "invalid_mask"
+
+
 class ModelNotFound(ServiceError):
     status = 404
     code = "model_not_found"

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipelines.diffusion.catalog import ModelDescription, describe, find_description
+from serve.api.intake import Intake
 from serve.database import Database
 from serve.errors import naming_model
 from serve.events import EventBus
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.pictures import Pictures
+from serve.jobs.sources import Sources
 from serve.security.keys import Keys
 from serve.security.signed_urls import SignedUrls
 from serve.security.tenants import Tenants
@@ -35,6 +37,7 @@ class Services:
     tickets: Tickets
     signed_urls: SignedUrls
     storage: Storage
+    intake: Intake
     models: Mapping[str, ModelDescription]
     """By name, the default one first."""
 
@@ -63,6 +66,7 @@ def open_services(settings: Settings) -> Services:
         tickets=Tickets(settings.redis_url),
         signed_urls=SignedUrls(database, settings.http.url_secret, settings.http.url_ttl_s),
         storage=storage,
+        intake=Intake(Sources(database, storage)),
         models={name: _describe(name, model.path) for name, model in settings.served.items()},
     )
 

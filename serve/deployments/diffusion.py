@@ -13,9 +13,11 @@ from serve.events import EventBus
 from serve.jobs.claims import Claims
 from serve.jobs.delivery import Delivery
 from serve.jobs.errors import EngineDied
+from serve.jobs.sources import SourceLoader
 from serve.jobs.worker import Worker
 from serve.observability.logging import configure_logging
 from serve.settings import Settings
+from serve.storage import open_storage
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +48,8 @@ class Diffusion:
         await self._bus.start()
         claims = Claims(self._database, self._bus, pool.names)
         delivery = Delivery(PostprocessReplicas(postprocess), settings.worker)
-        self._worker = Worker(claims, self._bus, delivery, settings.worker)
+        sources = SourceLoader(open_storage(settings.storage), settings.worker)
+        self._worker = Worker(claims, self._bus, sources.load, delivery, settings.worker)
         runner = EngineRunner(engine, self._worker.take)
         self._working = asyncio.create_task(self._worker.run(runner, device), name="worker")
         log.info("diffusion.ready", models=pool.names, device=device)

@@ -57,6 +57,18 @@ class Overloaded(ServiceError):
     title: ClassVar[str] = "Too much work waits"
 
 
+class SourceGone(ServiceError):
+    """A source was stored so long before its job that the sweeper has taken it."""
+
+    status: ClassVar[int] = 503
+    code: ClassVar[str] = "source_gone"
+    title: ClassVar[str] = "The picture was kept too long without a job"
+
+
+class SourceLost(Exception):
+    """What a picture is to be drawn from could not be read, however often it was tried."""
+
+
 class PostprocessFailed(Exception):
     """A drawn picture was refused, or could not be encoded or stored, however often it was tried.
 

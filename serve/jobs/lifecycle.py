@@ -17,6 +17,7 @@ from serve.jobs.errors import (
     JobFinished,
     JobNotFound,
     Overloaded,
+    SourceGone,
 )
 from serve.jobs.feed import Feed
 from serve.jobs.ledger import Ledger
@@ -56,6 +57,7 @@ class Jobs:
             Overloaded: it would wait too long.
             ContentPolicyViolation: its prompts may not be drawn.
             ModerationUnavailable: that could not be found out.
+            SourceGone: a source that it names is not kept any more.
         """
         self._moderation.screen(request.prompt, request.negative_prompt)
         price = await self.admission.price(request)
@@ -98,6 +100,8 @@ class Jobs:
     ) -> tuple[Job, Event] | None:
         """The job and its first event, or None where the tenant used the key before."""
         async with self._database.transaction() as session:
+            if not await repository.hold_sources(session, request.sources(tenant_id)):
+                raise SourceGone("The picture was swept before its job came; send both again.")
             job = await repository.insert_job(session, tenant_id, request, price, idempotency_key)
             if job is None:
                 return None

@@ -99,13 +99,14 @@ class Usage(BaseModel):
     def of(cls, asked: JobRequest, pictures: int) -> Self:
         """Of so many pictures of the request."""
         words = len(asked.prompt.split())
-        patches = pictures * -(-asked.width // _PATCH) * -(-asked.height // _PATCH)
+        patches = -(-asked.width // _PATCH) * -(-asked.height // _PATCH)
+        source = patches if asked.image else 0
         return cls(
-            input_tokens=words,
-            input_tokens_details=TokenDetails(image_tokens=0, text_tokens=words),
-            output_tokens=patches,
-            output_tokens_details=TokenDetails(image_tokens=patches, text_tokens=0),
-            total_tokens=words + patches,
+            input_tokens=words + source,
+            input_tokens_details=TokenDetails(image_tokens=source, text_tokens=words),
+            output_tokens=pictures * patches,
+            output_tokens_details=TokenDetails(image_tokens=pictures * patches, text_tokens=0),
+            total_tokens=words + source + pictures * patches,
         )
 
 

@@ -38,6 +38,12 @@ from serve.jobs.repository.pictures import (
     load_images,
     set_favourite,
 )
+from serve.jobs.repository.sources import (
+    forget_lost_sources,
+    forget_sources,
+    hold_sources,
+    touch_sources,
+)
 from serve.jobs.repository.transaction import (
     clock,
     database_identity,
@@ -90,9 +96,12 @@ __all__ = [
     "end_images",
     "events_after",
     "events_beyond",
+    "forget_lost_sources",
+    "forget_sources",
     "free_places_elsewhere",
     "give_back_usage",
     "gpu_seconds_used",
+    "hold_sources",
     "images_held",
     "insert_job",
     "insert_worker",
@@ -121,6 +130,7 @@ __all__ = [
     "requeue_abandoned",
     "set_favourite",
     "take_images",
+    "touch_sources",
     "try_reaper_lock",
     "try_sweeper_lock",
     "unfinished_seconds",

@@ -46,6 +46,8 @@ async def insert_job(
             priority=request.priority,
             idempotency_key=idempotency_key,
             request_digest=request.digest() if idempotency_key else None,
+            image_sha256=request.image,
+            mask_sha256=request.mask,
             deadline_at=None
             if request.deadline_s is None
             else func.now() + seconds(request.deadline_s),

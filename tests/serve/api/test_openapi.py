@@ -14,6 +14,8 @@ from tests.serve.api.described import Json, described, faults, operations
 
 ROUTES = {
     "/v1/images/generations": {"post"},
+    "/v1/images/edits": {"post"},
+    "/v1/images/variations": {"post"},
     "/v1/images": {"get"},
     "/v1/images/{image_id}": {"get", "patch", "delete"},
     "/v1/images/{image_id}/{variant}": {"get", "head"},

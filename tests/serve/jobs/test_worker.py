@@ -33,6 +33,7 @@ from serve.jobs.claims import Claims
 from serve.jobs.errors import EngineDied, PostprocessFailed
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.postprocess import PostprocessTask, discard_picture, store_picture
+from serve.jobs.sources import Source, SourceLoader
 from serve.jobs.stored_file import StoredFile
 from serve.jobs.worker import PictureStore, Worker
 from serve.models import Job, JobState
@@ -69,8 +70,21 @@ class Shelf:
 class Workshop:
     """Starts workers on the test's database."""
 
-    def __init__(self, claims: Claims, bus: EventBus, folder: Path, store: PictureStore) -> None:
+    def __init__(
+        self,
+        claims: Claims,
+        bus: EventBus,
+        folder: Path,
+        store: PictureStore,
+        storage: Storage | None = None,
+    ) -> None:
+        """``storage`` has the sources, if there are any."""
         self._claims, self._bus, self._folder, self._store = claims, bus, folder, store
+        self._storage = storage
+
+    async def _load_source(self, claim: Claim) -> Source:
+        assert self._storage
+        return await SourceLoader(self._storage, SETTINGS).load(claim)
 
     def models(self) -> ModelPool:
         return ModelPool.of(load_model(self._folder, "cpu"), MODEL)
@@ -80,7 +94,7 @@ class Workshop:
         self, store: PictureStore | None = None, models: ModelPool | None = None
     ) -> AsyncIterator[tuple[Worker, EngineRunner, asyncio.Task[None]]]:
         engine = DiffusionEngine(models or self.models(), SETTINGS.max_batch)
-        worker = Worker(self._claims, self._bus, store or self._store, SETTINGS)
+        worker = Worker(self._claims, self._bus, self._load_source, store or self._store, SETTINGS)
         runner = EngineRunner(engine, worker.take)
         task = asyncio.create_task(worker.run(runner, "cpu"))
         try:
@@ -93,7 +107,7 @@ class Workshop:
 
 @pytest.fixture
 def workshop(claims: Claims, bus: EventBus, model_folder: Path, storage: Storage) -> Workshop:
-    return Workshop(claims, bus, model_folder, Shelf(storage))
+    return Workshop(claims, bus, model_folder, Shelf(storage), storage)
 
 
 async def until_running(jobs: Jobs, tenant_id: UUID, job: Job) -> None:
