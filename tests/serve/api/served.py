@@ -16,6 +16,7 @@ from pipelines.diffusion.catalog import ModelDescription
 from serve.api.app import create_app
 from serve.api.services import Services, open_services
 from serve.jobs.claim import Claim
+from serve.security.scopes import Scope
 from serve.settings import Settings
 from tests.serve.api.drawing import Desk
 
@@ -24,7 +25,7 @@ LOOK_EVERY_S = 0.02
 
 @contextlib.contextmanager
 def served(settings: Settings, model: ModelDescription) -> Iterator[tuple[str, str]]:
-    """Its address and a key.
+    """Its address, and a key that may do everything.
 
     Pictures of even seeds are drawn at once, those of odd ones when nobody waits any more.
     """
@@ -51,7 +52,7 @@ async def _serve(
         services = replace(open_services(settings), models={settings.model.name: model})
         app = create_app(services)
         async with app.router.lifespan_context(app):
-            key, _ = await services.keys.create("first", "test")
+            key, _ = await services.keys.create("first", "test", [Scope.OPERATOR])
             listener = socket.create_server(("127.0.0.1", 0))
             server = uvicorn.Server(
                 uvicorn.Config(app, lifespan="off", log_config=None, timeout_graceful_shutdown=3)
