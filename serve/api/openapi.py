@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
+from serve.api.auth import SAFE_METHODS
 from serve.api.documented import SCHEMAS
 from serve.api.examples import examples, tags
 from serve.api.examples.errors import COMMON, INTERNAL
@@ -54,10 +55,10 @@ def _described(document: Json) -> Json:
     shown, meanings = examples(), tags()
     used = dict.fromkeys(tag for *_, operation in operations(document) for tag in operation["tags"])
     document["tags"] = [{"name": tag, "description": meanings.get(tag, "")} for tag in used]
-    for path, _, operation in operations(document):
+    for path, verb, operation in operations(document):
         example = shown.get(operation["operationId"], Example())
         _speak_3_1(operation)
-        _expect(operation)
+        _expect(verb, operation)
         _show(path, operation, example)
     return document
 
@@ -77,13 +78,15 @@ def _speak_3_1(operation: Json) -> None:
             content.pop("itemSchema", None)
 
 
-def _expect(operation: Json) -> None:
+def _expect(verb: str, operation: Json) -> None:
     """Add the statuses that no route answers by itself."""
     answers = operation["responses"]
     invalid = "422" if "application/problem+json" in answers["default"]["content"] else "400"
     statuses = {"503"} if operation.get("security") else set()
+    if "security" in operation and verb.upper() not in SAFE_METHODS:
+        statuses.add("429")
     if "requestBody" in operation:
-        statuses |= {"400", "413", invalid}
+        statuses |= {"400", "408", "413", invalid}
     if operation.get("parameters"):
         statuses.add(invalid)
     for status in statuses - answers.keys():
