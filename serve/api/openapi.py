@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -20,9 +20,11 @@ from serve.api.problems import REQUEST_ID, headers_of, problem_of, told
 from serve.api.schemas.picture_event import CompletedImage, PartialImage
 from serve.api.schemas.problem import Problem
 from serve.errors import ServiceError
+from serve.security.scopes import InsufficientScope, Scope
 
 Json = dict[str, Any]
 _REF = "#/components/headers/"
+_SAFE = ("get", "head")
 
 
 class DescribedAPI(FastAPI):
@@ -54,10 +56,10 @@ def _described(document: Json) -> Json:
     shown, meanings = examples(), tags()
     used = dict.fromkeys(tag for *_, operation in operations(document) for tag in operation["tags"])
     document["tags"] = [{"name": tag, "description": meanings.get(tag, "")} for tag in used]
-    for path, _, operation in operations(document):
+    for path, verb, operation in operations(document):
         example = shown.get(operation["operationId"], Example())
         _speak_3_1(operation)
-        _expect(operation)
+        _expect(verb, operation)
         _show(path, operation, example)
     return document
 
@@ -77,11 +79,13 @@ def _speak_3_1(operation: Json) -> None:
             content.pop("itemSchema", None)
 
 
-def _expect(operation: Json) -> None:
+def _expect(verb: str, operation: Json) -> None:
     """Add the statuses that no route answers by itself."""
     answers = operation["responses"]
     invalid = "422" if "application/problem+json" in answers["default"]["content"] else "400"
     statuses = {"503"} if operation.get("security") else set()
+    if statuses and verb not in _SAFE:  # whatever changes something is counted
+        statuses.add("429")
     if "requestBody" in operation:
         statuses |= {"400", "413", invalid}
     if operation.get("parameters"):
@@ -100,9 +104,9 @@ def _show(path: str, operation: Json, example: Example) -> None:
         content["examples"] = {
             name: {"summary": name, "value": body} for name, body in example.requests.items()
         }
-    errors = _by_status(path, example)
+    errors = _by_status(path, [*_scopes_lacking(operation), *example.errors])
     for status, answer in operation["responses"].items():
-        headers = dict.fromkeys(headers_at(status))
+        headers = {name: _header(name) for name in headers_at(status)}
         if status == "default":
             _show_errors(answer, path, [INTERNAL])
         elif int(status) >= HTTPStatus.BAD_REQUEST:
@@ -110,8 +114,9 @@ def _show(path: str, operation: Json, example: Example) -> None:
             headers |= _headers_of(errors.get(status, ()))
         else:
             _show_success(answer, int(status), example)
-            headers |= example.headers.get(int(status), {})
-        answer["headers"] = {name: _header(name, value) for name, value in headers.items()}
+            told = example.headers.get(int(status), {})
+            headers |= {name: _header(name, value) for name, value in told.items()}
+        answer["headers"] = headers
 
 
 def _show_success(answer: Json, status: int, example: Example) -> None:
@@ -131,10 +136,23 @@ def _show_errors(answer: Json, path: str, errors: Iterable[ServiceError | Proble
         content["examples"] = shown
 
 
-def _by_status(path: str, example: Example) -> dict[str, list[ServiceError | Problem]]:
+def _scopes_lacking(operation: Json) -> list[InsufficientScope]:
+    """What a key without the operation's scope is told; each way to send a key names the same."""
+    ways: list[dict[str, list[str]]] = operation.get("security", [])
+    return [
+        InsufficientScope(Scope(scope))
+        for way in ways[:1]
+        for each in way.values()
+        for scope in each
+    ]
+
+
+def _by_status(
+    path: str, own: Iterable[ServiceError | Problem]
+) -> dict[str, list[ServiceError | Problem]]:
     """The operation's own errors, and the common ones where it has none of a status."""
     found: dict[str, list[ServiceError | Problem]] = {}
-    for error in example.errors:
+    for error in own:
         found.setdefault(_status(path, error), []).append(error)
     common: dict[str, list[ServiceError | Problem]] = {}
     for errors in COMMON.values():
@@ -152,15 +170,18 @@ def _problem(error: ServiceError | Problem) -> Problem:
     return problem.model_copy(update={"request_id": HEADERS[REQUEST_ID].example})
 
 
-def _headers_of(errors: Iterable[ServiceError | Problem]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for error in errors:
-        if isinstance(error, ServiceError):
-            headers |= headers_of(error)
-    return headers
+def _headers_of(errors: Sequence[ServiceError | Problem]) -> dict[str, Json]:
+    """Each as the first error that has it says; of errors that differ, none is sure to come."""
+    told = [headers_of(error) if isinstance(error, ServiceError) else {} for error in errors]
+    return {
+        name: _header(name, value, sure=all(name in each for each in told))
+        for headers in reversed(told)
+        for name, value in headers.items()
+    }
 
 
-def _header(name: str, value: str | None) -> Json:
-    if value is None or value == HEADERS[name].example:
+def _header(name: str, value: str | None = None, *, sure: bool = True) -> Json:
+    header = HEADERS[name]
+    if value in (None, header.example) and (sure or not header.always):
         return {"$ref": _REF + name}
-    return {**HEADERS[name].told(), "example": value}
+    return {**header.told(value), "required": header.always and sure}

@@ -5,11 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from serve.api.errors import InvalidValue, ModelNotFound
-from serve.api.examples.errors import no_id
+from serve.api.examples.errors import (
+    BEYOND,
+    BUSY,
+    DATABASE_AWAY,
+    INVALID_CURSOR,
+    INVALID_JSON,
+    REFUSED_PROMPT,
+    UNJUDGED,
+    no_id,
+)
 from serve.api.examples.event import as_stream, life_of_a_job
 from serve.api.examples.example import Example
 from serve.api.schemas.problem import Problem
-from serve.jobs.errors import IdempotencyConflict, JobFinished, JobNotFound
+from serve.jobs.errors import IdempotencyConflict, JobFinished, JobNotFound, JobUnended
 
 JOB_ID = "019ab2f4-6c1e-7d30-9a52-3f8e1c7b4d60"
 IMAGE_ID = "019ab2f4-6c1f-7b44-8e21-90d4a6f2c713"
@@ -40,6 +49,8 @@ _IMAGE: dict[str, Any] = {
     "variants": [],
     "created_at": "2026-11-24T05:45:00.123456Z",
     "finished_at": None,
+    "favourite": False,
+    "deleted_at": None,
 }
 FINISHED_IMAGE: dict[str, Any] = {
     **_IMAGE,
@@ -66,6 +77,7 @@ QUEUED: dict[str, Any] = {
     "params": PARAMS,
     "images": [_IMAGE],
     "error": None,
+    "error_code": None,
     "last_seq": 1,
     "created_at": "2026-11-24T05:45:00.123456Z",
     "started_at": None,
@@ -138,11 +150,23 @@ EXAMPLES = {
             IdempotencyConflict(
                 "This Idempotency-Key was used for another request; use a new key."
             ),
+            INVALID_JSON,
+            REFUSED_PROMPT,
+            *BUSY,
+            DATABASE_AWAY,
+            UNJUDGED,
         ),
     ),
     "listJobs": Example(
-        parameters={"limit": 20},
-        responses={200: {"data": [SUCCEEDED], "has_more": True, "next": JOB_ID}},
+        parameters={"limit": 20, "state": "succeeded", "model": "sfumato-embedded"},
+        responses={
+            200: {
+                "data": [SUCCEEDED],
+                "has_more": True,
+                "next": "AZqy9GwefTCaUj-OHHtNYDv_jN6HhVDI",
+            }
+        },
+        errors=(BEYOND, INVALID_CURSOR),
     ),
     "getJob": Example(
         parameters={"job_id": JOB_ID}, responses={200: SUCCEEDED}, errors=(_NO_SUCH_JOB, _NO_ID)
@@ -154,6 +178,14 @@ EXAMPLES = {
             _NO_SUCH_JOB,
             _NO_ID,
             JobFinished("The job has succeeded; there is nothing left to cancel."),
+        ),
+    ),
+    "deletePictures": Example(
+        parameters={"job_id": JOB_ID},
+        errors=(
+            _NO_SUCH_JOB,
+            _NO_ID,
+            JobUnended(f"The job is running; cancel it with DELETE /v1/jobs/{JOB_ID}, or wait."),
         ),
     ),
     "followJob": Example(
