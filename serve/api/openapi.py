@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -128,9 +129,12 @@ def _show_success(answer: Json, status: int, example: Example) -> None:
 
 def _show_errors(answer: Json, path: str, errors: Iterable[ServiceError | Problem]) -> None:
     shown: Json = {}
+    seen: Counter[str] = Counter()
     for error in errors:
         problem = _problem(error)
-        name = problem.code if problem.code not in shown else f"{problem.code}_{len(shown)}"
+        seen[problem.code] += 1
+        times = seen[problem.code]
+        name = problem.code if times == 1 else f"{problem.code}_{times}"
         shown[name] = {"summary": problem.title, "value": told(problem, path)[1]}
     for content in answer["content"].values():
         content["examples"] = shown

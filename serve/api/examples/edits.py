@@ -15,6 +15,7 @@ from serve.api.errors import (
     PictureTooLarge,
     UnsupportedPicture,
 )
+from serve.api.examples.errors import body_beyond
 from serve.api.examples.event import as_stream
 from serve.api.examples.example import Example
 from serve.api.examples.images import COMPLETED, DRAWING_ERRORS, GENERATED, PARTIAL
@@ -53,6 +54,7 @@ _FILE_ERRORS: Sequence[ServiceError | Problem] = (
     ),
     AnimatedPicture("image: The WebP file is animated; send a single picture.", param="image"),
     InvalidValue("strength must be above 0 and at most 1.", param="strength"),
+    body_beyond(32 * 1024 * 1024),
     SourceGone("The picture was swept before its job came; send both again."),
     *DRAWING_ERRORS,
 )

@@ -37,6 +37,16 @@ def no_id(param: str) -> Problem:
     )
 
 
+def body_beyond(limit: int) -> Problem:
+    """What a body of more bytes is answered with."""
+    return Problem(
+        title="Request Entity Too Large",
+        status=413,
+        detail=f"The body is larger than {limit} bytes.",
+        code=TOO_LARGE,
+    )
+
+
 INVALID_JSON = Problem(
     title="Invalid request",
     status=400,
@@ -79,6 +89,10 @@ REFUSED_PROMPT = ContentPolicyViolation(
     "The prompt is against this service's content policy; change it and try again.",
     param="prompt",
 )
+REFUSED_PICTURE = ContentPolicyViolation(
+    "The picture that was drawn is against this service's content policy; change the prompt, or"
+    " try another seed."
+)
 UNJUDGED = ModerationUnavailable(
     "The prompt could not be checked against the content policy; try again later.",
     retry_after_s=5,
@@ -90,14 +104,7 @@ COMMON: Mapping[int, Sequence[ServiceError | Problem]] = {
         MissingKey("Send an API key: `Authorization: Bearer sfm_…`, or `X-API-Key`."),
         InvalidKey("This API key is not valid."),
     ),
-    413: (
-        Problem(
-            title="Request Entity Too Large",
-            status=413,
-            detail="The body is larger than 1048576 bytes.",
-            code=TOO_LARGE,
-        ),
-    ),
+    413: (body_beyond(1024 * 1024),),
     422: (BEYOND,),
     429: (_TOO_MANY_REQUESTS,),
     503: (DATABASE_AWAY,),

@@ -80,7 +80,7 @@ EXAMPLES = {
             200: {
                 "data": [{**_PICTURE, "favourite": True}],
                 "has_more": True,
-                "next": "AZqy9Gwfe0SOIZDUpvLHE9LiVr8Dby87",
+                "next": "AZqy9Gwfe0SOIZDUpvLHExAZTvLJuRQ2",
             }
         },
         errors=(BEYOND, INVALID_CURSOR),

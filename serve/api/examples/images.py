@@ -7,7 +7,14 @@ from typing import Any
 from uuid import UUID
 
 from serve.api.errors import InvalidValue, ModelNotFound, outcome_error
-from serve.api.examples.errors import BUSY, DATABASE_AWAY, REFUSED_PROMPT, STORAGE_AWAY, UNJUDGED
+from serve.api.examples.errors import (
+    BUSY,
+    DATABASE_AWAY,
+    REFUSED_PICTURE,
+    REFUSED_PROMPT,
+    STORAGE_AWAY,
+    UNJUDGED,
+)
 from serve.api.examples.event import as_stream
 from serve.api.examples.example import Example
 from serve.api.examples.jobs import IMAGE_ID, JOB_ID
@@ -15,7 +22,6 @@ from serve.api.schemas.problem import Problem
 from serve.errors import ServiceError
 from serve.jobs.errors import IdempotencyConflict, ImageDeleted
 from serve.models import Job, JobState
-from serve.moderation.errors import ContentPolicyViolation
 
 _ONE_PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGO4IW0DAAL+ATABIwWfAAAAAElFTkSuQmCC"
@@ -61,9 +67,8 @@ DRAWING_ERRORS: Sequence[ServiceError | Problem] = (
     outcome_error(
         _job(
             JobState.FAILED,
-            "The picture that was drawn is against this service's content policy; change the"
-            " prompt, or try another seed.",
-            ContentPolicyViolation.code,
+            REFUSED_PICTURE.message,
+            REFUSED_PICTURE.code,
         )
     ),
     outcome_error(_job(JobState.CANCELLED)),

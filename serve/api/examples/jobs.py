@@ -11,6 +11,7 @@ from serve.api.examples.errors import (
     DATABASE_AWAY,
     INVALID_CURSOR,
     INVALID_JSON,
+    REFUSED_PICTURE,
     REFUSED_PROMPT,
     UNJUDGED,
     no_id,
@@ -99,6 +100,40 @@ _CANCELLED: dict[str, Any] = {
     "last_seq": 2,
     "finished_at": "2026-11-24T05:45:01.004510Z",
 }
+_OLDER_IMAGE: dict[str, Any] = {
+    **_IMAGE,
+    "created_at": "2026-11-24T05:41:02.774310Z",
+    "finished_at": "2026-11-24T05:41:05.093648Z",
+}
+_OLDER: dict[str, Any] = {
+    **SUCCEEDED,
+    "created_at": "2026-11-24T05:41:02.774310Z",
+    "started_at": "2026-11-24T05:41:02.950127Z",
+    "finished_at": "2026-11-24T05:41:05.093648Z",
+}
+_CLEARED: dict[str, Any] = {
+    **_OLDER,
+    "id": "019ab2f0-cab6-7a02-90cd-57e1b86f3d24",
+    "images": [
+        {
+            **_OLDER_IMAGE,
+            "id": "019ab2f0-cab7-7e61-8b3f-12d9c4a7e580",
+            "state": "succeeded",
+            "deleted_at": "2026-11-24T05:44:30.288015Z",
+        }
+    ],
+}
+"""Its picture was deleted."""
+_REFUSED: dict[str, Any] = {
+    **_OLDER,
+    "id": "019ab2f0-cab4-7c19-b3d4-6a0f5e92d817",
+    "state": "failed",
+    "images": [{**_OLDER_IMAGE, "id": "019ab2f0-cab5-7d8a-a17e-c05b39f2648d", "state": "failed"}],
+    "error": REFUSED_PICTURE.message,
+    "error_code": REFUSED_PICTURE.code,
+    "last_seq": 3,
+}
+"""Its picture was against the content policy."""
 _NO_SUCH_JOB = JobNotFound(f"There is no job {JOB_ID}.")
 _NO_ID = no_id("job_id")
 
@@ -158,12 +193,12 @@ EXAMPLES = {
         ),
     ),
     "listJobs": Example(
-        parameters={"limit": 20, "state": "succeeded", "model": "sfumato-embedded"},
+        parameters={"limit": 20, "model": "sfumato-embedded"},
         responses={
             200: {
-                "data": [SUCCEEDED],
+                "data": [SUCCEEDED, _CLEARED, _REFUSED],
                 "has_more": True,
-                "next": "AZqy9GwefTCaUj-OHHtNYDv_jN6HhVDI",
+                "next": "AZqy8Mq0fBmz1GoPXpLYFyhPzi-t4VVZ",
             }
         },
         errors=(BEYOND, INVALID_CURSOR),
