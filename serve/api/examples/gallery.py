@@ -16,7 +16,7 @@ from serve.api.examples.errors import (
     no_id,
 )
 from serve.api.examples.example import Example
-from serve.api.examples.jobs import FINISHED_IMAGE, IMAGE_ID, JOB_ID, PARAMS
+from serve.api.examples.job import FINISHED_IMAGE, IMAGE_ID, JOB_ID, PARAMS
 from serve.api.schemas.problem import Problem
 from serve.errors import ServiceError
 from serve.jobs.errors import ImageDeleted, ImageNotFound, ImageUnfinished

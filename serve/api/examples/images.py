@@ -17,7 +17,7 @@ from serve.api.examples.errors import (
 )
 from serve.api.examples.event import as_stream
 from serve.api.examples.example import Example
-from serve.api.examples.jobs import IMAGE_ID, JOB_ID
+from serve.api.examples.job import IMAGE_ID, JOB_ID
 from serve.api.schemas.problem import Problem
 from serve.errors import ServiceError
 from serve.jobs.errors import IdempotencyConflict, ImageDeleted

@@ -6,7 +6,7 @@ from typing import Any
 
 from serve.api.examples.errors import INVALID_CURSOR, no_id
 from serve.api.examples.example import Example
-from serve.api.examples.jobs import JOB_ID
+from serve.api.examples.job import JOB_ID
 from serve.webhooks.errors import (
     DeliveryNotDead,
     DeliveryNotFound,
