@@ -20,7 +20,7 @@ from serve.security.scopes import Scope
 from serve.security.signed_urls import File
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `sfm_…`")
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key: `sfm_…`")
 
 
@@ -54,7 +54,7 @@ async def _authorize(
     for scope in needed.scopes:
         principal.require(Scope(scope))
     request.state.tenant_id = principal.tenant_id
-    if request.method not in SAFE_METHODS:
+    if request.method not in _SAFE_METHODS:
         await services.jobs.limits.count_request(principal.tenant_id)
     return principal
 

@@ -67,7 +67,13 @@ def form_body(
     schema["properties"] = {**files, **schema["properties"]}
     schema["required"] = [required, *schema.get("required", [])]
     content = {"multipart/form-data": {"schema": schema}}
-    return {"requestBody": {"required": True, "content": content}}
+    return {
+        "requestBody": {
+            "required": True,
+            "description": "`@heart.png` stands for that file's bytes, as in curl's `--form`.",
+            "content": content,
+        }
+    }
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:

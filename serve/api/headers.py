@@ -17,12 +17,13 @@ class Header:
     always: bool = False
     integer: bool = False
 
-    def told(self) -> dict[str, Any]:
+    def told(self, example: str | None = None) -> dict[str, Any]:
+        shown = self.example if example is None else example
         return {
             "description": self.description,
             "required": self.always,
             "schema": {"type": "integer", "minimum": 0} if self.integer else {"type": "string"},
-            "example": int(self.example) if self.integer else self.example,
+            "example": int(shown) if self.integer else shown,
         }
 
 
@@ -38,6 +39,17 @@ HEADERS = {
     "Location": Header("Path of what was made.", "/v1/jobs", always=True),
     "ETag": Header("Names the content; send it as `If-None-Match`.", '"…"', always=True),
     "Cache-Control": Header("How long the answer may be kept.", "no-store"),
+    "Accept-Ranges": Header("In what units a part may be asked for.", "bytes", always=True),
+    "Content-Range": Header(
+        "Which bytes these are, and of how many; `bytes */6184` where none of them is there.",
+        "bytes 0-1023/6184",
+        always=True,
+    ),
+    "Content-Length": Header("Bytes of the content.", "6184", integer=True),
+    "Content-Disposition": Header(
+        "Whether browsers show or save the file, and its name.",
+        'inline; filename="a-red-heart-7.png"',
+    ),
     "X-Job-ID": Header(
         "The job that was waited for; look at `/v1/jobs/{id}`.",
         "019ab2f4-6c1e-7d30-9a52-3f8e1c7b4d60",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -11,7 +12,6 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
-from serve.api.auth import SAFE_METHODS
 from serve.api.documented import SCHEMAS
 from serve.api.examples import examples, tags
 from serve.api.examples.errors import COMMON, INTERNAL
@@ -21,9 +21,11 @@ from serve.api.problems import REQUEST_ID, headers_of, problem_of, told
 from serve.api.schemas.picture_event import CompletedImage, PartialImage
 from serve.api.schemas.problem import Problem
 from serve.errors import ServiceError
+from serve.security.scopes import InsufficientScope, Scope
 
 Json = dict[str, Any]
 _REF = "#/components/headers/"
+_SAFE = ("get", "head")
 
 
 class DescribedAPI(FastAPI):
@@ -83,7 +85,7 @@ def _expect(verb: str, operation: Json) -> None:
     answers = operation["responses"]
     invalid = "422" if "application/problem+json" in answers["default"]["content"] else "400"
     statuses = {"503"} if operation.get("security") else set()
-    if "security" in operation and verb.upper() not in SAFE_METHODS:
+    if statuses and verb not in _SAFE:  # whatever changes something is counted
         statuses.add("429")
     if "requestBody" in operation:
         statuses |= {"400", "408", "413", invalid}
@@ -103,9 +105,9 @@ def _show(path: str, operation: Json, example: Example) -> None:
         content["examples"] = {
             name: {"summary": name, "value": body} for name, body in example.requests.items()
         }
-    errors = _by_status(path, example)
+    errors = _by_status(path, [*_scopes_lacking(operation), *example.errors])
     for status, answer in operation["responses"].items():
-        headers = dict.fromkeys(headers_at(status))
+        headers = {name: _header(name) for name in headers_at(status)}
         if status == "default":
             _show_errors(answer, path, [INTERNAL])
         elif int(status) >= HTTPStatus.BAD_REQUEST:
@@ -113,8 +115,9 @@ def _show(path: str, operation: Json, example: Example) -> None:
             headers |= _headers_of(errors.get(status, ()))
         else:
             _show_success(answer, int(status), example)
-            headers |= example.headers.get(int(status), {})
-        answer["headers"] = {name: _header(name, value) for name, value in headers.items()}
+            told = example.headers.get(int(status), {})
+            headers |= {name: _header(name, value) for name, value in told.items()}
+        answer["headers"] = headers
 
 
 def _show_success(answer: Json, status: int, example: Example) -> None:
@@ -126,18 +129,34 @@ def _show_success(answer: Json, status: int, example: Example) -> None:
 
 def _show_errors(answer: Json, path: str, errors: Iterable[ServiceError | Problem]) -> None:
     shown: Json = {}
+    seen: Counter[str] = Counter()
     for error in errors:
         problem = _problem(error)
-        name = problem.code if problem.code not in shown else f"{problem.code}_{len(shown)}"
+        seen[problem.code] += 1
+        times = seen[problem.code]
+        name = problem.code if times == 1 else f"{problem.code}_{times}"
         shown[name] = {"summary": problem.title, "value": told(problem, path)[1]}
     for content in answer["content"].values():
         content["examples"] = shown
 
 
-def _by_status(path: str, example: Example) -> dict[str, list[ServiceError | Problem]]:
+def _scopes_lacking(operation: Json) -> list[InsufficientScope]:
+    """What a key without the operation's scope is told; each way to send a key names the same."""
+    ways: list[dict[str, list[str]]] = operation.get("security", [])
+    return [
+        InsufficientScope(Scope(scope))
+        for way in ways[:1]
+        for each in way.values()
+        for scope in each
+    ]
+
+
+def _by_status(
+    path: str, own: Iterable[ServiceError | Problem]
+) -> dict[str, list[ServiceError | Problem]]:
     """The operation's own errors, and the common ones where it has none of a status."""
     found: dict[str, list[ServiceError | Problem]] = {}
-    for error in example.errors:
+    for error in own:
         found.setdefault(_status(path, error), []).append(error)
     common: dict[str, list[ServiceError | Problem]] = {}
     for errors in COMMON.values():
@@ -155,15 +174,18 @@ def _problem(error: ServiceError | Problem) -> Problem:
     return problem.model_copy(update={"request_id": HEADERS[REQUEST_ID].example})
 
 
-def _headers_of(errors: Iterable[ServiceError | Problem]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for error in errors:
-        if isinstance(error, ServiceError):
-            headers |= headers_of(error)
-    return headers
+def _headers_of(errors: Sequence[ServiceError | Problem]) -> dict[str, Json]:
+    """Each as the first error that has it says; of errors that differ, none is sure to come."""
+    told = [headers_of(error) if isinstance(error, ServiceError) else {} for error in errors]
+    return {
+        name: _header(name, value, sure=all(name in each for each in told))
+        for headers in reversed(told)
+        for name, value in headers.items()
+    }
 
 
-def _header(name: str, value: str | None) -> Json:
-    if value is None or value == HEADERS[name].example:
+def _header(name: str, value: str | None = None, *, sure: bool = True) -> Json:
+    header = HEADERS[name]
+    if value in (None, header.example) and (sure or not header.always):
         return {"$ref": _REF + name}
-    return {**HEADERS[name].told(), "example": value}
+    return {**header.told(value), "required": header.always and sure}

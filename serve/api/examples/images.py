@@ -1,30 +1,32 @@
-"""Pictures: OpenAI's calls, and the gallery's."""
+"""OpenAI's generations, and what every call that draws pictures may answer."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from serve.api.errors import InvalidValue, ModelNotFound, VariantNotFound, outcome_error
-from serve.api.examples.errors import no_id
+from serve.api.errors import InvalidValue, ModelNotFound, outcome_error
+from serve.api.examples.errors import (
+    BUSY,
+    DATABASE_AWAY,
+    REFUSED_PICTURE,
+    REFUSED_PROMPT,
+    STORAGE_AWAY,
+    UNJUDGED,
+)
 from serve.api.examples.event import as_stream
 from serve.api.examples.example import Example
-from serve.api.examples.jobs import FINISHED_IMAGE, IMAGE_ID, JOB_ID, PARAMS
-from serve.jobs.errors import IdempotencyConflict, ImageNotFound
+from serve.api.examples.job import IMAGE_ID, JOB_ID
+from serve.api.schemas.problem import Problem
+from serve.errors import ServiceError
+from serve.jobs.errors import IdempotencyConflict, ImageDeleted
 from serve.models import Job, JobState
-from serve.security.signed_urls import InvalidSignature
 
-_PICTURE: dict[str, Any] = {
-    **FINISHED_IMAGE,
-    "job_id": JOB_ID,
-    "model": "sfumato-embedded",
-    "prompt": "a red heart",
-    "params": PARAMS,
-}
 _ONE_PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGO4IW0DAAL+ATABIwWfAAAAAElFTkSuQmCC"
 )
-_GENERATED = {
+GENERATED: dict[str, Any] = {
     "created": 1_795_499_102,
     "data": [{"b64_json": _ONE_PIXEL}],
     "background": "opaque",
@@ -39,7 +41,7 @@ _GENERATED = {
         "total_tokens": 19,
     },
 }
-_STREAMED = {
+_STREAMED: dict[str, Any] = {
     "b64_json": _ONE_PIXEL,
     "background": "opaque",
     "created_at": 1_795_499_102,
@@ -49,14 +51,36 @@ _STREAMED = {
     "image_index": 0,
 }
 PARTIAL = {**_STREAMED, "type": "image_generation.partial_image", "partial_image_index": 0}
-COMPLETED = {**_STREAMED, "type": "image_generation.completed", "usage": _GENERATED["usage"]}
-_NO_SUCH_IMAGE = ImageNotFound(f"There is no image {IMAGE_ID}.")
-_NO_ID = no_id("image_id")
+COMPLETED = {**_STREAMED, "type": "image_generation.completed", "usage": GENERATED["usage"]}
 
 
-def _job(state: JobState, error: str | None = None) -> Job:
-    return Job(id=UUID(JOB_ID), state=state, error=error)
+def _job(state: JobState, error: str | None = None, error_code: str | None = None) -> Job:
+    return Job(id=UUID(JOB_ID), state=state, error=error, error_code=error_code)
 
+
+DRAWING_ERRORS: Sequence[ServiceError | Problem] = (
+    IdempotencyConflict("This Idempotency-Key was used for another request; use a new key."),
+    ModelNotFound(
+        "The model 'dall-e-3' is not served here; use 'sfumato-embedded'.", param="model"
+    ),
+    REFUSED_PROMPT,
+    outcome_error(
+        _job(
+            JobState.FAILED,
+            REFUSED_PICTURE.message,
+            REFUSED_PICTURE.code,
+        )
+    ),
+    outcome_error(_job(JobState.CANCELLED)),
+    outcome_error(_job(JobState.FAILED, "The storage is full.")),
+    outcome_error(_job(JobState.RUNNING)),
+    outcome_error(_job(JobState.EXPIRED)),
+    ImageDeleted(f"Image {IMAGE_ID} of job {JOB_ID} was deleted."),
+    *BUSY,
+    DATABASE_AWAY,
+    STORAGE_AWAY,
+    UNJUDGED,
+)
 
 TAGS = {
     "images": "Pictures. Requests and errors under `/v1/images` take OpenAI's shape, so that its"
@@ -94,54 +118,12 @@ EXAMPLES = {
                 "deadline_s": 60,
             },
         },
-        responses={200: _GENERATED},
+        responses={200: GENERATED},
         streams={200: as_stream([PARTIAL, COMPLETED])},
         errors=(
             InvalidValue("num_inference_steps must be from 1 to 150.", param="num_inference_steps"),
             InvalidValue("size must be `auto` or like `512x512`.", param="size"),
-            IdempotencyConflict(
-                "This Idempotency-Key was used for another request; use a new key."
-            ),
-            ModelNotFound(
-                "The model 'dall-e-3' is not served here; use 'sfumato-embedded'.", param="model"
-            ),
-            outcome_error(_job(JobState.CANCELLED)),
-            outcome_error(_job(JobState.FAILED, "The storage is full.")),
-            outcome_error(_job(JobState.RUNNING)),
-            outcome_error(_job(JobState.EXPIRED)),
-        ),
-    ),
-    "listImages": Example(
-        parameters={"limit": 20},
-        responses={200: {"data": [_PICTURE], "has_more": True, "next": IMAGE_ID}},
-    ),
-    "getImage": Example(
-        parameters={"image_id": IMAGE_ID},
-        responses={200: _PICTURE},
-        errors=(_NO_SUCH_IMAGE, _NO_ID),
-    ),
-    "download": Example(
-        parameters={
-            "image_id": IMAGE_ID,
-            "variant": "original",
-            "if-none-match": f'"{FINISHED_IMAGE["variants"][0]["sha256"]}"',
-        },
-        headers={
-            status: {
-                "ETag": f'"{FINISHED_IMAGE["variants"][0]["sha256"]}"',
-                "Cache-Control": "private, max-age=31536000, immutable",
-            }
-            for status in (200, 304)
-        },
-        errors=(
-            InvalidSignature("This signature does not belong to this file."),
-            InvalidSignature("This URL has expired; ask for the picture with an API key."),
-            _NO_SUCH_IMAGE,
-            VariantNotFound(
-                f"Image {IMAGE_ID} has no file 'large'; it has: original, thumbnail.",
-                param="variant",
-            ),
-            _NO_ID,
+            *DRAWING_ERRORS,
         ),
     ),
 }

@@ -2,91 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from serve.api.errors import InvalidValue, ModelNotFound
-from serve.api.examples.errors import no_id
+from serve.api.examples.errors import (
+    BEYOND,
+    BUSY,
+    DATABASE_AWAY,
+    INVALID_CURSOR,
+    INVALID_JSON,
+    REFUSED_PROMPT,
+    UNJUDGED,
+    no_id,
+)
 from serve.api.examples.event import as_stream, life_of_a_job
 from serve.api.examples.example import Example
+from serve.api.examples.job import CANCELLED, CLEARED, JOB_ID, QUEUED, REFUSED, SUCCEEDED
 from serve.api.schemas.problem import Problem
-from serve.jobs.errors import IdempotencyConflict, JobFinished, JobNotFound
+from serve.jobs.errors import IdempotencyConflict, JobFinished, JobNotFound, JobUnended
 
-JOB_ID = "019ab2f4-6c1e-7d30-9a52-3f8e1c7b4d60"
-IMAGE_ID = "019ab2f4-6c1f-7b44-8e21-90d4a6f2c713"
-PARAMS: dict[str, Any] = {
-    "model": "sfumato-embedded",
-    "prompt": "a red heart",
-    "negative_prompt": "",
-    "n": 1,
-    "width": 64,
-    "height": 64,
-    "num_inference_steps": 20,
-    "guidance_scale": 3.0,
-    "seed": 7,
-    "scheduler": "default",
-    "output_format": "png",
-    "output_compression": None,
-    "priority": 0,
-    "deadline_s": None,
-    "partial_images": 0,
-}
-_IMAGE: dict[str, Any] = {
-    "id": IMAGE_ID,
-    "index": 0,
-    "state": "queued",
-    "seed": 7,
-    "width": 64,
-    "height": 64,
-    "variants": [],
-    "created_at": "2026-11-24T05:45:00.123456Z",
-    "finished_at": None,
-}
-FINISHED_IMAGE: dict[str, Any] = {
-    **_IMAGE,
-    "state": "succeeded",
-    "variants": [
-        {
-            "name": "original",
-            "url": f"/v1/images/{IMAGE_ID}/original",
-            "media_type": "image/png",
-            "width": 64,
-            "height": 64,
-            "bytes": 6184,
-            "sha256": "9c1185a5c5e9fc54612808977ee8f548b2258d31ad3a1e5d2f0f4f0f9e6b7a31",
-        }
-    ],
-    "finished_at": "2026-11-24T05:45:02.480113Z",
-}
-QUEUED: dict[str, Any] = {
-    "id": JOB_ID,
-    "state": "queued",
-    "model": "sfumato-embedded",
-    "prompt": "a red heart",
-    "n": 1,
-    "params": PARAMS,
-    "images": [_IMAGE],
-    "error": None,
-    "last_seq": 1,
-    "created_at": "2026-11-24T05:45:00.123456Z",
-    "started_at": None,
-    "finished_at": None,
-    "deadline_at": None,
-}
-SUCCEEDED: dict[str, Any] = {
-    **QUEUED,
-    "state": "succeeded",
-    "images": [FINISHED_IMAGE],
-    "last_seq": 4,
-    "started_at": "2026-11-24T05:45:00.301882Z",
-    "finished_at": "2026-11-24T05:45:02.480113Z",
-}
-_CANCELLED: dict[str, Any] = {
-    **QUEUED,
-    "state": "cancelled",
-    "images": [{**_IMAGE, "state": "cancelled", "finished_at": "2026-11-24T05:45:01.004510Z"}],
-    "last_seq": 2,
-    "finished_at": "2026-11-24T05:45:01.004510Z",
-}
 _NO_SUCH_JOB = JobNotFound(f"There is no job {JOB_ID}.")
 _NO_ID = no_id("job_id")
 
@@ -138,22 +70,42 @@ EXAMPLES = {
             IdempotencyConflict(
                 "This Idempotency-Key was used for another request; use a new key."
             ),
+            INVALID_JSON,
+            REFUSED_PROMPT,
+            *BUSY,
+            DATABASE_AWAY,
+            UNJUDGED,
         ),
     ),
     "listJobs": Example(
-        parameters={"limit": 20},
-        responses={200: {"data": [SUCCEEDED], "has_more": True, "next": JOB_ID}},
+        parameters={"limit": 20, "model": "sfumato-embedded"},
+        responses={
+            200: {
+                "data": [SUCCEEDED, CLEARED, REFUSED],
+                "has_more": True,
+                "next": "AZqy8Mq0fBmz1GoPXpLYFyhPzi-t4VVZ",
+            }
+        },
+        errors=(BEYOND, INVALID_CURSOR),
     ),
     "getJob": Example(
         parameters={"job_id": JOB_ID}, responses={200: SUCCEEDED}, errors=(_NO_SUCH_JOB, _NO_ID)
     ),
     "cancelJob": Example(
         parameters={"job_id": JOB_ID},
-        responses={200: _CANCELLED},
+        responses={200: CANCELLED},
         errors=(
             _NO_SUCH_JOB,
             _NO_ID,
             JobFinished("The job has succeeded; there is nothing left to cancel."),
+        ),
+    ),
+    "deletePictures": Example(
+        parameters={"job_id": JOB_ID},
+        errors=(
+            _NO_SUCH_JOB,
+            _NO_ID,
+            JobUnended(f"The job is running; cancel it with DELETE /v1/jobs/{JOB_ID}, or wait."),
         ),
     ),
     "followJob": Example(

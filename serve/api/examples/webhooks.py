@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve.api.examples.errors import no_id
+from serve.api.examples.errors import INVALID_CURSOR, no_id
 from serve.api.examples.example import Example
-from serve.api.examples.jobs import JOB_ID
+from serve.api.examples.job import JOB_ID
 from serve.webhooks.errors import (
     DeliveryNotDead,
     DeliveryNotFound,
@@ -91,8 +91,10 @@ EXAMPLES = {
     ),
     "listDeliveries": Example(
         parameters={"webhook_id": _WEBHOOK_ID, "limit": 20, "state": "dead"},
-        responses={200: {"data": [_DEAD], "has_more": True, "next": _DELIVERY_ID}},
-        errors=(_NO_SUCH_WEBHOOK, no_id("webhook_id")),
+        responses={
+            200: {"data": [_DEAD], "has_more": True, "next": "AZqy9HXQfhmjyGsfLZBK5weg6rUqxQ4F"}
+        },
+        errors=(_NO_SUCH_WEBHOOK, no_id("webhook_id"), INVALID_CURSOR),
     ),
     "retryDelivery": Example(
         parameters={"delivery_id": _DELIVERY_ID},

@@ -23,7 +23,7 @@ from serve.jobs.request import JobRequest
 router = APIRouter(tags=["images"])
 
 _VARIATION_STRENGTH = 0.6
-_ERRORS = openai_errors(400, 401, 404, 409, 413, 429, 500, 503, 504)
+_ERRORS = openai_errors(400, 401, 404, 409, 410, 413, 429, 500, 503, 504)
 
 
 @router.post(

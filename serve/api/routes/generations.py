@@ -22,7 +22,7 @@ router = APIRouter(tags=["images"])
     response_model_exclude_none=True,
     responses={
         **picture_events("The pictures, or with `stream` their events."),
-        **openai_errors(400, 401, 404, 409, 413, 429, 500, 504),
+        **openai_errors(400, 401, 404, 409, 410, 413, 429, 500, 504),
     },
 )
 async def generate(

@@ -84,6 +84,7 @@ _FILE: dict[str, Any] = {"content": {"image/*": {}}}
 )
 @router.head(
     "/v1/images/{image_id}/{variant}",
+    name="look_at_file",
     summary="Ask for the size and type of a file of a picture",
     response_class=Response,
     responses={

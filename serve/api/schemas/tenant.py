@@ -39,7 +39,9 @@ class TenantChange(StrictBody):
     weight: Weight | None = Field(
         None, description="Its share of the devices while others wait as well.", examples=[2]
     )
-    limits: LimitsBody | None = None
+    limits: LimitsBody | None = Field(
+        None, description="Its own: 0 is no limit, null what the settings say."
+    )
 
     def values(self) -> dict[str, Any]:
         """The columns that are told."""
@@ -50,7 +52,9 @@ class TenantChange(StrictBody):
 class TenantBody(TenantChange):
     """A tenant to be made."""
 
-    name: Text = Field(min_length=1, max_length=100, examples=["studio"])
+    name: Text = Field(
+        min_length=1, max_length=100, description="No other tenant has it.", examples=["studio"]
+    )
 
 
 class TenantOut(BaseModel):

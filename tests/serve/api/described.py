@@ -27,6 +27,15 @@ def operations(document: Json) -> Iterator[tuple[str, Json]]:
             yield path, operation
 
 
+def resolved(document: Json, told: Json) -> Json:
+    """What is told in place, or by a reference into the document's components."""
+    if "$ref" not in told:
+        return told
+    _, _, kind, name = told["$ref"].split("/")
+    component: Json = document["components"][kind][name]
+    return component
+
+
 def faults(document: Json, schema: Json, value: Any) -> list[str]:
     """What of the value is not as its schema, which may lead to components, says."""
     whole = {**schema, "components": document["components"]}

@@ -48,10 +48,15 @@ DOORS = {
     "GET /": OPEN,
     "GET /web/{name}": OPEN,
     "GET /openapi.json": OPEN,
+    "GET /asyncapi.json": OPEN,
+    "GET /docs": OPEN,
+    "GET /docs/{name}": OPEN,
     "GET /health": OPEN,
     "GET /ready": OPEN,
     "GET /metrics": OPEN,
     "POST /v1/images/generations": Door(Scope.GENERATE, NO_MODEL),
+    "POST /v1/images/edits": Door(Scope.GENERATE),
+    "POST /v1/images/variations": Door(Scope.GENERATE),
     "GET /v1/images": READ,
     "GET /v1/images/{image_id}": READ,
     "GET /v1/images/{image_id}/{variant}": READ,
@@ -165,7 +170,8 @@ def test_every_route_is_listed_here(app: FastAPI) -> None:
 async def test_open_to_all(anonymous: httpx2.AsyncClient, subtests: pytest.Subtests) -> None:
     for route in DOORS.keys() - GUARDED.keys():
         with subtests.test(route):
-            answer = await ask(anonymous, route, DOORS[route], {"name": "gallery.js"})
+            file = "reference.js" if route.startswith("GET /docs") else "gallery.js"
+            answer = await ask(anonymous, route, DOORS[route], {"name": file})
             assert answer.status_code in (200, 503)  # no replica has drawn: not ready
 
 

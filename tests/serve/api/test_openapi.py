@@ -10,7 +10,9 @@ import httpx2
 import pytest
 
 from serve.api.examples import examples, tags
-from tests.serve.api.described import Json, described, faults, operations
+from serve.api.schemas.edit import EditBody, VariationBody
+from serve.api.schemas.strict import StrictBody
+from tests.serve.api.described import Json, described, faults, operations, resolved
 
 ROUTES = {
     "/v1/images/generations": {"post"},
@@ -63,6 +65,11 @@ def shown(content: Json) -> list[Any]:
     return [example["value"] for example in content.get("examples", {}).values()]
 
 
+def operation_of(document: Json, name: str) -> Json:
+    [operation] = [each for _, each in operations(document) if each["operationId"] == name]
+    return operation
+
+
 async def test_is_served_to_anyone(anonymous: httpx2.AsyncClient, document: Json) -> None:
     answer = await anonymous.get("/openapi.json")
     assert answer.status_code == 200
@@ -110,10 +117,27 @@ def test_every_parameter_and_field_of_a_body_is_described(document: Json) -> Non
             told = parameter["in"] == "path" or parameter.get("description")
             assert told, (path, parameter["name"])
         for content in operation.get("requestBody", {}).get("content", {}).values():
-            schema = document["components"]["schemas"][content["schema"]["$ref"].split("/")[-1]]
+            schema = resolved(document, content["schema"])
             assert schema["additionalProperties"] is False, path
             for field, told in schema["properties"].items():
                 assert told.get("description"), (path, field)
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "files"),
+    [("edit", EditBody, {"image", "mask"}), ("vary", VariationBody, {"image"})],
+)
+def test_forms_take_files_beside_the_fields_of_their_body(
+    document: Json, name: str, body: type[StrictBody], files: set[str]
+) -> None:
+    told = operation_of(document, name)["requestBody"]
+    assert told["required"] is True
+    [(media_type, content)] = told["content"].items()
+    assert media_type == "multipart/form-data"
+    fields = content["schema"]["properties"]
+    assert {field for field, schema in fields.items() if schema.get("format") == "binary"} == files
+    assert "image" in content["schema"]["required"]
+    assert fields.keys() - files == body.model_fields.keys()
 
 
 def test_every_error_has_an_example_in_the_shape_of_its_path(document: Json) -> None:
@@ -145,12 +169,20 @@ def test_every_request_and_success_has_an_example_true_to_its_schema(document: J
                 assert faults(document, content.get("schema", {}), value) == [], name
 
 
-def test_streamed_pictures_are_shown_as_they_are_described(document: Json) -> None:
-    [operation] = [o for _, o in operations(document) if o["operationId"] == "generate"]
-    stream = operation["responses"]["200"]["content"]["text/event-stream"]
-    told = [line for line in stream["example"].splitlines() if line.startswith("data: ")]
-    for schema, line in zip(stream["x-events"], told, strict=True):
-        assert faults(document, schema, json.loads(line.removeprefix("data: "))) == []
+@pytest.mark.parametrize(
+    ("name", "call"), [("generate", "image_generation"), ("edit", "image_edit")]
+)
+def test_streamed_pictures_are_shown_as_they_are_described(
+    document: Json, name: str, call: str
+) -> None:
+    stream = operation_of(document, name)["responses"]["200"]["content"]["text/event-stream"]
+    lines = stream["example"].splitlines()
+    events = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
+    for schema, event in zip(stream["x-events"], events, strict=True):
+        assert faults(document, schema, event) == []
+    types = [f"{call}.partial_image", f"{call}.completed"]
+    assert [event["type"] for event in events] == types
+    assert [line[7:] for line in lines if line.startswith("event: ")] == types
 
 
 def test_every_parameter_of_a_path_has_an_example_true_to_its_schema(document: Json) -> None:
@@ -171,6 +203,53 @@ def test_every_answer_names_its_headers(document: Json) -> None:
                 assert "WWW-Authenticate" in answer["headers"], path
             if status in ("429", "503"):
                 assert "Retry-After" in answer["headers"], path
+            for name, header in answer["headers"].items():
+                told = resolved(document, header)
+                assert faults(document, told["schema"], told["example"]) == [], (path, name)
+
+
+def test_a_header_that_some_errors_lack_is_not_promised(document: Json) -> None:
+    refused = {
+        name: resolved(
+            document,
+            operation_of(document, name)["responses"]["403"]["headers"]["WWW-Authenticate"],
+        )
+        for name in ("getImage", "download")
+    }
+    assert [refused[name]["required"] for name in refused] == [True, False]
+    for header in refused.values():
+        assert header["example"] == 'Bearer error="insufficient_scope", scope="read"'
+
+
+def test_every_key_is_told_which_scope_it_lacks(document: Json) -> None:
+    for path, operation in operations(document):
+        if "security" not in operation:
+            assert "403" not in operation["responses"], path
+            continue
+        [[scope]] = {tuple(scopes) for way in operation["security"] for scopes in way.values()}
+        [content] = operation["responses"]["403"]["content"].values()
+        assert f"with the scope `{scope}`" in str(shown(content)[0]), path
+        assert "insufficient_scope" in str(shown(content)[0]), path
+
+
+def test_whatever_changes_something_may_be_asked_too_often(document: Json) -> None:
+    for path, verbs in document["paths"].items():
+        for verb, operation in verbs.items():
+            if path.startswith("/v1/"):
+                counted = verb in ("post", "patch", "delete")
+                assert ("429" in operation["responses"]) == counted, (verb, path)
+
+
+def test_a_file_is_told_of_whole_in_part_and_unchanged(document: Json) -> None:
+    answers = operation_of(document, "download")["responses"]
+    assert {"200", "206", "304", "410", "416"} <= answers.keys()
+    assert {status for status in answers if "Content-Range" in answers[status]["headers"]} == {
+        "206",
+        "416",
+    }
+    looked = operation_of(document, "lookAtFile")["responses"]
+    assert "content" not in looked["200"]
+    assert {"ETag", "Content-Length", "Accept-Ranges"} <= looked["200"]["headers"].keys()
 
 
 def test_v1_asks_for_a_key_and_says_what_any_route_may_answer(document: Json) -> None:
