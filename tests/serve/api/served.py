@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
+from itertools import count
 
 import uvicorn
 
@@ -20,7 +21,9 @@ from serve.security.scopes import Scope
 from serve.settings import Settings
 from tests.serve.api.drawing import Desk
 
-LOOK_EVERY_S = 0.02
+LOOK_EVERY_S = 0.05
+BEAT_EVERY = 20
+"""Looks."""
 
 
 @contextlib.contextmanager
@@ -76,10 +79,11 @@ async def _draw(services: Services) -> None:
     desk = Desk(services)
     late = services.settings.jobs.wait_timeout_s * 2
     async with asyncio.TaskGroup() as pictures:
-        while True:
+        for look in count():
             for claim in await desk.claim():
                 pictures.create_task(_finish(desk, claim, late if claim.request.seed % 2 else 0))
-            await desk.beat()
+            if look % BEAT_EVERY == 0:
+                await desk.beat()
             await asyncio.sleep(LOOK_EVERY_S)
 
 

@@ -41,8 +41,8 @@ from tests.serve.api.served import served
 
 Case = schemathesis.Case[Any]
 LEAST_CASES = 5000
-WITH_KEY = 110
-WITHOUT_KEY = 20
+WITH_KEY = 65
+WITHOUT_KEY = 15
 WITH_FILES = 30
 """Cases of one operation at most, beside those that cover its parameters one by one."""
 TAKES_FILES = "^/v1/images/(edits|variations)$"
