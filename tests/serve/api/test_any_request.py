@@ -31,7 +31,7 @@ from schemathesis.config import (
     SchemathesisConfig,
 )
 from schemathesis.generation import GenerationMode
-from schemathesis.specs.openapi.formats import Binary
+from schemathesis.transport.serialization import Binary
 
 from serve.settings import JobSettings, Settings
 from tests.conftest import new_database, query
