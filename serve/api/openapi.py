@@ -88,7 +88,7 @@ def _expect(verb: str, operation: Json) -> None:
     if statuses and verb not in _SAFE:  # whatever changes something is counted
         statuses.add("429")
     if "requestBody" in operation:
-        statuses |= {"400", "413", invalid}
+        statuses |= {"400", "408", "413", invalid}
     if operation.get("parameters"):
         statuses.add(invalid)
     for status in statuses - answers.keys():

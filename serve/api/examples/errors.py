@@ -53,6 +53,12 @@ INVALID_JSON = Problem(
     detail="The body is not valid JSON: Expecting value at 11.",
     code="invalid_json",
 )
+TOO_SLOW = Problem(
+    title="Request Timeout",
+    status=408,
+    detail="The body did not come within 60 seconds.",
+    code="body_too_slow",
+)
 BEYOND = invalid("limit", "Input should be less than or equal to 100")
 INVALID_CURSOR = InvalidCursor(
     "after must be `next` of the page before, with the same filters; leave it out to begin with"
@@ -104,6 +110,7 @@ COMMON: Mapping[int, Sequence[ServiceError | Problem]] = {
         MissingKey("Send an API key: `Authorization: Bearer sfm_…`, or `X-API-Key`."),
         InvalidKey("This API key is not valid."),
     ),
+    408: (TOO_SLOW,),
     413: (body_beyond(1024 * 1024),),
     422: (BEYOND,),
     429: (_TOO_MANY_REQUESTS,),

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated
-
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from serve.api.limits import MAX_SEED
+from serve.api.schemas.moment import Moment
 from serve.api.schemas.page import Page
 from serve.api.schemas.strict import StrictBody, Text
 from serve.jobs.picture_filter import PictureFilter
-
-# What Postgres, Python and a UUIDv7 all can hold in every time zone.
-Moment = Annotated[
-    AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime(9000, 1, 1, tzinfo=UTC))
-]
 
 
 class PicturePage(Page):

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serve.api.schemas.moment import Day
 from serve.jobs.ledger import QuotaState, UsageReport
 from serve.models import Usage
 
@@ -17,12 +18,12 @@ class UsageQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    since: date | None = Field(
+    since: Day | None = Field(
         None,
         description="The first day, in UTC; this month's where left out.",
         examples=["2026-11-01"],
     )
-    until: date | None = Field(
+    until: Day | None = Field(
         None, description="The last day; today where left out.", examples=["2026-11-30"]
     )
     tenant_id: UUID | None = Field(None, description="Whose; an operator's to tell.")

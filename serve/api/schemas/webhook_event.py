@@ -33,12 +33,13 @@ class Place(BaseModel):
 
 def _webhook_event(event: type[JobEvent[Any]]) -> type[BaseModel]:
     name = f"{event.__name__}Webhook"
-    fields = event.model_fields
-    data = create_model(f"{name}Data", __base__=(fields["data"].annotation, Place))
+    kind: Any = event.model_fields["type"].annotation
+    told: Any = event.model_fields["data"].annotation
+    data: type[BaseModel] = create_model(f"{name}Data", __base__=(told, Place))
     return create_model(
         name,
         __doc__=event.__doc__,
-        type=(fields["type"].annotation, ...),
+        type=(kind, ...),
         timestamp=(datetime, Field(description="When it happened.")),
         data=(data, ...),
     )

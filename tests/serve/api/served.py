@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
+from itertools import count
 
 import uvicorn
 
@@ -16,15 +17,18 @@ from pipelines.diffusion.catalog import ModelDescription
 from serve.api.app import create_app
 from serve.api.services import Services, open_services
 from serve.jobs.claim import Claim
+from serve.security.scopes import Scope
 from serve.settings import Settings
 from tests.serve.api.drawing import Desk
 
-LOOK_EVERY_S = 0.02
+LOOK_EVERY_S = 0.05
+BEAT_EVERY = 20
+"""Looks."""
 
 
 @contextlib.contextmanager
 def served(settings: Settings, model: ModelDescription) -> Iterator[tuple[str, str]]:
-    """Its address and a key.
+    """Its address, and a key that may do everything.
 
     Pictures of even seeds are drawn at once, those of odd ones when nobody waits any more.
     """
@@ -51,7 +55,7 @@ async def _serve(
         services = replace(open_services(settings), models={settings.model.name: model})
         app = create_app(services)
         async with app.router.lifespan_context(app):
-            key, _ = await services.keys.create("first", "test")
+            key, _ = await services.keys.create("first", "test", [Scope.OPERATOR])
             listener = socket.create_server(("127.0.0.1", 0))
             server = uvicorn.Server(
                 uvicorn.Config(app, lifespan="off", log_config=None, timeout_graceful_shutdown=3)
@@ -75,10 +79,11 @@ async def _draw(services: Services) -> None:
     desk = Desk(services)
     late = services.settings.jobs.wait_timeout_s * 2
     async with asyncio.TaskGroup() as pictures:
-        while True:
+        for look in count():
             for claim in await desk.claim():
                 pictures.create_task(_finish(desk, claim, late if claim.request.seed % 2 else 0))
-            await desk.beat()
+            if look % BEAT_EVERY == 0:
+                await desk.beat()
             await asyncio.sleep(LOOK_EVERY_S)
 
 

@@ -131,6 +131,7 @@ async def test_what_cannot_be_looked_for(client: httpx2.AsyncClient) -> None:
         "seed=9223372036854775808",
         "seed=1.5",
         "created_after=yesterday",
+        "created_before=0.5",
         "created_after=2026-01-01T00:00:00",
         "created_after=0001-01-01T00:00:00%2B14:00",
         "created_before=9999-12-31T23:59:59-14:00",

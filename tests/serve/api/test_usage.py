@@ -70,6 +70,7 @@ async def test_by_day_and_model(
         {"since": "2026-02-02", "until": "2026-02-01"},
         {"since": "2020-01-01", "until": "2026-01-01"},
         {"since": "yesterday"},
+        {"since": "0", "until": "0"},
         {"day": "2026-02-02"},
     ],
 )
