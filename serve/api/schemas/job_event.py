@@ -49,6 +49,9 @@ class Failure(BaseModel):
     """Why, and which picture failed the job where it was one of them."""
 
     error: str
+    code: str | None = Field(
+        None, description="More than that it failed, as `content_policy_violation`."
+    )
     image_id: UUID | None = None
     index: int | None = None
 

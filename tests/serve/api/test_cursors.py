@@ -29,7 +29,7 @@ async def test_other_cursors_are_refused(
         base64.urlsafe_b64encode(bytes([*raw[:i], raw[i] ^ 1, *raw[i + 1 :]])).decode()
         for i in range(len(raw))
     ]
-    strange = [newest, "x", "a" * 32, "a" * 10_000, cursor[:-1], cursor + "A", f"{cursor}=", "é"]
+    strange = [newest, "x", "a" * 32, "a" * 4_000, cursor[:-1], cursor + "A", f"{cursor}=", "é"]
     for bad in (*flipped, *strange, filtered["next"]):
         answer = await client.get("/v1/jobs", params={"limit": 1, "after": bad})
         assert answer.status_code == 422, bad

@@ -20,6 +20,8 @@ from tests.serve.api.refusals.case import Case, Endless, Knock
 from tests.serve.api.refusals.door import Door, open_door, parsed
 
 MEMORY_BYTES = 16 * 2**20
+TYPES = {401: "authentication_error", 403: "permission_error"}
+"""OpenAI's, of all that is no `invalid_request_error`."""
 LEAKS = (
     "Traceback",
     'File "',
@@ -90,9 +92,7 @@ def _check(case: Case, answer: Answer) -> None:
         assert set(said) == {"error"}
         error = said["error"]
         assert set(error) == {"message", "type", "param", "code"}
-        assert error["type"] == (
-            "authentication_error" if case.status == 401 else "invalid_request_error"
-        )
+        assert error["type"] == (TYPES.get(case.status, "invalid_request_error"))
         text = error["message"]
     else:
         assert answer.headers["content-type"] == "application/problem+json"

@@ -27,6 +27,7 @@ from serve.api.app import create_app
 from serve.api.services import Services, open_services
 from serve.observability.logging import configure_logging
 from serve.security import tickets
+from serve.security.scopes import Scope
 from serve.security.signed_urls import File, SignedUrls
 from serve.settings import FurtherModelSettings, Settings
 from tests.serve.api.conftest import FLOW, MODEL
@@ -151,8 +152,8 @@ def logging_into(stream: io.StringIO) -> Iterator[io.StringIO]:
 
 
 async def _furnish(services: Services, url: str, valkey_url: str) -> dict[str, str]:
-    key, kept_key = await services.keys.create("first", "test")
-    stranger, _ = await services.keys.create("second", "test")
+    key, kept_key = await services.keys.create("first", "test", [Scope.ADMIN])
+    stranger, _ = await services.keys.create("second", "test", [Scope.ADMIN])
     revoked, dead_key = await services.keys.create("first", "revoked")
     async with httpx2.AsyncClient(base_url=url) as client:
 
