@@ -34,12 +34,13 @@ class Listener:
 def dashboards() -> Iterator[Listener]:
     """What the dashboards that run on this machine listen on, as far as we may look.
 
-    The dashboard serves Ray's job API on the same port.
+    The dashboard serves Ray's job API on the same port. Its process tells Prometheus of itself on
+    another, and where it is switched off on that alone.
     """
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if any(word.endswith(_DASHBOARD) for word in process.cmdline()):
-                yield from listeners(process)
+                yield from (each for each in listeners(process) if not tells_metrics(each))
 
 
 def listeners(process: psutil.Process) -> Iterator[Listener]:
@@ -52,6 +53,14 @@ def listeners(process: psutil.Process) -> Iterator[Listener]:
 def faults(found: Iterable[Listener]) -> list[str]:
     """A sentence for each that others may reach, or that asks for no token."""
     return [fault for listener in found for fault in _faults(listener)]
+
+
+def tells_metrics(listener: Listener) -> bool:
+    """Whether any path is answered by Prometheus' text format: such a port takes no job."""
+    with suppress(httpx2.HTTPError):
+        answer = httpx2.get(f"{listener.url}/api/version", timeout=3, trust_env=False)
+        return answer.headers.get("content-type", "").startswith("text/plain; version=")
+    return False
 
 
 def _faults(listener: Listener) -> Iterator[str]:

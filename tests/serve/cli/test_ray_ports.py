@@ -13,9 +13,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from prometheus_client import start_http_server
 
 from serve.cli import doctor, ray_ports
-from serve.cli.ray_ports import Listener, faults, listeners
+from serve.cli.ray_ports import Listener, faults, listeners, tells_metrics
 from serve.settings import Settings
 
 STANDS_FOR_RAY = """
@@ -82,6 +83,15 @@ def test_another_address_is_told_even_with_a_token() -> None:
 )
 def test_what_is_loopback(host: str, loopback: bool) -> None:
     assert Listener(host, 1).loopback is loopback
+
+
+def test_a_port_for_prometheus_is_no_dashboard() -> None:
+    server, thread = start_http_server(0, "0.0.0.0")  # noqa: S104 - as Ray starts it
+    assert tells_metrics(Listener("127.0.0.1", server.server_port))
+    server.shutdown()
+    thread.join()
+    with answering(200) as listener:
+        assert not tells_metrics(listener)
 
 
 def test_a_port_that_nobody_answers_gives_nothing_away() -> None:
