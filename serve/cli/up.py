@@ -221,6 +221,6 @@ def _greet(settings: Settings) -> None:
         f"  URL      {url}/v1\n"
         f"  API key  {key}\n"
         f"  Gallery  {url}/#key={key}\n"
-        f"  Contract {url}/openapi.json\n\n"
+        f"  Docs     {url}/docs\n\n"
         f'Try  sfumato generate "red heart" -o heart.png      Stop with Ctrl-C.'
     )
