@@ -47,7 +47,8 @@ class Diffusion:
         claims = Claims(self._database, self._bus, pool.names)
         delivery = Delivery(PostprocessReplicas(postprocess), settings.worker)
         self._worker = Worker(claims, self._bus, delivery.store, settings.worker)
-        runner = EngineRunner(engine, self._worker.take)
+        niceness = settings.worker.niceness if device == "cpu" else 0
+        runner = EngineRunner(engine, self._worker.take, niceness)
         self._working = asyncio.create_task(self._worker.run(runner, device), name="worker")
         log.info("diffusion.ready", models=pool.names, device=device)
 
