@@ -9,7 +9,7 @@ PIP_FLAGS ?=
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast chaos chaos-long soak lint format clean
+.PHONY: help run test test-fast chaos chaos-long soak lint audit format clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,10 @@ lint: $(VENV)/dev.stamp ## Check form, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(VENV)/run.stamp ## Look the locked versions up among known vulnerabilities (asks PyPI)
+	$(BIN)/pip install -q --disable-pip-version-check $(PIP_FLAGS) -c requirements.lock -e '.[audit]'
+	$(BIN)/pip-audit --strict -s pypi --no-deps --disable-pip -r requirements.lock
 
 format: $(VENV)/dev.stamp ## Bring the code into form
 	$(BIN)/ruff format .

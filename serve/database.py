@@ -49,7 +49,11 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 8) -> None:
         self.engine = create_async_engine(
-            asyncpg_url(url), pool_size=pool_size, max_overflow=4, pool_pre_ping=True
+            asyncpg_url(url),
+            pool_size=pool_size,
+            max_overflow=4,
+            pool_pre_ping=True,
+            hide_parameters=True,  # of what an error tells: prompts are among them
         )
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 

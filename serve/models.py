@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Computed,
     DateTime,
     Enum,
     ForeignKey,
@@ -21,7 +22,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
@@ -62,7 +63,14 @@ class Base(DeclarativeBase):
 
 class Tenant(Base):
     __tablename__ = "tenants"
-    __table_args__ = (CheckConstraint("weight > 0", name="some_weight"),)
+    __table_args__ = (
+        CheckConstraint("weight > 0", name="some_weight"),
+        CheckConstraint(
+            "requests_per_minute >= 0 AND gpu_seconds_per_minute >= 0"
+            " AND gpu_seconds_burst >= 0 AND gpu_seconds_per_month >= 0",
+            name="limits_not_negative",
+        ),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
     name: Mapped[str] = mapped_column(unique=True)
@@ -73,20 +81,56 @@ class Tenant(Base):
     """Device seconds that its turns have given it and its claims have not yet used."""
     turn_at: Mapped[datetime] = mapped_column(server_default=text("'epoch'"))
     """When its last turn ended; who waited longest comes next (`serve.jobs.fairness`)."""
+    requests_per_minute: Mapped[float | None]
+    """This and the next: NULL is what the settings say, 0 no limit (`serve.security`)."""
+    gpu_seconds_per_minute: Mapped[float | None]
+    gpu_seconds_burst: Mapped[float | None]
+    gpu_seconds_per_month: Mapped[float | None]
 
 
 class ApiKey(Base):
     """A key's SHA-256 and its readable prefix; the key itself is told once and never kept."""
 
     __tablename__ = "api_keys"
+    __table_args__ = (
+        CheckConstraint(
+            "scopes <@ '{generate,read,admin,operator}'::text[] AND cardinality(scopes) > 0",
+            name="known_scopes",
+        ),
+        Index("api_keys_by_tenant", "tenant_id", "id"),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
     name: Mapped[str]
     prefix: Mapped[str]
     digest: Mapped[bytes] = mapped_column(unique=True)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{generate,read}'"))
+    """As given; what they include is `serve.security.scopes`'."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class Usage(Base):
+    """What a tenant's jobs of one day and model came to; a job counts on the day it was accepted.
+
+    Kept apart from the jobs, which may be deleted.
+    """
+
+    __tablename__ = "usage"
+
+    tenant_id: Mapped[UUID] = mapped_column(
+        ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True
+    )
+    day: Mapped[date] = mapped_column(primary_key=True)
+    """In UTC."""
+    model: Mapped[str] = mapped_column(primary_key=True)
+    jobs: Mapped[int] = mapped_column(BigInteger)
+    pictures: Mapped[int] = mapped_column(BigInteger)
+    """Less those that were given back."""
+    gpu_seconds: Mapped[float]
+    """As predicted at submission; less those that were given back."""
 
 
 class Secret(Base):
@@ -108,10 +152,28 @@ class Job(Base):
         Index("jobs_by_tenant", "tenant_id", "id"),
         Index("jobs_live", "tenant_id", "id", postgresql_where=text("finished_at IS NULL")),
         Index("jobs_by_end", "tenant_id", "finished_at"),
+        Index("jobs_by_state", "tenant_id", "state", "id"),
+        Index("jobs_by_model", "tenant_id", "model", "id"),
+        Index("jobs_by_words", "prompt_words", postgresql_using="gin"),
         Index(
             "jobs_with_deadline",
             "deadline_at",
             postgresql_where=text("deadline_at IS NOT NULL AND finished_at IS NULL"),
+        ),
+        *(
+            part
+            for column in ("image_sha256", "mask_sha256")
+            for part in (
+                ForeignKeyConstraint(
+                    ["tenant_id", column], ["sources.tenant_id", "sources.sha256"]
+                ),
+                Index(
+                    f"jobs_by_{column}",
+                    "tenant_id",
+                    column,
+                    postgresql_where=text(f"{column} IS NOT NULL"),
+                ),
+            )
         ),
     )
 
@@ -125,16 +187,41 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(server_default="0")
     idempotency_key: Mapped[str | None]
     request_digest: Mapped[bytes | None]
+    image_sha256: Mapped[str | None]
+    """The source that it is drawn from, and below the mask: what keeps their files."""
+    mask_sha256: Mapped[str | None]
     error: Mapped[str | None]
+    error_code: Mapped[str | None]
+    """Set with ``error`` where a client is told more than that it failed."""
     last_seq: Mapped[int] = mapped_column(server_default="0")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     deadline_at: Mapped[datetime | None]
+    prompt_words: Mapped[str] = mapped_column(
+        TSVECTOR, Computed("to_tsvector('simple', params->>'prompt')"), deferred=True
+    )
+    """Searched, and never read."""
 
     images: Mapped[list[Image]] = relationship(
         back_populates="job", order_by="Image.index", lazy="raise", passive_deletes=True
     )
+
+
+SHOWN = "state = 'succeeded' AND deleted_at IS NULL"
+"""What the gallery lists; a constant, because that alone is served by a partial index."""
+
+
+class Source(Base):
+    """A picture that a client sent in, or its mask; the file's key follows from it."""
+
+    __tablename__ = "sources"
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    """Of the file, in hex."""
+    used_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    """When it was last sent; without a job that names it, it goes some time after."""
 
 
 class Image(Base):
@@ -166,6 +253,12 @@ class Image(Base):
             postgresql_where=text("state = 'queued'"),
         ),
         Index("images_by_worker", "worker_id", postgresql_where=text("state = 'running'")),
+        Index("images_shown", "tenant_id", "id", postgresql_where=text(SHOWN)),
+        Index("images_by_model", "tenant_id", "model", "id", postgresql_where=text(SHOWN)),
+        Index("images_by_seed", "tenant_id", "seed", "id", postgresql_where=text(SHOWN)),
+        Index(
+            "images_favourite", "tenant_id", "id", postgresql_where=text(f"{SHOWN} AND favourite")
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
@@ -192,6 +285,9 @@ class Image(Base):
     """Set by the claim, cleared by whatever ends it."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
+    favourite: Mapped[bool] = mapped_column(server_default=text("false"))
+    deleted_at: Mapped[datetime | None]
+    """Set when its client deleted it; the row stays, its variants and their files do not."""
 
     job: Mapped[Job] = relationship(back_populates="images", lazy="raise")
     variants: Mapped[list[Variant]] = relationship(

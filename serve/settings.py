@@ -139,6 +139,23 @@ class JobSettings(Section):
     wait_timeout_s: float = Field(300.0, gt=0, description="Longest wait of a synchronous call.")
 
 
+class LimitSettings(Section):
+    """What each tenant may ask for, where nothing else is set for it; 0 is no limit."""
+
+    requests_per_minute: float = Field(
+        0, ge=0, description="Requests that change something; so many at once as well."
+    )
+    gpu_seconds_per_minute: float = Field(
+        0, ge=0, description="Predicted GPU seconds of the jobs that are accepted in a minute."
+    )
+    gpu_seconds_burst: float = Field(
+        0, ge=0, description="So many of them at once; 0 for a minute's worth."
+    )
+    gpu_seconds_per_month: float = Field(
+        0, ge=0, description="Predicted GPU seconds of a calendar month in UTC."
+    )
+
+
 class WebhookSettings(Section):
     """How terminal events reach subscribers, and how long what became of them is kept."""
 
@@ -156,6 +173,23 @@ class WebhookSettings(Section):
     )
     allow_private: bool = Field(
         False, description="Whether plain http and addresses that are not public are allowed."
+    )
+
+
+class ModerationSettings(Section):
+    """What may not be asked for, and what may not be kept."""
+
+    blocklist: Path | None = Field(
+        None, description="File of words, phrases and `/patterns/` that no prompt may hold."
+    )
+    classifier: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="`package.module:Class` that judges prompts and pictures.",
+    )
+    timeout_s: float = Field(5.0, gt=0, description="Longest judgement of the classifier's.")
+    on_failure: Literal["refuse", "allow"] = Field(
+        "refuse", description="`refuse` or `allow` what the classifier failed to judge."
     )
 
 
@@ -182,11 +216,18 @@ class ScalingSettings(Section):
 
 
 class HttpSettings(Section):
-    """Who may connect from a browser, and what clients are told of this server's address."""
+    """Who may connect from a browser, the bounds on what is sent, and this server's address."""
 
     allowed_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
-        (), description="Origins, beside its own, whose pages may open the WebSocket, as JSON."
+        (),
+        description="Origins, beside its own, whose pages may use the API (CORS) and open the"
+        " WebSocket, as JSON.",
     )
+    max_body_bytes: int = Field(1024 * 1024, ge=1024, description="The longest JSON body.")
+    max_upload_bytes: int = Field(
+        32 * 1024 * 1024, ge=1024, description="The longest body that uploads pictures."
+    )
+    body_timeout_s: float = Field(60.0, gt=0, description="Longest wait for a body to come whole.")
     public_url: str | None = Field(
         None,
         pattern=r"^https?://[^/?#]+(/[^?#]*)?$",
@@ -231,6 +272,9 @@ class Settings(BaseSettings):
         None, description="`file:///…` or `s3://bucket/prefix`; unset, a folder under the data."
     )
     log_format: Literal["console", "json"] = Field("console", description="Form of the log lines.")
+    log_prompts: bool = Field(
+        False, description="Whether log lines may hold prompts; `[redacted]` stands for them else."
+    )
     model: ModelSettings = ModelSettings()
     models: dict[Annotated[str, Field(min_length=1)], FurtherModelSettings] = Field(
         {}, description='Further models by name, as JSON: `{"sdxl": {"path": "/models/sdxl"}}`.'
@@ -238,7 +282,9 @@ class Settings(BaseSettings):
     speed: SpeedSettings = SpeedSettings()
     worker: WorkerSettings = WorkerSettings()
     jobs: JobSettings = JobSettings()
+    limits: LimitSettings = LimitSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    moderation: ModerationSettings = ModerationSettings()
     scaling: ScalingSettings = ScalingSettings()
     http: HttpSettings = HttpSettings()
 

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -52,8 +53,15 @@ def template_database(postgres_url: str) -> str:
 @pytest.fixture
 def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
     """SQLAlchemy's address of a database of the test's own, dropped afterwards."""
+    with new_database(postgres_url, template_database) as url:
+        yield url
+
+
+@contextmanager
+def new_database(postgres_url: str, template: str) -> Iterator[str]:
+    """A copy of the template, and its address."""
     name = f"test_{uuid.uuid4().hex}"
-    query(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template_database}")
+    query(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield postgres_url.replace("@/sfumato?", f"@/{name}?")
     query(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -30,6 +30,8 @@ class ImageRow:
     state: str
     attempt: int
     crashes: int
+    deleted: bool = False
+    """By its client: it has no files any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,9 @@ _JOBS = """
            deadline_at IS NOT NULL AS has_deadline
     FROM jobs ORDER BY id"""
 _IMAGES = """
-    SELECT id::text, job_id::text, index, state, attempt, crashes FROM images ORDER BY id"""
+    SELECT id::text, job_id::text, index, state, attempt, crashes,
+           deleted_at IS NOT NULL AS deleted
+    FROM images ORDER BY id"""
 _VARIANTS = """
     SELECT image_id::text, name, size, sha256, storage_key FROM variants ORDER BY image_id, name"""
 _EVENTS = """

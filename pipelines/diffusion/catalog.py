@@ -35,7 +35,8 @@ class ModelDescription:
     token of a transformer, or one latent of a UNet, stands for. A UNet adds nothing to it:
     diffusers interpolates where a latent size cannot be halved evenly.
 
-    ``needs_image``: it draws from a picture only; ``needs_mask``: from a picture and a mask.
+    ``needs_image``: it draws from a picture only; ``needs_mask``: from a picture and a mask;
+    ``takes_image``: it can start from a picture.
     """
 
     class_name: str
@@ -47,6 +48,7 @@ class ModelDescription:
     default_scheduler: str
     needs_image: bool = False
     needs_mask: bool = False
+    takes_image: bool = True
 
     def check_size(self, width: int, height: int) -> None:
         """Raises RequestError for a size that cannot be drawn."""
@@ -83,6 +85,7 @@ def describe(folder: Path) -> ModelDescription:
         default_scheduler=scheduler.get("_class_name", "unknown"),
         needs_image=needs_mask or bool(index.get("requires_aesthetics_score")),
         needs_mask=needs_mask,
+        takes_image=family is not None,
     )
 
 

@@ -21,3 +21,27 @@ class MetadataTooLong(ImagingError):
 
 class FormatUnavailable(ImagingError):
     """This machine's Pillow was built without the format."""
+
+
+class InvalidUpload(ImagingError):
+    """A picture that came in is none that is taken; the message names the cure."""
+
+
+class UnknownFormat(InvalidUpload):
+    """By its first bytes it is neither PNG, JPEG nor WebP."""
+
+
+class TooManyPixels(InvalidUpload):
+    """Its header announces more pixels than are decoded."""
+
+
+class Animated(InvalidUpload):
+    """It has more than one frame."""
+
+
+class BrokenFile(InvalidUpload):
+    """It is cut short, has something behind its end, or cannot be decoded."""
+
+
+class InvalidMask(InvalidUpload):
+    """The mask has another size than its picture, no alpha, or marks nothing."""

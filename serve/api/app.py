@@ -9,10 +9,21 @@ from importlib.metadata import version
 
 import structlog
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from serve.api import problems
-from serve.api.requests import BodyLimit, RequestId, RequestMetrics
+from serve.api.about import ABOUT
+from serve.api.layers.body_limit import BodyLimit
+from serve.api.layers.header_limit import HeaderLimit
+from serve.api.layers.json_depth import JsonDepth
+from serve.api.layers.rate_limit_fields import RateLimitFields
+from serve.api.layers.request_id import RequestId
+from serve.api.layers.request_metrics import RequestMetrics
+from serve.api.layers.security_headers import SecurityHeaders
+from serve.api.openapi import DescribedAPI, operation_id
 from serve.api.routes import (
+    docs,
+    edits,
     events,
     gallery,
     generations,
@@ -20,7 +31,10 @@ from serve.api.routes import (
     images,
     job_events,
     jobs,
+    keys,
     models,
+    tenants,
+    usage,
     webhooks,
 )
 from serve.api.services import Services
@@ -31,13 +45,27 @@ log = structlog.get_logger(__name__)
 
 _KEY_WITHIN_S = 5.0
 _RETRY_S = 1.0
-_ABOUT = """
-Text-to-image diffusion, batched per denoising step.
-
-Under `/v1/images` requests and errors take OpenAI's shape, so that its clients work unchanged;
-elsewhere errors are RFC 9457 problem+json. Every answer carries `X-Request-ID`. Unknown fields
-are refused. Send the key as `Authorization: Bearer …` or `X-API-Key`.
-"""
+_CORS_TAKES = (
+    "Authorization",
+    "Idempotency-Key",
+    "If-None-Match",
+    "Last-Event-ID",
+    "Range",
+    "X-API-Key",
+    "X-Request-ID",
+)
+_CORS_SHOWS = (
+    "Content-Range",
+    "ETag",
+    "Location",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Job-ID",
+    "X-Request-ID",
+    "X-Should-Retry",
+)
 
 
 def create_app(services: Services) -> FastAPI:
@@ -46,29 +74,49 @@ def create_app(services: Services) -> FastAPI:
     Whoever drains the process before the server stops sets ``app.state.stopping``: open
     WebSockets then close with 1012, and clients come back by themselves.
     """
-    app = FastAPI(
+    app = DescribedAPI(
         title="Sfumato",
         summary="Pictures out of haze.",
-        description=_ABOUT,
+        description=ABOUT,
         version=version("sfumato"),
         lifespan=_lifespan,
         docs_url=None,  # FastAPI's page loads its script from a CDN.
         redoc_url=None,
         redirect_slashes=False,
         separate_input_output_schemas=False,
+        generate_unique_id_function=operation_id,
+        servers=[{"url": "/", "description": "This server."}],
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.services = services
     app.state.metrics = Metrics()
     app.state.stopping = asyncio.Event()
     problems.install(app)
-    # The last added is the outermost.
-    app.add_middleware(BodyLimit)
-    app.add_middleware(RequestMetrics, metrics=app.state.metrics)
-    app.add_middleware(RequestId)
-    rooms = (generations, images, jobs, job_events, events, webhooks, models, health, gallery)
-    for room in rooms:
+    _add_layers(app, services)
+    pictures = (generations, edits, images, jobs, job_events, events, webhooks, models)
+    for room in (*pictures, tenants, keys, usage, health, docs, gallery):
         app.include_router(room.router)
     return app
+
+
+def _add_layers(app: FastAPI, services: Services) -> None:
+    """What every request passes; the last added is the outermost."""
+    settings = services.settings.http
+    app.add_middleware(JsonDepth)
+    app.add_middleware(BodyLimit, settings=settings)
+    app.add_middleware(HeaderLimit)
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
+            allow_headers=_CORS_TAKES,
+            expose_headers=_CORS_SHOWS,
+        )
+    app.add_middleware(RateLimitFields, limits=services.jobs.limits)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(RequestMetrics, metrics=app.state.metrics)
+    app.add_middleware(RequestId)
 
 
 @asynccontextmanager
@@ -84,6 +132,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.stopping.set()
     await services.bus.close()
     await services.tickets.close()
+    await services.jobs.limits.close()
     await services.database.close()
 
 

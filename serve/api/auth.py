@@ -1,20 +1,26 @@
-"""Who asks: the key in ``Authorization: Bearer`` or ``X-API-Key``."""
+"""Who asks: the key in ``Authorization: Bearer`` or ``X-API-Key``, and what it may do.
+
+Every route but the public ones names its caller by the scope that it needs: ``Reader``,
+``Drawer``, ``Admin`` or ``Operator``.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Query
-from fastapi.security import APIKeyHeader, HTTPBearer
+from fastapi import Depends, Query, Security
+from fastapi.security import APIKeyHeader, HTTPBearer, SecurityScopes
 from starlette.requests import HTTPConnection, Request
 
 from serve.api.errors import MissingKey
 from serve.api.services import Services
 from serve.security.keys import Principal
+from serve.security.scopes import Scope
 from serve.security.signed_urls import File
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `sfm_…`")
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key: `sfm_…`")
 
 
@@ -33,19 +39,34 @@ def services_of(connection: HTTPConnection) -> Services:
 
 
 # The two security schemes are asked for, though not read, so that OpenAPI tells of them.
-async def _authenticate(
-    request: Request, _b: object = Depends(_bearer), _h: object = Depends(_header)
+async def _authorize(
+    needed: SecurityScopes,
+    request: Request,
+    _b: object = Depends(_bearer),
+    _h: object = Depends(_header),
 ) -> Principal:
+    """Authenticate, see that the key has the scope, and count a request that changes something."""
     token = key_of(request)
     if token is None:
         raise MissingKey("Send an API key: `Authorization: Bearer sfm_…`, or `X-API-Key`.")
-    return await services_of(request).keys.authenticate(token)
+    services = services_of(request)
+    principal = await services.keys.authenticate(token)
+    for scope in needed.scopes:
+        principal.require(Scope(scope))
+    request.state.tenant_id = principal.tenant_id
+    if request.method not in _SAFE_METHODS:
+        await services.jobs.limits.count_request(principal.tenant_id)
+    return principal
 
 
-Caller = Annotated[Principal, Depends(_authenticate)]
+Reader = Annotated[Principal, Security(_authorize, scopes=[Scope.READ])]
+Drawer = Annotated[Principal, Security(_authorize, scopes=[Scope.GENERATE])]
+Admin = Annotated[Principal, Security(_authorize, scopes=[Scope.ADMIN])]
+Operator = Annotated[Principal, Security(_authorize, scopes=[Scope.OPERATOR])]
 
 
 async def _downloads(
+    needed: SecurityScopes,
     request: Request,
     image_id: UUID,
     variant: str,
@@ -56,11 +77,11 @@ async def _downloads(
     ] = None,
 ) -> UUID:
     if signature is None:
-        return (await _authenticate(request)).tenant_id
+        return (await _authorize(needed, request)).tenant_id
     return await services_of(request).signed_urls.tenant_of(signature, File(image_id, variant))
 
 
-Downloader = Annotated[UUID, Depends(_downloads)]
+Downloader = Annotated[UUID, Security(_downloads, scopes=[Scope.READ])]
 """The tenant whose file is asked for, by key or by signature."""
 
 

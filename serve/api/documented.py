@@ -5,22 +5,25 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from serve.api.schemas.picture_event import CompletedImage, PartialImage
-from serve.api.schemas.problem import OpenAIError, Problem
+from pydantic import BaseModel
+
+from serve.api.schemas.problem import OpenAIError
 
 Responses = dict[int | str, dict[str, Any]]
+SCHEMAS = "#/components/schemas/"
 
 
+# Where a key is needed, its scope may be missing, too.
 # "default" also keeps FastAPI from telling of a 422 in a shape that never comes.
 
 
 def problems(*statuses: int) -> Responses:
     """problem+json under each status, and under any other."""
-    shape = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+    shape = {"application/problem+json": {"schema": {"$ref": SCHEMAS + "Problem"}}}
     return {
         **{
             status: {"description": HTTPStatus(status).phrase, "content": shape}
-            for status in statuses
+            for status in _with_403(statuses)
         },
         "default": {"description": "Any other error", "content": shape},
     }
@@ -31,7 +34,7 @@ def openai_errors(*statuses: int) -> Responses:
     return {
         **{
             status: {"description": HTTPStatus(status).phrase, "model": OpenAIError}
-            for status in statuses
+            for status in _with_403(statuses)
         },
         "default": {"description": "Any other error", "model": OpenAIError},
     }
@@ -39,6 +42,52 @@ def openai_errors(*statuses: int) -> Responses:
 
 def picture_events(description: str) -> Responses:
     """Pictures as JSON, which the route's model tells of, or as a stream of events."""
-    schemas = [event.model_json_schema() for event in (PartialImage, CompletedImage)]
-    content = {"text/event-stream": {"schema": {"type": "string"}, "x-events": schemas}}
+    schemas = [{"$ref": SCHEMAS + name} for name in ("PartialImage", "CompletedImage")]
+    content = {"text/event-stream": {"x-events": schemas}}
     return {200: {"description": description, "content": content}}
+
+
+def _with_403(statuses: tuple[int, ...]) -> list[int]:
+    return sorted({*statuses, 403} if 401 in statuses else statuses)
+
+
+def form_body(
+    body: type[BaseModel], *, required: str, optional: str | None = None
+) -> dict[str, Any]:
+    """A multipart form of the body's fields and of files, which routes read by themselves."""
+    schema = _inlined(body.model_json_schema())
+    files = {
+        name: {"type": "string", "format": "binary", "description": description}
+        for name, description in (
+            (required, "PNG, JPEG or WebP; `image[]` is the same. One picture is taken."),
+            (optional, "PNG as large as the image; where its alpha is 0 the picture is edited."),
+        )
+        if name
+    }
+    schema["properties"] = {**files, **schema["properties"]}
+    schema["required"] = [required, *schema.get("required", [])]
+    content = {"multipart/form-data": {"schema": schema}}
+    return {
+        "requestBody": {
+            "required": True,
+            "description": "`@heart.png` stands for that file's bytes, as in curl's `--form`.",
+            "content": content,
+        }
+    }
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """Without references of its own, which would lead nowhere inside of an OpenAPI document."""
+    definitions = schema.pop("$defs", {})
+
+    def resolved(node: Any) -> Any:
+        if isinstance(node, list):
+            return [resolved(each) for each in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return resolved(definitions[node["$ref"].rpartition("/")[2]])
+        return {name: resolved(each) for name, each in node.items()}
+
+    inlined: dict[str, Any] = resolved(schema)
+    return inlined

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from serve.errors import ServiceError
 from serve.models import Job, JobState
+from serve.moderation.errors import ContentPolicyViolation
 
 
 class MissingKey(ServiceError):
@@ -22,6 +23,44 @@ class InvalidValue(ServiceError):
     title = "Invalid value"
 
 
+class MissingField(ServiceError):
+    status = 422
+    code = "missing_field"
+    title = "A field is missing"
+
+
+class InvalidForm(ServiceError):
+    """The body is no multipart form, or none that can be read."""
+
+    status = 400
+    code = "invalid_form"
+    title = "Not a form"
+
+
+class InvalidPictureFile(ServiceError):
+    """An upload that is cut short, damaged, or more than a picture."""
+
+    status = 422
+    code = "invalid_image"
+    title = "Not a picture"
+
+
+class UnsupportedPicture(InvalidPictureFile):
+    code = "unsupported_image"
+
+
+class PictureTooLarge(InvalidPictureFile):
+    code = "image_too_large"
+
+
+class AnimatedPicture(InvalidPictureFile):
+    code = "animated_image"
+
+
+class InvalidMask(InvalidPictureFile):
+    code = "invalid_mask"
+
+
 class ModelNotFound(ServiceError):
     status = 404
     code = "model_not_found"
@@ -32,6 +71,22 @@ class VariantNotFound(ServiceError):
     status = 404
     code = "variant_not_found"
     title = "No such file of the picture"
+
+
+class RangeNotSatisfiable(ServiceError):
+    status = 416
+    code = "range_not_satisfiable"
+    title = "No such bytes"
+
+    def __init__(self, message: str, *, size: int) -> None:
+        super().__init__(message, param="Range")
+        self.size = size
+
+
+class InvalidCursor(ServiceError):
+    status = 422
+    code = "invalid_cursor"
+    title = "Invalid cursor"
 
 
 class NotReady(ServiceError):
@@ -70,6 +125,14 @@ class JobFailed(JobOutcome):
     title = "The pictures could not be made"
 
 
+class JobRefused(JobOutcome):
+    """A picture was against the content policy: asking so again would bring the same."""
+
+    status = ContentPolicyViolation.status
+    code = ContentPolicyViolation.code
+    title = ContentPolicyViolation.title
+
+
 class JobCancelled(JobOutcome):
     status = 409
     code = "job_cancelled"
@@ -91,6 +154,8 @@ class JobUnfinished(JobOutcome):
 def outcome_error(job: Job) -> JobOutcome:
     """The error that tells a waiting client why there is no picture."""
     match job.state:
+        case JobState.FAILED if job.error_code == JobRefused.code:
+            return JobRefused(job, f"Job {job.id} was refused: {job.error}")
         case JobState.FAILED:
             return JobFailed(job, f"Job {job.id} failed: {job.error or 'no reason is known.'}")
         case JobState.CANCELLED:

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import TypeVar
 from uuid import UUID
 
+from pipelines.diffusion.batching.cost import made_steps
 from pipelines.diffusion.catalog import ModelDescription, noise_schedulers
 from pipelines.diffusion.request import NoiseScheduler
+from pipelines.imaging.source import fitted_size
 from serve.api.errors import InvalidValue, ModelNotFound
 from serve.api.schemas.picture import PictureBody
 from serve.jobs.request import JobRequest
@@ -59,11 +61,12 @@ class Limits:
         default_steps: int | None = None,
         seed_for: str | None = None,
         partial_images: int = 0,
+        without_prompt: bool = False,
     ) -> JobRequest:
         """The request with every field filled in.
 
         ``seed_for`` makes the seed of a request that names none: one that is sent again under
-        the same Idempotency-Key must be the same request.
+        the same Idempotency-Key must be the same request. ``without_prompt``: it may be empty.
 
         Raises:
             InvalidValue: a value is out of bounds.
@@ -72,7 +75,7 @@ class Limits:
         n = _within("n", body.n, 1, 1, self._jobs.max_images)
         return JobRequest(
             model=self.model,
-            prompt=self._prompt(body.prompt),
+            prompt=self._prompt(body.prompt, without_prompt),
             negative_prompt=self._text("negative_prompt", body.negative_prompt or ""),
             n=n,
             width=size[0],
@@ -109,6 +112,52 @@ class Limits:
             raise InvalidValue("size must be `auto` or like `512x512`.", param="size")
         return self._drawable(int(match[1]), int(match[2]), ("size", "size"))
 
+    def size_from(self, size: str | None, source: tuple[int, int]) -> tuple[int, int]:
+        """Width and height of ``WxH``, or for ``auto`` those of a source, as nearly as they can be.
+
+        No more pixels than the model was made for: beyond, pictures repeat themselves.
+        """
+        if size not in (None, "auto"):
+            return self.size(size)
+        made_for = self._description.default_width * self._description.default_height
+        return fitted_size(
+            *source,
+            multiple=self._description.size_multiple,
+            max_pixels=min(made_for, self._bounds.max_pixels),
+        )
+
+    def check_source(self, *, mask: bool) -> None:
+        """Refuses a source, with or without a mask, that the model cannot draw from.
+
+        Raises:
+            InvalidValue: it cannot.
+        """
+        if not self._description.takes_image:
+            raise InvalidValue(
+                f"{self.model!r} draws from text alone; choose another model.", param="model"
+            )
+        if self._description.needs_mask and not mask:
+            raise InvalidValue(
+                f"{self.model!r} paints into pictures; send a mask as well.", param="mask"
+            )
+
+    def strength(self, strength: float | None, default: float, steps: int) -> float:
+        """Above 0 to 1, so that at least one of so many steps is made.
+
+        Raises:
+            InvalidValue: it isn't.
+        """
+        if strength is None:
+            return default if made_steps(steps, default) else 1.0
+        if not 0 < strength <= 1:
+            raise InvalidValue("strength must be above 0 and at most 1.", param="strength")
+        if not made_steps(steps, strength):
+            raise InvalidValue(
+                f"strength {strength:g} leaves none of {steps} steps to make; raise one of them.",
+                param="strength",
+            )
+        return strength
+
     def width_and_height(
         self, size: str | None, width: int | None, height: int | None
     ) -> tuple[int, int]:
@@ -124,14 +173,15 @@ class Limits:
 
     def _drawable(self, width: int, height: int, params: tuple[str, str]) -> tuple[int, int]:
         multiple = self._description.size_multiple
+        budget = self._bounds.max_pixels
         for pixels, param in ((width, params[0]), (height, params[1])):
             if pixels < multiple or pixels % multiple:
                 raise InvalidValue(
-                    f"{param}: width and height must be positive multiples of {multiple} pixels;"
-                    f" this is {width}x{height}.",
+                    f"{param}: width and height must be positive multiples of {multiple} pixels.",
                     param=param,
                 )
-        budget = self._bounds.max_pixels
+            if pixels > budget:  # before thousands of digits are multiplied, and told
+                raise InvalidValue(f"{param} must be {budget} pixels at most.", param=param)
         if width * height > budget:
             raise InvalidValue(
                 f"{params[0]}: width times height must be {budget} pixels at most;"
@@ -148,8 +198,8 @@ class Limits:
             )
         return name
 
-    def _prompt(self, prompt: str) -> str:
-        if not prompt.strip():
+    def _prompt(self, prompt: str, may_be_empty: bool) -> str:
+        if not prompt.strip() and not may_be_empty:
             raise InvalidValue("prompt must not be empty.", param="prompt")
         return self._text("prompt", prompt)
 

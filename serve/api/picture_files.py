@@ -12,6 +12,7 @@ from starlette.requests import Request
 from pipelines.imaging.postprocess import ORIGINAL
 from serve.api.schemas.generation import GeneratedImage
 from serve.api.services import Services
+from serve.jobs.errors import ImageDeleted
 from serve.models import Image, Job
 from serve.security.signed_urls import File
 
@@ -26,7 +27,13 @@ class PictureFiles:
     async def of(
         self, job: Job, form: Literal["b64_json", "url"] | None, request: Request
     ) -> list[GeneratedImage]:
-        """One a picture, in order."""
+        """One a picture, in order.
+
+        Raises:
+            ImageDeleted: one was deleted meanwhile, or before the same request came again.
+        """
+        if deleted := [image for image in job.images if image.deleted_at is not None]:
+            raise ImageDeleted(f"Image {deleted[0].id} of job {job.id} was deleted.")
         if form == "url":
             base = self._services.settings.http.public_url or str(request.base_url)
             urls = [await self.signed_url(image.id, base.rstrip("/")) for image in job.images]

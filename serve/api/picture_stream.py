@@ -109,7 +109,7 @@ class PictureStream:
         )
 
     async def _completed(self, event: Event, tenant_id: UUID, asked: JobRequest) -> CompletedImage:
-        image = await self._services.jobs.image(tenant_id, UUID(event.data["image_id"]))
+        image = await self._services.pictures.get(tenant_id, UUID(event.data["image_id"]))
         return CompletedImage(
             type=f"{self._call}.completed",
             b64_json=await PictureFiles(self._services, tenant_id).base64_of(image),

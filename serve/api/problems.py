@@ -13,11 +13,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from serve.api.errors import JobOutcome, NothingToCome
+from serve.api.errors import JobOutcome, NothingToCome, RangeNotSatisfiable
+from serve.api.layers.security_headers import SECURITY_HEADERS
 from serve.api.schemas.problem import OpenAIError, OpenAIErrorDetail, Problem
 from serve.api.text import printable
 from serve.database import DatabaseUnavailable
 from serve.errors import ServiceError
+from serve.security.quota import InsufficientQuota
+from serve.security.scopes import InsufficientScope
 from serve.storage import StorageUnavailable
 
 log = structlog.get_logger(__name__)
@@ -29,7 +32,7 @@ _INVALID = {
     "missing": "missing_field",
     "unknown_field": "unknown_field",
 }
-_OPENAI_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
 def speaks_openai(path: str) -> bool:
@@ -61,7 +64,9 @@ def openai_error(problem: Problem) -> OpenAIError:
     kind = "invalid_request_error" if problem.status < 500 else "server_error"
     detail = OpenAIErrorDetail(
         message=problem.detail,
-        type=_OPENAI_TYPES.get(problem.status, kind),
+        type=problem.code
+        if problem.code == InsufficientQuota.code
+        else _OPENAI_TYPES.get(problem.status, kind),
         param=problem.param,
         code=problem.code,
     )
@@ -71,18 +76,40 @@ def openai_error(problem: Problem) -> OpenAIError:
 def answer(
     problem: Problem, *, path: str, request_id: str | None, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """The problem in the shape that the path's clients read."""
-    if speaks_openai(path):
-        # OpenAI's clients know 400, not 422, as the fault of a field.
-        status = 400 if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY else problem.status
-        return JSONResponse(openai_error(problem).model_dump(), status_code=status, headers=headers)
-    body = problem.model_copy(update={"request_id": request_id})
-    return JSONResponse(
-        body.model_dump(exclude_none=True),
-        status_code=problem.status,
-        headers=headers,
-        media_type="application/problem+json",
-    )
+    """The problem as an answer."""
+    named = problem.model_copy(update={"request_id": request_id})
+    status, body, media_type = told(named, path)
+    return JSONResponse(body, status_code=status, headers=headers, media_type=media_type)
+
+
+def told(problem: Problem, path: str) -> tuple[int, dict[str, Any], str]:
+    """Status, body and media type of the problem, in the shape that the path's clients read."""
+    if not speaks_openai(path):
+        return problem.status, problem.model_dump(exclude_none=True), "application/problem+json"
+    # OpenAI's clients know 400, not 422, as the fault of a field.
+    status = 400 if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY else problem.status
+    return status, openai_error(problem).model_dump(), "application/json"
+
+
+def headers_of(error: ServiceError) -> dict[str, str]:
+    """What the answer's headers say beside the problem."""
+    headers: dict[str, str] = {}
+    if isinstance(error, DatabaseUnavailable):
+        headers["Retry-After"] = "2"
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, RangeNotSatisfiable):
+        headers["Content-Range"] = f"bytes */{error.size}"
+    if isinstance(error, InsufficientScope):
+        headers["WWW-Authenticate"] = f'Bearer error="{error.code}", scope="{error.scope}"'
+    if isinstance(error, InsufficientQuota):
+        headers["X-Should-Retry"] = "false"  # it may be weeks
+    if isinstance(error, JobOutcome):
+        headers["X-Should-Retry"] = "false"
+        headers["X-Job-ID"] = str(error.job_id)
+    return headers
 
 
 def install(app: FastAPI) -> None:
@@ -108,18 +135,9 @@ def _answer(
 
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - what Starlette dispatches on
-    headers: dict[str, str] = {}
     if isinstance(error, DatabaseUnavailable):
         log.error("api.database_unavailable", error=error.message)
-        headers["Retry-After"] = "2"
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(error.retry_after_s)
-    if error.status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, JobOutcome):
-        headers["X-Should-Retry"] = "false"
-        headers["X-Job-ID"] = str(error.job_id)
-    return _answer(request, problem_of(error), headers)
+    return _answer(request, problem_of(error), headers_of(error))
 
 
 async def _storage_away(request: Request, error: Exception) -> Response:
@@ -145,7 +163,16 @@ async def _http_error(request: Request, error: Exception) -> Response:
         detail=printable(details.get(status, str(error.detail))),
         code=TOO_LARGE if status == 413 else status.name.lower(),
     )
-    return _answer(request, problem, error.headers)
+    headers = dict(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED and (allowed := _allowed(request)):
+        headers["Allow"] = allowed
+    return _answer(request, problem, headers)
+
+
+def _allowed(request: Request) -> str:
+    """The verbs of the path; a route by itself knows only its own."""
+    path = getattr(request.scope.get("route"), "path_format", None)
+    return ", ".join(sorted(verb.upper() for verb in request.app.openapi()["paths"].get(path, ())))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -170,9 +197,10 @@ async def _unexpected(request: Request, error: Exception) -> Response:
         detail="The server failed to answer; the log tells more under this request's id.",
         code="internal_error",
     )
-    # This handler stands outside of the middleware that names every other answer.
+    # This handler stands outside of the layers that every other answer passes.
     request_id = request.scope.get("state", {}).get("request_id")
-    return _answer(request, problem, {REQUEST_ID: request_id} if request_id else None)
+    named = {REQUEST_ID: request_id} if request_id else {}
+    return _answer(request, problem, {**SECURITY_HEADERS, **named})
 
 
 def _param(error: Mapping[str, Any]) -> str | None:

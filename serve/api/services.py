@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipelines.diffusion.catalog import ModelDescription, describe, find_description
+from serve.api.intake import Intake
 from serve.database import Database
 from serve.errors import naming_model
 from serve.events import EventBus
 from serve.jobs.lifecycle import Jobs
+from serve.jobs.pictures import Pictures
+from serve.jobs.sources import Sources
 from serve.security.keys import Keys
 from serve.security.signed_urls import SignedUrls
+from serve.security.tenants import Tenants
 from serve.security.tickets import Tickets
 from serve.settings import Settings
 from serve.storage import Storage, open_storage
@@ -26,11 +30,14 @@ class Services:
     database: Database
     bus: EventBus
     jobs: Jobs
+    pictures: Pictures
     webhooks: Webhooks
     keys: Keys
+    tenants: Tenants
     tickets: Tickets
     signed_urls: SignedUrls
     storage: Storage
+    intake: Intake
     models: Mapping[str, ModelDescription]
     """By name, the default one first."""
 
@@ -46,16 +53,20 @@ def open_services(settings: Settings) -> Services:
         raise ValueError("Set DATABASE_URL and REDIS_URL, or use `sfumato up`, which starts both.")
     database = Database(settings.database_url)
     bus = EventBus(settings.redis_url)
+    storage = open_storage(settings.storage)
     return Services(
         settings=settings,
         database=database,
         bus=bus,
         jobs=Jobs(database, bus, settings),
+        pictures=Pictures(database, storage),
         webhooks=Webhooks(database, settings.webhooks),
         keys=Keys(database),
+        tenants=Tenants(database),
         tickets=Tickets(settings.redis_url),
         signed_urls=SignedUrls(database, settings.http.url_secret, settings.http.url_ttl_s),
-        storage=open_storage(settings.storage),
+        storage=storage,
+        intake=Intake(Sources(database, storage)),
         models={name: _describe(name, model.path) for name, model in settings.served.items()},
     )
 

@@ -36,6 +36,7 @@ from serve.errors import ServiceError
 from serve.events import Event
 from serve.jobs.feed import Feed
 from serve.security.keys import InvalidKey, Principal
+from serve.security.scopes import InsufficientScope, Scope
 from serve.security.tickets import InvalidTicket, TicketsUnavailable
 
 MAX_MESSAGE_CHARS = 16 * 1024
@@ -47,9 +48,12 @@ ACKNOWLEDGE_WITHIN_S = 5.0
 
 
 class CloseSocket(Exception):
-    """Ends the connection with a code of RFC 6455, or 4401 for no valid key or ticket."""
+    """Ends the connection with a code of RFC 6455, 4401 for no valid key or ticket, or 4403 for a
+    key that may not read."""
 
-    def __init__(self, code: Literal[1003, 1008, 1009, 1012, 1013, 4401], reason: str) -> None:
+    def __init__(
+        self, code: Literal[1003, 1008, 1009, 1012, 1013, 4401, 4403], reason: str
+    ) -> None:
         super().__init__(reason)
         self.code = code
         self.reason = reason
@@ -79,7 +83,7 @@ class EventSocket:
             return
         await self._websocket.accept()
         try:
-            principal = await self._authenticate()
+            principal = await self._admitted()
             async with self._services.jobs.feed(principal.tenant_id) as feed:
                 await self._follow(feed, principal)
         except CloseSocket as end:
@@ -88,6 +92,16 @@ class EventSocket:
             await self._close(1013, "Acknowledge what you read, or connect again and resume.")
         except WebSocketDisconnect:
             return
+
+    async def _admitted(self) -> Principal:
+        """The caller, whose key may read."""
+        principal = await self._authenticate()
+        try:
+            principal.require(Scope.READ)
+        except InsufficientScope as error:
+            await self._outbox.reply(ErrorOut(problem=problem_of(error)))
+            raise CloseSocket(4403, error.message) from error
+        return principal
 
     async def _authenticate(self) -> Principal:
         """The caller: by ticket, by the headers or, without either, by the first message."""

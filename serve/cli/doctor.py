@@ -12,6 +12,7 @@ from uuid import uuid4
 import httpx2
 from rich.console import Console
 
+from serve.cli.ray_ports import dashboards, faults
 from serve.cli.target import base_url, database_url, redis_url
 from serve.errors import ServiceError
 from serve.settings import FurtherModelSettings, Settings
@@ -37,6 +38,7 @@ def run(settings: Settings) -> int:
         _redis,
         _storage,
         _service,
+        _ray_dashboard,
     ]
     sick = 0
     for check in checks:
@@ -137,3 +139,19 @@ def _service(settings: Settings) -> Finding:
     if answer.is_success:
         return Finding("Service", f"ready at {base_url(settings)}")
     return Finding("Service", "not ready", answer.text)
+
+
+def _ray_dashboard(_: Settings) -> Finding:
+    found = sorted(dashboards(), key=lambda listener: (listener.host, listener.port))
+    if not found:
+        return Finding("Ray's dashboard", "none on this machine")
+    ports = ", ".join(f"{listener.host}:{listener.port}" for listener in found)
+    told = faults(found)
+    if told:
+        return Finding(
+            "Ray's dashboard",
+            "; ".join(told),
+            "Who reaches it runs code here: start Ray with RAY_AUTH_MODE=token and"
+            " --dashboard-host=127.0.0.1.",
+        )
+    return Finding("Ray's dashboard", f"{ports}, loopback alone, asks for a token")

@@ -27,6 +27,7 @@ from serve.local.postgres import LocalPostgres
 from serve.local.valkey import LocalValkey
 from serve.settings import Settings
 
+PROXY_LAYERS = "serve.deployments.proxy:layers"
 _READY_TIMEOUT_S = 600.0  # a large model takes minutes to load
 _ANSWER_BYTES = 1024 * 1024 * 1024  # pictures in base64; more than any answer
 _OBJECT_STORE_BYTES = 256 * 1024 * 1024
@@ -139,15 +140,21 @@ def _start_ray(settings: Settings, parts: ExitStack) -> None:
     os.environ.setdefault("RAY_SERVE_PROXY_USE_GRPC", "1")
     os.environ.setdefault("RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH", str(_ANSWER_BYTES))
     os.environ.setdefault("RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP", "0")
+    # uvicorn believes X-Forwarded-* from loopback unless it is told whom to believe.
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
+    os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = PROXY_LAYERS
     import ray
     from ray import serve
     from ray.serve.config import HTTPOptions
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    # Ray makes a cluster of its own ask for the token in ~/.ray/auth_token, unless RAY_AUTH_MODE
+    # says otherwise: who reaches its ports without one could run code.
     ray.init(
         address="local",
         num_cpus=max(4, os.cpu_count() or 1),
         include_dashboard=False,
+        dashboard_host="127.0.0.1",
         log_to_driver=False,
         logging_level=logging.ERROR,
         object_store_memory=_OBJECT_STORE_BYTES,
@@ -214,6 +221,6 @@ def _greet(settings: Settings) -> None:
         f"  URL      {url}/v1\n"
         f"  API key  {key}\n"
         f"  Gallery  {url}/#key={key}\n"
-        f"  Contract {url}/openapi.json\n\n"
+        f"  Docs     {url}/docs\n\n"
         f'Try  sfumato generate "red heart" -o heart.png      Stop with Ctrl-C.'
     )

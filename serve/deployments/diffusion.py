@@ -13,9 +13,11 @@ from serve.events import EventBus
 from serve.jobs.claims import Claims
 from serve.jobs.delivery import Delivery
 from serve.jobs.errors import EngineDied
+from serve.jobs.sources import SourceLoader
 from serve.jobs.worker import Worker
 from serve.observability.logging import configure_logging
 from serve.settings import Settings
+from serve.storage import open_storage
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +36,7 @@ class Diffusion:
         from pipelines.diffusion.warm_up import warm_up
         from serve.deployments.pool import open_pool
 
-        configure_logging(settings.log_format)
+        configure_logging(settings.log_format, log_prompts=settings.log_prompts)
         assert settings.database_url is not None  # noqa: S101 - build_app saw to it
         assert settings.redis_url is not None  # noqa: S101
         pool = await asyncio.to_thread(open_pool, settings)
@@ -46,7 +48,8 @@ class Diffusion:
         await self._bus.start()
         claims = Claims(self._database, self._bus, pool.names)
         delivery = Delivery(PostprocessReplicas(postprocess), settings.worker)
-        self._worker = Worker(claims, self._bus, delivery.store, settings.worker)
+        sources = SourceLoader(open_storage(settings.storage), settings.worker)
+        self._worker = Worker(claims, self._bus, sources.load, delivery, settings.worker)
         niceness = settings.worker.niceness if device == "cpu" else 0
         runner = EngineRunner(engine, self._worker.take, niceness)
         self._working = asyncio.create_task(self._worker.run(runner, device), name="worker")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
 from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -12,11 +13,14 @@ from serve.api.app import create_app
 from serve.api.services import open_services
 from serve.deployments.dead_mans_switch import DeadMansSwitch
 from serve.deployments.diffusion import Diffusion
+from serve.deployments.proxy import guarded
 from serve.jobs.reaper import Reaper
 from serve.jobs.sweeper import Sweeper
 from serve.observability.logging import configure_logging
 from serve.settings import Settings
 from serve.webhooks.courier import Courier
+
+log = structlog.get_logger(__name__)
 
 
 @serve.ingress()
@@ -27,7 +31,13 @@ class Ingress:
         self, settings: Settings, _diffusion: DeploymentHandle[Diffusion]
     ) -> None:
         # The handle is never called: binding it makes the three one application.
-        configure_logging(settings.log_format)
+        configure_logging(settings.log_format, log_prompts=settings.log_prompts)
+        if not guarded():
+            log.warning(
+                "ingress.proxy_unguarded",
+                cure="Set RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve.deployments.proxy:layers"
+                " on the whole cluster; without it clients may override Serve's time-outs.",
+            )
         self._services = open_services(settings)
         reaper = Reaper(self._services.database, self._services.bus, settings)
         self._reaping = asyncio.create_task(reaper.run(), name="reaper")

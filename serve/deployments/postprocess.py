@@ -15,6 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from serve.jobs.errors import PostprocessLost
 from serve.jobs.postprocess import PostprocessTask, discard_picture, store_picture
 from serve.jobs.stored_file import StoredFile
+from serve.moderation.moderation import Moderation
 from serve.observability.logging import configure_logging
 from serve.settings import Settings
 from serve.storage import Storage, open_storage
@@ -26,8 +27,9 @@ class Postprocess:
     """Encodes and stores pictures on a CPU; keeps nothing between calls."""
 
     def __init__(self, settings: Settings) -> None:
-        configure_logging(settings.log_format)
+        configure_logging(settings.log_format, log_prompts=settings.log_prompts)
         self._storage_url = settings.storage
+        self._moderation = Moderation(settings.moderation)
 
     @cached_property
     def _storage(self) -> Storage:
@@ -38,7 +40,8 @@ class Postprocess:
         return open_storage(self._storage_url, make=False)
 
     async def store(self, image: NDArray[np.uint8], task: PostprocessTask) -> list[StoredFile]:
-        """See `serve.jobs.postprocess.store_picture`."""
+        """See `serve.jobs.postprocess.store_picture`; a picture that is refused is not stored."""
+        await self._moderation.judge_picture(image)
         return await store_picture(self._storage, image, task)
 
     async def discard(self, task: PostprocessTask) -> None:

@@ -62,14 +62,18 @@ class Admission:
                 view = await asyncio.shield(self._looking)
         return view.prices, view.backlog
 
-    async def admit(self, request: JobRequest) -> Price:
-        """The price of each picture of the job, which counts as let in from here on.
+    async def price(self, request: JobRequest) -> Price:
+        """Of each picture of the job."""
+        prices, _ = await self.view()
+        return prices.price(request)
+
+    async def admit(self, device_s: float) -> None:
+        """Let in a job of so many device seconds, which counts from here on.
 
         Raises:
             Overloaded: it would wait too long.
         """
-        prices, backlog = await self.view()
-        price = prices.price(request)
+        _, backlog = await self.view()
         wait = backlog.wait_s(self._admitted_s)
         if wait > self._max_wait_s:
             over = (wait - self._max_wait_s) * (1 + _SPREAD * random.random())  # noqa: S311
@@ -78,8 +82,7 @@ class Admission:
                 " that is accepted; try again later.",
                 retry_after_s=max(1, math.ceil(over)),
             )
-        self._admitted_s += request.n * price.device
-        return price
+        self._admitted_s += device_s
 
     async def _look(self) -> _View:
         admitted = self._admitted_s

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from serve.jobs.request import JobRequest
+from serve.jobs.source_key import SourceKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +26,8 @@ class Claim:
     request: JobRequest
     alone: bool = False
     deadline_s: float | None = field(default=None, compare=False)
+
+    @property
+    def sources(self) -> list[SourceKey]:
+        """What it is drawn from: the picture, and its mask if there is one."""
+        return self.request.sources(self.tenant_id)

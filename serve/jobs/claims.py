@@ -173,8 +173,11 @@ class Claims:
         await self._bus.publish(*events)
         return True
 
-    async def fail(self, claim: Claim, reason: str) -> bool:
-        """Fail the picture and with it the job; False says that the claim was lost."""
+    async def fail(self, claim: Claim, reason: str, code: str | None = None) -> bool:
+        """Fail the picture and with it the job; False says that the claim was lost.
+
+        ``code`` is for clients, where they are told more than that it failed.
+        """
         async with self._database.transaction() as session:
             job, now = await repository.lock_job(session, claim.job_id)
             if not await repository.release_image(session, claim, JobState.FAILED, now):
@@ -182,7 +185,7 @@ class Claims:
             events = await transitions.start(session, job, now)
             told = {"image_id": str(claim.image_id), "index": claim.index}
             events += await transitions.finish(
-                session, job, JobState.FAILED, now, error=reason, data=told
+                session, job, JobState.FAILED, now, error=reason, error_code=code, data=told
             )
         await self._bus.announce_end(claim.job_id)  # others may hold its other pictures
         await self._bus.publish(*events)

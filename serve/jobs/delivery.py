@@ -17,6 +17,7 @@ from serve.jobs.claim import Claim
 from serve.jobs.errors import PostprocessFailed, PostprocessLost
 from serve.jobs.postprocess import PostprocessTask
 from serve.jobs.stored_file import StoredFile
+from serve.moderation.errors import ContentPolicyViolation, ModerationUnavailable
 from serve.settings import WorkerSettings
 from serve.storage import StorageError, StorageForbidden, StorageFull, StorageUnavailable
 
@@ -35,6 +36,7 @@ class PostprocessStep(Protocol):
 
         Raises:
             PostprocessLost: the replica died, or cannot be reached.
+            ContentPolicyViolation, ModerationUnavailable: as `Moderation.judge_picture` does.
             StorageError, ImagingError: as that function does.
         """
 
@@ -54,22 +56,13 @@ class Delivery:
 
         A storage that does not answer and one that hangs are tried a few times again, a dead
         replica until Serve has had time to replace it: it writes the same bytes under the same
-        keys. A full or closed storage and a picture that cannot be encoded are not. When it gives
-        up, files that were stored go, as far as possible.
+        keys. A full or closed storage and a picture that is refused or cannot be encoded are not.
 
         Raises:
-            PostprocessFailed: it gave up; the message is for the client.
+            PostprocessFailed: it gave up; the message is for the client, and some files may be
+                stored.
         """
         task = PostprocessTask.of(claim)
-        try:
-            return await self._insist(image, task)
-        except Exception:
-            await self._discard(task)
-            raise
-
-    async def _insist(
-        self, image: NDArray[np.uint8], task: PostprocessTask
-    ) -> Sequence[StoredFile]:
         attempt = 1
         lost_since: float | None = None
         while True:
@@ -80,18 +73,27 @@ class Delivery:
                 if monotonic() - lost_since > _REPLACED_WITHIN_S:
                     raise _not_stored(error) from error
                 self._warn(task, attempt, error)
-            except StorageUnavailable as error:
+            except (StorageUnavailable, ModerationUnavailable) as error:
                 passing = not isinstance(error, StorageFull | StorageForbidden)
                 if not passing or attempt >= self._settings.store_tries:
                     raise _not_stored(error) from error
                 lost_since = None
                 self._warn(task, attempt, error)
-            except StorageError as error:
+            except (StorageError, ContentPolicyViolation) as error:
                 raise _not_stored(error) from error
             except ImagingError as error:
                 raise PostprocessFailed(f"The picture could not be encoded: {error}") from error
             await asyncio.sleep(pause(attempt))
             attempt += 1
+
+    async def discard(self, claim: Claim) -> None:
+        """Delete what was stored of a failed claim; what this leaves, the sweeper finds."""
+        task = PostprocessTask.of(claim)
+        try:
+            async with asyncio.timeout(_DISCARD_S):
+                await self._step.discard(task)
+        except (StorageError, PostprocessLost, TimeoutError) as error:
+            log.warning("delivery.files_left", image_id=str(task.image_id), error=str(error))
 
     @staticmethod
     def _warn(task: PostprocessTask, attempt: int, error: Exception) -> None:
@@ -110,16 +112,10 @@ class Delivery:
                 "SFUMATO_WORKER__STORE_TIMEOUT_S."
             ) from error
 
-    async def _discard(self, task: PostprocessTask) -> None:
-        """What this leaves, the sweeper finds."""
-        try:
-            async with asyncio.timeout(_DISCARD_S):
-                await self._step.discard(task)
-        except (StorageError, PostprocessLost, TimeoutError) as error:
-            log.warning("delivery.files_left", image_id=str(task.image_id), error=str(error))
-
 
 def _not_stored(error: Exception) -> PostprocessFailed:
+    if isinstance(error, ContentPolicyViolation | ModerationUnavailable):
+        return PostprocessFailed(error.message, error.code)
     return PostprocessFailed(f"The picture could not be stored: {error}")
 
 

@@ -19,6 +19,24 @@ class ImageNotFound(ServiceError):
     title: ClassVar[str] = "No such image"
 
 
+class ImageDeleted(ServiceError):
+    status: ClassVar[int] = 410
+    code: ClassVar[str] = "image_deleted"
+    title: ClassVar[str] = "The image was deleted"
+
+
+class ImageUnfinished(ServiceError):
+    status: ClassVar[int] = 409
+    code: ClassVar[str] = "image_not_finished"
+    title: ClassVar[str] = "The image is not finished"
+
+
+class JobUnended(ServiceError):
+    status: ClassVar[int] = 409
+    code: ClassVar[str] = "job_not_finished"
+    title: ClassVar[str] = "The job has not ended"
+
+
 class JobFinished(ServiceError):
     status: ClassVar[int] = 409
     code: ClassVar[str] = "job_finished"
@@ -39,8 +57,27 @@ class Overloaded(ServiceError):
     title: ClassVar[str] = "Too much work waits"
 
 
+class SourceGone(ServiceError):
+    """A source was stored so long before its job that the sweeper has taken it."""
+
+    status: ClassVar[int] = 503
+    code: ClassVar[str] = "source_gone"
+    title: ClassVar[str] = "The picture was kept too long without a job"
+
+
+class SourceLost(Exception):
+    """What a picture is to be drawn from could not be read, however often it was tried."""
+
+
 class PostprocessFailed(Exception):
-    """A drawn picture could not be encoded or stored, however often it was tried."""
+    """A drawn picture was refused, or could not be encoded or stored, however often it was tried.
+
+    ``code`` is the job's ``error_code``, where clients are told more than that it failed.
+    """
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class PostprocessLost(Exception):

@@ -8,20 +8,25 @@ from time import monotonic
 from uuid import UUID
 
 from serve.database import Database, Session
-from serve.events import EventBus
+from serve.events import Event, EventBus
 from serve.jobs import repository, transitions
 from serve.jobs.admission import Admission
 from serve.jobs.catch_up import CatchUp
 from serve.jobs.errors import (
     IdempotencyConflict,
-    ImageNotFound,
     JobFinished,
     JobNotFound,
     Overloaded,
+    SourceGone,
 )
 from serve.jobs.feed import Feed
+from serve.jobs.ledger import Ledger
+from serve.jobs.price import Price
 from serve.jobs.request import JobRequest
-from serve.models import Image, Job, JobState, Worker
+from serve.models import Job, JobState, Worker
+from serve.moderation.moderation import Moderation
+from serve.security.quota import InsufficientQuota
+from serve.security.rate_limit import RateLimitExceeded, RateLimits
 from serve.settings import Settings
 
 
@@ -33,6 +38,9 @@ class Jobs:
         self._bus = bus
         self._settings = settings
         self.admission = Admission(database, list(settings.served), settings.jobs.max_wait_s)
+        self.limits = RateLimits(database, settings)
+        self.ledger = Ledger(database, self.limits.tenants)
+        self._moderation = Moderation(settings.moderation)
         self._catch_up = CatchUp(database, bus)
 
     async def submit(
@@ -40,29 +48,67 @@ class Jobs:
     ) -> Job:
         """Accept a job. Once this returns, the job survives any crash.
 
+        Who was accepted before under the same key is told so, whatever the limits say by now.
+
         Raises:
             IdempotencyConflict: the tenant used the key for another request.
+            InsufficientQuota: the tenant's month is used up.
+            RateLimitExceeded: the tenant asks for too much at a time.
             Overloaded: it would wait too long.
+            ContentPolicyViolation: its prompts may not be drawn.
+            ModerationUnavailable: that could not be found out.
+            SourceGone: a source that it names is not kept any more.
         """
+        self._moderation.screen(request.prompt, request.negative_prompt)
+        price = await self.admission.price(request)
+        device_s = request.n * price.device
         try:
-            price = await self.admission.admit(request)
-        except Overloaded:
+            await self._let_in(tenant_id, device_s)
+        except (InsufficientQuota, RateLimitExceeded, Overloaded):
             job = await self._accepted_before(tenant_id, request, idempotency_key)
             if job is None:
                 raise
             return job
-        async with self._database.transaction() as session:
-            job = await repository.insert_job(session, tenant_id, request, price, idempotency_key)
-            if job is not None:
-                event = await transitions.queue(session, job)
-                accepted = await self._load(session, tenant_id, job.id)
-        if job is None:
+        accepted = None
+        try:
+            await self._moderation.judge_prompt(request.prompt)
+            accepted = await self._insert(tenant_id, request, price, idempotency_key)
+        finally:
+            if accepted is None:
+                await self.limits.give_back(tenant_id, device_s)
+        if accepted is None:
             same = await self._accepted_before(tenant_id, request, idempotency_key)
             assert same is not None  # noqa: S101 - only a key can conflict
             return same
+        job, event = accepted
         await self._bus.announce_work()
         await self._bus.publish(event)
-        return accepted
+        return job
+
+    async def _let_in(self, tenant_id: UUID, device_s: float) -> None:
+        """See that the job is within what the tenant and the devices can take; without a query."""
+        await self.ledger.check(tenant_id, device_s)
+        await self.limits.spend(tenant_id, device_s)
+        try:
+            await self.admission.admit(device_s)
+        except Overloaded:
+            await self.limits.give_back(tenant_id, device_s)
+            raise
+
+    async def _insert(
+        self, tenant_id: UUID, request: JobRequest, price: Price, idempotency_key: str | None
+    ) -> tuple[Job, Event] | None:
+        """The job and its first event, or None where the tenant used the key before."""
+        async with self._database.transaction() as session:
+            if not await repository.hold_sources(session, request.sources(tenant_id)):
+                raise SourceGone("The picture was swept before its job came; send both again.")
+            job = await repository.insert_job(session, tenant_id, request, price, idempotency_key)
+            if job is None:
+                return None
+            event = await transitions.queue(session, job)
+            accepted = await self._load(session, tenant_id, job.id)
+            await self.ledger.charge(session, accepted, request.n * price.device)
+        return accepted, event
 
     async def _accepted_before(
         self, tenant_id: UUID, request: JobRequest, idempotency_key: str | None
@@ -89,10 +135,18 @@ class Jobs:
         async with self._database.transaction() as session:
             return await self._load(session, tenant_id, job_id)
 
-    async def list(self, tenant_id: UUID, *, limit: int, after: UUID | None) -> Sequence[Job]:
-        """Jobs older than ``after``, newest first."""
+    async def list(
+        self,
+        tenant_id: UUID,
+        *,
+        limit: int,
+        after: UUID | None,
+        state: JobState | None = None,
+        model: str | None = None,
+    ) -> Sequence[Job]:
+        """Jobs older than ``after``, newest first; of that state and model, where given."""
         async with self._database.transaction() as session:
-            return await repository.load_jobs(session, tenant_id, limit, after)
+            return await repository.load_jobs(session, tenant_id, limit, after, state, model)
 
     async def cancel(self, tenant_id: UUID, job_id: UUID) -> Job:
         """Stop the job: once this returns, no further picture of it appears.
@@ -125,23 +179,6 @@ class Jobs:
                 if event is not None and event.type.terminal:
                     break
         return await self.get(tenant_id, job_id)
-
-    async def image(self, tenant_id: UUID, image_id: UUID) -> Image:
-        """One image with its job and variants.
-
-        Raises:
-            ImageNotFound: the tenant has no such image.
-        """
-        async with self._database.transaction() as session:
-            image = await repository.load_image(session, tenant_id, image_id)
-        if image is None:
-            raise ImageNotFound(f"There is no image {image_id}.")
-        return image
-
-    async def images(self, tenant_id: UUID, *, limit: int, after: UUID | None) -> Sequence[Image]:
-        """Finished pictures older than ``after``, newest first."""
-        async with self._database.transaction() as session:
-            return await repository.load_images(session, tenant_id, limit, after)
 
     async def workers(self) -> Sequence[Worker]:
         """Diffusion replicas with a fresh heartbeat."""

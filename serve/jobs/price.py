@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from pipelines.diffusion.batching.cost import CostModel, Profile
@@ -65,6 +65,8 @@ class PriceList:
     def price(self, request: JobRequest) -> Price:
         """Of each of the request's pictures."""
         measured = self._models.get(request.model) or _Measured(CostModel(), _MAX_BATCH)
-        cost, params = measured.cost, request.sampling(0)
+        # Its source's pixels are not at hand, nor needed: they leave steps out.
+        params = replace(request.sampling(0), num_inference_steps=request.made_steps)
+        cost = measured.cost
         most = measured.max_batch * cost.guided_rows
         return Price(device=cost.device_seconds(params, most), alone=cost.predict(params))

@@ -12,6 +12,7 @@ from serve.database import Database, DatabaseUnavailable
 from serve.jobs import repository
 from serve.jobs.errors import ForeignStorage
 from serve.jobs.picture_key import PictureKey
+from serve.jobs.source_key import SourceKey
 from serve.settings import JobSettings
 from serve.storage import ObjectMissing, Storage, StorageError, StoredObject
 
@@ -30,6 +31,9 @@ class Sweeper:
     from then on no row can come to name the file. An attempt in flight belongs to a live job, or
     else its commit is going to fail. Age is not needed for this, and clocks that differ do no
     harm; it leaves time for a person to notice, say, a database restored from an old backup.
+
+    A source (`serve.jobs.source_key`) goes when no job names it and nobody has sent it for as long
+    as that age. Its row is locked meanwhile: a job that would name it waits, and is then refused.
 
     A storage belongs to the database that sweeps it first, as an object in it says: a second
     database on the same storage, to which every file would be an orphan, is refused.
@@ -68,6 +72,8 @@ class Sweeper:
             deleted = 0
             async for page in self._storage.list():
                 deleted += await self._sweep_page(page, before)
+                deleted += await self._sweep_sources(page, before)
+            await self._forget_lost_sources(before)
             remains = await self._storage.remove_remains(before)
         log.info("sweeper.swept", deleted=deleted, remains=remains)
         return deleted
@@ -85,6 +91,23 @@ class Sweeper:
         if orphans:
             await self._storage.delete(orphans)
         return len(orphans)
+
+    async def _sweep_sources(self, page: Sequence[StoredObject], before: datetime) -> int:
+        """Within the transaction, so that who sends one of them again waits until it is gone."""
+        keys = [
+            key
+            for found in page
+            if found.modified < before and (key := SourceKey.parse(found.key)) is not None
+        ]
+        async with self._database.transaction() as session:
+            gone = await repository.forget_sources(session, keys, before)
+            if gone:
+                await self._storage.delete([str(key) for key in gone])
+        return len(gone)
+
+    async def _forget_lost_sources(self, before: datetime) -> None:
+        async with self._database.transaction() as session:
+            await repository.forget_lost_sources(session, before)
 
     async def _own(self, identity: str) -> None:
         try:

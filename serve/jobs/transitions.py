@@ -42,11 +42,27 @@ async def finish(
     now: datetime,
     *,
     error: str | None = None,
+    error_code: str | None = None,
     data: dict[str, Any] | None = None,
 ) -> list[Event]:
-    """Put the job, and every image of it that has not ended, into a terminal ``state``."""
+    """Put the job, and every image of it that has not ended, into a terminal ``state``.
+
+    Of the tenant's usage it gives back what was not begun, and of a failed job whatever was not
+    finished.
+    """
     others = state if state is not JobState.FAILED else JobState.CANCELLED
-    await repository.end_images(session, job.id, others, now)
-    job.state, job.finished_at, job.error = state, now, error
-    told = {**(data or {}), **({"error": error} if error else {})}
-    return [await repository.append_event(session, job, _TERMINAL_EVENT[state], told)]
+    ended = await repository.end_images(session, job.id, others, now)
+    job.state, job.finished_at, job.error, job.error_code = state, now, error, error_code
+    told = {
+        **(data or {}),
+        **({"error": error} if error else {}),
+        **({"code": error_code} if error_code else {}),
+    }
+    events = [await repository.append_event(session, job, _TERMINAL_EVENT[state], told)]
+    if state is JobState.FAILED:
+        undrawn = await repository.unfinished_seconds(session, job.id)
+    else:
+        undrawn = [seconds for before, seconds in ended if before is JobState.QUEUED]
+    if undrawn:
+        await repository.give_back_usage(session, job, len(undrawn), sum(undrawn))
+    return events

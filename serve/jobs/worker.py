@@ -33,16 +33,17 @@ from serve.database import DatabaseUnavailable
 from serve.events import EventBus
 from serve.jobs.claim import Claim
 from serve.jobs.claims import Claims
-from serve.jobs.errors import EngineDied, PostprocessFailed
+from serve.jobs.errors import EngineDied, PostprocessFailed, SourceLost
 from serve.jobs.progress import ProgressBoard
 from serve.jobs.queue import Shape
+from serve.jobs.sources import Source
 from serve.jobs.stored_file import StoredFile
 from serve.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
 
-Postprocess = Callable[[NDArray[np.uint8], Claim], Awaitable[Sequence[StoredFile]]]
-"""Encodes and stores a picture, (height, width, 3); raises PostprocessFailed."""
+LoadSource = Callable[[Claim], Awaitable[Source]]
+"""Fetches what a claim is drawn from; raises SourceLost."""
 
 _RETRY_S = 0.5
 _LOOK_S = 2.0
@@ -75,6 +76,13 @@ class Engine(Protocol):
     def profiles(self) -> dict[str, Profile]: ...
 
 
+class PictureStore(Protocol):
+    """Where pictures go: `serve.jobs.delivery.Delivery`."""
+
+    async def store(self, image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]: ...
+    async def discard(self, claim: Claim) -> None: ...
+
+
 class Worker:
     """Pulls pictures from Postgres into one engine.
 
@@ -83,14 +91,22 @@ class Worker:
     """
 
     def __init__(
-        self, claims: Claims, bus: EventBus, postprocess: Postprocess, settings: WorkerSettings
+        self,
+        claims: Claims,
+        bus: EventBus,
+        load_source: LoadSource,
+        store: PictureStore,
+        settings: WorkerSettings,
     ) -> None:
         self._claims = claims
         self._bus = bus
-        self._postprocess = postprocess
+        self._load_source = load_source
+        self._store = store
         self._settings = settings
         self._board = ProgressBoard(bus)
-        self._drawing: dict[str, Claim] = {}  # in the engine, by request id
+        self._drawing: dict[str, Claim] = {}  # in the engine or about to be, by request id
+        self._loading: dict[str, asyncio.Task[None]] = {}  # of those, what waits for its source
+        self._sources: dict[str, Source] = {}  # of those, what is drawn from one
         self._done: dict[str, float] = {}  # of those that told of progress, the share of steps
         self._delivering: dict[asyncio.Task[None], Claim] = {}  # out of it, not yet committed
         self._unsure = False
@@ -153,7 +169,8 @@ class Worker:
 
     async def _claim(self) -> int:
         if self._unsure or self._may_have_lost():
-            self._compare(await self._claims.held(self._worker_id))
+            known = self._known()
+            self._compare(await self._claims.held(self._worker_id), known)
         await self._share_out()
         free, spare = self._places()
         if not free + spare or any(claim.alone for claim in self._drawing.values()):
@@ -182,11 +199,12 @@ class Worker:
 
     def _places(self) -> tuple[int, int]:
         """In the next step, and behind it; none while as many pictures wait for storage."""
-        free, spare = self._engine.free_slots, self._settings.spare
+        free = max(0, self._engine.free_slots - len(self._loading))
+        spare = self._settings.spare
         most = self._engine.max_batch + (self._engine.max_batch if spare is None else spare)
         if len(self._delivering) >= most:
             return 0, 0
-        return free, max(0, most - self._engine.drawing - free)
+        return free, max(0, most - self._engine.drawing - len(self._loading) - free)
 
     def _may_have_lost(self) -> bool:
         """Whether a job of a picture that is being drawn was said to have ended; or may have."""
@@ -198,24 +216,57 @@ class Worker:
     def _draw(self, claim: Claim) -> None:
         request_id = f"{claim.image_id}.{claim.attempt}"
         self._drawing[request_id] = claim
+        if claim.sources:
+            loading = asyncio.create_task(self._load(request_id, claim), name=f"load {request_id}")
+            self._loading[request_id] = loading
+        else:
+            self._submit(request_id, claim, None)
+
+    async def _load(self, request_id: str, claim: Claim) -> None:
+        """From storage into the engine; a source that is lost fails the picture."""
+        try:
+            source = await self._load_source(claim)
+        except SourceLost as error:
+            reason = str(error)
+        except Exception as error:
+            log.exception("worker.loading_failed", image_id=str(claim.image_id))
+            reason = f"The source picture could not be read: {type(error).__name__}."
+        else:
+            self._loading.pop(request_id)
+            self._sources[request_id] = source
+            if not self._engine.failed:  # a dying engine's claims are retried
+                self._submit(request_id, claim, source)
+            return
+        await self._insist(partial(self._claims.fail, claim, reason))
+        self._forget(request_id)
+        self._bus.work.set()  # a slot is free
+
+    def _submit(self, request_id: str, claim: Claim, source: Source | None) -> None:
+        pixels = (source.image, source.mask) if source else (None, None)
         self._engine.submit(
             Request(
                 request_id,
-                claim.request.sampling(claim.index),
+                claim.request.sampling(claim.index, *pixels),
                 claim.request.preview_every(self._settings.preview_every),
                 deadline_s=claim.deadline_s,
                 model=claim.request.model,
             )
         )
 
-    def _compare(self, held: Sequence[Claim]) -> None:
-        """Drop what is no longer ours; take up what a COMMIT gave us whose answer was lost."""
+    def _known(self) -> set[UUID]:
+        """Every picture in hand."""
+        in_hand = (*self._drawing.values(), *self._delivering.values())
+        return {claim.image_id for claim in in_hand}
+
+    def _compare(self, held: Sequence[Claim], known: set[UUID]) -> None:
+        """Drop what is no longer ours; take up what a COMMIT gave us whose answer was lost.
+
+        ``known`` is what was in hand before Postgres was asked: a picture of those that is no
+        longer in hand was committed meanwhile, though ``held`` still names it.
+        """
         self._looked_at = monotonic()
         self._keep({claim.image_id for claim in held})
         if self._unsure:
-            known = {claim.image_id for claim in self._drawing.values()} | {
-                claim.image_id for claim in self._delivering.values()
-            }
             for claim in held:
                 if claim.image_id not in known:
                     self._draw(claim)
@@ -240,9 +291,13 @@ class Worker:
                 self._forget(request_id)
 
     def _forget(self, request_id: str) -> None:
-        """It is in the engine no longer."""
+        """It is in the engine no longer, nor on its way there."""
         self._board.drop(self._drawing.pop(request_id))
         self._done.pop(request_id, None)
+        self._sources.pop(request_id, None)
+        loading = self._loading.pop(request_id, None)
+        if loading is not None and loading is not asyncio.current_task():
+            loading.cancel()
 
     def _receive(self, outputs: list[Output]) -> None:
         if self._engine.failed:
@@ -256,31 +311,39 @@ class Worker:
                 self._done[output.request_id] = output.step / output.steps
                 self._board.put(claim, output)
                 continue
+            source = self._sources.get(output.request_id)
             self._forget(output.request_id)
             if not isinstance(output, Expired):  # that is for the reaper's clock to say
-                self._deliver(claim, output)
+                self._deliver(claim, output, source)
             self._bus.work.set()  # a slot is free
 
-    def _deliver(self, claim: Claim, output: Result | Failure) -> None:
-        task = asyncio.create_task(self._end(claim, output), name=f"deliver {claim.image_id}")
+    def _deliver(self, claim: Claim, output: Result | Failure, source: Source | None) -> None:
+        task = asyncio.create_task(
+            self._end(claim, output, source), name=f"deliver {claim.image_id}"
+        )
         self._delivering[task] = claim
         task.add_done_callback(self._delivering.pop)
 
-    async def _end(self, claim: Claim, output: Result | Failure) -> None:
+    async def _end(self, claim: Claim, output: Result | Failure, source: Source | None) -> None:
         """Commit a picture or its failure; whatever goes wrong, the claim does not stay open."""
         reason = output.reason if isinstance(output, Failure) else None
+        code = None
         try:
             if isinstance(output, Result):
-                files = await self._postprocess(output.image, claim)
+                picture = source.kept_in(output.image) if source else output.image
+                files = await self._store.store(picture, claim)
                 if not await self._insist(lambda: self._claims.complete(claim, files)):
                     log.info("worker.claim_lost", image_id=str(claim.image_id))
         except PostprocessFailed as error:
-            reason = str(error)
+            reason, code = str(error), error.code
         except Exception as error:
             log.exception("worker.delivery_failed", image_id=str(claim.image_id))
             reason = f"The picture could not be delivered: {type(error).__name__}."
-        if reason is not None:
-            await self._insist(partial(self._claims.fail, claim, reason))
+        if reason is None:
+            return
+        # Files go only once it is certain that this attempt is never committed.
+        if await self._insist(partial(self._claims.fail, claim, reason, code)):
+            await self._store.discard(claim)
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat until Postgres answers: every call here is fenced, so that twice does no harm."""
@@ -340,7 +403,7 @@ class Worker:
 
     async def _leave(self) -> None:
         """Give back what is left. After an engine's death the reaper does so, with a charge."""
-        for task in self._delivering:
+        for task in (*self._delivering, *self._loading.values()):
             task.cancel()
         unfinished = [*self._drawing.values(), *self._delivering.values()]
         if not self._engine.failed:

@@ -7,13 +7,24 @@ import sys
 from typing import Literal
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
+from serve.observability.redaction import Redactor
 
-def configure_logging(form: Literal["console", "json"], *, level: int = logging.INFO) -> None:
+# Neither form shows the frames' variables: keys and prompts are among them.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    ExceptionDictTransformer(show_locals=False, use_rich=False)
+)
+
+
+def configure_logging(
+    form: Literal["console", "json"], *, level: int = logging.INFO, log_prompts: bool = False
+) -> None:
     """Send every log line of the process, ours and the libraries', to stderr in one form.
 
     What `structlog.contextvars.bind_contextvars` binds (``request_id``, ``job_id``) is on each.
+    No line holds a secret, and none holds a prompt unless ``log_prompts``.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -29,10 +40,12 @@ def configure_logging(form: Literal["console", "json"], *, level: int = logging.
         cache_logger_on_first_use=True,
     )
     ending: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    redact = Redactor(allow_prompts=log_prompts)
     if form == "json":
-        ending += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        ending += [_TRACEBACKS, redact, structlog.processors.JSONRenderer()]
     else:
-        ending += [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        ending += [structlog.processors.format_exc_info, redact, console]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=ending)

@@ -1,4 +1,8 @@
-"""API keys: random strings whose SHA-256 alone is kept."""
+"""API keys: random strings whose SHA-256 alone is kept.
+
+No slow hash, and no key of ours to the hash: 256 random bits cannot be guessed however fast the
+guesses are, and what is drawn from 2**256 is in no table made before.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,16 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from serve.database import Database
+from serve.database import Database, Session
 from serve.errors import ServiceError
 from serve.models import ApiKey
 from serve.security import repository
+from serve.security.scopes import DEFAULT_SCOPES, InsufficientScope, Scope, with_included
+from serve.security.tenants import TenantNotFound
 
 MARK = "sfm_"
 MIN_CHARS = 24
@@ -21,6 +27,7 @@ MAX_CHARS = 512
 PREFIX_CHARS = 12
 CACHE_S = 5.0
 CACHE_LIMIT = 10_000
+MAX_EXPIRY_S = 10 * 366 * 24 * 3600.0
 
 
 class InvalidKey(ServiceError):
@@ -43,22 +50,57 @@ class KeyTooShort(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks."""
+    """Who asks, and what they may do."""
 
     tenant_id: UUID
     key_id: UUID
+    scopes: frozenset[Scope]
+    """With all that they include."""
+
+    def require(self, scope: Scope) -> None:
+        """See that the key has the scope.
+
+        Raises:
+            InsufficientScope: it has not.
+        """
+        if scope not in self.scopes:
+            raise InsufficientScope(scope)
+
+    def may_see(self, tenant_id: UUID) -> bool:
+        """Whether what the tenant has exists for them."""
+        return tenant_id == self.tenant_id or Scope.OPERATOR in self.scopes
 
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
+async def _add(
+    session: Session,
+    tenant_id: UUID,
+    name: str,
+    scopes: Collection[Scope],
+    expires_in_s: float | None,
+) -> tuple[str, ApiKey]:
+    token = MARK + secrets.token_urlsafe(32)
+    key = await repository.add_key(
+        session,
+        tenant_id,
+        name,
+        prefix=token[:PREFIX_CHARS],
+        digest=_digest(token),
+        scopes=scopes,
+        expires_in_s=expires_in_s,
+    )
+    return token, key
+
+
 class Keys:
     """Makes, lists, revokes and recognises keys.
 
     A recognised key is remembered for ``CACHE_S`` seconds by each process, so a key revoked
-    elsewhere opens the door for at most that long. Keys that were not recognised are never
-    remembered: a new key works at once.
+    elsewhere opens the door for at most that long; one that expires, not beyond its end. Keys that
+    were not recognised are never remembered: a new key works at once.
     """
 
     def __init__(self, database: Database) -> None:
@@ -66,18 +108,33 @@ class Keys:
         self._known: dict[bytes, tuple[float, Principal]] = {}
         self._confirmed: dict[UUID, float] = {}
 
-    async def create(self, tenant_name: str, name: str) -> tuple[str, ApiKey]:
+    async def create(
+        self,
+        tenant_name: str,
+        name: str,
+        scopes: Collection[Scope] = DEFAULT_SCOPES,
+        expires_in_s: float | None = None,
+    ) -> tuple[str, ApiKey]:
         """A new key of the tenant, which is made if need be; the plain key is told only here."""
-        token = MARK + secrets.token_urlsafe(32)
         async with self._database.transaction() as session:
             tenant = await repository.tenant_named(session, tenant_name)
-            key = await repository.add_key(
-                session, tenant.id, name, prefix=token[:PREFIX_CHARS], digest=_digest(token)
-            )
-        return token, key
+            return await _add(session, tenant.id, name, scopes, expires_in_s)
+
+    async def issue(
+        self, tenant_id: UUID, name: str, scopes: Collection[Scope], expires_in_s: float | None
+    ) -> tuple[str, ApiKey]:
+        """A new key of a tenant that exists; the plain key is told only here.
+
+        Raises:
+            TenantNotFound: there is none.
+        """
+        async with self._database.transaction() as session:
+            if await repository.tenant_by_id(session, tenant_id) is None:
+                raise TenantNotFound(f"There is no tenant {tenant_id}.")
+            return await _add(session, tenant_id, name, scopes, expires_in_s)
 
     async def ensure(self, token: str, tenant_name: str = "default") -> None:
-        """Make the operator's own string a key of the tenant.
+        """Make the operator's own string a key of the tenant, with every scope.
 
         Raises:
             KeyTooShort: below ``MIN_CHARS`` characters.
@@ -88,7 +145,12 @@ class Keys:
             tenant = await repository.tenant_named(session, tenant_name)
             # Four characters, not twelve: of a string that a person chose, twelve may be half.
             await repository.ensure_key(
-                session, tenant.id, "SFUMATO_API_KEY", prefix=token[:4], digest=_digest(token)
+                session,
+                tenant.id,
+                "SFUMATO_API_KEY",
+                prefix=token[:4],
+                digest=_digest(token),
+                scopes=[Scope.OPERATOR],
             )
 
     async def list(self, tenant_name: str | None = None) -> Sequence[ApiKey]:
@@ -96,15 +158,28 @@ class Keys:
         async with self._database.transaction() as session:
             return await repository.keys_of(session, tenant_name)
 
-    async def revoke(self, key_id: UUID) -> None:
+    async def page(self, tenant_id: UUID, *, limit: int, after: UUID | None) -> Sequence[ApiKey]:
+        """The tenant's keys older than ``after``, newest first, revoked ones included."""
+        async with self._database.transaction() as session:
+            return await repository.keys_before(session, tenant_id, limit, after)
+
+    async def revoke(self, key_id: UUID, by: Principal | None = None) -> None:
         """Close the door to the key: here at once, in other processes within ``CACHE_S`` seconds.
 
+        ``by`` are shown their own tenant's keys only, unless they are an operator; an operator's
+        key is an operator's to revoke. None is whoever holds the database.
+
         Raises:
-            KeyNotFound: when there is no such key.
+            InsufficientScope: it is an operator's key.
+            KeyNotFound: there is no such key.
         """
         async with self._database.transaction() as session:
-            if not await repository.revoke_key(session, key_id):
+            key = await repository.key_by_id(session, key_id)
+            if key is None or not (by is None or by.may_see(key.tenant_id)):
                 raise KeyNotFound(f"There is no key {key_id}.")
+            if by is not None and Scope.OPERATOR in key.scopes:
+                by.require(Scope.OPERATOR)
+            await repository.revoke_key(session, key_id)
         self._known = {
             digest: known for digest, known in self._known.items() if known[1].key_id != key_id
         }
@@ -114,7 +189,7 @@ class Keys:
         """Who the key belongs to.
 
         Raises:
-            InvalidKey: when it is unknown, malformed or revoked; which of them is not told.
+            InvalidKey: it is unknown, malformed, expired or revoked; which of them is not told.
         """
         if not token.isascii() or not MIN_CHARS <= len(token) <= MAX_CHARS:
             raise InvalidKey("This API key is not valid.")
@@ -123,23 +198,25 @@ class Keys:
         if known and known[0] > time.monotonic():
             return known[1]
         async with self._database.transaction() as session:
-            key = await repository.key_by_digest(session, digest)
+            found = await repository.key_by_digest(session, digest)
         # The index found it by equality already; comparing again in constant time costs nothing
         # and keeps the promise should the query ever be loosened.
-        if key is None or not hmac.compare_digest(key.digest, digest):
+        if found is None or not hmac.compare_digest(found[0].digest, digest):
             self._known.pop(digest, None)
             raise InvalidKey("This API key is not valid.")
-        principal = Principal(tenant_id=key.tenant_id, key_id=key.id)
+        key, left_s = found
+        principal = Principal(key.tenant_id, key.id, with_included(key.scopes))
         if len(self._known) >= CACHE_LIMIT:
             self._known.clear()
-        self._known[digest] = (time.monotonic() + CACHE_S, principal)
+        remember_s = CACHE_S if left_s is None else min(CACHE_S, left_s)
+        self._known[digest] = (time.monotonic() + remember_s, principal)
         return principal
 
     async def confirm(self, principal: Principal) -> None:
-        """See that a key which was recognised earlier has not been revoked since.
+        """See that a key which was recognised earlier was not revoked and has not expired since.
 
         Raises:
-            InvalidKey: it has.
+            InvalidKey: it was, or has.
         """
         if self._confirmed.get(principal.key_id, 0) > time.monotonic():
             return

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, Float, cast, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from serve.database import Session
@@ -20,34 +20,91 @@ async def tenant_named(session: Session, name: str) -> Tenant:
     return (await session.execute(select(Tenant).where(Tenant.name == name))).scalar_one()
 
 
+async def add_tenant(session: Session, name: str, values: Mapping[str, object]) -> Tenant | None:
+    """The new tenant, or None where there is one of that name."""
+    statement = (
+        insert(Tenant)
+        .values(name=name, **values)
+        .on_conflict_do_nothing(index_elements=[Tenant.name])
+        .returning(Tenant)
+    )
+    return await session.scalar(statement)
+
+
+async def tenant_by_id(session: Session, tenant_id: UUID) -> Tenant | None:
+    return await session.scalar(select(Tenant).where(Tenant.id == tenant_id))
+
+
+async def change_tenant(
+    session: Session, tenant_id: UUID, values: Mapping[str, object]
+) -> Tenant | None:
+    """The tenant with these columns set, or None where there is none."""
+    statement = update(Tenant).where(Tenant.id == tenant_id).values(**values).returning(Tenant)
+    return await session.scalar(statement)
+
+
+async def tenants_before(session: Session, limit: int, after: UUID | None) -> Sequence[Tenant]:
+    """Newest first (ids are UUIDv7: they sort by time)."""
+    statement = select(Tenant).order_by(Tenant.id.desc()).limit(limit)
+    if after is not None:
+        statement = statement.where(Tenant.id < after)
+    return (await session.scalars(statement)).all()
+
+
 async def add_key(
-    session: Session, tenant_id: UUID, name: str, *, prefix: str, digest: bytes
+    session: Session,
+    tenant_id: UUID,
+    name: str,
+    *,
+    prefix: str,
+    digest: bytes,
+    scopes: Collection[str],
+    expires_in_s: float | None,
 ) -> ApiKey:
-    key = ApiKey(tenant_id=tenant_id, name=name, prefix=prefix, digest=digest)
-    session.add(key)
-    await session.flush()
-    await session.refresh(key)
-    return key
+    expires = None if expires_in_s is None else func.now() + _seconds(expires_in_s)
+    statement = (
+        insert(ApiKey)
+        .values(
+            tenant_id=tenant_id,
+            name=name,
+            prefix=prefix,
+            digest=digest,
+            scopes=sorted(scopes),
+            expires_at=expires,
+        )
+        .returning(ApiKey)
+    )
+    return (await session.scalars(statement)).one()
 
 
 async def ensure_key(
-    session: Session, tenant_id: UUID, name: str, *, prefix: str, digest: bytes
+    session: Session,
+    tenant_id: UUID,
+    name: str,
+    *,
+    prefix: str,
+    digest: bytes,
+    scopes: Collection[str],
 ) -> None:
-    """Keep the key unless it is kept already; a revoked one stays revoked."""
+    """Keep the key with these scopes, also where it was kept before; a revoked one stays so."""
+    told = sorted(scopes)
     await session.execute(
         insert(ApiKey)
-        .values(tenant_id=tenant_id, name=name, prefix=prefix, digest=digest)
-        .on_conflict_do_nothing(index_elements=[ApiKey.digest])
+        .values(tenant_id=tenant_id, name=name, prefix=prefix, digest=digest, scopes=told)
+        .on_conflict_do_update(index_elements=[ApiKey.digest], set_={"scopes": told})
     )
 
 
-async def key_by_digest(session: Session, digest: bytes) -> ApiKey | None:
-    query = select(ApiKey).where(ApiKey.digest == digest, ApiKey.revoked_at.is_(None))
-    return (await session.execute(query)).scalar_one_or_none()
+async def key_by_digest(session: Session, digest: bytes) -> tuple[ApiKey, float | None] | None:
+    """The key, unless it was revoked or has expired, and seconds until it expires."""
+    left_s = cast(func.extract("epoch", ApiKey.expires_at - func.clock_timestamp()), Float)
+    query = select(ApiKey, left_s).where(ApiKey.digest == digest, _valid())
+    row = (await session.execute(query)).one_or_none()
+    return None if row is None else (row[0], row[1])
 
 
 async def key_is_valid(session: Session, key_id: UUID) -> bool:
-    query = select(ApiKey.id).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
+    query = select(ApiKey.id).where(ApiKey.id == key_id, _valid())
     return await session.scalar(query) is not None
 
 
@@ -58,15 +115,29 @@ async def keys_of(session: Session, tenant_name: str | None) -> Sequence[ApiKey]
     return (await session.execute(query)).scalars().all()
 
 
-async def revoke_key(session: Session, key_id: UUID) -> bool:
-    """Whether there was such a key; revoking twice keeps the first time."""
-    revoked = await session.execute(
+async def keys_before(
+    session: Session, tenant_id: UUID, limit: int, after: UUID | None
+) -> Sequence[ApiKey]:
+    """The tenant's, newest first."""
+    query = select(ApiKey).where(ApiKey.tenant_id == tenant_id)
+    query = query.order_by(ApiKey.id.desc()).limit(limit)
+    if after is not None:
+        query = query.where(ApiKey.id < after)
+    return (await session.scalars(query)).all()
+
+
+async def key_by_id(session: Session, key_id: UUID) -> ApiKey | None:
+    return await session.scalar(select(ApiKey).where(ApiKey.id == key_id))
+
+
+async def revoke_key(session: Session, key_id: UUID) -> None:
+    """From now on; of one that was revoked before, the first time is kept."""
+    await session.execute(
         update(ApiKey)
         .where(ApiKey.id == key_id)
         .values(revoked_at=func.coalesce(ApiKey.revoked_at, func.now()))
-        .returning(ApiKey.id)
+        .execution_options(synchronize_session=False)
     )
-    return revoked.scalar_one_or_none() is not None
 
 
 async def ensure_secret(session: Session, name: str, fresh: bytes) -> bytes:
@@ -77,3 +148,12 @@ async def ensure_secret(session: Session, name: str, fresh: bytes) -> bytes:
         .on_conflict_do_nothing(index_elements=[Secret.name])
     )
     return (await session.execute(select(Secret.value).where(Secret.name == name))).scalar_one()
+
+
+def _valid() -> ColumnElement[bool]:
+    unexpired = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp())
+    return ApiKey.revoked_at.is_(None) & unexpired
+
+
+def _seconds(number: float) -> ColumnElement[object]:
+    return func.make_interval(0, 0, 0, 0, 0, 0, number)

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from serve.errors import ServiceError
 from serve.security.keys import Principal
+from serve.security.scopes import Scope
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +60,7 @@ class Tickets:
         return ticket
 
     async def redeem(self, ticket: str) -> Principal:
-        """Who the ticket was issued to; it opens no door again.
+        """Who the ticket was issued to, to read alone; it opens no door again.
 
         Raises:
             InvalidTicket: it was never issued, has been used, or is too old.
@@ -76,7 +77,7 @@ class Tickets:
                 f"This ticket is not valid; each opens one connection, within {TICKET_S} seconds."
             )
         tenant_id, key_id = str(bearer).split("/")
-        return Principal(tenant_id=UUID(tenant_id), key_id=UUID(key_id))
+        return Principal(UUID(tenant_id), UUID(key_id), frozenset({Scope.READ}))
 
     async def close(self) -> None:
         await self._redis.aclose()

@@ -65,6 +65,10 @@ class FolderStorage(ObjectStorage):
         await self._look()
         return await super().get(key)
 
+    async def get_range(self, key: str, start: int, stop: int) -> bytes:
+        await self._look()
+        return await super().get_range(key, start, stop)
+
     async def delete(self, keys: Sequence[str]) -> None:
         await self._look()
         await super().delete(keys)

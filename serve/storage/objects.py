@@ -34,10 +34,16 @@ class ObjectStorage:
             result = await obstore.get_async(self._store, checked(key))
             return bytes(await result.bytes_async())
         except FileNotFoundError:
-            raise ObjectMissing(
-                f"There is no object {key!r} in {self._place}: it was deleted, or this process "
-                "looks at another storage than the one that wrote it."
-            ) from None
+            raise self._missing(key) from None
+        except (BaseError, OSError) as error:
+            raise self._unavailable(error) from error
+
+    async def get_range(self, key: str, start: int, stop: int) -> bytes:
+        try:
+            part = await obstore.get_range_async(self._store, checked(key), start=start, end=stop)
+            return bytes(part)
+        except FileNotFoundError:
+            raise self._missing(key) from None
         except (BaseError, OSError) as error:
             raise self._unavailable(error) from error
 
@@ -69,6 +75,12 @@ class ObjectStorage:
                 f"There is another object {key!r} in {self._place} already; objects never change: "
                 "write under another key."
             )
+
+    def _missing(self, key: str) -> ObjectMissing:
+        return ObjectMissing(
+            f"There is no object {key!r} in {self._place}: it was deleted, or this process "
+            "looks at another storage than the one that wrote it."
+        )
 
     def _unavailable(self, error: Exception) -> StorageUnavailable:
         """The error in our own words; each kind of storage has its own."""

@@ -41,6 +41,13 @@ class Storage(Protocol):
             ObjectMissing: there is none.
         """
 
+    async def get_range(self, key: str, start: int, stop: int) -> bytes:
+        """Reads the bytes of an object from ``start`` to before ``stop``, where it has so many.
+
+        Raises:
+            ObjectMissing: there is none.
+        """
+
     async def delete(self, keys: Sequence[str]) -> None:
         """Removes objects; those that are missing are passed over."""
 

@@ -35,6 +35,11 @@ export class Api {
     return answer.json();
   }
 
+  /** Where the answer holds nothing. */
+  async send(method, path) {
+    await this.#fetch(method, path);
+  }
+
   /** A URL that an <img> can show: a plain one could not carry the key. */
   async pictureUrl(path) {
     const answer = await this.#fetch("GET", path);

@@ -52,7 +52,7 @@ export class Card {
   }
 
   /** Finished: the picture fades in over what was there. */
-  async show(picture, api, open) {
+  async show(picture, api, { open, favour }) {
     this.picture = picture;
     const frame = element("button", "frame");
     frame.type = "button";
@@ -62,6 +62,12 @@ export class Card {
     this.frame.replaceWith(frame);
     this.frame = frame;
     this.bar = null;
+    this.star = element("button", "star");
+    this.star.type = "button";
+    this.star.setAttribute("aria-label", `Favourite: ${picture.prompt}`);
+    this.star.addEventListener("click", () => favour(this, !this.picture.favourite));
+    frame.after(this.star);
+    this.favoured(picture.favourite);
     const image = element("img", "picture");
     image.alt = picture.prompt;
     frame.append(image);
@@ -70,6 +76,12 @@ export class Card {
     await image.decode().catch(() => {});
     image.classList.add("shown");
     setTimeout(() => frame.replaceChildren(image), 900);
+  }
+
+  favoured(favourite) {
+    this.picture.favourite = favourite;
+    this.star.textContent = favourite ? "★" : "☆";
+    this.star.setAttribute("aria-pressed", String(favourite));
   }
 
   get original() {
@@ -91,6 +103,13 @@ export class Card {
 
   leave() {
     this.root.classList.add("gone");
-    setTimeout(() => this.root.remove(), 350);
+    setTimeout(() => this.remove(), 350);
+  }
+
+  /** At once; what its pictures took is freed. */
+  remove() {
+    this.root.remove();
+    const shown = this.root.querySelector(".picture")?.src;
+    for (const url of [shown, this.url]) if (url) URL.revokeObjectURL(url);
   }
 }

@@ -1,15 +1,27 @@
 // One picture, large, with what it was made of.
 
+import { confirmDeletion } from "/web/confirm.js";
+
 const byId = (id) => document.getElementById(id);
 
 export class Detail {
   #dialog = byId("detail");
   #card = null;
 
-  /** `neighbour(card, 1 | -1)` is the next older or newer card; `reuse(picture)` fills the form. */
-  constructor(api, neighbour, reuse) {
+  /**
+   * `neighbour(card, 1 | -1)` is the next older or newer card; `reuse(picture)` fills the form;
+   * `favour(card, yes)` and `remove(card)` do so on the server, and on the page once it has.
+   */
+  constructor(api, { neighbour, reuse, favour, remove }) {
     this.api = api;
     this.neighbour = neighbour;
+    this.remove = remove;
+    byId("detail-star").onclick = async () => {
+      const card = this.#card;
+      await favour(card, !card.picture.favourite);
+      if (this.#card === card) this.#star();
+    };
+    byId("detail-delete").onclick = () => this.#delete();
     byId("detail-close").onclick = () => this.#dialog.close();
     byId("detail-newer").onclick = () => this.#turn(-1);
     byId("detail-older").onclick = () => this.#turn(1);
@@ -23,8 +35,9 @@ export class Detail {
     this.#dialog.onkeydown = (event) => {
       if (event.key === "ArrowLeft") this.#turn(-1);
       if (event.key === "ArrowRight") this.#turn(1);
+      if (event.key === "Delete") this.#delete();
     };
-    this.#dialog.onclose = () => this.#card?.frame.focus();
+    this.#dialog.onclose = () => (this.#card?.frame ?? byId("pictures")).focus();
   }
 
   async open(card) {
@@ -32,6 +45,7 @@ export class Detail {
     const { picture } = card;
     byId("detail-prompt").textContent = picture.prompt;
     byId("detail-image").alt = picture.prompt;
+    this.#star();
     byId("detail-facts").replaceChildren(...facts(picture));
     byId("detail-newer").disabled = !this.neighbour(card, -1);
     byId("detail-older").disabled = !this.neighbour(card, 1);
@@ -43,6 +57,20 @@ export class Detail {
     download.href = url;
     const ending = card.original.media_type.split("/")[1];
     download.download = `${picture.prompt.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 40)}-${picture.seed}.${ending}`;
+  }
+
+  #star() {
+    byId("detail-star").setAttribute("aria-pressed", String(this.#card.picture.favourite));
+  }
+
+  /** Goes on with a neighbour, if there is one. */
+  async #delete() {
+    const card = this.#card;
+    const next = this.neighbour(card, 1) ?? this.neighbour(card, -1);
+    if (!(await confirmDeletion(card.picture.prompt, () => this.remove(card)))) return;
+    this.#card = null;
+    if (next) this.open(next);
+    else this.#dialog.close();
   }
 
   #turn(by) {

@@ -4,9 +4,10 @@ import { Api, Refused, findKey, keepKey } from "/web/api.js";
 import { Card } from "/web/card.js";
 import { Detail } from "/web/detail.js";
 import { Feed } from "/web/feed.js";
+import { Search } from "/web/search.js";
+import { status, watchReadiness } from "/web/status.js";
 
 const PAGE = 24;
-const READY_EVERY_MS = 5_000;
 const SUGGESTIONS = [
   "a red heart",
   "a panda",
@@ -29,7 +30,13 @@ class Gallery {
 
   constructor(key) {
     this.api = new Api(key);
-    this.detail = new Detail(this.api, this.#neighbour, this.#reuse);
+    this.detail = new Detail(this.api, {
+      neighbour: this.#neighbour,
+      reuse: this.#reuse,
+      favour: this.#favour,
+      remove: this.#remove,
+    });
+    this.search = new Search(this.api, () => this.refresh({ anew: true }).catch(this.#complain));
     this.feed = new Feed(key, {
       event: (event) => this.#take(event).catch(this.#complain),
       state: (state) => this.#connected(state),
@@ -47,12 +54,18 @@ class Gallery {
     grid.replaceChildren();
   }
 
-  /** The newest pictures and the jobs under way; run again after every gap in the connection. */
-  async refresh() {
+  /**
+   * The newest pictures of those looked for and the jobs under way; run again after every gap in
+   * the connection, and `anew`, without what was shown, when others are looked for.
+   */
+  async refresh({ anew = false } = {}) {
+    const query = this.search.query;
     const [pictures, jobs] = await Promise.all([
-      this.api.json("GET", `/v1/images?limit=${PAGE}`),
+      this.api.json("GET", `/v1/images?limit=${PAGE}&${query}`),
       this.api.json("GET", "/v1/jobs?limit=50"),
     ]);
+    if (query !== this.search.query) return; // another answer is on its way
+    if (anew) this.#drop();
     const first = grid.querySelector(":scope > .card:not(.live)");
     for (const picture of pictures.data) this.#finished(picture, (card) => grid.insertBefore(card, first));
     if (!first) this.#page(pictures);
@@ -62,8 +75,20 @@ class Gallery {
     this.#emptiness();
   }
 
+  /** All but what is being drawn. */
+  #drop() {
+    for (const [id, card] of this.#cards) {
+      if (!card.picture) continue;
+      this.#cards.delete(id);
+      card.remove();
+    }
+  }
+
   async #older() {
-    const pictures = await this.api.json("GET", `/v1/images?limit=${PAGE}&after=${this.#next}`);
+    const query = this.search.query;
+    const path = `/v1/images?limit=${PAGE}&after=${this.#next}&${query}`;
+    const pictures = await this.api.json("GET", path);
+    if (query !== this.search.query) return;
     for (const picture of pictures.data) this.#finished(picture, (card) => grid.append(card));
     this.#page(pictures);
   }
@@ -100,7 +125,8 @@ class Gallery {
       place(card.root);
     }
     card.root.classList.remove("live");
-    card.show(picture, this.api, (shown) => this.detail.open(shown)).catch(this.#complain);
+    const open = (shown) => this.detail.open(shown);
+    card.show(picture, this.api, { open, favour: this.#favour }).catch(this.#complain);
   }
 
   async #take({ type, job_id: jobId, data }) {
@@ -166,6 +192,23 @@ class Gallery {
     }
   }
 
+  #favour = async (card, favourite) => {
+    try {
+      await this.api.json("PATCH", `/v1/images/${card.picture.id}`, { favourite });
+      card.favoured(favourite);
+    } catch (refused) {
+      this.#complain(refused);
+    }
+  };
+
+  #remove = async (card) => {
+    await this.api.send("DELETE", `/v1/images/${card.picture.id}`);
+    this.#cards.delete(card.picture.id);
+    card.remove();
+    byId("told").textContent = `Deleted: ${card.picture.prompt}`;
+    this.#emptiness();
+  };
+
   #neighbour = (card, by) => {
     const shown = [...this.#cards.values()].filter((other) => other.picture && other.root.isConnected);
     const order = new Map([...grid.children].map((root, place) => [root, place]));
@@ -203,24 +246,10 @@ class Gallery {
   }
 
   #emptiness() {
-    byId("empty").hidden = grid.children.length > 0;
-  }
-}
-
-function status(state, text) {
-  byId("status").dataset.state = state;
-  byId("status").textContent = text;
-}
-
-/** Asks until the model is warm; from then on the connection's own state tells enough. */
-async function watchReadiness() {
-  const answer = await fetch("/ready").catch(() => null);
-  if (byId("status").dataset.state === "offline") return;
-  if (answer?.ok) {
-    status("ready", (await answer.json()).model);
-  } else {
-    status("waiting", "The model is warming up");
-    setTimeout(watchReadiness, READY_EVERY_MS);
+    const nothing = grid.children.length === 0;
+    byId("empty").hidden = !nothing || this.search.query !== "";
+    byId("none-found").hidden = !nothing || this.search.query === "";
+    byId("search").hidden = nothing && this.search.query === "";
   }
 }
 

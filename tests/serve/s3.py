@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 import time
 import xml.etree.ElementTree as ET
@@ -81,8 +82,17 @@ class Handler(BaseHTTPRequestHandler):
     def body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
-    def answer(self, status: int, body: bytes = b"", *, kind: str = "text/xml") -> None:
+    def answer(
+        self,
+        status: int,
+        body: bytes = b"",
+        *,
+        kind: str = "text/xml",
+        content_range: str | None = None,
+    ) -> None:
         self.send_response(status)
+        if content_range:
+            self.send_header("Content-Range", content_range)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Content-Type", kind)
         self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()[:32]}"')
@@ -127,9 +137,19 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, self.listing(query.get("prefix", [""])[0], after).encode())
         elif self.key in self.server.state.objects:
             body, kind = self.server.state.objects[self.key]
-            self.answer(200, body, kind=kind)
+            self.answer_object(body, kind)
         else:
             self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+
+    def answer_object(self, body: bytes, kind: str) -> None:
+        """Whole, or the one range that the client of a store asks for."""
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if asked is None:
+            self.answer(200, body, kind=kind)
+            return
+        start, stop = int(asked[1]), min(int(asked[2]) + 1, len(body))
+        told = f"bytes {start}-{stop - 1}/{len(body)}"
+        self.answer(206, body[start:stop], kind=kind, content_range=told)
 
     def do_POST(self) -> None:
         bucket = self.key

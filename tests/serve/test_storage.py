@@ -52,6 +52,15 @@ async def test_what_was_put_is_got(storage: Storage) -> None:
     assert await storage.get(KEY) == data
 
 
+async def test_a_part_is_got(storage: Storage) -> None:
+    data = os.urandom(300_000)
+    await storage.put(KEY, data, "image/png")
+    for start, stop in ((0, 1), (1000, 200_000), (299_999, 300_000)):
+        assert await storage.get_range(KEY, start, stop) == data[start:stop]
+    with pytest.raises(ObjectMissing, match="other"):
+        await storage.get_range("other", 0, 1)
+
+
 async def test_an_object_is_never_overwritten(storage: Storage) -> None:
     await storage.put(KEY, b"first", "image/png")
     with pytest.raises(ObjectExists, match=KEY):
@@ -100,6 +109,8 @@ async def test_no_key_leads_elsewhere(storage: Storage, key: str) -> None:
         await storage.put(key, b"x", "image/png")
     with pytest.raises(InvalidKey):
         await storage.get(key)
+    with pytest.raises(InvalidKey):
+        await storage.get_range(key, 0, 1)
     with pytest.raises(InvalidKey):
         await storage.delete([key])
     assert await keys(storage) == []

@@ -21,11 +21,16 @@ def pictures_are_one_each(evidence: Evidence) -> Iterator[Violation]:
 
 
 def files_are_whole(evidence: Evidence) -> Iterator[Violation]:
-    """I3: every file of a picture that succeeded is there, with its size and hash."""
+    """I3: every file of a picture that succeeded is there, with its size and hash.
+
+    A picture that its client deleted has none.
+    """
     for image in evidence.snapshot.images:
         variants = evidence.variants.get(image.id, [])
         names = [variant.name for variant in variants]
-        if image.state == "succeeded" and names != _VARIANTS:
+        if image.deleted and names:
+            yield Violation("I3", image.id, f"was deleted and has the files {names}")
+        if image.state == "succeeded" and not image.deleted and names != _VARIANTS:
             yield Violation("I3", image.id, f"succeeded with the files {names}")
         if image.state != "succeeded" and names:
             yield Violation("I4", image.id, f"is {image.state} and has the files {names}")
@@ -44,16 +49,18 @@ def _check_file(evidence: Evidence, variant: VariantRow) -> Iterator[Violation]:
 def clients_got_those_files(evidence: Evidence) -> Iterator[Violation]:
     """I3: what a client downloaded is what the database says."""
     hashes = {(v.image_id, v.name): v.sha256 for v in evidence.snapshot.variants}
+    deleted = {image.id for image in evidence.snapshot.images if image.deleted}
     for record in evidence.records(Operation.FETCH, Phase.OK, Phase.FAIL):
         image, variant = record.value["image_id"], record.value["variant"]
         if record.phase is Phase.FAIL:
             yield Violation("I3", image, f"{variant} was answered {record.value['status']}")
-        elif hashes.get((image, variant)) != record.value["sha256"]:
+        elif image not in deleted and hashes.get((image, variant)) != record.value["sha256"]:
             yield Violation("I3", image, f"{variant} was downloaded with another hash")
     for record in evidence.records(Operation.GENERATE, Phase.OK):
         for job in evidence.jobs_by_key.get(record.value["key"], ()):
-            kept = [hashes.get((i.id, "original")) for i in evidence.images.get(job.id, ())]
-            if record.value["sha256"] != kept:
+            images = evidence.images.get(job.id, ())
+            kept = [hashes.get((image.id, "original")) for image in images]
+            if not deleted & {image.id for image in images} and record.value["sha256"] != kept:
                 yield Violation("I3", job.id, "was answered with other pictures than are kept")
 
 

@@ -154,8 +154,12 @@ class CostModel:
         return cost
 
 
+def made_steps(steps: int, strength: float) -> int:
+    """Of so many steps, those that a source picture's ``strength`` leaves, as diffusers rounds."""
+    return min(int(steps * strength), steps)
+
+
 def _steps(params: SamplingParams) -> int:
-    """Those that are made; a source picture's ``strength`` leaves some out, as diffusers rounds."""
     if params.image is None:
         return params.num_inference_steps
-    return min(int(params.num_inference_steps * params.strength), params.num_inference_steps)
+    return made_steps(params.num_inference_steps, params.strength)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response, WebSocket
 
-from serve.api.auth import Caller, ServicesDep, services_of
+from serve.api.auth import Reader, ServicesDep, services_of
 from serve.api.documented import problems
 from serve.api.schemas.ticket import TicketOut
 from serve.api.socket import EventSocket
@@ -25,7 +25,7 @@ async def events(websocket: WebSocket) -> None:
     summary="Get a ticket for the events WebSocket",
     responses=problems(401, 503),
 )
-async def issue_ticket(response: Response, caller: Caller, services: ServicesDep) -> TicketOut:
+async def issue_ticket(response: Response, caller: Reader, services: ServicesDep) -> TicketOut:
     """Opens one connection within 30 seconds, where neither headers nor a first message with
     the key are at hand: `GET /v1/events?ticket=…`."""
     response.headers["Cache-Control"] = "no-store"

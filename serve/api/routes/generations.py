@@ -5,21 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from starlette.requests import Request
 
-from serve.api.auth import Caller, ServicesDep
+from serve.api.auth import Drawer, ServicesDep
 from serve.api.documented import openai_errors, picture_events
-from serve.api.errors import InvalidValue
 from serve.api.limits import Limits, seed_name
-from serve.api.picture_files import PictureFiles
-from serve.api.picture_stream import PictureStream
+from serve.api.picture_answer import AnswerForm, PictureAnswer
 from serve.api.routes.jobs import IdempotencyKey, checked_key
-from serve.api.schemas.generation import (
-    Generation,
-    GenerationBody,
-    Usage,
-    steps_of,
-    told_quality,
-)
-from serve.api.synchronous import WaitingClient
+from serve.api.schemas.generation import Generation, GenerationBody, steps_of
 
 router = APIRouter(tags=["images"])
 
@@ -31,13 +22,13 @@ router = APIRouter(tags=["images"])
     response_model_exclude_none=True,
     responses={
         **picture_events("The pictures, or with `stream` their events."),
-        **openai_errors(400, 401, 404, 409, 413, 429, 500, 504),
+        **openai_errors(400, 401, 404, 409, 410, 413, 429, 500, 504),
     },
 )
 async def generate(
     body: GenerationBody,
     request: Request,
-    caller: Caller,
+    caller: Drawer,
     services: ServicesDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Generation | Response:
@@ -48,7 +39,7 @@ async def generate(
     back for it.
     """
     key = checked_key(idempotency_key)
-    _refuse_what_cannot_be(body)
+    form = AnswerForm.of(body, "image_generation")
     limits = Limits(services.settings, services.models, body.model)
     asked = limits.accept(
         body,
@@ -57,34 +48,4 @@ async def generate(
         seed_for=seed_name(caller.tenant_id, key),
         partial_images=body.partial_images or 0,
     )
-    client = WaitingClient(services, caller.tenant_id, key)
-    job = await client.submit(asked)
-    quality = told_quality(body)
-    if body.stream:
-        return PictureStream(services, client, "image_generation", quality).answer(job)
-    job = await client.wait(job, request)
-    files = PictureFiles(services, caller.tenant_id)
-    return Generation(
-        created=int((job.finished_at or job.created_at).timestamp()),
-        data=await files.of(job, body.response_format, request),
-        output_format=body.output_format or "png",
-        quality=quality,
-        size=f"{asked.width}x{asked.height}",
-        usage=Usage.of(asked, asked.n),
-    )
-
-
-def _refuse_what_cannot_be(body: GenerationBody) -> None:
-    if body.background == "transparent":
-        raise InvalidValue(
-            "background `transparent` is not possible; use `auto` or `opaque`.", param="background"
-        )
-    if body.partial_images and not body.stream:
-        raise InvalidValue(
-            "partial_images come in a stream only; set `stream` as well.", param="partial_images"
-        )
-    if body.stream and body.response_format == "url":
-        raise InvalidValue(
-            "A stream carries the pictures themselves; leave out response_format `url`.",
-            param="response_format",
-        )
+    return await PictureAnswer(services, caller.tenant_id, key, request).to(asked, form)

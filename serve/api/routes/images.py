@@ -2,37 +2,73 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
-from serve.api.auth import Caller, Downloader, ServicesDep
+from serve.api.auth import Downloader, Drawer, Reader, ServicesDep
 from serve.api.documented import openai_errors
 from serve.api.errors import VariantNotFound
+from serve.api.file_answer import FileHeaders, answer_file
+from serve.api.schemas.gallery import PictureChange, PicturePage
 from serve.api.schemas.image import PictureList, PictureOut
-from serve.api.schemas.page import Page
+from serve.storage import ObjectMissing
 
 router = APIRouter(tags=["images"])
 
 
 @router.get("/v1/images", summary="List pictures", responses=openai_errors(400, 401))
 async def list_images(
-    page: Annotated[Page, Query()], caller: Caller, services: ServicesDep
+    page: Annotated[PicturePage, Query()], caller: Reader, services: ServicesDep
 ) -> PictureList:
-    """Finished ones, the newest first."""
-    images = await services.jobs.images(caller.tenant_id, limit=page.limit + 1, after=page.after)
-    shown = [PictureOut.of(image) for image in images[: page.limit]]
-    more = len(images) > page.limit
-    return PictureList(data=shown, has_more=more, next=shown[-1].id if more else None)
+    """Finished ones, the newest first; those that match, where anything is looked for."""
+    of = ("images", caller.tenant_id)
+    images = await services.pictures.list(
+        caller.tenant_id, page.wanted, limit=page.limit_and_one, after=page.last_seen(*of)
+    )
+    shown, following = page.cut(images, *of)
+    return PictureList(
+        data=[PictureOut.of(image) for image in shown], has_more=bool(following), next=following
+    )
 
 
 @router.get(
-    "/v1/images/{image_id}", summary="Look at a picture", responses=openai_errors(400, 401, 404)
+    "/v1/images/{image_id}",
+    summary="Look at a picture",
+    responses=openai_errors(400, 401, 404, 410),
 )
-async def get_image(image_id: UUID, caller: Caller, services: ServicesDep) -> PictureOut:
+async def get_image(image_id: UUID, caller: Reader, services: ServicesDep) -> PictureOut:
     """What was asked, and which files there are."""
-    return PictureOut.of(await services.jobs.image(caller.tenant_id, image_id))
+    return PictureOut.of(await services.pictures.get(caller.tenant_id, image_id))
+
+
+@router.patch(
+    "/v1/images/{image_id}",
+    summary="Mark a picture as a favourite",
+    responses=openai_errors(400, 401, 404, 410, 413),
+)
+async def change_image(
+    image_id: UUID, body: PictureChange, caller: Drawer, services: ServicesDep
+) -> PictureOut:
+    """Or no longer; the gallery can list favourites alone."""
+    image = await services.pictures.favour(caller.tenant_id, image_id, body.favourite)
+    return PictureOut.of(image)
+
+
+@router.delete(
+    "/v1/images/{image_id}",
+    status_code=204,
+    summary="Delete a picture",
+    responses=openai_errors(400, 401, 404, 409),
+)
+async def delete_image(image_id: UUID, caller: Drawer, services: ServicesDep) -> None:
+    """With its files, for good. Its job goes on naming it, as deleted. Repeating it is harmless;
+    one that is still to be drawn is refused: cancel its job instead."""
+    await services.pictures.delete(caller.tenant_id, image_id)
+
+
+_FILE: dict[str, Any] = {"content": {"image/*": {}}}
 
 
 @router.get(
@@ -40,9 +76,21 @@ async def get_image(image_id: UUID, caller: Caller, services: ServicesDep) -> Pi
     summary="Download a file of a picture",
     response_class=Response,
     responses={
-        200: {"content": {"image/*": {}}, "description": "The file."},
+        200: {**_FILE, "description": "The file."},
+        206: {**_FILE, "description": "The part that `Range` asks for."},
         304: {"description": "The client has it already."},
-        **openai_errors(400, 401, 403, 404),
+        **openai_errors(400, 401, 403, 404, 410, 416),
+    },
+)
+@router.head(
+    "/v1/images/{image_id}/{variant}",
+    name="look_at_file",
+    summary="Ask for the size and type of a file of a picture",
+    response_class=Response,
+    responses={
+        200: {"description": "The headers that a download would have."},
+        304: {"description": "The client has it already."},
+        **openai_errors(400, 401, 403, 404, 410),
     },
 )
 async def download(
@@ -50,29 +98,21 @@ async def download(
     variant: str,
     tenant_id: Downloader,
     services: ServicesDep,
-    if_none_match: Annotated[str | None, Header()] = None,
+    request: Request,
+    asked: Annotated[FileHeaders, Depends()],
+    download: Annotated[bool, Query(description="Whether browsers save the file.")] = False,
 ) -> Response:
-    """A file never changes: its ETag is its SHA-256. A signed URL, as a generation with
-    `response_format: "url"` answers it, opens it without a key."""
-    image = await services.jobs.image(tenant_id, image_id)
+    """A file never changes: its ETag is its SHA-256. One byte range may be asked for. A signed URL,
+    as a generation with `response_format: "url"` answers it, opens it without a key."""
+    image = await services.pictures.get(tenant_id, image_id)
     file = next((file for file in image.variants if file.name == variant), None)
     if file is None:
         names = ", ".join(file.name for file in image.variants) or "none yet"
         raise VariantNotFound(
             f"Image {image_id} has no file {variant[:100]!r}; it has: {names}.", param="variant"
         )
-    headers = {
-        "ETag": f'"{file.sha256}"',
-        "Cache-Control": "private, max-age=31536000, immutable",
-        "X-Content-Type-Options": "nosniff",
-        "Vary": "Authorization, X-API-Key",
-    }
-    if if_none_match is not None and _matches(if_none_match, file.sha256):
-        return Response(status_code=304, headers=headers)
-    content = await services.storage.get(file.storage_key)
-    return Response(content, media_type=file.media_type, headers=headers)
-
-
-def _matches(if_none_match: str, sha256: str) -> bool:
-    tags = (tag.strip().removeprefix("W/").strip('"') for tag in if_none_match.split(","))
-    return any(tag in ("*", sha256) for tag in tags)
+    try:
+        return await answer_file(request, services.storage, image, file, asked, download=download)
+    except ObjectMissing:
+        await services.pictures.get(tenant_id, image_id)  # deleted meanwhile, if it raises
+        raise

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.api.auth import Caller, ServicesDep
+from serve.api.auth import Reader, ServicesDep
 from serve.api.documented import problems
 from serve.api.errors import NothingToCome
 from serve.api.stream import EventStream
@@ -32,7 +32,7 @@ class StreamQuery(BaseModel):
 async def _resume_after(
     job_id: UUID,
     query: Annotated[StreamQuery, Query()],
-    caller: Caller,
+    caller: Reader,
     services: ServicesDep,
     last_event_id: Annotated[
         int | None,
@@ -60,7 +60,7 @@ async def follow_job(
     job_id: UUID,
     query: Annotated[StreamQuery, Query()],
     after: Annotated[int, Depends(_resume_after)],
-    caller: Caller,
+    caller: Reader,
     services: ServicesDep,
     request: Request,
 ) -> AsyncIterator[ServerSentEvent]:

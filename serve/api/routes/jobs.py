@@ -8,12 +8,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
 
-from serve.api.auth import Caller, ServicesDep
+from serve.api.auth import Drawer, Reader, ServicesDep
 from serve.api.documented import problems
 from serve.api.errors import InvalidValue
 from serve.api.limits import Limits, seed_name
-from serve.api.schemas.job import JobBody, JobList, JobOut
-from serve.api.schemas.page import Page
+from serve.api.schemas.job import JobBody, JobList, JobOut, JobPage
 
 router = APIRouter(tags=["jobs"])
 
@@ -50,7 +49,7 @@ def checked_key(key: str | None) -> str | None:
 async def submit_job(
     body: JobBody,
     response: Response,
-    caller: Caller,
+    caller: Drawer,
     services: ServicesDep,
     idempotency_key: IdempotencyKey = None,
 ) -> JobOut:
@@ -69,21 +68,39 @@ async def submit_job(
 
 @router.get("/v1/jobs", summary="List jobs", responses=problems(401, 422))
 async def list_jobs(
-    page: Annotated[Page, Query()], caller: Caller, services: ServicesDep
+    page: Annotated[JobPage, Query()], caller: Reader, services: ServicesDep
 ) -> JobList:
     """The newest first."""
-    jobs = await services.jobs.list(caller.tenant_id, limit=page.limit + 1, after=page.after)
-    shown = [JobOut.of(job) for job in jobs[: page.limit]]
-    more = len(jobs) > page.limit
-    return JobList(data=shown, has_more=more, next=shown[-1].id if more else None)
+    of = ("jobs", caller.tenant_id)
+    jobs = await services.jobs.list(
+        caller.tenant_id,
+        limit=page.limit_and_one,
+        after=page.last_seen(*of),
+        state=page.state,
+        model=page.model,
+    )
+    shown, following = page.cut(jobs, *of)
+    return JobList(data=[JobOut.of(job) for job in shown], has_more=bool(following), next=following)
 
 
 @router.get("/v1/jobs/{job_id}", summary="Look at a job", responses=problems(401, 404, 422))
-async def get_job(job_id: UUID, caller: Caller, services: ServicesDep) -> JobOut:
+async def get_job(job_id: UUID, caller: Reader, services: ServicesDep) -> JobOut:
     return JobOut.of(await services.jobs.get(caller.tenant_id, job_id))
 
 
 @router.delete("/v1/jobs/{job_id}", summary="Cancel a job", responses=problems(401, 404, 409, 422))
-async def cancel_job(job_id: UUID, caller: Caller, services: ServicesDep) -> JobOut:
+async def cancel_job(job_id: UUID, caller: Drawer, services: ServicesDep) -> JobOut:
     """Once this has answered, no further picture of the job appears. Repeating it is harmless."""
     return JobOut.of(await services.jobs.cancel(caller.tenant_id, job_id))
+
+
+@router.delete(
+    "/v1/jobs/{job_id}/images",
+    status_code=204,
+    summary="Delete a job's pictures",
+    responses=problems(401, 404, 409, 422),
+)
+async def delete_pictures(job_id: UUID, caller: Drawer, services: ServicesDep) -> None:
+    """With their files, for good; the job itself stays. Repeating it is harmless; a job that has
+    not ended is refused: cancel it first."""
+    await services.pictures.delete_all(caller.tenant_id, job_id)

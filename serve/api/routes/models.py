@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from serve.api.auth import Caller, ServicesDep
+from serve.api.auth import Reader, ServicesDep
 from serve.api.documented import problems
 from serve.api.limits import Limits
 from serve.api.schemas.model import ModelList, ModelOut
@@ -21,12 +21,12 @@ def _model(name: str) -> ModelOut:
 
 
 @router.get("/v1/models", summary="List models", responses=problems(401))
-async def list_models(_caller: Caller, services: ServicesDep) -> ModelList:
+async def list_models(_caller: Reader, services: ServicesDep) -> ModelList:
     """The default one first."""
     return ModelList(data=[_model(name) for name in services.models])
 
 
 @router.get("/v1/models/{model_id:path}", summary="Look at a model", responses=problems(401, 404))
-async def get_model(model_id: str, _caller: Caller, services: ServicesDep) -> ModelOut:
+async def get_model(model_id: str, _caller: Reader, services: ServicesDep) -> ModelOut:
     """A name may hold slashes, as hub ids do."""
     return _model(Limits(services.settings, services.models, model_id).model)

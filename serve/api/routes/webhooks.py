@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
-from serve.api.auth import Caller, ServicesDep
+from serve.api.auth import Admin, Reader, ServicesDep
 from serve.api.documented import problems
 from serve.api.schemas.webhook import (
     DeliveryList,
@@ -29,7 +29,7 @@ router = APIRouter(tags=["webhooks"])
     responses=problems(400, 401, 409, 413, 422),
 )
 async def add_webhook(
-    body: WebhookBody, response: Response, caller: Caller, services: ServicesDep
+    body: WebhookBody, response: Response, caller: Admin, services: ServicesDep
 ) -> WebhookWithSecret:
     """Events from now on are POSTed to the URL, signed as the Standard Webhooks specification has
     it. Each arrives at least once: `webhook-id` is the same for every repetition, and `data.seq`
@@ -40,7 +40,7 @@ async def add_webhook(
 
 
 @router.get("/v1/webhooks", summary="List webhooks", responses=problems(401))
-async def list_webhooks(caller: Caller, services: ServicesDep) -> WebhookList:
+async def list_webhooks(caller: Reader, services: ServicesDep) -> WebhookList:
     """The oldest first."""
     webhooks = await services.webhooks.list(caller.tenant_id)
     return WebhookList(data=[WebhookOut.of(webhook) for webhook in webhooks])
@@ -49,7 +49,7 @@ async def list_webhooks(caller: Caller, services: ServicesDep) -> WebhookList:
 @router.get(
     "/v1/webhooks/{webhook_id}", summary="Look at a webhook", responses=problems(401, 404, 422)
 )
-async def get_webhook(webhook_id: UUID, caller: Caller, services: ServicesDep) -> WebhookOut:
+async def get_webhook(webhook_id: UUID, caller: Reader, services: ServicesDep) -> WebhookOut:
     return WebhookOut.of(await services.webhooks.get(caller.tenant_id, webhook_id))
 
 
@@ -59,7 +59,7 @@ async def get_webhook(webhook_id: UUID, caller: Caller, services: ServicesDep) -
     summary="Remove a webhook",
     responses=problems(401, 404, 422),
 )
-async def remove_webhook(webhook_id: UUID, caller: Caller, services: ServicesDep) -> None:
+async def remove_webhook(webhook_id: UUID, caller: Admin, services: ServicesDep) -> None:
     """Nothing more is sent to it; its deliveries are forgotten."""
     await services.webhooks.delete(caller.tenant_id, webhook_id)
 
@@ -70,7 +70,7 @@ async def remove_webhook(webhook_id: UUID, caller: Caller, services: ServicesDep
     responses=problems(401, 404, 422),
 )
 async def rotate_secret(
-    webhook_id: UUID, caller: Caller, services: ServicesDep
+    webhook_id: UUID, caller: Admin, services: ServicesDep
 ) -> WebhookWithSecret:
     """For a day deliveries carry a signature by the previous secret as well."""
     return WebhookWithSecret.of(await services.webhooks.rotate(caller.tenant_id, webhook_id))
@@ -82,19 +82,23 @@ async def rotate_secret(
     responses=problems(401, 404, 422),
 )
 async def list_deliveries(
-    webhook_id: UUID, page: Annotated[DeliveryPage, Query()], caller: Caller, services: ServicesDep
+    webhook_id: UUID, page: Annotated[DeliveryPage, Query()], caller: Reader, services: ServicesDep
 ) -> DeliveryList:
     """The newest first; `state=dead` lists what was given up."""
+    of = ("deliveries", webhook_id)
     deliveries = await services.webhooks.deliveries(
         caller.tenant_id,
         webhook_id,
         state=page.state,
-        limit=page.limit + 1,
-        after=page.after,
+        limit=page.limit_and_one,
+        after=page.last_seen(*of),
     )
-    shown = [DeliveryOut.of(delivery) for delivery in deliveries[: page.limit]]
-    more = len(deliveries) > page.limit
-    return DeliveryList(data=shown, has_more=more, next=shown[-1].id if more else None)
+    shown, following = page.cut(deliveries, *of)
+    return DeliveryList(
+        data=[DeliveryOut.of(delivery) for delivery in shown],
+        has_more=bool(following),
+        next=following,
+    )
 
 
 @router.post(
@@ -103,6 +107,6 @@ async def list_deliveries(
     summary="Try a dead delivery again",
     responses=problems(401, 404, 409, 422),
 )
-async def retry_delivery(delivery_id: UUID, caller: Caller, services: ServicesDep) -> DeliveryOut:
+async def retry_delivery(delivery_id: UUID, caller: Admin, services: ServicesDep) -> DeliveryOut:
     """As often as a new one; its `webhook-id` stays."""
     return DeliveryOut.of(await services.webhooks.retry(caller.tenant_id, delivery_id))

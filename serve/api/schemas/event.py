@@ -31,6 +31,8 @@ class Watch(StrictBody):
 
 
 class Unwatch(StrictBody):
+    """Follow the job no longer."""
+
     type: Literal["unwatch"]
     job_id: JobId
 

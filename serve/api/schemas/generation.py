@@ -16,14 +16,19 @@ Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "
 class GenerationBody(PictureBody):
     """OpenAI's fields; `quality` sets the denoising steps unless they are given."""
 
-    quality: Quality | None = None
+    quality: Quality | None = Field(
+        None, description="Denoising steps by name; `medium` is the model's own number of them."
+    )
     response_format: Literal["b64_json", "url"] | None = Field(
         None, description="`b64_json`, the default, or `url`: signed, good for an hour or as set."
     )
     background: Literal["auto", "opaque", "transparent"] | None = Field(
         None, description="Pictures are opaque; `transparent` is refused."
     )
-    moderation: Literal["auto", "low"] | None = Field(None, description="Accepted, without effect.")
+    moderation: Literal["auto", "low"] | None = Field(
+        None,
+        description="Accepted, without effect: `low` does not turn the operator's moderation off.",
+    )
     style: Literal["vivid", "natural"] | None = Field(None, description="Accepted, without effect.")
     user: Text | None = Field(None, max_length=512, description="Accepted, without effect.")
     safety_identifier: Text | None = Field(
@@ -94,13 +99,14 @@ class Usage(BaseModel):
     def of(cls, asked: JobRequest, pictures: int) -> Self:
         """Of so many pictures of the request."""
         words = len(asked.prompt.split())
-        patches = pictures * -(-asked.width // _PATCH) * -(-asked.height // _PATCH)
+        patches = -(-asked.width // _PATCH) * -(-asked.height // _PATCH)
+        source = patches if asked.image else 0
         return cls(
-            input_tokens=words,
-            input_tokens_details=TokenDetails(image_tokens=0, text_tokens=words),
-            output_tokens=patches,
-            output_tokens_details=TokenDetails(image_tokens=patches, text_tokens=0),
-            total_tokens=words + patches,
+            input_tokens=words + source,
+            input_tokens_details=TokenDetails(image_tokens=source, text_tokens=words),
+            output_tokens=pictures * patches,
+            output_tokens_details=TokenDetails(image_tokens=pictures * patches, text_tokens=0),
+            total_tokens=words + source + pictures * patches,
         )
 
 

@@ -47,6 +47,10 @@ class ImageOut(BaseModel):
     variants: list[VariantOut]
     created_at: datetime
     finished_at: datetime | None
+    favourite: bool
+    deleted_at: datetime | None = Field(
+        description="When it was deleted: it has no files from then on, and is not listed."
+    )
 
     @classmethod
     def of(cls, image: Image) -> Self:
@@ -64,6 +68,8 @@ class ImageOut(BaseModel):
             "variants": [VariantOut.of(variant) for variant in image.variants],
             "created_at": image.created_at,
             "finished_at": image.finished_at,
+            "favourite": image.favourite,
+            "deleted_at": image.deleted_at,
         }
 
 
@@ -91,4 +97,4 @@ class PictureList(BaseModel):
 
     data: list[PictureOut]
     has_more: bool
-    next: UUID | None
+    next: str | None

@@ -9,7 +9,9 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from serve.api.schemas.image import ImageOut
+from serve.api.schemas.page import Page
 from serve.api.schemas.picture import PictureBody
+from serve.api.schemas.strict import Text
 from serve.models import Job, JobState
 
 
@@ -18,6 +20,13 @@ class JobBody(PictureBody):
 
     width: int | None = Field(None, description="In pixels; together with `height`.")
     height: int | None = Field(None, description="In pixels; together with `width`.")
+
+
+class JobPage(Page):
+    """Which jobs are asked for."""
+
+    state: JobState | None = Field(None, description="Those in this state; all where left out.")
+    model: Text | None = Field(None, max_length=200, description="Those of this model.")
 
 
 class JobOut(BaseModel):
@@ -31,6 +40,9 @@ class JobOut(BaseModel):
     params: dict[str, Any] = Field(description="Every parameter, defaults filled in.")
     images: list[ImageOut]
     error: str | None = Field(description="Why it failed.")
+    error_code: str | None = Field(
+        description="`content_policy_violation` or `moderation_unavailable`, where it failed so."
+    )
     last_seq: int = Field(description="Number of its newest event.")
     created_at: datetime
     started_at: datetime | None
@@ -48,6 +60,7 @@ class JobOut(BaseModel):
             params=job.params,
             images=[ImageOut.of(image) for image in job.images],
             error=job.error,
+            error_code=job.error_code,
             last_seq=job.last_seq,
             created_at=job.created_at,
             started_at=job.started_at,
@@ -61,4 +74,4 @@ class JobList(BaseModel):
 
     data: list[JobOut]
     has_more: bool
-    next: UUID | None
+    next: str | None

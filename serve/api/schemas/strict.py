@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
@@ -29,10 +30,15 @@ class StrictBody(BaseModel):
         return body
 
 
+# All controls but tab, line feed and carriage return: a terminal would obey them.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
 def _storable(text: str) -> str:
-    """Text that UTF-8 and Postgres can hold."""
-    if "\x00" in text:
-        raise ValueError("must not contain the NUL character")
+    """Text that UTF-8 and Postgres can hold, and that is text."""
+    control = _CONTROLS.search(text)
+    if control:
+        raise ValueError(f"must not contain the control character U+{ord(control[0]):04X}")
     if any("\ud800" <= char <= "\udfff" for char in text):
         raise ValueError("must be valid Unicode, without lone surrogates")
     return text

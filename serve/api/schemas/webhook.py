@@ -142,4 +142,4 @@ class DeliveryList(BaseModel):
 
     data: list[DeliveryOut]
     has_more: bool
-    next: UUID | None
+    next: str | None

@@ -14,11 +14,10 @@ from serve.jobs.repository.images import (
     end_images,
     images_held,
     jobs_of,
-    load_image,
-    load_images,
     lock_queued_jobs,
     release_image,
     requeue_abandoned,
+    unfinished_seconds,
 )
 from serve.jobs.repository.jobs import (
     count_jobs,
@@ -32,11 +31,31 @@ from serve.jobs.repository.jobs import (
     new_jobs,
     overdue_jobs,
 )
+from serve.jobs.repository.pictures import (
+    delete_picture,
+    delete_pictures_of,
+    load_image,
+    load_images,
+    set_favourite,
+)
+from serve.jobs.repository.sources import (
+    forget_lost_sources,
+    forget_sources,
+    hold_sources,
+    touch_sources,
+)
 from serve.jobs.repository.transaction import (
     clock,
     database_identity,
     try_reaper_lock,
     try_sweeper_lock,
+)
+from serve.jobs.repository.usage import (
+    charge_usage,
+    give_back_usage,
+    gpu_seconds_used,
+    lock_quota,
+    read_usage,
 )
 from serve.jobs.repository.work import (
     count_live,
@@ -62,6 +81,7 @@ __all__ = [
     "append_event",
     "beat",
     "charge",
+    "charge_usage",
     "claiming_workers",
     "clock",
     "count_jobs",
@@ -69,12 +89,19 @@ __all__ = [
     "count_live_images",
     "count_work",
     "database_identity",
+    "delete_picture",
+    "delete_pictures_of",
     "delete_silent_workers",
     "delete_worker",
     "end_images",
     "events_after",
     "events_beyond",
+    "forget_lost_sources",
+    "forget_sources",
     "free_places_elsewhere",
+    "give_back_usage",
+    "gpu_seconds_used",
+    "hold_sources",
     "images_held",
     "insert_job",
     "insert_worker",
@@ -92,14 +119,19 @@ __all__ = [
     "load_profiles",
     "lock_job",
     "lock_queued_jobs",
+    "lock_quota",
     "new_jobs",
     "orphans",
     "overdue_jobs",
     "queues_of",
+    "read_usage",
     "read_work",
     "release_image",
     "requeue_abandoned",
+    "set_favourite",
     "take_images",
+    "touch_sources",
     "try_reaper_lock",
     "try_sweeper_lock",
+    "unfinished_seconds",
 ]

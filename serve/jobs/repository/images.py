@@ -1,4 +1,4 @@
-"""Queries on images: claiming, releasing, listing."""
+"""Queries on images: claiming, releasing."""
 
 from __future__ import annotations
 
@@ -9,41 +9,17 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    String,
     func,
+    literal_column,
     select,
     update,
 )
-from sqlalchemy.orm import joinedload, selectinload
 
 from serve.database import Session
 from serve.jobs.claim import Claim
 from serve.jobs.stored_file import StoredFile
 from serve.models import LIVE, Image, Job, JobState, Variant, Worker
-
-
-async def load_image(session: Session, tenant_id: UUID, image_id: UUID) -> Image | None:
-    statement = (
-        select(Image)
-        .where(Image.id == image_id, Image.tenant_id == tenant_id)
-        .options(selectinload(Image.variants), joinedload(Image.job))
-    )
-    return await session.scalar(statement)
-
-
-async def load_images(
-    session: Session, tenant_id: UUID, limit: int, after: UUID | None
-) -> Sequence[Image]:
-    """The tenant's finished pictures, newest first."""
-    statement = (
-        select(Image)
-        .where(Image.tenant_id == tenant_id, Image.state == JobState.SUCCEEDED)
-        .order_by(Image.id.desc())
-        .limit(limit)
-        .options(selectinload(Image.variants), joinedload(Image.job))
-    )
-    if after is not None:
-        statement = statement.where(Image.id < after)
-    return (await session.scalars(statement)).all()
 
 
 async def jobs_of(session: Session, job_ids: set[UUID]) -> dict[UUID, Job]:
@@ -81,14 +57,29 @@ async def release_image(session: Session, claim: Claim, state: JobState, now: da
     return await session.scalar(statement) is not None
 
 
-async def end_images(session: Session, job_id: UUID, state: JobState, now: datetime) -> None:
-    """Put every image of the job that has not ended into ``state``."""
-    await session.execute(
+async def end_images(
+    session: Session, job_id: UUID, state: JobState, now: datetime
+) -> Sequence[tuple[JobState, float]]:
+    """Put every image of the job that has not ended into ``state``.
+
+    Returns what each was before, and its predicted seconds.
+    """
+    ended = await session.execute(
         update(Image)
         .where(Image.job_id == job_id, Image.state.in_(LIVE))
         .values(state=state, worker_id=None, finished_at=now)
+        .returning(literal_column("old.state", String), Image.seconds)
         .execution_options(synchronize_session=False)
     )
+    return [(JobState(before), seconds) for before, seconds in ended]
+
+
+async def unfinished_seconds(session: Session, job_id: UUID) -> Sequence[float]:
+    """Predicted seconds of each image of the job that has no picture."""
+    statement = select(Image.seconds).where(
+        Image.job_id == job_id, Image.state != JobState.SUCCEEDED
+    )
+    return (await session.scalars(statement)).all()
 
 
 async def count_live_images(session: Session, job_id: UUID) -> int:

@@ -46,6 +46,8 @@ async def insert_job(
             priority=request.priority,
             idempotency_key=idempotency_key,
             request_digest=request.digest() if idempotency_key else None,
+            image_sha256=request.image,
+            mask_sha256=request.mask,
             deadline_at=None
             if request.deadline_s is None
             else func.now() + seconds(request.deadline_s),
@@ -106,7 +108,12 @@ async def load_job(session: Session, tenant_id: UUID, job_id: UUID) -> Job | Non
 
 
 async def load_jobs(
-    session: Session, tenant_id: UUID, limit: int, after: UUID | None
+    session: Session,
+    tenant_id: UUID,
+    limit: int,
+    after: UUID | None,
+    state: JobState | None,
+    model: str | None,
 ) -> Sequence[Job]:
     """The tenant's jobs, newest first (ids are UUIDv7: they sort by time)."""
     statement = (
@@ -118,6 +125,10 @@ async def load_jobs(
     )
     if after is not None:
         statement = statement.where(Job.id < after)
+    if state is not None:
+        statement = statement.where(Job.state == state)
+    if model is not None:
+        statement = statement.where(Job.model == model)
     return (await session.scalars(statement)).all()
 
 

@@ -56,6 +56,11 @@ def a_picture_lacks_its_thumbnail(run: Run) -> None:
     variants.remove(lost)
 
 
+@damage("I3", "was deleted and has the files ['original', 'thumbnail']")
+def a_deleted_picture_keeps_its_files(run: Run) -> None:
+    run.amend_row(run.snapshot.images, "good-0", deleted=True)
+
+
 @damage("I3", "was downloaded with another hash")
 def a_download_differs(run: Run) -> None:
     run.amend("good", Phase.OK, Operation.FETCH, sha256="rubbish")

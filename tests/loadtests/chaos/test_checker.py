@@ -35,6 +35,14 @@ def test_a_conflicting_body_may_be_refused() -> None:
     assert run.violations() == []
 
 
+def test_a_deleted_picture_may_have_no_files() -> None:
+    run = clean_run()
+    for name in ("good-0", "sync-0"):
+        run.amend_row(run.snapshot.images, name, deleted=True)
+        run.snapshot.variants[:] = [v for v in run.snapshot.variants if v.image_id != name]
+    assert run.violations() == []
+
+
 def test_every_rule_is_broken_by_some_damage() -> None:
     """So no rule stands there that nothing can break."""
     silent = set(RULES)

@@ -19,6 +19,7 @@ from pipelines.embedded import MODEL_PATH
 from serve.api.app import create_app
 from serve.api.services import Services, open_services
 from serve.database import Database
+from serve.security.scopes import Scope
 from serve.settings import FurtherModelSettings, Settings
 
 MODEL = ModelDescription(
@@ -70,8 +71,8 @@ async def app(services: Services) -> AsyncIterator[FastAPI]:
 
 @pytest.fixture
 async def key(app: FastAPI, services: Services) -> str:
-    """A key of the tenant `first`."""
-    token, _ = await services.keys.create("first", "test")
+    """A key of the tenant `first` that may do all that a tenant may."""
+    token, _ = await services.keys.create("first", "test", [Scope.ADMIN])
     return token
 
 
@@ -97,11 +98,26 @@ async def client(app: FastAPI, key: str) -> AsyncIterator[httpx2.AsyncClient]:
 @pytest.fixture
 async def stranger(app: FastAPI, services: Services) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of another tenant."""
-    token, _ = await services.keys.create("second", "test")
+    token, _ = await services.keys.create("second", "test", [Scope.ADMIN])
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(
         transport=transport, base_url="http://sfumato", headers={"X-API-Key": token}
     ) as client:
+        yield client
+
+
+def client_of(app: FastAPI, token: str) -> httpx2.AsyncClient:
+    """A client with this key; close it, or use it as a context."""
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx2.AsyncClient(transport=transport, base_url="http://sfumato", headers=headers)
+
+
+@pytest.fixture
+async def operator(app: FastAPI, services: Services) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client that may do everything, of the tenant `default`."""
+    token, _ = await services.keys.create("default", "operator", [Scope.OPERATOR])
+    async with client_of(app, token) as client:
         yield client
 
 

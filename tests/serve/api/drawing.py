@@ -6,6 +6,7 @@ from uuid import UUID
 
 import numpy as np
 
+from pipelines.diffusion.request import EngineStats
 from serve.api.services import Services
 from serve.jobs.claim import Claim
 from serve.jobs.claims import Claims
@@ -21,9 +22,16 @@ class Desk:
         self._worker_id: UUID | None = None
 
     async def claim(self, limit: int = 8) -> list[Claim]:
+        return await self.claims.claim(await self._registered(), limit)
+
+    async def beat(self) -> None:
+        """Say that the worker lives."""
+        await self.claims.heartbeat(await self._registered(), EngineStats(), draining=False)
+
+    async def _registered(self) -> UUID:
         if self._worker_id is None:
             self._worker_id = await self.claims.register("cpu", 8)
-        return await self.claims.claim(self._worker_id, limit)
+        return self._worker_id
 
     async def finish(self, claim: Claim) -> None:
         """A grey picture, as dark as its index is high."""

@@ -51,6 +51,7 @@ async def test_defaults_are_filled_in(client: httpx2.AsyncClient) -> None:
         "output_format": "png",
         "output_compression": None,
         "priority": 0,
+        "partial_images": 0,
         "deadline_s": None,
     }
 

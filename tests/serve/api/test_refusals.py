@@ -1,206 +1,179 @@
-"""Whatever is asked wrongly gets the documented error, and leaves no row."""
+"""The bad-input catalogue: each is refused as documented, keeps nothing, and tells nothing."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx2
 import pytest
 from fastapi import FastAPI
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from serve.api.services import Services
-from tests.serve.api.conftest import count_rows
+from tests.conftest import new_database
+from tests.serve.api.refusals import CASES
+from tests.serve.api.refusals.answer import Answer, ask, filled
+from tests.serve.api.refusals.case import Case, Endless, Knock
+from tests.serve.api.refusals.door import Door, open_door, parsed
 
-PROMPT = {"prompt": "a red heart"}
-BAD_PICTURES: list[tuple[dict[str, object], str, str]] = [
-    ({}, "missing_field", "prompt"),
-    ({"prompt": ""}, "invalid_value", "prompt"),
-    ({"prompt": "  \n"}, "invalid_value", "prompt"),
-    ({"prompt": 5}, "invalid_value", "prompt"),
-    ({"prompt": "x" * 4001}, "invalid_value", "prompt"),
-    ({"prompt": "a\x00b"}, "invalid_value", "prompt"),
-    ({**PROMPT, "negative_prompt": "x" * 4001}, "invalid_value", "negative_prompt"),
-    ({**PROMPT, "colour": "red"}, "unknown_field", "colour"),
-    ({**PROMPT, "n": 0}, "invalid_value", "n"),
-    ({**PROMPT, "n": 11}, "invalid_value", "n"),
-    ({**PROMPT, "n": "2"}, "invalid_value", "n"),
-    ({**PROMPT, "size": "0x64"}, "invalid_value", "size"),
-    ({**PROMPT, "size": "64x65"}, "invalid_value", "size"),
-    ({**PROMPT, "size": "big"}, "invalid_value", "size"),
-    ({**PROMPT, "size": "4096x4096"}, "invalid_value", "size"),
-    ({**PROMPT, "num_inference_steps": 0}, "invalid_value", "num_inference_steps"),
-    ({**PROMPT, "num_inference_steps": 10**6}, "invalid_value", "num_inference_steps"),
-    ({**PROMPT, "num_inference_steps": True}, "invalid_value", "num_inference_steps"),
-    ({**PROMPT, "num_inference_steps": 4.5}, "invalid_value", "num_inference_steps"),
-    ({**PROMPT, "guidance_scale": -1}, "invalid_value", "guidance_scale"),
-    ({**PROMPT, "guidance_scale": 51}, "invalid_value", "guidance_scale"),
-    ({**PROMPT, "guidance_scale": False}, "invalid_value", "guidance_scale"),
-    ({**PROMPT, "seed": -1}, "invalid_value", "seed"),
-    ({**PROMPT, "seed": 2**63 - 1}, "invalid_value", "seed"),
-    ({**PROMPT, "seed": 2**70}, "invalid_value", "seed"),
-    ({**PROMPT, "scheduler": "dice"}, "invalid_value", "scheduler"),
-    ({**PROMPT, "scheduler": "flow_match_euler"}, "invalid_value", "scheduler"),
-    ({**PROMPT, "output_format": "bmp"}, "invalid_value", "output_format"),
-    (
-        {**PROMPT, "output_format": "webp", "output_compression": 101},
-        "invalid_value",
-        "output_compression",
-    ),
-    ({**PROMPT, "output_compression": 50}, "invalid_value", "output_compression"),
-    ({**PROMPT, "priority": 101}, "invalid_value", "priority"),
-    ({**PROMPT, "deadline_s": 0}, "invalid_value", "deadline_s"),
-    ({**PROMPT, "deadline_s": 1e9}, "invalid_value", "deadline_s"),
-    ({**PROMPT, "model": "dall-e-9"}, "model_not_found", "model"),
-]
-BAD_GENERATIONS: list[tuple[dict[str, object], str, str]] = [
-    ({**PROMPT, "response_format": "path"}, "invalid_value", "response_format"),
-    ({**PROMPT, "background": "transparent"}, "invalid_value", "background"),
-    ({**PROMPT, "stream": "yes"}, "invalid_value", "stream"),
-    ({**PROMPT, "partial_images": 2}, "invalid_value", "partial_images"),
-    ({**PROMPT, "quality": "best"}, "invalid_value", "quality"),
-    ({**PROMPT, "width": 64}, "unknown_field", "width"),
-]
-BAD_JOBS: list[tuple[dict[str, object], str, str]] = [
-    ({**PROMPT, "width": 0, "height": 64}, "invalid_value", "width"),
-    ({**PROMPT, "width": 64, "height": -8}, "invalid_value", "height"),
-    ({**PROMPT, "width": 64}, "invalid_value", "height"),
-    ({**PROMPT, "width": 64, "height": 64, "size": "64x64"}, "invalid_value", "size"),
-    ({**PROMPT, "quality": "high"}, "unknown_field", "quality"),
-]
-WRONG_PATHS = [
-    ("GET", "/nowhere", 404),
-    ("GET", "/v1/images/generations/x/y", 404),
-    ("GET", "/v1/jobs/7", 422),
-    ("GET", "/v1/jobs/00000000-0000-7000-8000-000000000000", 404),
-    ("DELETE", "/v1/jobs/00000000-0000-7000-8000-000000000000", 404),
-    ("GET", "/v1/images/00000000-0000-7000-8000-000000000000", 404),
-    ("GET", "/v1/images/00000000-0000-7000-8000-000000000000/original", 404),
-    ("GET", "/v1/images/7", 400),
-    ("GET", "/v1/jobs?limit=0", 422),
-    ("GET", "/v1/jobs?limit=101", 422),
-    ("GET", "/v1/jobs?after=x", 422),
-    ("GET", "/v1/jobs?page=2", 422),
-    ("GET", "/v1/images?limit=0", 400),
-    ("PUT", "/v1/jobs", 405),
-    ("DELETE", "/v1/images/generations", 405),
-    ("GET", "/v1/models/other/name", 404),
-]
-JSON = {"Content-Type": "application/json"}
-NOT_OBJECTS = [b"", b"[]", b"3", b"null", b'"red heart"']
-BROKEN = [b"{", b"{'prompt': 1}", b'{"prompt": "a"} x', b"\xff\xfe"]
+MEMORY_BYTES = 16 * 2**20
+TYPES = {401: "authentication_error", 403: "permission_error"}
+"""OpenAI's, of all that is no `invalid_request_error`."""
+LEAKS = (
+    "Traceback",
+    'File "',
+    "site-packages",
+    "sqlalchemy",
+    "asyncpg",
+    "pydantic",
+    "SELECT ",
+    "INSERT ",
+    "root:x:0:0",
+)
 
 
-async def test_generations_refuse_in_openai_shape(
-    client: httpx2.AsyncClient, services: Services
-) -> None:
-    for body, code, param in BAD_PICTURES + BAD_GENERATIONS:
-        answer = await client.post("/v1/images/generations", json=body)
-
-        assert answer.status_code == (404 if code == "model_not_found" else 400), body
-        error = answer.json()["error"]
-        assert set(error) == {"message", "type", "param", "code"}, body
-        assert (error["type"], error["code"]) == ("invalid_request_error", code), body
-        assert error["param"] == param, body
-        assert param in error["message"], body
-    assert await count_rows(services.database, "jobs") == 0
+@pytest.fixture(scope="module")
+async def door(
+    postgres_url: str,
+    template_database: str,
+    valkey_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Door]:
+    folder: Path = tmp_path_factory.mktemp("door")
+    with new_database(postgres_url, template_database) as database_url:
+        async with open_door(database_url, valkey_url, folder) as door:
+            yield door
 
 
-async def test_jobs_refuse_with_a_problem(client: httpx2.AsyncClient, services: Services) -> None:
-    for body, code, param in BAD_PICTURES + BAD_JOBS:
-        answer = await client.post("/v1/jobs", json=body)
+def test_names_are_the_cases_own() -> None:
+    names = [case.name for case in CASES]
 
-        assert answer.status_code == (404 if code == "model_not_found" else 422), body
+    assert sorted(set(names)) == sorted(names)
+    assert len(names) >= 80
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_refused(door: Door, case: Case | Knock) -> None:
+    kept, memory = door.before or await door.seen()
+    door.log_lines()
+
+    if isinstance(case, Knock):
+        told = await _knock(door, case)
+    else:
+        answer = await ask(door.host, door.port, case, door.names)
+        told = answer.body.decode() + json.dumps(dict(answer.headers))
+        _check(case, answer)
+
+    door.before = await door.seen()
+    assert door.before[0] == kept
+    assert door.before[1] - memory < MEMORY_BYTES
+    assert [leak for leak in LEAKS if leak in told] == []
+    logged = door.log_lines()
+    assert [line for line in logged if parsed(line)["level"] in ("error", "critical")] == []
+    asked = filled(getattr(case, "path", ""), door.names)
+    for secret in door.secrets:
+        assert secret not in told or secret in asked
+        assert secret not in "".join(logged)
+
+
+def _check(case: Case, answer: Answer) -> None:
+    assert answer.status == case.status, answer.body[:500]
+    if isinstance(case.body, Endless):
+        assert 0 < answer.sent < case.body.total // 32
+    if case.code is None:
+        assert "set-cookie" not in answer.headers
+        return
+    said = json.loads(answer.body)
+    if case.path.startswith("/v1/images"):
+        assert answer.headers["content-type"] == "application/json"
+        assert set(said) == {"error"}
+        error = said["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert error["type"] == (TYPES.get(case.status, "invalid_request_error"))
+        text = error["message"]
+    else:
         assert answer.headers["content-type"] == "application/problem+json"
-        problem = answer.json()
-        assert set(problem) == {"type", "title", "status", "detail", "code", "param", "request_id"}
-        assert problem["status"] == answer.status_code
-        assert (problem["code"], problem["param"]) == (code, param), body
-        assert param in problem["detail"], body
-        assert problem["request_id"] == answer.headers["x-request-id"]
-    assert await count_rows(services.database, "jobs") == 0
+        error = said
+        assert set(said) - {"param"} == {"type", "title", "status", "detail", "code", "request_id"}
+        assert said["status"] == case.status
+        assert said["request_id"] == answer.headers["x-request-id"]
+        text = said["detail"]
+    assert error["code"] == case.code
+    assert 0 < len(text) < 1200
+    if case.param:
+        assert error["param"] == case.param
+        assert case.param in text
+    assert len(answer.headers["x-request-id"]) == 32
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    assert "set-cookie" not in answer.headers
+    assert "access-control-allow-origin" not in answer.headers
+    if case.status == 401:
+        assert answer.headers["www-authenticate"] == "Bearer"
+    if case.status == 405:
+        assert answer.headers["allow"]
 
 
-async def test_broken_json(client: httpx2.AsyncClient, services: Services) -> None:
-    for path in ("/v1/jobs", "/v1/images/generations"):
-        for body in BROKEN:
-            answer = await client.post(path, content=body, headers=JSON)
-
-            assert answer.status_code == 400, body
-            told = answer.json()
-            assert (told.get("error") or told)["code"] in ("invalid_json", "bad_request")
-    assert await count_rows(services.database, "jobs") == 0
-
-
-async def test_not_an_object(client: httpx2.AsyncClient) -> None:
-    for body in NOT_OBJECTS:
-        answer = await client.post("/v1/jobs", content=body, headers=JSON)
-
-        assert answer.status_code == 422, body
-        assert "JSON object" in answer.json()["detail"], body
-
-
-async def test_what_json_should_not_hold(client: httpx2.AsyncClient, services: Services) -> None:
-    for body in (
-        b'{"prompt": "\\ud800"}',
-        b'{"prompt": "a", "guidance_scale": NaN}',
-        b'{"prompt": "a", "guidance_scale": Infinity}',
-        b'{"prompt": "a", "guidance_scale": 1e999}',
-        b'{"prompt": "a", "deadline_s": -Infinity}',
-        b'{"prompt": "a", "\\ud800": 1}',
-        b'{"prompt": "a", "model": "\\ud800"}',
-    ):
-        answer = await client.post("/v1/jobs", content=body, headers=JSON)
-
-        assert answer.status_code in (404, 422), body
-    assert await count_rows(services.database, "jobs") == 0
+async def _knock(door: Door, case: Knock) -> str:
+    """What was told over the socket, which ended as the case has it."""
+    url = f"ws://{door.host}:{door.port}/v1/events{filled(case.query, door.names)}"
+    headers = {name: filled(value, door.names) for name, value in case.headers.items()}
+    if case.key is not None:
+        headers["Authorization"] = f"Bearer {filled(case.key, door.names)}"
+    if case.close == 403:
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(url, additional_headers=headers)
+        assert refused.value.response.status_code == 403
+        return str(refused.value.response.body)
+    async with connect(url, additional_headers=headers) as socket:
+        told = await _say(socket, case, door)
+    problems = [message["problem"]["code"] for message in map(json.loads, told)]
+    assert problems == ([case.code] if case.code else [])
+    return "".join(told)
 
 
-async def test_deep_and_endless_json(client: httpx2.AsyncClient) -> None:
-    deep = await client.post("/v1/jobs", content=b"[" * 100_000, headers=JSON)
-    long = await client.post("/v1/jobs", content=b"9" * 5_000, headers=JSON)
-
-    assert (deep.status_code, long.status_code) == (400, 400)
-
-
-@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images/generations"])
-async def test_body_over_the_limit(client: httpx2.AsyncClient, path: str) -> None:
-    async def chunks() -> AsyncIterator[bytes]:  # without a Content-Length
-        for _ in range(20):
-            yield b" " * 100_000
-
-    told = await client.post(path, content=b" " * (1024 * 1024 + 1), headers=JSON)
-    untold = await client.post(path, content=chunks(), headers=JSON)
-
-    for answer in (told, untold):
-        assert answer.status_code == 413, answer.text
-        error = answer.json().get("error") or answer.json()
-        assert error["code"] == "body_too_large"
-        assert answer.headers["x-request-id"]
+async def _say(socket: ClientConnection, case: Knock, door: Door) -> list[str]:
+    told: list[str] = []
+    async with asyncio.timeout(5):
+        try:
+            for message in case.says:
+                await socket.send(
+                    filled(message, door.names) if isinstance(message, str) else message
+                )
+            while case.close or not told:
+                told.append(str(await socket.recv()))
+        except ConnectionClosed:
+            assert socket.close_code == case.close, socket.close_reason
+        else:
+            assert case.close == 0
+    return told
 
 
-async def test_insane_idempotency_keys(client: httpx2.AsyncClient) -> None:
-    for name in ("", "two words", "x" * 256, "é"):
+async def test_a_prompt_of_many_lines_is_a_prompt(door: Door) -> None:
+    """CR and LF are part of what people write; they reach neither a header nor a log line."""
+    prompt = "a red heart\r\nSet-Cookie: a=1\r\n2026-01-01 [info] key.revoked\tبنفسجي 🎟"
+    door.log_lines()
+    door.before = None
+    async with httpx2.AsyncClient(base_url=f"http://{door.host}:{door.port}") as client:
         answer = await client.post(
-            "/v1/jobs", json=PROMPT, headers={b"Idempotency-Key": name.encode()}
+            "/v1/jobs", json={"prompt": prompt}, headers={"X-API-Key": door.names["key"]}
         )
 
-        assert answer.status_code == 422, name
-        assert answer.json()["param"] == "Idempotency-Key"
+    assert answer.status_code == 202
+    assert answer.json()["prompt"] == prompt
+    assert "set-cookie" not in answer.headers
+    logged = door.log_lines()
+    assert [parsed(line)["event"] for line in logged].count("http.request") == 1
+    assert "red heart" not in "".join(logged)
 
 
-async def test_every_error_has_its_shape(client: httpx2.AsyncClient) -> None:
-    for method, path, status in WRONG_PATHS:
-        answer = await client.request(method, path)
+async def test_refused_verb_is_told_every_verb_of_the_path(client: httpx2.AsyncClient) -> None:
+    answer = await client.put("/v1/jobs")
 
-        assert answer.status_code == status, path
-        assert answer.headers["x-request-id"]
-        if path.startswith("/v1/images"):
-            assert set(answer.json()["error"]) == {"message", "type", "param", "code"}, path
-        else:
-            assert answer.headers["content-type"] == "application/problem+json", path
-            assert answer.json()["status"] == status
-        if status == 405:
-            assert answer.headers["allow"]
+    assert answer.headers["allow"].split(", ") == ["GET", "POST"]
 
 
 async def test_failure_of_our_own_is_told_in_shape(
@@ -217,3 +190,4 @@ async def test_failure_of_our_own_is_told_in_shape(
     assert answer.json()["error"]["type"] == "server_error"
     assert "secret" not in answer.text
     assert answer.headers["x-request-id"]
+    assert answer.headers["x-content-type-options"] == "nosniff"

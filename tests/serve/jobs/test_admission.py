@@ -43,20 +43,20 @@ async def queries(database: Database) -> AsyncIterator[list[str]]:
 
 async def test_what_this_process_let_in_counts_at_once(database: Database) -> None:
     admission = door(database, 5)
-    await asyncio.gather(*[admission.admit(ask(n=2)) for _ in range(3)])
+    await asyncio.gather(*[admission.admit(2 * EACH) for _ in range(3)])
     with pytest.raises(Overloaded) as refused:
-        await admission.admit(ask())
+        await admission.admit(EACH)
     assert refused.value.retry_after_s is not None
     assert refused.value.retry_after_s >= 1
 
 
 async def test_to_refuse_takes_no_query(database: Database, queries: list[str]) -> None:
     admission = door(database, 1)
-    await admission.admit(ask(n=2))
+    await admission.admit(2 * EACH)
     queries.clear()
     for _ in range(50):
         with pytest.raises(Overloaded):
-            await admission.admit(ask())
+            await admission.admit(EACH)
     assert queries == []
 
 
@@ -64,14 +64,14 @@ async def test_what_other_processes_let_in_counts_after_a_look(
     database: Database, jobs: Jobs, tenant_id: UUID
 ) -> None:
     admission = door(database, 3)
-    await admission.admit(ask())
+    await admission.admit(EACH)
     await jobs.submit(tenant_id, ask(n=10))
 
     async def admit_again() -> None:
         await asyncio.sleep(0.6)  # older than half a second
-        await admission.admit(ask())  # has it look
+        await admission.admit(EACH)  # has it look
         await asyncio.sleep(0.4)
-        await admission.admit(ask())
+        await admission.admit(EACH)
 
     with pytest.raises(Overloaded, match=r"accepted; try again later"):
         await admit_again()
@@ -87,7 +87,7 @@ async def test_retry_after_is_when_the_queue_is_short_enough_again(
         await jobs.submit(tenant_id, long)
     each = PriceList().price(long).device
     with pytest.raises(Overloaded) as refused:
-        await Admission(database, [MODEL], max_wait_s=4 * each).admit(ask())
+        await Admission(database, [MODEL], max_wait_s=4 * each).admit(EACH)
     # 20 pictures for two workers: ten each, and six of them are too many.
     assert refused.value.retry_after_s is not None
     assert 6 * each <= refused.value.retry_after_s <= 6 * each * 1.25 + 1

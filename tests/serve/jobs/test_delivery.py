@@ -17,6 +17,7 @@ from serve.jobs.delivery import Delivery, pause
 from serve.jobs.errors import PostprocessFailed, PostprocessLost
 from serve.jobs.postprocess import PostprocessTask, discard_picture, store_picture
 from serve.jobs.stored_file import StoredFile
+from serve.moderation.errors import ContentPolicyViolation, ModerationUnavailable
 from serve.settings import WorkerSettings
 from serve.storage import InvalidKey, Storage, open_storage
 from tests.serve.disk import fill, small_disk
@@ -75,6 +76,24 @@ async def test_a_lost_replica_is_made_up_for_by_another(tmp_path: Path, claim: C
     assert names(tmp_path) == sorted(Path(file.storage_key).name for file in files)
 
 
+async def test_a_judge_that_is_away_is_asked_again(tmp_path: Path, claim: Claim) -> None:
+    away = [ModerationUnavailable("later") for _ in range(SETTINGS.store_tries)]
+    storage = open_storage(tmp_path.as_uri())
+    step = Postprocess(storage, *away[1:])
+    assert await Delivery(step, SETTINGS).store(PICTURE, claim)
+    with pytest.raises(PostprocessFailed, match="later") as failed:
+        await Delivery(Postprocess(storage, *away), SETTINGS).store(PICTURE, claim)
+    assert failed.value.code == "moderation_unavailable"
+
+
+async def test_a_refusal_is_final(tmp_path: Path, claim: Claim) -> None:
+    step = Postprocess(open_storage(tmp_path.as_uri()), ContentPolicyViolation("not that"))
+    with pytest.raises(PostprocessFailed, match=r"^not that$") as failed:
+        await Delivery(step, SETTINGS).store(PICTURE, claim)
+    assert failed.value.code == "content_policy_violation"
+    assert (step.calls, names(tmp_path)) == (1, [])
+
+
 async def test_replicas_are_waited_for_longer_than_storage(tmp_path: Path, claim: Claim) -> None:
     """Their restart is Serve's work, and on a busy machine it takes its time."""
     lost = [PostprocessLost("gone")] * 3 * SETTINGS.store_tries
@@ -129,10 +148,12 @@ async def test_a_disk_that_fills_between_two_files_keeps_none(
 
         monkeypatch.setattr(type(storage), "put", put_and_fill)
         step = Postprocess(storage)
+        delivery = Delivery(step, SETTINGS)
         with pytest.raises(PostprocessFailed, match=r"disk of file:///.*/disk is full: make room"):
-            await Delivery(step, SETTINGS).store(PICTURE, claim)
+            await delivery.store(PICTURE, claim)
         assert step.calls == 1
         assert seen == ["original.png"]
+        await delivery.discard(claim)
         assert names(disk) == [".ballast"]
 
 

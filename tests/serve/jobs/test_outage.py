@@ -23,7 +23,7 @@ from serve.storage import open_storage
 from serve.webhooks.courier import Courier
 from serve.webhooks.subscriptions import Webhooks
 from tests.serve.jobs.conftest import MODEL, ask, make_tenant
-from tests.serve.jobs.test_worker import Workshop, keeper
+from tests.serve.jobs.test_worker import Shelf, Workshop
 from tests.serve.webhooks.receiver import Receiver, receiving
 
 
@@ -48,7 +48,7 @@ async def test_a_worker_outlives_its_database(
         to_loopback = WebhookSettings(allow_private=True, poll_s=0.2)
         delivering = asyncio.create_task(Courier(database, to_loopback).run())
         workshop = Workshop(
-            Claims(database, bus, [MODEL]), bus, model_folder, keeper(open_storage(folder.as_uri()))
+            Claims(database, bus, [MODEL]), bus, model_folder, Shelf(open_storage(folder.as_uri()))
         )
         async with receiving(Receiver()) as receiver, workshop.worker():
             await Webhooks(database, to_loopback).create(

@@ -32,9 +32,10 @@ from serve.jobs.claim import Claim
 from serve.jobs.claims import Claims
 from serve.jobs.errors import EngineDied, PostprocessFailed
 from serve.jobs.lifecycle import Jobs
-from serve.jobs.postprocess import PostprocessTask, store_picture
+from serve.jobs.postprocess import PostprocessTask, discard_picture, store_picture
+from serve.jobs.sources import Source, SourceLoader
 from serve.jobs.stored_file import StoredFile
-from serve.jobs.worker import Worker
+from serve.jobs.worker import PictureStore, Worker
 from serve.models import Job, JobState
 from serve.settings import FurtherModelSettings, ModelSettings, Settings, WorkerSettings
 from serve.storage import Storage, open_storage
@@ -51,30 +52,49 @@ def storage(tmp_path: Path) -> Storage:
     return open_storage(tmp_path.as_uri())
 
 
-def keeper(storage: Storage) -> Postprocess:
-    """What a post-process replica does, in this process."""
+class Shelf:
+    """What a post-process replica does, in this process, or something else in its place."""
 
-    async def store(image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
-        return await store_picture(storage, image, PostprocessTask.of(claim))
+    def __init__(self, storage: Storage, instead: Postprocess | None = None) -> None:
+        self._storage, self._instead = storage, instead
 
-    return store
+    async def store(self, image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
+        if self._instead is not None:
+            return await self._instead(image, claim)
+        return await store_picture(self._storage, image, PostprocessTask.of(claim))
+
+    async def discard(self, claim: Claim) -> None:
+        await discard_picture(self._storage, PostprocessTask.of(claim))
 
 
 class Workshop:
     """Starts workers on the test's database."""
 
-    def __init__(self, claims: Claims, bus: EventBus, folder: Path, keep: Postprocess) -> None:
-        self._claims, self._bus, self._folder, self._keep = claims, bus, folder, keep
+    def __init__(
+        self,
+        claims: Claims,
+        bus: EventBus,
+        folder: Path,
+        store: PictureStore,
+        storage: Storage | None = None,
+    ) -> None:
+        """``storage`` has the sources, if there are any."""
+        self._claims, self._bus, self._folder, self._store = claims, bus, folder, store
+        self._storage = storage
+
+    async def _load_source(self, claim: Claim) -> Source:
+        assert self._storage
+        return await SourceLoader(self._storage, SETTINGS).load(claim)
 
     def models(self) -> ModelPool:
         return ModelPool.of(load_model(self._folder, "cpu"), MODEL)
 
     @asynccontextmanager
     async def worker(
-        self, postprocess: Postprocess | None = None, models: ModelPool | None = None
+        self, store: PictureStore | None = None, models: ModelPool | None = None
     ) -> AsyncIterator[tuple[Worker, EngineRunner, asyncio.Task[None]]]:
         engine = DiffusionEngine(models or self.models(), SETTINGS.max_batch)
-        worker = Worker(self._claims, self._bus, postprocess or self._keep, SETTINGS)
+        worker = Worker(self._claims, self._bus, self._load_source, store or self._store, SETTINGS)
         runner = EngineRunner(engine, worker.take)
         task = asyncio.create_task(worker.run(runner, "cpu"))
         try:
@@ -87,7 +107,7 @@ class Workshop:
 
 @pytest.fixture
 def workshop(claims: Claims, bus: EventBus, model_folder: Path, storage: Storage) -> Workshop:
-    return Workshop(claims, bus, model_folder, keeper(storage))
+    return Workshop(claims, bus, model_folder, Shelf(storage), storage)
 
 
 async def until_running(jobs: Jobs, tenant_id: UUID, job: Job) -> None:
@@ -237,7 +257,7 @@ async def test_one_replica_draws_with_two_models_that_have_room_for_one(
         )
     )
     claims = Claims(database, bus, pool.names)
-    async with Workshop(claims, bus, model_folder, keeper(storage)).worker(models=pool):
+    async with Workshop(claims, bus, model_folder, Shelf(storage)).worker(models=pool):
         asked = [ask(model=name) for name in (MODEL, "second", MODEL, "second")]
         submitted = [await jobs.submit(tenant_id, each) for each in asked]
         done = [await jobs.wait(tenant_id, job.id, 30) for job in submitted]
@@ -267,24 +287,24 @@ def draw_alone(folder: Path) -> NDArray[np.int16]:
 
 
 async def test_a_picture_that_cannot_be_stored_fails_its_job(
-    workshop: Workshop, jobs: Jobs, tenant_id: UUID
+    workshop: Workshop, jobs: Jobs, tenant_id: UUID, storage: Storage
 ) -> None:
     async def full(image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
         raise PostprocessFailed("The disk is full.")
 
-    async with workshop.worker(full):
+    async with workshop.worker(Shelf(storage, full)):
         job = await jobs.submit(tenant_id, ask())
         failed = await jobs.wait(tenant_id, job.id, 30)
     assert (failed.state, failed.error) == (JobState.FAILED, "The disk is full.")
 
 
 async def test_an_unforeseen_error_in_delivery_fails_the_job_and_not_the_worker(
-    workshop: Workshop, jobs: Jobs, tenant_id: UUID
+    workshop: Workshop, jobs: Jobs, tenant_id: UUID, storage: Storage
 ) -> None:
     async def broken(image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
         raise ZeroDivisionError
 
-    async with workshop.worker(broken) as (_, _runner, task):
+    async with workshop.worker(Shelf(storage, broken)) as (_, _runner, task):
         job = await jobs.submit(tenant_id, ask())
         failed = await jobs.wait(tenant_id, job.id, 30)
         assert not task.done()
@@ -314,6 +334,75 @@ async def test_a_claim_whose_answer_was_lost_is_drawn_all_the_same(
     assert [image.attempt for image in done.images] == [1, 1]
 
 
+async def test_a_picture_that_is_committed_while_a_lost_answer_is_made_up_for_is_not_drawn_again(
+    workshop: Workshop,
+    jobs: Jobs,
+    tenant_id: UUID,
+    storage: Storage,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What Postgres said of before the commit is no claim; its files, once committed, stay."""
+    claim, held = Claims.claim, Claims.held
+    may_store, looked = asyncio.Event(), asyncio.Event()
+    answer_lost = False
+    stored: list[UUID] = []
+
+    async def store(image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
+        await may_store.wait()
+        stored.append(claim.image_id)
+        return await Shelf(storage).store(image, claim)
+
+    async def lose_one(*args: Any, **room: Any) -> list[Claim]:
+        nonlocal answer_lost
+        claimed = await claim(*args, **room)
+        if stored or len(worker._delivering) != 1 or answer_lost:
+            return claimed
+        answer_lost = True
+        raise DatabaseUnavailable("the connection broke after COMMIT")
+
+    async def answer_late(*args: Any) -> Sequence[Claim]:
+        answer = await held(*args)
+        if answer_lost and not looked.is_set():
+            looked.set()
+            may_store.set()
+            while worker._delivering:
+                await asyncio.sleep(0.01)
+        return answer
+
+    monkeypatch.setattr(Claims, "claim", lose_one)
+    monkeypatch.setattr(Claims, "held", answer_late)
+    async with workshop.worker(Shelf(storage, store)) as (worker, _, _task):
+        job = await jobs.submit(tenant_id, ask())
+        done = await jobs.wait(tenant_id, job.id, 30)
+        await asyncio.sleep(1)
+    assert looked.is_set()
+    assert done.state is JobState.SUCCEEDED
+    assert stored == [image.id for image in done.images]
+    for variant in done.images[0].variants:
+        assert await storage.get(variant.storage_key)
+
+
+async def test_files_of_a_failed_delivery_stay_where_the_claim_was_lost(
+    workshop: Workshop, jobs: Jobs, tenant_id: UUID, storage: Storage, database: Database
+) -> None:
+    """Whoever holds it now, or has committed it, may need them; else the sweeper comes."""
+    files: list[StoredFile] = []
+
+    async def store(image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
+        files.extend(await Shelf(storage).store(image, claim))
+        async with database.transaction() as session:
+            await session.execute(text("UPDATE images SET attempt = attempt + 1"))
+        raise PostprocessFailed("The answer was lost.")
+
+    async with workshop.worker(Shelf(storage, store)) as (worker, _, _task):
+        await jobs.submit(tenant_id, ask())
+        async with asyncio.timeout(30):
+            while not files or worker._delivering:
+                await asyncio.sleep(0.05)
+    for file in files:
+        assert await storage.get(file.storage_key)
+
+
 async def test_an_engine_that_dies_blames_nobody(
     workshop: Workshop, jobs: Jobs, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,9 +430,9 @@ async def test_pictures_that_wait_for_storage_hold_the_worker_back(
 
     async def slow(image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
         await answers.wait()
-        return await keeper(storage)(image, claim)
+        return await Shelf(storage).store(image, claim)
 
-    async with workshop.worker(slow) as (worker, _, _task):
+    async with workshop.worker(Shelf(storage, slow)) as (worker, _, _task):
         submitted = [await jobs.submit(tenant_id, ask(n=10)) for _ in range(3)]
         async with asyncio.timeout(60):
             while len(worker._delivering) < 2 * SETTINGS.max_batch:

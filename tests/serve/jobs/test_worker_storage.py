@@ -30,7 +30,7 @@ async def test_a_full_disk_fails_its_jobs_until_there_is_room(
     claims: Claims, bus: EventBus, model_folder: Path, jobs: Jobs, tenant_id: UUID, disk: Path
 ) -> None:
     delivery = Delivery(Postprocess(open_storage(disk.as_uri())), SETTINGS)
-    workshop = Workshop(claims, bus, model_folder, delivery.store)
+    workshop = Workshop(claims, bus, model_folder, delivery)
     async with workshop.worker() as (_, _runner, task):
         ballast = fill(disk)
         job = await jobs.submit(tenant_id, ask())

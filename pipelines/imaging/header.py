@@ -1,0 +1,118 @@
+"""What a picture's file says before anything of it is decompressed.
+
+Pillow reads a PNG's text and colour profile, and allocates a WebP's canvas, as soon as it opens
+the file; so this looks first.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from pipelines.imaging.errors import Animated, BrokenFile, UnknownFormat
+from pipelines.imaging.format import PictureFormat
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_MOST_CHUNKS = 16_384  # a file of 128 MiB in the usual pieces of 8 KiB
+_MOST_SCANS = 256  # of a progressive JPEG: each one passes over all of its pixels
+_DRAWN = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """``width`` and ``height`` in pixels as the file has them; None where only Pillow can tell.
+
+    ``content`` is the file without the parts that say nothing of its pixels.
+    """
+
+    format: PictureFormat
+    content: bytes
+    width: int | None = None
+    height: int | None = None
+
+
+def read_header(file: bytes) -> Header:
+    """The header of a PNG, JPEG or WebP file, told by its content alone.
+
+    Raises:
+        UnknownFormat: it is none of them.
+        Animated: it has several frames.
+        BrokenFile: it is cut short, or has something behind its end.
+    """
+    if file.startswith(_PNG):
+        return _png(file)
+    if file.startswith(b"\xff\xd8\xff"):
+        return _jpeg(file)
+    if file.startswith(b"RIFF") and file[8:12] == b"WEBP":
+        return _webp(file)
+    raise UnknownFormat("The file is not a PNG, JPEG or WebP picture; convert it to one of them.")
+
+
+def _png(file: bytes) -> Header:
+    """Chunk by chunk; those of text, profiles and time are left out, however large they unpack."""
+    kept, at, chunks = [_PNG], len(_PNG), 0
+    while True:
+        chunks += 1
+        if chunks > _MOST_CHUNKS:
+            raise BrokenFile(f"The PNG file has more than {_MOST_CHUNKS} chunks; save it anew.")
+        if at + 12 > len(file):
+            raise BrokenFile("The PNG file is cut short; send all of it.")
+        length, kind = struct.unpack_from(">I4s", file, at)
+        if kind == b"acTL":
+            raise Animated("The PNG file is animated; send a single picture.")
+        end = at + 12 + length
+        if end > len(file):
+            raise BrokenFile("The PNG file is cut short; send all of it.")
+        if kind == b"eXIf":
+            kept.insert(2, file[at:end])  # before the pixels, where Pillow sees it unasked
+        elif kind in _DRAWN:
+            kept.append(file[at:end])
+        at = end
+        if kind == b"IEND":
+            break
+    _no_tail(file, at, "PNG")
+    if kept[1][4:8] != b"IHDR" or len(kept[1]) != 25:
+        raise BrokenFile("The PNG file does not begin with its header; save it anew.")
+    width, height = struct.unpack_from(">II", kept[1], 8)
+    return Header(PictureFormat.PNG, b"".join(kept), width, height)
+
+
+def _jpeg(file: bytes) -> Header:
+    """Within its data a 0xff is always followed by a zero or a restart: markers can be counted.
+
+    What follows the end is let be: cameras write previews and films there.
+    """
+    if file.count(b"\xff\xda") > _MOST_SCANS:
+        raise BrokenFile(f"The JPEG file has more than {_MOST_SCANS} scans; save it anew.")
+    return Header(PictureFormat.JPEG, file)
+
+
+def _webp(file: bytes) -> Header:
+    if len(file) < 30:
+        raise BrokenFile("The WebP file is cut short; send all of it.")
+    end = 8 + int.from_bytes(file[4:8], "little")
+    if end > len(file):
+        raise BrokenFile("The WebP file is cut short; send all of it.")
+    _no_tail(file, end, "WebP")
+    match file[12:16]:
+        case b"VP8X":
+            if file[20] & 0x02:
+                raise Animated("The WebP file is animated; send a single picture.")
+            width = 1 + int.from_bytes(file[24:27], "little")
+            height = 1 + int.from_bytes(file[27:30], "little")
+        case b"VP8L":
+            bits = int.from_bytes(file[21:25], "little")
+            width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        case b"VP8 ":
+            width = int.from_bytes(file[26:28], "little") & 0x3FFF
+            height = int.from_bytes(file[28:30], "little") & 0x3FFF
+        case _:
+            raise BrokenFile("The WebP file holds no picture; save it anew.")
+    return Header(PictureFormat.WEBP, file, width, height)
+
+
+def _no_tail(file: bytes, end: int, name: str) -> None:
+    if len(file) > end:
+        raise BrokenFile(
+            f"{len(file) - end} bytes follow the end of the {name} file; send the picture alone."
+        )

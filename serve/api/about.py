@@ -1,0 +1,43 @@
+"""What the OpenAPI document says before its operations."""
+
+from __future__ import annotations
+
+ABOUT = """
+Text-to-image diffusion, batched per denoising step. Unknown fields are refused, everywhere.
+
+## Authentication
+
+Every operation under `/v1` asks for an API key (`sfm_…`), made by `sfumato keys create`; `make run`
+prints the first one. It is sent in one of four ways:
+
+- `Authorization: Bearer sfm_…`, as OpenAI's clients do.
+- `X-API-Key: sfm_…`, where a proxy takes `Authorization` for itself.
+- As a ticket, by a browser, which cannot send headers with a WebSocket: `POST /v1/events/tickets`
+  with the key, then, within 30 seconds and once, `GET /v1/events?ticket=…`.
+- In the WebSocket's first message, `{"type": "authenticate", "key": "sfm_…"}`, without Redis too.
+
+A key belongs to a tenant, and opens nothing of another one: what exists there answers 404 here. A
+missing, malformed or revoked key is answered by 401.
+
+```sh
+curl -s http://127.0.0.1:8000/v1/jobs -H "Authorization: Bearer $KEY" \\
+     -H "Content-Type: application/json" -d '{"prompt": "a red heart"}'
+```
+
+## Errors
+
+Under `/v1/images` errors take OpenAI's shape, and an invalid field is a 400, so that OpenAI's
+clients work unchanged. Elsewhere they are RFC 9457 `application/problem+json`, and an invalid
+field is a 422. Each has a stable `code`; where a field is at fault, `param` names it. Every answer
+carries `X-Request-ID`, which the log knows.
+
+429 and 503 say in `Retry-After` when to ask again. `POST /v1/jobs` and `/v1/images/generations`
+with an `Idempotency-Key` may be sent again without fear: the same key and body is the same job.
+
+An unknown path is a 404, and a verb that a path does not know is a 405 with `Allow`.
+
+## Events
+
+A job's events come as Server-Sent Events, on a WebSocket of many jobs, and by webhooks:
+[`/asyncapi.json`](/asyncapi.json) describes their messages.
+""".strip()

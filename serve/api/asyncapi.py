@@ -1,0 +1,192 @@
+"""The AsyncAPI document: every message that goes by WebSocket, Server-Sent Events or webhook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import version
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from serve.api.examples.event import (
+    CLIENT_MESSAGES,
+    EVENTS,
+    SERVER_MESSAGES,
+    WEBHOOK_HEADERS,
+    as_webhook,
+)
+from serve.api.schemas.event import Authenticated, ClientMessage, ErrorOut
+from serve.api.schemas.job_event import JOB_EVENTS
+from serve.api.schemas.webhook_event import WEBHOOK_EVENTS, WebhookHeaders
+
+Json = dict[str, Any]
+
+_HERE = {"host": "127.0.0.1:8000", "description": "Where `make run` serves."}
+_ABOUT = """
+What becomes of jobs, as it happens. Durable events are numbered 1..n for each job and told each
+once, in order; whoever names the last number they saw gets the rest. Progress has no number and is
+never repeated. The HTTP operations are described by OpenAPI at `/openapi.json`.
+""".strip()
+_SOCKET = """
+Many jobs on one connection; every message is one JSON object in a text frame. The key comes in a
+header, in the first message, or as a ticket of `POST /v1/events/tickets`. Whoever follows much
+acknowledges by `ack` what it has read: of what is not acknowledged 128 KiB are sent, each message
+counted with 512 bytes more.
+
+Close codes: 1003 not JSON text, 1009 too long, 1012 the server restarts, 1013 too much is not
+acknowledged, 4401 no valid key or ticket.
+""".strip()
+_STREAM = """
+One job, from its first event, or from after the number that `after` or `Last-Event-ID` names, to
+its end. `event` is the type, `id` the number, `data` the message below.
+""".strip()
+_WEBHOOK = """
+POSTed to the URL that `POST /v1/webhooks` was given, as the Standard Webhooks specification has it,
+until a 2xx answers, with growing delays. Each comes at least once, under the same `webhook-id`.
+""".strip()
+
+
+def _client_messages() -> dict[str, type[BaseModel]]:
+    union = get_args(ClientMessage)[0]
+    return {get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(union)}
+
+
+_FROM_CLIENTS = _client_messages()
+_REPLIES: dict[str, type[BaseModel]] = {"authenticated": Authenticated, "error": ErrorOut}
+_JOB_EVENTS = {type_.value: model for type_, model in JOB_EVENTS.items()}
+_EVENTS = {type_.value: event for type_, event in EVENTS.items()}
+_WEBHOOKS = {f"webhook.{type_.value}": model for type_, model in WEBHOOK_EVENTS.items()}
+_EVERY = {**_FROM_CLIENTS, **_REPLIES, **_JOB_EVENTS, **_WEBHOOKS}
+
+
+@cache
+def asyncapi() -> Json:
+    """The document, of AsyncAPI 3.1."""
+    return {
+        "asyncapi": "3.1.0",
+        "info": {
+            "title": "Sfumato events",
+            "version": version("sfumato"),
+            "description": _ABOUT,
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "websocket": {
+                **_HERE,
+                "protocol": "ws",
+                "security": _secured("bearer", "key", "ticket"),
+            },
+            "http": {**_HERE, "protocol": "http", "security": _secured("bearer", "key")},
+            "receiver": {
+                "host": "example.com",
+                "protocol": "https",
+                "description": "The subscriber's own, as its webhook's URL names it.",
+            },
+        },
+        "channels": _channels(),
+        "operations": {
+            "receiveClientMessages": _operation(
+                "receive", "events", "What a client says", _FROM_CLIENTS
+            ),
+            "sendEvents": _operation(
+                "send", "events", "What a client is told", [*_REPLIES, *_JOB_EVENTS]
+            ),
+            "streamJobEvents": _operation("send", "jobEvents", "One job's events", _JOB_EVENTS),
+            "deliverEvents": _operation("send", "webhooks", "Events by webhook", _WEBHOOKS),
+        },
+        "components": {
+            "messages": {name: _message(name) for name in _EVERY},
+            "schemas": _schemas(),
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "`sfm_…`"},
+                "key": {
+                    "type": "httpApiKey",
+                    "name": "X-API-Key",
+                    "in": "header",
+                    "description": "`sfm_…`",
+                },
+                "ticket": {
+                    "type": "httpApiKey",
+                    "name": "ticket",
+                    "in": "query",
+                    "description": "Of `POST /v1/events/tickets`; opens one WebSocket, once.",
+                },
+            },
+        },
+    }
+
+
+def _channels() -> Json:
+    return {
+        "events": {
+            "address": "/v1/events",
+            "title": "Many jobs",
+            "description": _SOCKET,
+            "servers": [{"$ref": "#/servers/websocket"}],
+            "messages": _references([*_FROM_CLIENTS, *_REPLIES, *_JOB_EVENTS]),
+            "bindings": {"ws": {"method": "GET"}},
+        },
+        "jobEvents": {
+            "address": "/v1/jobs/{job_id}/events",
+            "title": "One job",
+            "description": _STREAM,
+            "servers": [{"$ref": "#/servers/http"}],
+            "parameters": {"job_id": {"description": "The job's id.", "examples": [_job_id()]}},
+            "messages": _references(_JOB_EVENTS),
+        },
+        "webhooks": {
+            "address": None,  # the subscriber's
+            "title": "Webhooks",
+            "description": _WEBHOOK,
+            "servers": [{"$ref": "#/servers/receiver"}],
+            "messages": _references(_WEBHOOKS),
+        },
+    }
+
+
+def _job_id() -> str:
+    return str(CLIENT_MESSAGES["watch"]["job_id"])
+
+
+def _secured(*ways: str) -> list[Json]:
+    return [{"$ref": f"#/components/securitySchemes/{way}"} for way in ways]
+
+
+def _references(names: Iterable[str]) -> Json:
+    return {name: {"$ref": f"#/components/messages/{name}"} for name in names}
+
+
+def _operation(action: str, channel: str, title: str, names: Iterable[str]) -> Json:
+    return {
+        "action": action,
+        "channel": {"$ref": f"#/channels/{channel}"},
+        "title": title,
+        "messages": [{"$ref": f"#/channels/{channel}/messages/{name}"} for name in names],
+    }
+
+
+def _message(name: str) -> Json:
+    model = _EVERY[name]
+    message = {
+        "name": name,
+        "title": name,
+        "summary": (model.__doc__ or "").strip(),
+        "contentType": "application/json",
+        "payload": {"$ref": f"#/components/schemas/{model.__name__}"},
+    }
+    if name in _WEBHOOKS:
+        body = as_webhook(_EVENTS[name.removeprefix("webhook.")])
+        message["headers"] = {"$ref": "#/components/schemas/WebhookHeaders"}
+        return {**message, "examples": [{"headers": WEBHOOK_HEADERS, "payload": body}]}
+    shown: Json = {**CLIENT_MESSAGES, **SERVER_MESSAGES, **_EVENTS}[name]
+    return {**message, "examples": [{"payload": shown}]}
+
+
+def _schemas() -> Json:
+    models = [(model, "serialization") for model in (*_EVERY.values(), WebhookHeaders)]
+    _, schema = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    found: Json = schema["$defs"]
+    return found

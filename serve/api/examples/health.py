@@ -1,0 +1,31 @@
+"""Liveness, readiness and metrics."""
+
+from __future__ import annotations
+
+from serve.api.errors import NotReady
+from serve.api.examples.example import Example
+
+_METRICS = """\
+# HELP sfumato_jobs Jobs by state.
+# TYPE sfumato_jobs gauge
+sfumato_jobs{state="queued"} 2.0
+sfumato_jobs{state="running"} 1.0
+sfumato_jobs{state="succeeded"} 1841.0
+# HELP sfumato_wait_seconds Predicted wait of a picture that comes now.
+# TYPE sfumato_wait_seconds gauge
+sfumato_wait_seconds 3.8
+"""
+
+TAGS = {"operation": "For whoever runs the service: load balancers, Kubernetes, Prometheus."}
+
+EXAMPLES = {
+    "health": Example(responses={200: {"status": "ok"}}),
+    "ready": Example(
+        responses={200: {"status": "ready", "model": "sfumato-embedded", "workers": 1}},
+        errors=(
+            NotReady("No replica has made its first picture with 'sfumato-embedded' yet."),
+            NotReady("The database does not answer."),
+        ),
+    ),
+    "metrics": Example(responses={200: _METRICS}),
+}

@@ -1,0 +1,49 @@
+"""Files of the package, served under a policy that lets in nothing else."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from importlib.resources import files
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+_TYPES = {
+    "css": "text/css; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+
+
+def packaged(folder: str, name: str, request: Request, policy: str) -> Response:
+    """The file of that name in ``serve/<folder>``; one that is kept as ``.gz`` is sent as such.
+
+    Raises:
+        HTTPException: 404, there is none.
+    """
+    # A route parameter holds no slash, and a name that starts with a dot has no type above.
+    media_type = _TYPES.get(name.rpartition(".")[2])
+    place = files("serve") / folder
+    file, packed = place / name, place / f"{name}.gz"
+    if media_type is None or not (file.is_file() or packed.is_file()):
+        raise HTTPException(404)
+    content = file.read_bytes() if file.is_file() else packed.read_bytes()
+    headers = {
+        "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"',
+        "Cache-Control": "no-cache",
+        "Content-Security-Policy": policy,
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    if not file.is_file():
+        headers["Vary"] = "Accept-Encoding"
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            headers["Content-Encoding"] = "gzip"
+        else:
+            content = gzip.decompress(content)
+    return Response(content, media_type=media_type, headers=headers)

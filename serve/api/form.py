@@ -1,0 +1,137 @@
+"""A multipart form: files beside fields that are as strict as those of a JSON body."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import UnionType
+from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from serve.api.errors import ClientLeft, InvalidForm, InvalidValue, MissingField
+from serve.api.text import printable
+
+_MOST_FILES = 17  # OpenAI's most images, and a mask: beyond, nobody is told how many it was
+_MOST_FIELDS = 64
+_LONGEST_FIELD = 256 * 1024
+_INTEGER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
+_SWITCH = {"true": True, "false": False}
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Form(Generic[Body]):
+    """``files`` by field; beyond a megabyte they lie on disk, until the form is left."""
+
+    body: Body
+    files: dict[str, UploadFile]
+
+
+@asynccontextmanager
+async def read_form(
+    request: Request, body: type[Body], *, required: str, optional: Sequence[str] = ()
+) -> AsyncIterator[Form[Body]]:
+    """The form's fields as a ``body``, and one file each of the fields so named.
+
+    Raises:
+        ClientLeft: it never came whole.
+        InvalidForm: it is no multipart form, or has too much in it.
+        MissingField: the required file is not there.
+        InvalidValue: a file where a field is due, or the reverse; a field twice; no number.
+        RequestValidationError: the body refuses its fields.
+    """
+    form = await _parsed(request)
+    try:
+        values, files = _sorted(form, body, (required, *optional))
+        if required not in files:
+            raise MissingField(f"{required}: send a file of this name.", param=required)
+        try:
+            checked = body.model_validate(values)
+        except ValidationError as error:
+            raise RequestValidationError(
+                [{**each, "loc": ("body", *each["loc"])} for each in error.errors()]
+            ) from error
+        yield Form(checked, files)
+    finally:
+        await form.close()
+
+
+async def _parsed(request: Request) -> FormData:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        raise InvalidForm("Send the picture as Content-Type: multipart/form-data.")
+    try:
+        return await request.form(
+            max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=_LONGEST_FIELD
+        )
+    except ClientDisconnect as error:
+        raise ClientLeft("The client left before its picture had come.") from error
+    except HTTPException as error:
+        if error.status_code != 400:
+            raise
+        raise InvalidForm(f"The form cannot be read: {error.detail}") from error
+
+
+def _sorted(
+    form: FormData, body: type[BaseModel], file_fields: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, UploadFile]]:
+    """What is a field, and what is a file."""
+    values: dict[str, Any] = {}
+    files: dict[str, UploadFile] = {}
+    for field, sent in form.multi_items():
+        name = field.removesuffix("[]")
+        if name in file_fields:
+            if isinstance(sent, str):
+                raise InvalidValue(
+                    f"{name}: send a file; addresses of pictures are not fetched.", param=name
+                )
+            if name in files:
+                raise InvalidValue(
+                    f"{name}: one picture is taken, and several were sent.", param=name
+                )
+            files[name] = sent
+            continue
+        shown = printable(field, 100)
+        if not isinstance(sent, str):
+            raise InvalidValue(f"{shown}: this field takes no file.", param=shown)
+        if field in values:
+            raise InvalidValue(f"{shown}: this field was sent twice.", param=shown)
+        known = body.model_fields.get(field)
+        values[field] = sent if known is None else _value(field, _kinds(known.annotation), sent)
+    return values, files
+
+
+def _value(field: str, kinds: set[Any], text: str) -> Any:
+    """The text as what the field takes; JSON would tell a number from a text by itself."""
+    if int in kinds:
+        if not _INTEGER.fullmatch(text):
+            raise InvalidValue(f"{field} must be a whole number.", param=field)
+        return int(text)
+    if float in kinds:
+        if not _NUMBER.fullmatch(text):
+            raise InvalidValue(f"{field} must be a number.", param=field)
+        return float(text)
+    if bool in kinds:
+        if text not in _SWITCH:
+            raise InvalidValue(f"{field} must be `true` or `false`.", param=field)
+        return _SWITCH[text]
+    return text
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The plain types that a field's annotation names."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return set().union(*(_kinds(each) for each in get_args(annotation)))
+    return {annotation}

@@ -1,0 +1,71 @@
+"""The answers' headers, as the OpenAPI document tells of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from serve.api.problems import REQUEST_ID
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """``always``: on every answer of a status that names it."""
+
+    description: str
+    example: str
+    always: bool = False
+    integer: bool = False
+
+    def told(self, example: str | None = None) -> dict[str, Any]:
+        shown = self.example if example is None else example
+        return {
+            "description": self.description,
+            "required": self.always,
+            "schema": {"type": "integer", "minimum": 0} if self.integer else {"type": "string"},
+            "example": int(shown) if self.integer else shown,
+        }
+
+
+HEADERS = {
+    REQUEST_ID: Header(
+        "This request's name in the log: the one that was sent, if it has 1 to 128 letters,"
+        " digits, `.`, `_` or `-`; else a new one.",
+        "5f0d3a4be1c94e0f8a4e1d7b9c2a6f31",
+        always=True,
+    ),
+    "WWW-Authenticate": Header("How to authenticate.", "Bearer", always=True),
+    "Retry-After": Header("Seconds after which to ask again.", "2", integer=True),
+    "Location": Header("Path of what was made.", "/v1/jobs", always=True),
+    "ETag": Header("Names the content; send it as `If-None-Match`.", '"…"', always=True),
+    "Cache-Control": Header("How long the answer may be kept.", "no-store"),
+    "Accept-Ranges": Header("In what units a part may be asked for.", "bytes", always=True),
+    "Content-Range": Header(
+        "Which bytes these are, and of how many; `bytes */6184` where none of them is there.",
+        "bytes 0-1023/6184",
+        always=True,
+    ),
+    "Content-Length": Header("Bytes of the content.", "6184", integer=True),
+    "Content-Disposition": Header(
+        "Whether browsers show or save the file, and its name.",
+        'inline; filename="a-red-heart-7.png"',
+    ),
+    "X-Job-ID": Header(
+        "The job that was waited for; look at `/v1/jobs/{id}`.",
+        "019ab2f4-6c1e-7d30-9a52-3f8e1c7b4d60",
+    ),
+    "X-Should-Retry": Header(
+        "`false` where asking again would only bring the same; OpenAI's clients heed it.", "false"
+    ),
+}
+
+
+def headers_at(status: str) -> tuple[str, ...]:
+    """The headers of every answer of that status."""
+    match status:
+        case "401":
+            return (REQUEST_ID, "WWW-Authenticate")
+        case "429" | "503":
+            return (REQUEST_ID, "Retry-After")
+        case _:
+            return (REQUEST_ID,)

@@ -1,0 +1,113 @@
+"""OpenAI's edits and variations: keep the picture that comes in, and draw from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from fastapi import APIRouter, Response
+from starlette.requests import Request
+
+from serve.api.auth import Drawer, ServicesDep
+from serve.api.documented import form_body, openai_errors, picture_events
+from serve.api.errors import InvalidValue
+from serve.api.form import read_form
+from serve.api.intake import Taken
+from serve.api.limits import Limits, seed_name
+from serve.api.picture_answer import AnswerForm, PictureAnswer
+from serve.api.routes.jobs import IdempotencyKey, checked_key
+from serve.api.schemas.edit import EditBody, VariationBody
+from serve.api.schemas.generation import Generation, steps_of
+from serve.jobs.request import JobRequest
+
+router = APIRouter(tags=["images"])
+
+_VARIATION_STRENGTH = 0.6
+_ERRORS = openai_errors(400, 401, 404, 409, 410, 413, 429, 500, 503, 504)
+
+
+@router.post(
+    "/v1/images/edits",
+    summary="Edit a picture",
+    response_model=Generation,
+    response_model_exclude_none=True,
+    responses={**picture_events("The pictures, or with `stream` their events."), **_ERRORS},
+    openapi_extra=form_body(EditBody, required="image", optional="mask"),
+)
+async def edit(
+    request: Request,
+    caller: Drawer,
+    services: ServicesDep,
+    idempotency_key: IdempotencyKey = None,
+) -> Generation | Response:
+    """OpenAI's endpoint, a multipart form. Draws from `image`: all of it anew, or where `mask`, a
+    PNG of the same size, is wholly transparent; what a mask keeps comes back pixel for pixel.
+
+    Files are PNG, JPEG or WebP, told by their content. Orientation is applied, everything but
+    pixels is dropped, and what is transparent lies on white.
+    """
+    key = checked_key(idempotency_key)
+    async with read_form(request, EditBody, required="image", optional=["mask"]) as form:
+        body, mask = form.body, form.files.get("mask")
+        if body.strength is not None and body.input_fidelity is not None:
+            raise InvalidValue("Give strength or input_fidelity, not both.", param="strength")
+        answer = AnswerForm.of(body, "image_edit")
+        limits = Limits(services.settings, services.models, body.model)
+        limits.check_source(mask=mask is not None)
+        asked = limits.accept(
+            body,
+            size=limits.size(body.size),
+            default_steps=steps_of(body.quality, limits.default_steps),
+            seed_for=seed_name(caller.tenant_id, key),
+            partial_images=body.partial_images or 0,
+        )
+        default = body.default_strength(mask=mask is not None)
+        strength = limits.strength(body.strength, default, asked.num_inference_steps)
+        taken = await services.intake.take(
+            caller.tenant_id, form.files["image"], mask, partial(limits.size_from, body.size)
+        )
+    asked = _drawn_from(asked, taken, strength)
+    return await PictureAnswer(services, caller.tenant_id, key, request).to(asked, answer)
+
+
+@router.post(
+    "/v1/images/variations",
+    summary="Vary a picture",
+    response_model_exclude_none=True,
+    responses=_ERRORS,
+    openapi_extra=form_body(VariationBody, required="image"),
+)
+async def vary(
+    request: Request,
+    caller: Drawer,
+    services: ServicesDep,
+    idempotency_key: IdempotencyKey = None,
+) -> Generation:
+    """OpenAI's endpoint, a multipart form. Draws from `image` with no prompt, so that its shapes
+    stay and its details change; `strength` says how far. Files are as in an edit.
+    """
+    key = checked_key(idempotency_key)
+    async with read_form(request, VariationBody, required="image") as form:
+        body = form.body
+        limits = Limits(services.settings, services.models, body.model)
+        limits.check_source(mask=False)
+        asked = limits.accept(
+            body,
+            size=limits.size(body.size),
+            seed_for=seed_name(caller.tenant_id, key),
+            without_prompt=True,
+        )
+        strength = limits.strength(body.strength, _VARIATION_STRENGTH, asked.num_inference_steps)
+        taken = await services.intake.take(
+            caller.tenant_id, form.files["image"], None, partial(limits.size_from, body.size)
+        )
+    asked = _drawn_from(asked, taken, strength)
+    answer = PictureAnswer(services, caller.tenant_id, key, request)
+    return await answer.whole(asked, AnswerForm("image_edit", None, body.response_format))
+
+
+def _drawn_from(asked: JobRequest, taken: Taken, strength: float) -> JobRequest:
+    width, height = taken.size
+    return replace(
+        asked, width=width, height=height, image=taken.image, mask=taken.mask, strength=strength
+    )

@@ -1,0 +1,125 @@
+"""Pictures that clients send in, from the upload to the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from pipelines.imaging.errors import ImagingError
+from pipelines.imaging.source import read_source
+from serve.database import Database
+from serve.jobs import repository
+from serve.jobs.claim import Claim
+from serve.jobs.delivery import pause
+from serve.jobs.errors import SourceLost
+from serve.jobs.source_key import SourceKey
+from serve.settings import WorkerSettings
+from serve.storage import (
+    ObjectMissing,
+    Storage,
+    StorageError,
+    StorageForbidden,
+    StorageUnavailable,
+)
+
+log = structlog.get_logger(__name__)
+
+_PUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """``image`` is (height, width, 3), ``mask`` (height, width), 255 where it is painted anew."""
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8] | None = None
+
+    def kept_in(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The picture, with the source's own pixels wherever the mask keeps them.
+
+        The model's autoencoder gives them back nearly, not exactly.
+        """
+        if self.mask is None:
+            return picture
+        return np.where(self.mask[..., None] >= 128, picture, self.image)
+
+
+class Sources:
+    """Keeps what comes in, before the job that names it is accepted."""
+
+    def __init__(self, database: Database, storage: Storage) -> None:
+        self._database = database
+        self._storage = storage
+
+    async def keep(self, tenant_id: UUID, *files: bytes) -> list[str]:
+        """The SHA-256 of each PNG file; once this returns they survive a crash.
+
+        The row comes first: from then on the sweeper lets the file be for as long as it lets any
+        file be, and a job that names it keeps it.
+
+        Raises:
+            DatabaseUnavailable, StorageUnavailable: nothing is lost by doing it again.
+        """
+        keys = [SourceKey(tenant_id, hashlib.sha256(file).hexdigest()) for file in files]
+        async with self._database.transaction() as session:
+            await repository.touch_sources(session, keys)
+        try:
+            async with asyncio.timeout(_PUT_S):
+                for key, file in zip(keys, files, strict=True):
+                    await self._storage.put(str(key), file, "image/png")
+        except TimeoutError as error:
+            raise StorageUnavailable(f"Storage did not answer within {_PUT_S:g} s.") from error
+        return [key.sha256 for key in keys]
+
+
+class SourceLoader:
+    """Fetches what a claim is drawn from."""
+
+    def __init__(self, storage: Storage, settings: WorkerSettings) -> None:
+        self._storage = storage
+        self._settings = settings
+
+    async def load(self, claim: Claim) -> Source:
+        """The pixels of the claim's source, and of its mask if it has one.
+
+        A storage that fails, hangs, or does not find the file is tried a few times again.
+
+        Raises:
+            SourceLost: it gave up; the message is for the client.
+        """
+        files = [await self._file(key) for key in claim.sources]
+        try:
+            pixels = await asyncio.to_thread(lambda: [read_source(file) for file in files])
+        except ImagingError as error:
+            raise SourceLost(str(error)) from error
+        return Source(*pixels)
+
+    async def _file(self, key: SourceKey) -> bytes:
+        attempt = 1
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.store_timeout_s):
+                    file = await self._storage.get(str(key))
+            except (ObjectMissing, StorageUnavailable, TimeoutError) as error:
+                reason = str(error) or "storage did not answer in time"
+                if attempt >= self._settings.store_tries or isinstance(error, StorageForbidden):
+                    raise _lost(reason) from error
+                log.warning("source.failed", key=str(key), attempt=attempt, error=reason)
+            except StorageError as error:
+                raise _lost(str(error)) from error
+            else:
+                if hashlib.sha256(file).hexdigest() != key.sha256:
+                    raise SourceLost("The source picture's file was changed in storage.")
+                return file
+            await asyncio.sleep(pause(attempt))
+            attempt += 1
+
+
+def _lost(reason: str) -> SourceLost:
+    return SourceLost(f"The source picture could not be read: {reason}")

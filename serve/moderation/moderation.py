@@ -1,0 +1,102 @@
+"""Judges prompts at the door and pictures before they are stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import structlog
+
+from serve.moderation.blocklist import Blocklist
+from serve.moderation.classifier import Verdict, load_classifier
+from serve.moderation.errors import ContentPolicyViolation, ModerationUnavailable
+from serve.settings import ModerationSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+log = structlog.get_logger(__name__)
+
+_THREADS = 4  # of its own: a classifier that hangs must not take everybody else's
+_RETRY_S = 5
+_CURE = "against this service's content policy"
+
+
+class Moderation:
+    """The operator's block-list and classifier, either of which there may not be."""
+
+    def __init__(self, settings: ModerationSettings) -> None:
+        """
+        Raises:
+            ModerationSetupError: one of the two cannot be used.
+        """
+        self._settings = settings
+        self._blocklist = Blocklist.read(settings.blocklist) if settings.blocklist else None
+        self._classifier = load_classifier(settings.classifier) if settings.classifier else None
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="moderation")
+
+    def screen(self, prompt: str, negative_prompt: str) -> None:
+        """Look both up in the block-list.
+
+        Raises:
+            ContentPolicyViolation: a rule matches.
+        """
+        if self._blocklist is None:
+            return
+        for param, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
+            if self._blocklist.blocks(text):
+                log.info("moderation.blocked", param=param)
+                raise _refused_prompt(param)
+
+    async def judge_prompt(self, prompt: str) -> None:
+        """Ask the classifier.
+
+        Raises:
+            ContentPolicyViolation: it refuses the prompt.
+            ModerationUnavailable: it does not judge, and that is to count as a refusal.
+        """
+        if self._classifier is None:
+            return
+        classify = self._classifier.classify_prompt
+        if not await self._allowed("prompt", lambda: classify(prompt)):
+            raise _refused_prompt("prompt")
+
+    async def judge_picture(self, rgb: NDArray[np.uint8]) -> None:
+        """Ask the classifier of a picture, (height, width, 3).
+
+        Raises:
+            ContentPolicyViolation: it refuses the picture.
+            ModerationUnavailable: it does not judge, and that is to count as a refusal.
+        """
+        if self._classifier is None:
+            return
+        classify = self._classifier.classify_picture
+        if not await self._allowed("picture", lambda: classify(rgb)):
+            raise ContentPolicyViolation(
+                f"The picture that was drawn is {_CURE}; change the prompt, or try another seed."
+            )
+
+    async def _allowed(self, side: str, classify: Callable[[], Verdict]) -> bool:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                verdict = await loop.run_in_executor(self._threads, classify)
+            allowed, reason = bool(verdict.allowed), verdict.reason
+        except Exception as error:
+            log.exception("moderation.failed", side=side, error=type(error).__name__)
+            if self._settings.on_failure == "allow":
+                return True
+            raise ModerationUnavailable(
+                f"The {side} could not be checked against the content policy; try again later.",
+                retry_after_s=_RETRY_S,
+            ) from error
+        if not allowed:
+            log.info("moderation.refused", side=side, reason=reason)
+        return allowed
+
+
+def _refused_prompt(param: str) -> ContentPolicyViolation:
+    return ContentPolicyViolation(f"The {param} is {_CURE}; change it and try again.", param=param)
