@@ -105,6 +105,9 @@ class WorkerSettings(Section):
         description="Pictures held beyond a step, to choose from; unset, as many as in a step.",
     )
     threads: int = Field(0, ge=0, description="CPU threads of the engine; 0 for one a core.")
+    niceness: int = Field(
+        10, ge=0, le=19, description="How far drawing on a CPU gives way to answering requests."
+    )
     preview_every: int = Field(4, ge=0, description="Denoising steps between previews; 0 for none.")
     heartbeat_s: float = Field(3.0, gt=0, description="Seconds between heartbeats.")
     lease_s: float = Field(15.0, gt=0, description="Silence after which a replica's work is taken.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -28,10 +30,20 @@ class EngineRunner:
     of that request is handed out.
     """
 
-    def __init__(self, engine: DiffusionEngine, on_outputs: Callable[[list[Output]], None]) -> None:
-        """The engine belongs to the runner from here on."""
+    def __init__(
+        self,
+        engine: DiffusionEngine,
+        on_outputs: Callable[[list[Output]], None],
+        niceness: int = 0,
+    ) -> None:
+        """The engine belongs to the runner from here on.
+
+        ``niceness`` is added to that of its thread, and of those that torch computes with in it:
+        on a CPU that it shares, whoever answers requests comes first. Linux only.
+        """
         self._engine = engine
         self._on_outputs = on_outputs
+        self._niceness = niceness
         self._wake = threading.Condition(threading.RLock())
         # Guarded by _wake:
         self._inbox: deque[Request] = deque()
@@ -149,6 +161,8 @@ class EngineRunner:
         return self._stopping or self._error is not None
 
     def _run(self) -> None:
+        if self._niceness and sys.platform == "linux":
+            os.nice(self._niceness)  # there it is a thread's own, and what it starts inherits it
         try:
             while self._take_messages():
                 outputs = self._engine.step() if self._engine.has_work else []

@@ -50,7 +50,8 @@ class Diffusion:
         delivery = Delivery(PostprocessReplicas(postprocess), settings.worker)
         sources = SourceLoader(open_storage(settings.storage), settings.worker)
         self._worker = Worker(claims, self._bus, sources.load, delivery, settings.worker)
-        runner = EngineRunner(engine, self._worker.take)
+        niceness = settings.worker.niceness if device == "cpu" else 0
+        runner = EngineRunner(engine, self._worker.take, niceness)
         self._working = asyncio.create_task(self._worker.run(runner, device), name="worker")
         log.info("diffusion.ready", models=pool.names, device=device)
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -202,3 +205,24 @@ def test_patience_follows_the_longest_step(family: StableDiffusion, desk: Desk) 
     assert runner.patience == 5, "ten idle turns"
     engine.longest_step = 16.0
     assert runner.patience == 160
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process has one priority")
+def test_its_thread_gives_way_and_no_other_does(
+    family: StableDiffusion, desk: Desk, params: Params
+) -> None:
+    def priorities() -> dict[int, int]:
+        threads = [int(task.name) for task in Path("/proc/self/task").iterdir()]
+        return {thread: os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
+
+    before = priorities()
+    runner = EngineRunner(DiffusionEngine(family, max_batch=4), desk, niceness=5)
+    runner.start()
+    runner.submit(Request("one", params()))
+    desk.wait_for(lambda: "one" in desk.final())
+    after = priorities()
+    runner.stop(drain=False, timeout=30)
+
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    assert all(after[thread] == before[thread] for thread in before.keys() & after.keys())
+    assert usual + 5 in {after[thread] for thread in after.keys() - before.keys()}
