@@ -106,7 +106,7 @@ class WorkerSettings(Section):
     )
     threads: int = Field(0, ge=0, description="CPU threads of the engine; 0 for one a core.")
     niceness: int = Field(
-        10, ge=0, le=19, description="How far drawing on a CPU gives way to answering requests."
+        0, ge=0, le=19, description="How far drawing on a CPU gives way to answering requests."
     )
     preview_every: int = Field(4, ge=0, description="Denoising steps between previews; 0 for none.")
     heartbeat_s: float = Field(3.0, gt=0, description="Seconds between heartbeats.")
