@@ -253,10 +253,13 @@ class Worker:
             )
         )
 
+    def _in_hand(self) -> list[Claim]:
+        """What is drawn, and what is out of the engine but not yet committed."""
+        return [*self._drawing.values(), *self._delivering.values()]
+
     def _known(self) -> set[UUID]:
         """Every picture in hand."""
-        in_hand = (*self._drawing.values(), *self._delivering.values())
-        return {claim.image_id for claim in in_hand}
+        return {claim.image_id for claim in self._in_hand()}
 
     def _compare(self, held: Sequence[Claim], known: set[UUID]) -> None:
         """Drop what is no longer ours; take up what a COMMIT gave us whose answer was lost.
@@ -405,7 +408,7 @@ class Worker:
         """Give back what is left. After an engine's death the reaper does so, with a charge."""
         for task in (*self._delivering, *self._loading.values()):
             task.cancel()
-        unfinished = [*self._drawing.values(), *self._delivering.values()]
+        unfinished = self._in_hand()
         if not self._engine.failed:
             await asyncio.to_thread(self._engine.stop, drain=False)
             for claim in unfinished:
