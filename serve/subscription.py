@@ -54,9 +54,11 @@ class Subscription:
         self.jobs: set[UUID] | None = None
         """Hears of these alone; None hears of every job of the tenant."""
         self._limit = limit
+        self.bell = asyncio.Event()
+        """Rung by every offer. Who waits for it clears it, and then looks for all that is there;
+        others may ring it too, so that one wait serves several causes."""
         self._events: deque[Event] = deque()
         self._later = LatestProgress()
-        self._arrived = asyncio.Event()
 
     @property
     def full(self) -> bool:
@@ -73,17 +75,8 @@ class Subscription:
         else:
             self._later.outdate(event)
             self._events.append(event)
-        self._arrived.set()
+        self.bell.set()
 
     def pop(self) -> Event | None:
         """The next event, if there is one."""
-        self._arrived.clear()
         return self._events.popleft() if self._events else self._later.pop()
-
-    async def arrival(self, timeout_s: float | None = None) -> bool:
-        """Wait for an offer since the last ``pop``; False once ``timeout_s`` has passed."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._arrived.wait()
-        except TimeoutError:
-            return False

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
-from time import monotonic
-from typing import Literal
+from collections.abc import Coroutine
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -46,6 +45,8 @@ CHECK_KEY_EVERY_S = 15.0
 ACKNOWLEDGE_WITHIN_S = 5.0
 """Of a full window."""
 
+T = TypeVar("T")
+
 
 class CloseSocket(Exception):
     """Ends the connection with a code of RFC 6455, 4401 for no valid key or ticket, or 4403 for a
@@ -62,8 +63,8 @@ class CloseSocket(Exception):
 class EventSocket:
     """Follows jobs for one client until it leaves, falls behind, or the server stops.
 
-    One task alone works with the feed: it waits for the next event, the next message and the
-    server's end at once, and handles whichever comes first.
+    One task alone works with the feed, and it waits for one thing alone: with thousands of
+    sockets that follow the same jobs, what a wait costs is what an event costs.
     """
 
     def __init__(self, websocket: WebSocket, services: Services, stopping: asyncio.Event) -> None:
@@ -72,9 +73,10 @@ class EventSocket:
         self._stopping = stopping
         self._outbox = Outbox(websocket.send_text)
         self._watched: set[UUID] = set()
-        self._held: deque[Event] = deque()
-        """Events, one or two, that wait for acknowledgements; nothing is asked of the feed then."""
-        self._full_until = 0.0
+        self._held: Event | None = None
+        """Waits for acknowledgements; nothing is asked of the feed meanwhile."""
+        self._patience: asyncio.Task[None] | None = None
+        """With a client that has let its window fill up."""
 
     async def serve(self) -> None:
         """Accept, and follow until the connection ends."""
@@ -131,54 +133,54 @@ class EventSocket:
         return principal
 
     async def _follow(self, feed: Feed, principal: Principal) -> None:
-        check_at = monotonic() + CHECK_KEY_EVERY_S
-        stopping = asyncio.create_task(self._stopping.wait())
-        incoming = asyncio.create_task(self._receive())
-        coming = asyncio.create_task(feed.next())
+        """Wait once for all that may happen: whatever does rings the feed's bell."""
+        stopping = _ringing(feed.bell, self._stopping.wait())
+        incoming = _ringing(feed.bell, self._receive())
+        checking = _ringing(feed.bell, asyncio.sleep(CHECK_KEY_EVERY_S))
         try:
             while True:
-                wake_at = min(check_at, self._full_until) if self._held else check_at
-                await asyncio.wait(
-                    {stopping, incoming} if self._held else {stopping, incoming, coming},
-                    timeout=max(0.0, wake_at - monotonic()),
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
+                feed.bell.clear()
                 if stopping.done():
                     raise CloseSocket(1012, "The server restarts; connect again.")
-                if coming.done() and not self._held:
-                    await self._deliver(coming.result(), feed)
-                    coming = asyncio.create_task(feed.next())
                 if incoming.done():
-                    # The feed is not made for two at once: stop waiting before changing it.
-                    await self._deliver(await _settle(coming), feed)
                     await self._handle(incoming.result(), feed)
-                    await self._deliver(None, feed)  # an acknowledgement made room
-                    incoming = asyncio.create_task(self._receive())
-                    coming = asyncio.create_task(feed.next())
-                if self._held and monotonic() >= self._full_until:
-                    raise WindowFull
-                if monotonic() >= check_at:
+                    incoming = _ringing(feed.bell, self._receive())
+                await self._deliver(feed)
+                if checking.done():
                     await self._check(principal)
-                    check_at = monotonic() + CHECK_KEY_EVERY_S
+                    checking = _ringing(feed.bell, asyncio.sleep(CHECK_KEY_EVERY_S))
+                await feed.bell.wait()
         finally:
-            for task in (stopping, incoming, coming):
+            tasks = [task for task in (stopping, incoming, checking, self._patience) if task]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(stopping, incoming, coming, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _deliver(self, event: Event | None, feed: Feed) -> None:
-        """Tell this event, and what else is ready, as far as the client's window goes."""
+    async def _deliver(self, feed: Feed) -> None:
+        """Tell what is ready, as far as the client's window goes."""
         if feed.overrun:
             raise CloseSocket(1013, "Too slow: connect again and resume by number.")
-        while event is not None or self._held or (event := feed.ready()) is not None:
-            if event is not None:
-                self._held.append(event)
-            if not self._outbox.takes(self._held[0]):
+        while (event := self._held or await feed.read_ready()) is not None:
+            if not self._outbox.takes(event):
+                self._hold(event, feed)
                 return
-            event, oldest = None, self._held.popleft()
-            self._full_until = monotonic() + ACKNOWLEDGE_WITHIN_S
-            if oldest.type.terminal:
-                self._watched.discard(oldest.job_id)
-            await self._outbox.tell(oldest)
+            self._release()
+            if event.type.terminal:
+                self._watched.discard(event.job_id)
+            await self._outbox.tell(event)
+
+    def _hold(self, event: Event, feed: Feed) -> None:
+        self._held = event
+        if self._patience is None:
+            self._patience = _ringing(feed.bell, asyncio.sleep(ACKNOWLEDGE_WITHIN_S))
+        elif self._patience.done():
+            raise WindowFull
+
+    def _release(self) -> None:
+        self._held = None
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     async def _check(self, principal: Principal) -> None:
         """A key may be revoked while its owner listens."""
@@ -274,8 +276,8 @@ def _invalid_message(error: ValidationError) -> Problem:
     )
 
 
-async def _settle(coming: asyncio.Task[Event | None]) -> Event | None:
-    """The event, if it came before the task could be stopped."""
-    coming.cancel()
-    await asyncio.wait({coming})
-    return None if coming.cancelled() else coming.result()
+def _ringing(bell: asyncio.Event, cause: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task that rings the bell once it is done."""
+    task = asyncio.create_task(cause)
+    task.add_done_callback(lambda _: bell.set())
+    return task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Iterable
 from time import monotonic
@@ -37,6 +38,7 @@ class Feed:
         self.watching_all = False
         self._database = database
         self._subscription = subscription
+        self.bell = subscription.bell
         self._ended: dict[UUID, float] = {}
         self._muted: dict[UUID, None] = {}
         """Unwatched while all others are watched."""
@@ -103,15 +105,26 @@ class Feed:
             self._take(event)
         return self._ready.popleft() if self._ready else None
 
+    async def read_ready(self) -> Event | None:
+        """The next event, if it can be told without waiting for one to happen."""
+        event = self.ready()
+        while event is None and self._behind:
+            await self._read_behind()
+            event = self.ready()
+        return event
+
     async def next(self, timeout_s: float | None = None) -> Event | None:
         """The next event, or None once ``timeout_s`` has passed."""
-        until = None if timeout_s is None else monotonic() + timeout_s
-        while (event := self.ready()) is None:
-            if self._behind:
-                await self._read_behind()
-            elif not await self._subscription.arrival(until and until - monotonic()):
+        until = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+        while True:
+            self.bell.clear()
+            if (event := await self.read_ready()) is not None:
+                return event
+            try:  # around the wait alone: a read that is slow is let to its end
+                async with asyncio.timeout_at(until):
+                    await self.bell.wait()
+            except TimeoutError:
                 return None
-        return event
 
     def _take(self, event: Event) -> None:
         if event.job_id in self._ended or event.job_id in self._muted:

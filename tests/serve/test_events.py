@@ -17,7 +17,9 @@ JOB, OTHER = uuid4(), uuid4()
 
 
 async def heard(subscription: Subscription) -> Event | None:
-    assert await subscription.arrival(5)
+    async with asyncio.timeout(5):
+        await subscription.bell.wait()
+    subscription.bell.clear()
     return subscription.pop()
 
 
