@@ -16,6 +16,9 @@ from serve.settings import Settings
 
 _SOCKETS = 10_000  # an open WebSocket counts as an ongoing request
 _SHUTDOWN_LOOP_S = 0.5
+# All of the ingress waits rather than works, so it needs no thread apart from Serve's own loop,
+# between which each message of each socket would change over.
+_ON_ONE_LOOP = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 
 
 def build_app(args: dict[str, Any]) -> Application:
@@ -73,7 +76,7 @@ def bind(settings: Settings) -> Application:
         ),
     )(Diffusion).bind(settings, postprocess)
     return serve.deployment(
-        ray_actor_options={"num_cpus": 0.25},
+        ray_actor_options={"num_cpus": 0.25, "runtime_env": {"env_vars": _ON_ONE_LOOP}},
         max_ongoing_requests=_SOCKETS,
         health_check_period_s=1,  # the dead man's switch leans on it
         graceful_shutdown_wait_loop_s=_SHUTDOWN_LOOP_S,

@@ -23,6 +23,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from serve.pace import ProgressPace
 from serve.subscription import Subscription
 
 log = structlog.get_logger(__name__)
@@ -133,6 +134,7 @@ class EventBus:
         """Jobs that ended with pictures unfinished; whoever draws such looks, and clears it."""
         self.listening = False
         """Whether Redis is heard at present."""
+        self._pace = ProgressPace(self._fan_out)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -144,6 +146,7 @@ class EventBus:
         while self._task and not self._task.done():
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=0.1)
+        self._pace.close()
         await self._redis.aclose()
         await self._out.aclose()
 
@@ -200,8 +203,13 @@ class EventBus:
                 "events.not_an_event", error=str(error)
             )  # another version's, or a stranger's
             return
-        for subscription in self._listeners.get(event.tenant_id, ()):
-            subscription.offer(event)
+        self._pace.offer(event)
+
+    def _fan_out(self, event: Event) -> int:
+        """To every listener of the tenant; how many would hear it."""
+        return sum(
+            subscription.offer(event) for subscription in self._listeners.get(event.tenant_id, ())
+        )
 
     def _wake(self, message: bytes) -> None:
         if len(message) == _UUID_BYTES and len(self.ended) < _MOST_ENDED:

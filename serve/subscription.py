@@ -12,21 +12,29 @@ if TYPE_CHECKING:
 
 
 class LatestProgress:
-    """Progress that waits for room: the newest of each picture, without its preview."""
+    """Progress that waits: the newest of each picture."""
 
     def __init__(self) -> None:
         self._by_job: dict[UUID, dict[object, Event]] = {}
 
     def put(self, event: Event) -> None:
         """Keep this progress in the place of the picture's older one."""
-        pictures = self._by_job.setdefault(event.job_id, {})
-        pictures[event.data.get("image_id")] = event.without_preview
+        self._by_job.setdefault(event.job_id, {})[event.data.get("image_id")] = event
 
-    def pop(self) -> Event | None:
-        """The progress of the picture that has waited longest."""
-        if not self._by_job:
+    def of(self, event: Event) -> Event | None:
+        """What waits of the same picture."""
+        return self._by_job.get(event.job_id, {}).get(event.data.get("image_id"))
+
+    def has(self, job_id: UUID) -> bool:
+        """Whether anything of the job waits."""
+        return job_id in self._by_job
+
+    def pop(self, job_id: UUID | None = None) -> Event | None:
+        """The progress of the picture that has waited longest, of this job or of any."""
+        job_id = job_id or next(iter(self._by_job), None)
+        if job_id is None or job_id not in self._by_job:
             return None
-        pictures = next(iter(self._by_job.values()))
+        pictures = self._by_job[job_id]
         event = pictures[next(iter(pictures))]
         self.outdate(event)
         return event
@@ -65,17 +73,19 @@ class Subscription:
         """Whether ``limit`` events wait: what can come again should."""
         return len(self._events) >= self._limit
 
-    def offer(self, event: Event) -> None:
+    def offer(self, event: Event) -> bool:
+        """Queue it, if it is listened for; whether it is."""
         if self.overrun or (self.jobs is not None and event.job_id not in self.jobs):
-            return
+            return False
         if event.seq is None and self.full:
-            self._later.put(event)
+            self._later.put(event.without_preview)
         elif len(self._events) >= 2 * self._limit:
             self.overrun = True
         else:
             self._later.outdate(event)
             self._events.append(event)
         self.bell.set()
+        return True
 
     def pop(self) -> Event | None:
         """The next event, if there is one."""

@@ -67,7 +67,7 @@ class Outbox:
             self._later.outdate(event)
             await self._post(event.without_preview.text)
         else:
-            self._later.put(event)
+            self._later.put(event.without_preview)
 
     async def acknowledge(self, messages: int) -> None:
         """The client has received so many messages on this connection in all.

@@ -6,6 +6,7 @@ guesses are, and what is drawn from 2**256 is in no table made before.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import secrets
@@ -107,6 +108,7 @@ class Keys:
         self._database = database
         self._known: dict[bytes, tuple[float, Principal]] = {}
         self._confirmed: dict[UUID, float] = {}
+        self._confirming: dict[UUID, asyncio.Task[bool]] = {}
 
     async def create(
         self,
@@ -218,11 +220,23 @@ class Keys:
         Raises:
             InvalidKey: it was, or has.
         """
-        if self._confirmed.get(principal.key_id, 0) > time.monotonic():
+        key_id = principal.key_id
+        if self._confirmed.get(key_id, 0) > time.monotonic():
             return
+        # Thousands of sockets may ask for one key at once.
+        confirming = self._confirming.get(key_id)
+        if confirming is None:
+            confirming = asyncio.create_task(self._is_valid(key_id), name="confirm-key")
+            confirming.add_done_callback(lambda _: self._confirming.pop(key_id))
+            self._confirming[key_id] = confirming
+        if not await asyncio.shield(confirming):
+            raise InvalidKey("This API key is not valid any more.")
+
+    async def _is_valid(self, key_id: UUID) -> bool:
         async with self._database.transaction() as session:
-            if not await repository.key_is_valid(session, principal.key_id):
-                raise InvalidKey("This API key is not valid any more.")
-        if len(self._confirmed) >= CACHE_LIMIT:
-            self._confirmed.clear()
-        self._confirmed[principal.key_id] = time.monotonic() + CACHE_S
+            valid = await repository.key_is_valid(session, key_id)
+        if valid:
+            if len(self._confirmed) >= CACHE_LIMIT:
+                self._confirmed.clear()
+            self._confirmed[key_id] = time.monotonic() + CACHE_S
+        return valid

@@ -139,3 +139,10 @@ async def count_rows(database: Database, table: str) -> int:
     async with database.transaction() as session:
         counted = await session.execute(text(f"SELECT count(*) FROM {table}"))  # noqa: S608
         return int(counted.scalar_one())
+
+
+@pytest.fixture
+def unpaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All progress is told, as fast as it comes."""
+    monkeypatch.setattr("serve.pace.EVERY_S", 0.0)
+    monkeypatch.setattr("serve.pace.COST_S", 0.0)

@@ -241,6 +241,7 @@ async def listening(services: Services) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.usefixtures("unpaced")
 async def test_acknowledgements_make_room_for_progress(
     events: ClientConnection, client: httpx2.AsyncClient, services: Services, key: str
 ) -> None:
@@ -269,6 +270,7 @@ async def test_acknowledgements_make_room_for_progress(
     assert "preview" in (await told(events))["data"]
 
 
+@pytest.mark.usefixtures("unpaced")
 async def test_who_never_acknowledges_gets_every_durable_event_of_a_few_jobs(
     events: ClientConnection, client: httpx2.AsyncClient, services: Services, key: str
 ) -> None:

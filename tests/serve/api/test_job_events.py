@@ -105,6 +105,7 @@ async def test_a_live_job_is_followed_to_its_end(
     assert (seen[2]["event"], seen[2]["id"]) == ("job.cancelled", "2")
 
 
+@pytest.mark.usefixtures("unpaced")
 async def test_progress_ends_with_its_budget_and_durable_events_do_not(
     http: httpx2.AsyncClient, services: Services, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import time
@@ -9,7 +10,7 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from serve.database import Database
 from serve.models import ApiKey
@@ -91,6 +92,25 @@ async def test_revoked_elsewhere_ends_within_the_cache_time(
 
     with pytest.raises(InvalidKey):
         await keys.authenticate(token)
+
+
+async def test_many_sockets_that_ask_for_one_key_at_once_cost_one_query(
+    keys: Keys, database: Database
+) -> None:
+    token, key = await keys.create("first", "laptop")
+    principal = await keys.authenticate(token)
+    asked: list[str] = []
+    engine = database.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", lambda *args: asked.append(args[2]))
+
+    await asyncio.gather(*(keys.confirm(principal) for _ in range(50)))
+    assert len([query for query in asked if "api_keys" in query]) == 1
+
+    await keys.revoke(key.id)
+    ends = await asyncio.gather(
+        *(keys.confirm(principal) for _ in range(50)), return_exceptions=True
+    )
+    assert [type(end) for end in ends] == [InvalidKey] * 50
 
 
 async def test_revoking_nothing_is_told(keys: Keys) -> None:
