@@ -22,7 +22,9 @@ class Listener:
 
     @property
     def loopback(self) -> bool:
-        return ip_address(self.host).is_loopback
+        address = ip_address(self.host)
+        # Python before 3.13 does not see that ::ffff:127.0.0.1 is.
+        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
     @property
     def url(self) -> str:

@@ -79,7 +79,14 @@ def test_another_address_is_told_even_with_a_token() -> None:
 
 @pytest.mark.parametrize(
     ("host", "loopback"),
-    [("127.0.0.1", True), ("127.8.0.1", True), ("::1", True), ("::", False), ("192.0.2.1", False)],
+    [
+        ("127.0.0.1", True),
+        ("127.8.0.1", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("::", False),
+        ("192.0.2.1", False),
+    ],
 )
 def test_what_is_loopback(host: str, loopback: bool) -> None:
     assert Listener(host, 1).loopback is loopback
