@@ -6,7 +6,7 @@ Why and how: docs/decisions/0012-whole-calls.md.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,13 @@ from pipelines.diffusion.schedulers import new_scheduler
 from pipelines.diffusion.trajectory import Conditioning, TextEmbedding, Trajectory
 
 
-def load(folder: Path, device: torch.device, dtype: torch.dtype) -> WholeCall:
+def load(
+    folder: Path, device: torch.device, dtype: torch.dtype, without: Collection[str] = ()
+) -> WholeCall:
     """Loads a diffusers folder; only safetensors are read. Raises UnsupportedFamilyError."""
     description = describe(folder)
-    pipeline = read_pipeline(text_to_image_class(description.class_name), folder, device, dtype)
-    return WholeCall(pipeline, description)
+    pipeline_class = text_to_image_class(description.class_name)
+    return WholeCall(read_pipeline(pipeline_class, folder, device, dtype, without), description)
 
 
 class WholeCall:
