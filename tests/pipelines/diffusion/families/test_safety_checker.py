@@ -25,7 +25,7 @@ from pipelines.diffusion.request import Failure, Output, Request, Result, Sampli
 from pipelines.diffusion.speed.acceleration import Acceleration, Use
 from pipelines.diffusion.warm_up import warm_up
 from pipelines.diffusion.weights import weights_bytes
-from tests.pipelines.diffusion.tiny import safety_checker, stable_diffusion
+from tests.pipelines.diffusion.tiny import deepfloyd_if, safety_checker, stable_diffusion
 
 # diffusers 0.42 has not caught up with NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
@@ -125,6 +125,63 @@ def test_those_are_refused_that_diffusers_refuses(
             np.testing.assert_array_equal(drawn[request.id], unchecked[request.id])
             alone = _pictures(run(DiffusionEngine(family), request))[request.id]
             assert np.abs(drawn[request.id].astype(int) - alone).max() <= 1  # rounding
+
+
+def test_deepfloyd_if(tmp_path: Path, params: Params, run: Run) -> None:
+    """Its call judges no tensors, and leaves their colours unscaled.
+
+    Over the pipeline in memory: transformers 5 does not load this checker.
+    """
+    checker = safety_checker.build_if_parts()
+    pipeline = deepfloyd_if.build_pipeline(**checker)
+    asked = [params(seed=seed, width=32, height=32, num_inference_steps=2) for seed in range(4)]
+
+    def by_diffusers() -> tuple[torch.Tensor, list[bool], list[bool]]:
+        pipeline.set_progress_bar_config(disable=True)
+        output = pipeline(
+            prompt=[each.prompt for each in asked],
+            num_inference_steps=2,
+            guidance_scale=asked[0].guidance_scale,
+            generator=[torch.Generator("cpu").manual_seed(each.seed) for each in asked],
+            output_type="np",
+        )
+        pictures = torch.from_numpy(output.images.copy()).permute(0, 3, 1, 2)
+        return pictures, output.nsfw_detected, output.watermark_detected
+
+    pictures, _, _ = by_diffusers()
+    safety_checker.if_finds_as_unsafe(pictures[:1], pictures[1:2], checker)
+    safety_checker.if_finds_as_watermarked(pictures[2:3], pictures[1:2], checker)
+    pipeline.save_pretrained(tmp_path)
+    pictures, unsafe, watermarked = by_diffusers()
+    refused = {str(i) for i in range(4) if unsafe[i] or watermarked[i]}
+    assert unsafe[:2] == [True, False]
+    assert watermarked[1:3] == [False, True]
+
+    requests = [Request(str(i), each) for i, each in enumerate(asked)]
+    family = WholeCall(pipeline, describe(tmp_path))
+    outputs = run(DiffusionEngine(family), *requests)
+    assert {each.request_id for each in outputs if isinstance(each, Failure)} == refused
+    assert all(each.unsafe for each in outputs if isinstance(each, Failure))
+    drawn = _pictures(outputs)
+    assert drawn.keys() == {"0", "1", "2", "3"} - refused
+    for name, image in drawn.items():
+        theirs = pictures[int(name)].permute(1, 2, 0).mul(255).round().numpy()
+        assert np.abs(image - theirs).max() <= 1  # rounding
+
+
+@pytest.mark.parametrize("folder", ["whole"], indirect=True)
+def test_a_checker_that_its_pipeline_does_not_ask_refuses(
+    folder: Path, params: Params, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = _loaded(folder)
+    assert isinstance(family, WholeCall)
+    monkeypatch.setattr(family.pipeline, "run_safety_checker", lambda image, *_: (image, None))
+    [failure] = [
+        each
+        for each in run(DiffusionEngine(family), Request("one", params()))
+        if isinstance(each, Failure)
+    ]
+    assert "does not ask its safety checker; load the model without it" in failure.reason
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

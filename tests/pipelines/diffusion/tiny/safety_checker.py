@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from diffusers.pipelines.deepfloyd_if.safety_checker import IFSafetyChecker
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from torch import Tensor
 from torch.nn import functional
@@ -37,12 +38,45 @@ def refuse_what_is_nearer_to(bad: Tensor, good: Tensor, parts: dict[str, Any]) -
     checker.concept_embeds_weights.data[0] = 0.0
 
 
+def build_if_parts() -> dict[str, Any]:
+    """DeepFloyd IF's; refuses nothing."""
+    torch.manual_seed(11)
+    checker = IFSafetyChecker(_config()).eval()
+    for head in (checker.p_head, checker.w_head):
+        head.weight.data.zero_()
+        head.bias.data.zero_()
+    return build_parts() | {"safety_checker": checker}
+
+
+def if_finds_as_unsafe(bad: Tensor, good: Tensor, parts: dict[str, Any]) -> None:
+    _tell_apart(parts["safety_checker"].p_head, bad, good, parts)
+
+
+def if_finds_as_watermarked(bad: Tensor, good: Tensor, parts: dict[str, Any]) -> None:
+    _tell_apart(parts["safety_checker"].w_head, bad, good, parts)
+
+
+def _tell_apart(head: Any, bad: Tensor, good: Tensor, parts: dict[str, Any]) -> None:
+    """1 for ``bad`` and 0 for ``good``, where above 0.5 is refused."""
+    with torch.no_grad():
+        of_bad, of_good = (
+            parts["safety_checker"].vision_model(_seen(each, parts))[0] for each in (bad, good)
+        )
+    direction = (of_bad - of_good) / (of_bad - of_good).square().sum()
+    head.weight.data.copy_(direction)
+    head.bias.data.copy_(-(of_good * direction).sum())
+
+
+def _seen(picture: Tensor, parts: dict[str, Any]) -> Tensor:
+    pixels = picture[0].permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy()
+    seen: Tensor = parts["feature_extractor"](pixels, return_tensors="pt").pixel_values
+    return seen
+
+
 def _embedding(picture: Tensor, parts: dict[str, Any]) -> Tensor:
     checker = parts["safety_checker"]
-    pixels = picture[0].permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy()
-    seen = parts["feature_extractor"](pixels, return_tensors="pt").pixel_values
     with torch.no_grad():
-        embedded: Tensor = checker.visual_projection(checker.vision_model(seen)[1])
+        embedded: Tensor = checker.visual_projection(checker.vision_model(_seen(picture, parts))[1])
     return functional.normalize(embedded)
 
 
@@ -51,6 +85,7 @@ def _config() -> CLIPConfig:
     return CLIPConfig(
         text_config={"hidden_size": 16, "vocab_size": 8, "bos_token_id": 0, "eos_token_id": 1}
         | layers,
-        vision_config={"hidden_size": 16, "image_size": _SIDE, "patch_size": 8} | layers,
+        vision_config={"hidden_size": 16, "image_size": _SIDE, "patch_size": 8, "projection_dim": 8}
+        | layers,
         projection_dim=8,
     )
