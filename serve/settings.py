@@ -191,6 +191,17 @@ class ModerationSettings(Section):
     on_failure: Literal["refuse", "allow"] = Field(
         "refuse", description="`refuse` or `allow` what the classifier failed to judge."
     )
+    safety_checker: bool = Field(
+        True, description="Whether a model's own safety checker judges pictures, where it has one."
+    )
+    unjudged_previews: bool = Field(
+        False, description="Whether previews are shown of pictures that are yet to be judged."
+    )
+
+    def hides_previews(self, *, checked: bool) -> bool:
+        """Of a model that has a safety checker (``checked``) or none."""
+        judged = self.classifier is not None or (checked and self.safety_checker)
+        return judged and not self.unjudged_previews
 
 
 class ScalingSettings(Section):

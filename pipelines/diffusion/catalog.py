@@ -20,6 +20,8 @@ from pipelines.diffusion.families.registry import FamilyEntry, family_entry
 from pipelines.diffusion.request import NoiseScheduler
 from pipelines.diffusion.sizes import PIXEL_MULTIPLE, Sizes, sizes_of
 
+SAFETY_CHECKER = "safety_checker"
+"""The part by its name in ``model_index.json``."""
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 # By which names diffusers' pipelines call the part that denoises, and that which decodes.
@@ -36,7 +38,8 @@ class ModelDescription:
     diffusers interpolates where a latent size cannot be halved evenly.
 
     ``needs_image``: it draws from a picture only; ``needs_mask``: from a picture and a mask;
-    ``takes_image``: it can start from a picture.
+    ``takes_image``: it can start from a picture. ``has_safety_checker``: of its own, for what it
+    draws.
     """
 
     class_name: str
@@ -49,6 +52,7 @@ class ModelDescription:
     needs_image: bool = False
     needs_mask: bool = False
     takes_image: bool = True
+    has_safety_checker: bool = False
 
     def check_size(self, width: int, height: int) -> None:
         """Raises RequestError for a size that cannot be drawn."""
@@ -86,6 +90,7 @@ def describe(folder: Path) -> ModelDescription:
         needs_image=needs_mask or bool(index.get("requires_aesthetics_score")),
         needs_mask=needs_mask,
         takes_image=family is not None,
+        has_safety_checker=is_part(SAFETY_CHECKER, index.get(SAFETY_CHECKER)),
     )
 
 
@@ -134,6 +139,11 @@ def read_index(folder: Path) -> dict[str, Any]:
             " save_pretrained wrote."
         )
     return read_json(folder / "model_index.json")
+
+
+def is_part(name: str, origin: Any) -> bool:
+    """Whether an entry of ``model_index.json`` is a part, and not null."""
+    return not name.startswith("_") and isinstance(origin, list) and origin[0] is not None
 
 
 def read_json(path: Path) -> dict[str, Any]:

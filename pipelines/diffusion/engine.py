@@ -17,7 +17,7 @@ from torch import Tensor
 from pipelines.diffusion.batching.batcher import StepBatcher
 from pipelines.diffusion.batching.cost import CostModel, Profile
 from pipelines.diffusion.decoder import Decoder
-from pipelines.diffusion.errors import DiffusionError, RequestError
+from pipelines.diffusion.errors import DiffusionError, RequestError, UnsafePictureError
 from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.pool import ModelPool
 from pipelines.diffusion.request import (
@@ -353,7 +353,8 @@ class DiffusionEngine:
         if not isinstance(error, DiffusionError):
             logger.error("Request %s failed.", request_id, exc_info=error)
             reason = f"{type(error).__name__}: {error}"
-        self._outputs.append(Failure(request_id, reason))
+        unsafe = isinstance(error, UnsafePictureError)
+        self._outputs.append(Failure(request_id, reason, unsafe))
         self._leave(request_id)
         self._stats = replace(self._stats, failed=self._stats.failed + 1)
 

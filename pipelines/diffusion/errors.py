@@ -63,6 +63,15 @@ class RequestError(DiffusionError):
     """The request itself is at fault; the message goes to whoever sent it."""
 
 
+class UnsafePictureError(RequestError):
+    """The model's own safety checker refused the picture that was drawn."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The model's safety checker refused the picture; change the prompt or the seed."
+        )
+
+
 class EngineStoppedError(DiffusionError):
     """The engine takes no more requests: it is stopping, stopped or dead."""
 

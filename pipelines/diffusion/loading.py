@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -33,6 +33,7 @@ def load_model(
     controlnets: Mapping[str, Path] | None = None,
     loras: Mapping[str, Path] | None = None,
     acceleration: Acceleration | None = None,
+    without: Collection[str] = (),
 ) -> Family:
     """Loads a model, safetensors only.
 
@@ -40,18 +41,20 @@ def load_model(
     one) or torch's name for one; ``dtype`` is "auto" (see docs/decisions/0003-dtype.md),
     "float32", "bfloat16" or "float16". ``threads`` sets how many CPU threads torch computes with,
     for the whole process. ``controlnets`` are folders and ``loras`` files by the name that
-    requests use. Without ``acceleration`` every speed-up is on "auto". Raises ModelLoadError.
+    requests use. Without ``acceleration`` every speed-up is on "auto". ``without`` names parts that
+    are not to be loaded: ``SAFETY_CHECKER`` alone can be spared. Raises ModelLoadError.
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    folder = find_folder(source)
+    folder = find_folder(source, without)
     description = describe(folder)
-    check_parts(folder)
+    check_parts(folder, without)
     chosen = choose_device(device)
+    chosen_dtype = choose_dtype(dtype, chosen)
     try:
-        family = family_loader(description.class_name)(folder, chosen, choose_dtype(dtype, chosen))
+        family = family_loader(description.class_name)(folder, chosen, chosen_dtype, without)
     except BROKEN_FILES as error:
-        raise why_unloadable(folder, error) from error
+        raise why_unloadable(folder, error, without) from error
     for name, path in (controlnets or {}).items():
         if not isinstance(family, UNetFamily):
             raise ModelLoadError(f"{str(folder)!r} has no UNet; leave out ControlNet {name!r}.")
@@ -64,13 +67,17 @@ def load_model(
     return family
 
 
-def find_folder(source: str | Path) -> Path:
-    """The local folder of a model; one on the hub is downloaded to the hub's own cache."""
+def find_folder(source: str | Path, without: Collection[str] = ()) -> Path:
+    """The local folder of a model; one on the hub is downloaded to the hub's own cache.
+
+    Of that ``without`` is left out.
+    """
     folder = Path(source)
     if folder.is_dir() or not HUB_ID.fullmatch(str(source)):
         return folder
     try:
-        return Path(DiffusionPipeline.download(str(source), use_safetensors=True))
+        left_out = dict.fromkeys(without)
+        return Path(DiffusionPipeline.download(str(source), use_safetensors=True, **left_out))
     except (OSError, ValueError) as error:
         raise ModelNotFoundError(
             f"{str(source)!r} is neither a folder nor to be had from the hub: {error}"

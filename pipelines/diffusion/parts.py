@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import diffusers
 import transformers
 
-from pipelines.diffusion.catalog import read_index, read_json
+from pipelines.diffusion.catalog import SAFETY_CHECKER, is_part, read_index, read_json
 from pipelines.diffusion.errors import (
     BrokenPartError,
     CustomCodeError,
@@ -20,6 +20,7 @@ from pipelines.diffusion.errors import (
 )
 from pipelines.diffusion.weights import BROKEN_FILES, check_weights
 
+_FEATURE_EXTRACTOR = "feature_extractor"
 _LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
 
 
@@ -43,19 +44,19 @@ class Part:
         return getattr(module, self.class_name, None)
 
 
-def parts_of(folder: Path) -> Iterator[Part]:
-    """All but those that the index lists as null."""
+def parts_of(folder: Path, without: Collection[str] = ()) -> Iterator[Part]:
+    """All but those that the index lists as null, and ``without``."""
     for name, origin in read_index(folder).items():
-        if not name.startswith("_") and isinstance(origin, list) and origin[0] is not None:
+        if name not in without and is_part(name, origin):
             yield Part(folder / name, *origin)
 
 
-def check_parts(folder: Path) -> None:
+def check_parts(folder: Path, without: Collection[str] = ()) -> None:
     """That every part is there, needs no code of its own and has sound weights.
 
     Raises MissingPartError, CustomCodeError, PickledWeightsError or BrokenWeightsError.
     """
-    for part in parts_of(folder):
+    for part in parts_of(folder, without):
         if not part.folder.is_dir():
             raise MissingPartError(
                 f"{str(part.folder)!r} is missing; copy or download the model again."
@@ -68,11 +69,17 @@ def check_parts(folder: Path) -> None:
             )
         if part.is_network:
             check_weights(part.folder)
+    names = {part.folder.name for part in parts_of(folder, without)}
+    if SAFETY_CHECKER in names and _FEATURE_EXTRACTOR not in names:
+        raise MissingPartError(
+            f"model_index.json of {str(folder)!r} names a safety checker, but no feature extractor"
+            " for it to see with; download the model again, or leave the checker out."
+        )
 
 
-def why_unloadable(folder: Path, error: Exception) -> ModelLoadError:
+def why_unloadable(folder: Path, error: Exception, without: Collection[str] = ()) -> ModelLoadError:
     """Names the part that cannot be loaded by itself, after the whole raised ``error``."""
-    for part in parts_of(folder):
+    for part in parts_of(folder, without):
         if part.class_ is None:
             return ModelIndexError(
                 f"model_index.json of {str(folder)!r} names {part.class_name!r} of"

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from pipelines.diffusion.catalog import read_index
 from pipelines.diffusion.errors import BrokenWeightsError
 from pipelines.diffusion.weights import count_tensors
 
 
 def read_pipeline(
-    pipeline_class: Any, folder: Path, device: torch.device, dtype: torch.dtype, **parts: Any
+    pipeline_class: Any,
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    without: Collection[str] = (),
+    **parts: Any,
 ) -> Any:
-    """Reads safetensors alone, from the disk alone. ``parts`` replace what the folder names.
+    """Reads safetensors alone, from the disk alone.
+
+    ``parts`` replace what the folder names; of what it names ``without`` is not loaded.
 
     Raises BrokenWeightsError for a network that has more tensors than its files hold: diffusers
     and transformers warn, and leave random numbers in the others.
     """
+    parts |= {name: None for name in read_index(folder) if name in without}
     pipeline = pipeline_class.from_pretrained(
         folder, dtype=dtype, use_safetensors=True, local_files_only=True, **parts
     )

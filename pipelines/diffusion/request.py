@@ -115,10 +115,14 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The request failed by its own fault or the device's; its batch-mates go on."""
+    """The request failed by its own fault or the device's; its batch-mates go on.
+
+    ``unsafe``: its picture was drawn, and the model's safety checker refused it.
+    """
 
     request_id: str
     reason: str
+    unsafe: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,8 +47,9 @@ def _draw_first(engine: DiffusionEngine, params: SamplingParams) -> None:
     outputs = engine.step()
     while engine.has_work:
         outputs += engine.step()
-    if isinstance(outputs[-1], Failure):
-        raise WarmUpError(f"The model drew no first picture: {outputs[-1].reason}")
+    last = outputs[-1]
+    if isinstance(last, Failure) and not last.unsafe:  # what is refused has been drawn
+        raise WarmUpError(f"The model drew no first picture: {last.reason}")
 
 
 @torch.inference_mode()

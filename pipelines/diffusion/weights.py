@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,12 @@ def count_tensors(folder: Path) -> int:
     return total
 
 
-def weights_bytes(model: Path, dtype: torch.dtype) -> int:
-    """What the networks of a model folder take once they are loaded in ``dtype``."""
+def weights_bytes(model: Path, dtype: torch.dtype, without: Collection[str] = ()) -> int:
+    """What the networks of a model folder but ``without`` take once loaded in ``dtype``."""
     elements = 0
     for config in model.glob("*/config.json"):
+        if config.parent.name in without:
+            continue
         for file in _files_in_use(config.parent):
             with safe_open(file, framework="pt") as tensors:
                 shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from uuid import uuid4
 
 import httpx2
@@ -38,6 +39,7 @@ def run(settings: Settings) -> int:
         _redis,
         _storage,
         _service,
+        _moderation,
         _ray_dashboard,
     ]
     sick = 0
@@ -62,7 +64,7 @@ def _torch(_: Settings) -> Finding:
     return Finding("PyTorch", torch.__version__)
 
 
-def _model(name: str, settings: FurtherModelSettings, _: Settings) -> Finding:
+def _model(name: str, settings: FurtherModelSettings, service: Settings) -> Finding:
     from pipelines.diffusion.catalog import describe, find_description
     from pipelines.diffusion.errors import ModelLoadError
     from pipelines.diffusion.loading import choose_device, choose_dtype
@@ -74,7 +76,29 @@ def _model(name: str, settings: FurtherModelSettings, _: Settings) -> Finding:
     except ModelLoadError as error:
         return Finding("Model", name, str(error))
     size = f"{model.default_width}×{model.default_height} pixels"
-    return Finding("Model", f"{name}: {model.class_name}, {size}, {device}, {dtype}")
+    state = f"{name}: {model.class_name}, {size}, {device}, {dtype}"
+    if model.has_safety_checker:
+        switch = "on" if service.moderation.safety_checker else "off"
+        state += f", safety checker {switch}"
+    return Finding("Model", state)
+
+
+def _moderation(settings: Settings) -> Finding:
+    from serve.moderation.errors import ModerationSetupError
+    from serve.moderation.moderation import Moderation
+
+    asked = settings.moderation
+    before = sys.path[:]
+    sys.path.append(str(Path.cwd()))  # Ray lets replicas look there as well
+    try:
+        Moderation(asked)
+    except ModerationSetupError as error:
+        return Finding("Moderation", "cannot be set up, so that no replica starts", str(error))
+    finally:
+        sys.path[:] = before
+    found = [f"block-list {asked.blocklist}"] if asked.blocklist else []
+    found += [f"classifier {asked.classifier}"] if asked.classifier else []
+    return Finding("Moderation", ", ".join(found) or "no block-list, no classifier")
 
 
 def _database(settings: Settings) -> Finding:

@@ -34,12 +34,13 @@ class Diffusion:
         from pipelines.diffusion.engine import DiffusionEngine
         from pipelines.diffusion.runner import EngineRunner
         from pipelines.diffusion.warm_up import warm_up
-        from serve.deployments.pool import open_pool
+        from serve.deployments.pool import hidden_previews, open_pool
 
         configure_logging(settings.log_format, log_prompts=settings.log_prompts)
         assert settings.database_url is not None  # noqa: S101 - build_app saw to it
         assert settings.redis_url is not None  # noqa: S101
         pool = await asyncio.to_thread(open_pool, settings)
+        hidden = await asyncio.to_thread(hidden_previews, settings)
         engine = DiffusionEngine(pool, settings.worker.max_batch)
         await asyncio.to_thread(warm_up, engine)
         device = str(pool.load(pool.default).device)
@@ -49,7 +50,7 @@ class Diffusion:
         claims = Claims(self._database, self._bus, pool.names)
         delivery = Delivery(PostprocessReplicas(postprocess), settings.worker)
         sources = SourceLoader(open_storage(settings.storage), settings.worker)
-        self._worker = Worker(claims, self._bus, sources.load, delivery, settings.worker)
+        self._worker = Worker(claims, self._bus, sources.load, delivery, settings.worker, hidden)
         niceness = settings.worker.niceness if device == "cpu" else 0
         runner = EngineRunner(engine, self._worker.take, niceness)
         self._working = asyncio.create_task(self._worker.run(runner, device), name="worker")

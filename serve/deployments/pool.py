@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from pipelines.diffusion.catalog import describe
+from pipelines.diffusion.catalog import SAFETY_CHECKER, describe, find_description
 from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.loading import choose_device, choose_dtype, find_folder, load_model
 from pipelines.diffusion.parts import check_parts
@@ -30,13 +30,34 @@ def open_pool(settings: Settings) -> ModelPool:
     return ModelPool(sources, settings.worker.model_bytes)
 
 
+def hidden_previews(settings: Settings) -> frozenset[str]:
+    """Models whose pictures are judged once they are drawn, and not to be seen before that.
+
+    Raises ModelLoadError, naming the model.
+    """
+    hidden = set()
+    for name, model in settings.served.items():
+        with naming_model(name):
+            checked = describe(find_description(model.path)).has_safety_checker
+        if settings.moderation.hides_previews(checked=checked):
+            hidden.add(name)
+    return frozenset(hidden)
+
+
 def _source(name: str, model: FurtherModelSettings, settings: Settings) -> ModelSource:
     with naming_model(name):
-        folder = find_folder(model.path)
+        without = _without(settings)
+        folder = find_folder(model.path, without)
         describe(folder)
-        check_parts(folder)
+        check_parts(folder, without)
         dtype = choose_dtype(model.dtype, choose_device(model.device))
-    return ModelSource(partial(_load, name, folder, model, settings), weights_bytes(folder, dtype))
+    load = partial(_load, name, folder, model, settings)
+    return ModelSource(load, weights_bytes(folder, dtype, without))
+
+
+def _without(settings: Settings) -> tuple[str, ...]:
+    """Parts that no model is loaded with."""
+    return () if settings.moderation.safety_checker else (SAFETY_CHECKER,)
 
 
 def _load(name: str, folder: Path, model: FurtherModelSettings, settings: Settings) -> Family:
@@ -50,6 +71,7 @@ def _load(name: str, folder: Path, model: FurtherModelSettings, settings: Settin
             model.controlnets,
             model.loras,
             settings.speed.acceleration,
+            _without(settings),
         )
     warm_buckets(family, rows=settings.worker.max_batch * _guided_rows(family))
     return family

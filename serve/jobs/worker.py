@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -38,6 +38,7 @@ from serve.jobs.progress import ProgressBoard
 from serve.jobs.queue import Shape
 from serve.jobs.sources import Source
 from serve.jobs.stored_file import StoredFile
+from serve.moderation.errors import refused_picture
 from serve.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
@@ -97,12 +98,15 @@ class Worker:
         load_source: LoadSource,
         store: PictureStore,
         settings: WorkerSettings,
+        hidden: Collection[str] = (),
     ) -> None:
+        """``hidden`` are models whose pictures nobody may see before they are done."""
         self._claims = claims
         self._bus = bus
         self._load_source = load_source
         self._store = store
         self._settings = settings
+        self._hidden = hidden
         self._board = ProgressBoard(bus)
         self._drawing: dict[str, Claim] = {}  # in the engine or about to be, by request id
         self._loading: dict[str, asyncio.Task[None]] = {}  # of those, what waits for its source
@@ -247,11 +251,16 @@ class Worker:
             Request(
                 request_id,
                 claim.request.sampling(claim.index, *pixels),
-                claim.request.preview_every(self._settings.preview_every),
+                self._preview_every(claim),
                 deadline_s=claim.deadline_s,
                 model=claim.request.model,
             )
         )
+
+    def _preview_every(self, claim: Claim) -> int:
+        if claim.request.model in self._hidden:
+            return 0
+        return claim.request.preview_every(self._settings.preview_every)
 
     def _in_hand(self) -> list[Claim]:
         """What is drawn, and what is out of the engine but not yet committed."""
@@ -329,8 +338,7 @@ class Worker:
 
     async def _end(self, claim: Claim, output: Result | Failure, source: Source | None) -> None:
         """Commit a picture or its failure; whatever goes wrong, the claim does not stay open."""
-        reason = output.reason if isinstance(output, Failure) else None
-        code = None
+        reason, code = _failure(output) if isinstance(output, Failure) else (None, None)
         try:
             if isinstance(output, Result):
                 picture = source.kept_in(output.image) if source else output.image
@@ -414,3 +422,12 @@ class Worker:
             for claim in unfinished:
                 await self._insist(partial(self._claims.hand_back, claim))
         await self._insist(partial(self._claims.leave, self._worker_id))
+
+
+def _failure(output: Failure) -> tuple[str, str | None]:
+    """Its sentence for clients, and the job's ``error_code`` where it has one."""
+    if not output.unsafe:
+        return output.reason, None
+    log.info("moderation.refused", side="picture", reason="the model's safety checker")
+    refused = refused_picture()
+    return refused.message, refused.code

@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from serve.errors import ServiceError
 
+_AGAINST = "against this service's content policy"
+
 
 class ContentPolicyViolation(ServiceError):
     """A prompt or a picture that the operator does not want; which rule says so is not told."""
@@ -13,6 +15,20 @@ class ContentPolicyViolation(ServiceError):
     status: ClassVar[int] = 400
     code: ClassVar[str] = "content_policy_violation"
     title: ClassVar[str] = "Content policy violation"
+
+
+def refused_prompt(param: str) -> ContentPolicyViolation:
+    """Of the text that came as ``param``."""
+    return ContentPolicyViolation(
+        f"The {param} is {_AGAINST}; change it and try again.", param=param
+    )
+
+
+def refused_picture() -> ContentPolicyViolation:
+    """The same, whoever refused it."""
+    return ContentPolicyViolation(
+        f"The picture that was drawn is {_AGAINST}; change the prompt, or try another seed."
+    )
 
 
 class ModerationUnavailable(ServiceError):

@@ -11,7 +11,7 @@ import structlog
 
 from serve.moderation.blocklist import Blocklist
 from serve.moderation.classifier import Verdict, load_classifier
-from serve.moderation.errors import ContentPolicyViolation, ModerationUnavailable
+from serve.moderation.errors import ModerationUnavailable, refused_picture, refused_prompt
 from serve.settings import ModerationSettings
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ log = structlog.get_logger(__name__)
 
 _THREADS = 4  # of its own: a classifier that hangs must not take everybody else's
 _RETRY_S = 5
-_CURE = "against this service's content policy"
 
 
 class Moderation:
@@ -49,7 +48,7 @@ class Moderation:
         for param, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
             if self._blocklist.blocks(text):
                 log.info("moderation.blocked", param=param)
-                raise _refused_prompt(param)
+                raise refused_prompt(param)
 
     async def judge_prompt(self, prompt: str) -> None:
         """Ask the classifier.
@@ -62,7 +61,7 @@ class Moderation:
             return
         classify = self._classifier.classify_prompt
         if not await self._allowed("prompt", lambda: classify(prompt)):
-            raise _refused_prompt("prompt")
+            raise refused_prompt("prompt")
 
     async def judge_picture(self, rgb: NDArray[np.uint8]) -> None:
         """Ask the classifier of a picture, (height, width, 3).
@@ -75,9 +74,7 @@ class Moderation:
             return
         classify = self._classifier.classify_picture
         if not await self._allowed("picture", lambda: classify(rgb)):
-            raise ContentPolicyViolation(
-                f"The picture that was drawn is {_CURE}; change the prompt, or try another seed."
-            )
+            raise refused_picture()
 
     async def _allowed(self, side: str, classify: Callable[[], Verdict]) -> bool:
         loop = asyncio.get_running_loop()
@@ -96,7 +93,3 @@ class Moderation:
         if not allowed:
             log.info("moderation.refused", side=side, reason=reason)
         return allowed
-
-
-def _refused_prompt(param: str) -> ContentPolicyViolation:
-    return ContentPolicyViolation(f"The {param} is {_CURE}; change it and try again.", param=param)

@@ -6,7 +6,7 @@ parts are used as they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,11 @@ from pipelines.diffusion.schedulers import make_scheduler
 from pipelines.diffusion.trajectory import TextEmbedding
 
 
-def load(folder: Path, device: torch.device, dtype: torch.dtype) -> Flux:
+def load(
+    folder: Path, device: torch.device, dtype: torch.dtype, without: Collection[str] = ()
+) -> Flux:
     """Loads a diffusers folder; only safetensors are read."""
-    pipeline = read_pipeline(FluxPipeline, folder, device, dtype)
+    pipeline = read_pipeline(FluxPipeline, folder, device, dtype, without)
     return Flux(pipeline, describe(folder))
 
 

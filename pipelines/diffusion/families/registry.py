@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pipelines.diffusion.families.base import Family
 
-    FamilyLoader = Callable[[Path, torch.device, torch.dtype], Family]
+    FamilyLoader = Callable[[Path, torch.device, torch.dtype, Collection[str]], Family]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def family_entry(class_name: str) -> FamilyEntry | None:
 
 
 def family_loader(class_name: str) -> FamilyLoader:
-    """The function that loads such a folder."""
+    """The function that loads such a folder, without the parts that are named to it."""
     entry = family_entry(class_name)
     module, _, name = (_WHOLE_CALL if entry is None else entry.loader).partition(":")
     return cast("FamilyLoader", getattr(import_module(module), name))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.diffusion.errors import RequestError
+from pipelines.diffusion.errors import UnsafePictureError
 from pipelines.diffusion.families.pipeline_call import PipelineCall, StepCallback
 from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.trajectory import Conditioning, Trajectory
@@ -80,7 +80,7 @@ class CalledTrajectory(Trajectory):
         if self.call.drawn is not None:
             self._drawn = True
             if self.call.refuses(self):
-                raise RequestError("The model's safety checker refused the picture.")
+                raise UnsafePictureError
 
     def release(self) -> None:
         if self.call is not None:

@@ -5,32 +5,35 @@ The reference is diffusers' ``StableDiffusionPipeline``, whose parts are used as
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from pipelines.diffusion.catalog import describe
-from pipelines.diffusion.errors import RequestError
+from pipelines.diffusion.errors import UnsafePictureError
 from pipelines.diffusion.families.unet import UNetFamily, load_pipeline
 from pipelines.diffusion.trajectory import TextEmbedding
 
 
-def load(folder: Path, device: torch.device, dtype: torch.dtype) -> StableDiffusion:
+def load(
+    folder: Path, device: torch.device, dtype: torch.dtype, without: Collection[str] = ()
+) -> StableDiffusion:
     """Loads a diffusers folder; only safetensors are read."""
-    return StableDiffusion(load_pipeline(folder, device, dtype), describe(folder))
+    return StableDiffusion(load_pipeline(folder, device, dtype, without), describe(folder))
 
 
 class StableDiffusion(UNetFamily):
     """A loaded ``StableDiffusionPipeline``, or the one for image-to-image or inpainting."""
 
     def decode(self, latents: Tensor) -> Tensor:
-        """As every family, or RequestError where the model's safety checker refuses the picture."""
+        """As every family, or UnsafePictureError where the model's safety checker refuses."""
         decoded, unsafe = self.pipeline.run_safety_checker(
             self.vae.decode(latents), self.device, self.dtype
         )
         if unsafe is not None and any(unsafe):
-            raise RequestError("The model's safety checker refused the picture.")
+            raise UnsafePictureError
         picture: Tensor = (decoded.float() * 0.5 + 0.5).clamp(0, 1)
         return picture
 

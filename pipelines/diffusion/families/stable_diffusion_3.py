@@ -6,7 +6,7 @@ whose parts are used as they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,14 @@ from pipelines.diffusion.trajectory import TextEmbedding
 _T5 = ("text_encoder_3", "tokenizer_3")
 
 
-def load(folder: Path, device: torch.device, dtype: torch.dtype) -> StableDiffusion3:
+def load(
+    folder: Path, device: torch.device, dtype: torch.dtype, without: Collection[str] = ()
+) -> StableDiffusion3:
     """Loads a diffusers folder; only safetensors are read."""
     index = read_index(folder)
     # diffusers does without the T5 only where told so.
     absent = {part: None for part in _T5 if index.get(part, (None,))[0] is None}
-    pipeline = read_pipeline(StableDiffusion3Pipeline, folder, device, dtype, **absent)
+    pipeline = read_pipeline(StableDiffusion3Pipeline, folder, device, dtype, without, **absent)
     return StableDiffusion3(pipeline, describe(folder))
 
 

@@ -6,7 +6,7 @@ Base, Turbo, Lightning and the refiner. The reference is diffusers' ``StableDiff
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -24,9 +24,11 @@ _AESTHETIC_SCORE = 6.0
 _NEGATIVE_AESTHETIC_SCORE = 2.5
 
 
-def load(folder: Path, device: torch.device, dtype: torch.dtype) -> StableDiffusionXL:
+def load(
+    folder: Path, device: torch.device, dtype: torch.dtype, without: Collection[str] = ()
+) -> StableDiffusionXL:
     """Loads a diffusers folder; only safetensors are read."""
-    pipeline = load_pipeline(folder, device, dtype)
+    pipeline = load_pipeline(folder, device, dtype, without)
     if dtype is torch.float16 and pipeline.vae.config.force_upcast:
         pipeline.vae.to(torch.float32)  # it overflows in float16
     return StableDiffusionXL(pipeline, describe(folder))

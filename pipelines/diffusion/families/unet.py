@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,15 @@ from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.trajectory import Conditioning, Trajectory, noised
 
 
-def load_pipeline(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+def load_pipeline(
+    folder: Path, device: torch.device, dtype: torch.dtype, without: Collection[str] = ()
+) -> Any:
     """A diffusers folder with a UNet; only safetensors are read.
 
     Raises ModelLoadError for a UNet that wants other channels than the latents, or these with a
     mask and the masked picture's latents.
     """
-    pipeline = read_pipeline(DiffusionPipeline, folder, device, dtype)
+    pipeline = read_pipeline(DiffusionPipeline, folder, device, dtype, without)
     channels, latents = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
     if channels not in (latents, 2 * latents + 1):
         raise ModelLoadError(

@@ -6,13 +6,13 @@ Why and how: docs/decisions/0012-whole-calls.md.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, IFPipeline
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -26,12 +26,17 @@ from pipelines.diffusion.request import NoiseScheduler, SamplingParams
 from pipelines.diffusion.schedulers import new_scheduler
 from pipelines.diffusion.trajectory import Conditioning, TextEmbedding, Trajectory
 
+# By which names pipelines tell what their safety checker has blackened.
+_VERDICTS = ("nsfw_content_detected", "nsfw_detected", "watermark_detected")
 
-def load(folder: Path, device: torch.device, dtype: torch.dtype) -> WholeCall:
+
+def load(
+    folder: Path, device: torch.device, dtype: torch.dtype, without: Collection[str] = ()
+) -> WholeCall:
     """Loads a diffusers folder; only safetensors are read. Raises UnsupportedFamilyError."""
     description = describe(folder)
-    pipeline = read_pipeline(text_to_image_class(description.class_name), folder, device, dtype)
-    return WholeCall(pipeline, description)
+    pipeline_class = text_to_image_class(description.class_name)
+    return WholeCall(read_pipeline(pipeline_class, folder, device, dtype, without), description)
 
 
 class WholeCall:
@@ -123,7 +128,8 @@ class WholeCall:
             "num_inference_steps": params.num_inference_steps,
             guidance: params.guidance_scale,
             "generator": [each.generator for each in members],
-            "output_type": "pt",
+            # IF hands tensors on to its next stage, neither scaled to colours nor judged.
+            "output_type": "np" if isinstance(self.pipeline, IFPipeline) else "pt",
         }
         if params.negative_prompt or guidance == "true_cfg_scale":
             offered["negative_prompt"] = [each.params.negative_prompt for each in members]
@@ -131,10 +137,27 @@ class WholeCall:
 
         def call(on_step: StepCallback) -> Drawn:
             output = self.pipeline(**arguments, **self._callback(on_step))
-            refused = getattr(output, "nsfw_content_detected", None)
-            return Drawn(output.images, refused or [False] * len(members))
+            return Drawn(self._pictures(output.images), self._refused(output, len(members)))
 
         return SharedCall(members, call)
+
+    def _pictures(self, images: Tensor | NDArray[np.float32]) -> Tensor:
+        if isinstance(images, Tensor):
+            return images
+        return torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device)
+
+    def _refused(self, output: Any, rows: int) -> list[bool]:
+        """Raises RequestError where there is a safety checker that the call has not asked."""
+        found = [getattr(output, name, None) for name in _VERDICTS]
+        verdicts = [each for each in found if each is not None]
+        if verdicts:
+            return [any(of_row) for of_row in zip(*verdicts, strict=True)]
+        if self.description.has_safety_checker and self.pipeline.safety_checker is not None:
+            raise RequestError(
+                f"{self.description.class_name} does not ask its safety checker; load the model"
+                " without it."
+            )
+        return [False] * rows
 
     def _callback(self, on_step: StepCallback) -> dict[str, Any]:
         """In the form that the pipeline takes; without one its call is a single step."""

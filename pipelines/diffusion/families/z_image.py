@@ -6,7 +6,7 @@ parts are used as they are. Why not Qwen-Image: docs/decisions/0009-z-image.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,11 @@ from pipelines.diffusion.trajectory import Conditioning, TextEmbedding
 _TIMESTEPS = 1000  # what the pipeline divides by, whatever the noise scheduler's configuration says
 
 
-def load(folder: Path, device: torch.device, dtype: torch.dtype) -> ZImage:
+def load(
+    folder: Path, device: torch.device, dtype: torch.dtype, without: Collection[str] = ()
+) -> ZImage:
     """Loads a diffusers folder; only safetensors are read."""
-    pipeline = read_pipeline(ZImagePipeline, folder, device, dtype)
+    pipeline = read_pipeline(ZImagePipeline, folder, device, dtype, without)
     return ZImage(pipeline, describe(folder))
 
 

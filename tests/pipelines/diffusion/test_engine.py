@@ -10,7 +10,7 @@ import torch
 
 from pipelines.diffusion.catalog import noise_schedulers
 from pipelines.diffusion.engine import DiffusionEngine
-from pipelines.diffusion.errors import ModelLoadError, WarmUpError
+from pipelines.diffusion.errors import ModelLoadError, UnsafePictureError, WarmUpError
 from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.families.stable_diffusion import StableDiffusion
 from pipelines.diffusion.pool import ModelPool, ModelSource
@@ -312,7 +312,7 @@ def test_the_safety_checker_refuses(
         family.pipeline, "run_safety_checker", lambda picture, *_: (picture, [True])
     )
     outputs = run(DiffusionEngine(family), Request("one", params()))
-    assert failures(outputs) == {"one": "The model's safety checker refused the picture."}
+    assert outputs[-1] == Failure("one", str(UnsafePictureError()), unsafe=True)
 
 
 def test_warm_up(family: StableDiffusion, params: Params) -> None:
@@ -451,7 +451,7 @@ def test_a_failed_decoding_beside_the_loop_fails_alone(
         family.pipeline, "run_safety_checker", lambda picture, *_: (picture, [True])
     )
     beside.add(Request("one", params()))
-    assert failures(run(beside)) == {"one": "The model's safety checker refused the picture."}
+    assert run(beside)[-1] == Failure("one", str(UnsafePictureError()), unsafe=True)
 
 
 def pool_of(family: StableDiffusion, **models: Callable[[], Family]) -> ModelPool:

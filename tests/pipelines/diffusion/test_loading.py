@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
+from pipelines.diffusion.catalog import SAFETY_CHECKER
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import (
     ModelLoadError,
@@ -61,6 +62,8 @@ def test_hub(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DiffusionPipeline, "download", download)
     load_model("someone/some-model", device="cpu")
     assert asked == {"name": "someone/some-model", "use_safetensors": True}
+    load_model("someone/some-model", device="cpu", without=[SAFETY_CHECKER])
+    assert asked["safety_checker"] is None  # which is how diffusers is told to spare it
 
 
 def test_hub_without_the_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
+from diffusers import StableDiffusionPipeline
 
 from serve.cli import doctor
-from serve.settings import FurtherModelSettings, Settings
+from serve.settings import FurtherModelSettings, ModerationSettings, Settings
+from tests.pipelines.diffusion.tiny import safety_checker
 from tests.pipelines.diffusion.tiny.stable_diffusion import build_pipeline
 
 
@@ -15,7 +18,12 @@ def test_every_model_is_checked(
     database_url: str, valkey_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     build_pipeline().save_pretrained(tmp_path / "tiny")
+    parts = build_pipeline().components | safety_checker.build_parts()
+    StableDiffusionPipeline(**parts).save_pretrained(tmp_path / "checked")
     models = {
+        "checked": FurtherModelSettings(
+            path=str(tmp_path / "checked"), dtype="float16", device="cpu"
+        ),
         "tiny": FurtherModelSettings(path=str(tmp_path / "tiny"), dtype="float16", device="cpu"),
         "lost": FurtherModelSettings(path="/no/such"),
         "odd": FurtherModelSettings(path=str(tmp_path / "tiny"), device="abacus"),
@@ -29,5 +37,55 @@ def test_every_model_is_checked(
     said = capsys.readouterr().out
     assert "✓ Model: sfumato-embedded: StableDiffusionPipeline, " in said
     assert "✓ Model: tiny: StableDiffusionPipeline, 64×64 pixels, cpu, torch.float16\n" in said
+    assert ", 64×64 pixels, cpu, torch.float16, safety checker on\n" in said
     assert "✗ Model: lost\n    There is no model folder '/no/such'" in said
     assert "✗ Model: odd\n    There is no device 'abacus'" in said
+
+
+@pytest.mark.parametrize(
+    ("rules", "classifier", "mark", "said"),
+    [
+        (None, None, "✓", "Moderation: no block-list, no classifier\n"),
+        ("grue\n", "judges_here:Judge", "✓", "/list.txt, classifier judges_here:Judge\n"),
+        ("grue\n!!!\n", None, "✗", "    Line 2 of the block-list must have"),
+        ("/(/\n", None, "✗", "    Line 1 of the block-list is no pattern of RE2"),
+        (None, "no_such_judges:Judge", "✗", "    SFUMATO_MODERATION__CLASSIFIER: no_such_judges"),
+        (None, "judges_here:Nobody", "✗", "no attribute 'Nobody'. Give package.module:Class."),
+    ],
+)
+def test_moderation_is_set_up_as_replicas_do(
+    database_url: str,
+    valkey_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    rules: str | None,
+    classifier: str | None,
+    mark: str,
+    said: str,
+) -> None:
+    """A class beside which the service is started is found, as Ray does."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "judges_here", raising=False)
+    Path("judges_here.py").write_text(
+        "class Judge:\n    def classify_prompt(self, text): ...\n"
+        "    def classify_picture(self, rgb): ...\n"
+    )
+    blocklist = None
+    if rules is not None:
+        blocklist = tmp_path / "list.txt"
+        blocklist.write_text(rules)
+    settings = Settings(
+        database_url=database_url,
+        redis_url=valkey_url,
+        data_dir=tmp_path,
+        moderation=ModerationSettings(blocklist=blocklist, classifier=classifier),
+    )
+    before = sys.path[:]
+
+    doctor.run(settings)
+
+    told = capsys.readouterr().out
+    assert said in told
+    assert f"{mark} Moderation: " in told
+    assert sys.path == before

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 
-from pipelines.diffusion.errors import LoraLoadError, MissingPartError, ModelNotFoundError
+from pipelines.diffusion.catalog import SAFETY_CHECKER
+from pipelines.diffusion.errors import (
+    LoraLoadError,
+    MissingPartError,
+    ModelNotFoundError,
+    PickledWeightsError,
+)
 from pipelines.diffusion.families.stable_diffusion import StableDiffusion
 from pipelines.diffusion.speed.acceleration import Use
-from serve.deployments.pool import open_pool
-from serve.settings import FurtherModelSettings, ModelSettings, Settings, SpeedSettings
+from pipelines.diffusion.weights import weights_bytes
+from serve.deployments.pool import hidden_previews, open_pool
+from serve.settings import (
+    FurtherModelSettings,
+    ModelSettings,
+    ModerationSettings,
+    Settings,
+    SpeedSettings,
+)
+from tests.pipelines.diffusion.tiny import safety_checker
 from tests.pipelines.diffusion.tiny.stable_diffusion import build_pipeline
 
 
@@ -63,6 +79,77 @@ def test_the_budget_is_in_bytes_of_each_dtype(folder: Path) -> None:
     pool.load("whole")
     assert pool.loaded == ["half", "whole"]
     pool.close()
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a safety checker."""
+    folder = tmp_path_factory.mktemp("checked")
+    parts = build_pipeline().components | safety_checker.build_parts()
+    StableDiffusionPipeline(**parts).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_safety_checker_is_loaded_unless_it_is_switched_off(checked: Path, wanted: bool) -> None:
+    settings = serving(checked).model_copy(
+        update={"moderation": ModerationSettings(safety_checker=wanted)}
+    )
+    pool = open_pool(settings)
+    family = pool.load("first")
+    assert isinstance(family, StableDiffusion)
+    assert (family.pipeline.safety_checker is not None) is wanted
+    pool.close()
+
+
+def test_what_is_switched_off_need_not_be_there(checked: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(checked, tmp_path / "copy"))
+    weights = copy / SAFETY_CHECKER / "model.safetensors"
+    weights.rename(weights.with_name("pytorch_model.bin"))
+    with pytest.raises(PickledWeightsError, match=r"^Model 'first': .*safety_checker' has only"):
+        open_pool(serving(copy))
+    off = ModerationSettings(safety_checker=False)
+    open_pool(serving(copy).model_copy(update={"moderation": off})).close()
+
+
+def test_a_checker_that_is_switched_off_takes_none_of_the_budget(
+    folder: Path, checked: Path
+) -> None:
+    """Both models fit if neither brings a checker."""
+    budget = 2 * weights_bytes(folder, torch.float32)
+    loaded = []
+    for wanted in (True, False):
+        second = {"path": str(checked), "device": "cpu"}
+        settings = serving(folder, model_bytes=budget, second=second).model_copy(
+            update={"moderation": ModerationSettings(safety_checker=wanted)}
+        )
+        pool = open_pool(settings)
+        for name in ("first", "second"):
+            pool.load(name)
+        loaded.append(pool.loaded)
+        pool.close()
+    assert loaded == [["second"], ["first", "second"]]
+
+
+@pytest.mark.parametrize(
+    ("moderation", "hidden"),
+    [
+        ({}, {"checked"}),
+        ({"safety_checker": False}, set()),
+        ({"unjudged_previews": True}, set()),
+        ({"classifier": "a:B"}, {"first", "checked"}),
+        ({"classifier": "a:B", "safety_checker": False}, {"first", "checked"}),
+        ({"classifier": "a:B", "unjudged_previews": True}, set()),
+        ({"blocklist": "words.txt"}, {"checked"}),  # it judges prompts alone
+    ],
+)
+def test_previews_are_hidden_where_pictures_are_judged(
+    folder: Path, checked: Path, moderation: dict[str, object], hidden: set[str]
+) -> None:
+    settings = serving(folder, checked={"path": str(checked)}).model_copy(
+        update={"moderation": ModerationSettings.model_validate(moderation)}
+    )
+    assert hidden_previews(settings) == hidden
 
 
 def test_a_folder_that_is_not_there_is_told_at_once(folder: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import io
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 from PIL import Image
 from sqlalchemy import text
@@ -25,6 +26,7 @@ from pipelines.diffusion.pool import ModelPool
 from pipelines.diffusion.request import Output, Request, Result
 from pipelines.diffusion.runner import EngineRunner
 from pipelines.imaging.metadata import read_metadata
+from serve.api.errors import outcome_error
 from serve.database import Database, DatabaseUnavailable
 from serve.deployments.pool import open_pool
 from serve.events import EventBus, EventType
@@ -37,8 +39,10 @@ from serve.jobs.sources import Source, SourceLoader
 from serve.jobs.stored_file import StoredFile
 from serve.jobs.worker import PictureStore, Worker
 from serve.models import Job, JobState
+from serve.moderation.errors import refused_picture
 from serve.settings import FurtherModelSettings, ModelSettings, Settings, WorkerSettings
 from serve.storage import Storage, open_storage
+from tests.pipelines.diffusion.tiny import safety_checker
 from tests.pipelines.diffusion.tiny.stable_diffusion import build_pipeline
 from tests.serve.jobs.conftest import MODEL, ask
 
@@ -91,10 +95,14 @@ class Workshop:
 
     @asynccontextmanager
     async def worker(
-        self, store: PictureStore | None = None, models: ModelPool | None = None
+        self,
+        store: PictureStore | None = None,
+        models: ModelPool | None = None,
+        hidden: Collection[str] = (),
     ) -> AsyncIterator[tuple[Worker, EngineRunner, asyncio.Task[None]]]:
         engine = DiffusionEngine(models or self.models(), SETTINGS.max_batch)
-        worker = Worker(self._claims, self._bus, self._load_source, store or self._store, SETTINGS)
+        store = store or self._store
+        worker = Worker(self._claims, self._bus, self._load_source, store, SETTINGS, hidden)
         runner = EngineRunner(engine, worker.take)
         task = asyncio.create_task(worker.run(runner, "cpu"))
         try:
@@ -132,17 +140,22 @@ async def test_a_job_ends_with_files_that_match_their_digests(
             assert len(file) == variant.size
 
 
-@pytest.mark.parametrize(("partial_images", "every"), [(0, SETTINGS.preview_every), (3, 5)])
+@pytest.mark.parametrize(
+    ("partial_images", "hidden", "every"),
+    [(0, (), SETTINGS.preview_every), (3, (), 5), (0, {MODEL}, 0), (3, {MODEL}, 0)],
+)
 async def test_partial_images_set_how_often_a_picture_is_shown(
     workshop: Workshop,
     jobs: Jobs,
     tenant_id: UUID,
     monkeypatch: pytest.MonkeyPatch,
     partial_images: int,
+    hidden: Collection[str],
     every: int,
 ) -> None:
+    """Unless nobody may see it before it is judged."""
     asked: list[Request] = []
-    async with workshop.worker() as (_, runner, _task):
+    async with workshop.worker(hidden=hidden) as (_, runner, _task):
         submit = runner.submit
 
         def noted(request: Request) -> None:
@@ -284,6 +297,38 @@ def draw_alone(folder: Path) -> NDArray[np.int16]:
     result = outputs[-1]
     assert isinstance(result, Result)
     return result.image.astype(np.int16)
+
+
+async def test_what_the_models_safety_checker_refuses_violates_the_content_policy(
+    claims: Claims,
+    bus: EventBus,
+    jobs: Jobs,
+    tenant_id: UUID,
+    tmp_path: Path,
+) -> None:
+    """As what a classifier refuses: no second try, no file, and 400 for who waits."""
+    checker = safety_checker.build_parts()
+    safety_checker.refuse_everything(checker)
+    parts = build_pipeline().components | checker
+    StableDiffusionPipeline(**parts).save_pretrained(tmp_path / "checked")
+    stored = open_storage((tmp_path / "pictures").as_uri())
+    workshop = Workshop(claims, bus, tmp_path / "checked", Shelf(stored))
+    async with workshop.worker() as (_, runner, task), jobs.feed(tenant_id) as feed:
+        job = await jobs.submit(tenant_id, ask())
+        await feed.watch(job.id)
+        failed = await jobs.wait(tenant_id, job.id, 30)
+        while (event := await feed.next()) is None or not event.type.terminal:
+            pass
+        assert runner.stats().failed == 1
+        assert not task.done()
+    as_by_a_classifier = refused_picture()
+    assert failed.state is JobState.FAILED
+    assert failed.error == as_by_a_classifier.message
+    assert failed.error_code == as_by_a_classifier.code == "content_policy_violation"
+    assert outcome_error(failed).status == 400
+    assert (event.type, event.data["code"]) == (EventType.FAILED, "content_policy_violation")
+    assert [image.attempt for image in failed.images] == [1]
+    assert [found async for page in stored.list() for found in page] == []
 
 
 async def test_a_picture_that_cannot_be_stored_fails_its_job(

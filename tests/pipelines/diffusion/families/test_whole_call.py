@@ -17,7 +17,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from pipelines.diffusion.engine import DiffusionEngine
-from pipelines.diffusion.errors import UnsupportedFamilyError
+from pipelines.diffusion.errors import UnsafePictureError, UnsupportedFamilyError
 from pipelines.diffusion.families.whole_call import WholeCall, load
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.request import (
@@ -371,7 +371,7 @@ def test_what_the_safety_checker_refuses(
     )
     outputs = run(DiffusionEngine(loaded), Request("good", asked()), Request("bad", asked()))
     assert finished(outputs) == ["good"]
-    assert outputs[-1] == Failure("bad", "The model's safety checker refused the picture.")
+    assert outputs[-1] == Failure("bad", str(UnsafePictureError()), unsafe=True)
 
 
 @pytest.mark.parametrize(
