@@ -85,8 +85,8 @@ Downloader = Annotated[UUID, Security(_downloads, scopes=[Scope.READ])]
 """The tenant whose file is asked for, by key or by signature."""
 
 
-def _services(request: Request) -> Services:
-    return services_of(request)
+async def _services(request: Request) -> Services:
+    return services_of(request)  # were this no coroutine, FastAPI would ask a thread for it
 
 
 ServicesDep = Annotated[Services, Depends(_services)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Header, Request, Response
@@ -14,28 +15,30 @@ from serve.storage import Storage
 _LONGEST_NAME = 60
 
 
+@dataclass(frozen=True, slots=True)
 class FileHeaders:
     """The conditions and the range of one request."""
 
-    def __init__(
-        self,
-        if_none_match: Annotated[
-            str | None, Header(description="ETags that the client has; 304 where it is among them.")
-        ] = None,
-        byte_range: Annotated[
-            str | None,
-            Header(
-                alias="Range",
-                description="One range as in `bytes=0-1023`; of several, the whole file comes.",
-            ),
-        ] = None,
-        if_range: Annotated[
-            str | None, Header(description="The ETag that a range belongs to.")
-        ] = None,
-    ) -> None:
-        self.if_none_match = if_none_match
-        self.byte_range = byte_range
-        self.if_range = if_range
+    if_none_match: str | None
+    byte_range: str | None
+    if_range: str | None
+
+
+async def file_headers(
+    if_none_match: Annotated[
+        str | None, Header(description="ETags that the client has; 304 where it is among them.")
+    ] = None,
+    byte_range: Annotated[
+        str | None,
+        Header(
+            alias="Range",
+            description="One range as in `bytes=0-1023`; of several, the whole file comes.",
+        ),
+    ] = None,
+    if_range: Annotated[str | None, Header(description="The ETag that a range belongs to.")] = None,
+) -> FileHeaders:
+    """Of the request that is being answered."""
+    return FileHeaders(if_none_match, byte_range, if_range)
 
 
 async def answer_file(

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from serve.api.auth import Downloader, Drawer, Reader, ServicesDep
 from serve.api.documented import openai_errors
 from serve.api.errors import VariantNotFound
-from serve.api.file_answer import FileHeaders, answer_file
+from serve.api.file_answer import FileHeaders, answer_file, file_headers
 from serve.api.schemas.gallery import PictureChange, PicturePage
 from serve.api.schemas.image import PictureList, PictureOut
 from serve.storage import ObjectMissing
@@ -99,7 +99,7 @@ async def download(
     tenant_id: Downloader,
     services: ServicesDep,
     request: Request,
-    asked: Annotated[FileHeaders, Depends()],
+    asked: Annotated[FileHeaders, Depends(file_headers)],
     download: Annotated[bool, Query(description="Whether browsers save the file.")] = False,
 ) -> Response:
     """A file never changes: its ETag is its SHA-256. One byte range may be asked for. A signed URL,

@@ -1,0 +1,43 @@
+"""What is no coroutine FastAPI gives to a thread, which under load costs more than the answer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+
+def calls(dependant: Any) -> Iterator[Any]:
+    yield dependant.call
+    for needed in dependant.dependencies:
+        yield from calls(needed)
+
+
+def api_routes(router: Any) -> Iterator[APIRoute]:
+    for route in router.routes:
+        if (included := getattr(route, "original_router", None)) is not None:
+            yield from api_routes(included)
+        elif isinstance(route, APIRoute):
+            yield route
+
+
+def is_coroutine(call: Any) -> bool:
+    functions = (call, getattr(type(call), "__call__", None))  # noqa: B004 - its function is meant
+    return any(
+        inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+        for function in functions
+    )
+
+
+def test_no_route_and_nothing_that_it_needs_runs_in_a_thread(app: FastAPI) -> None:
+    found = {
+        f"{route.path}: {getattr(call, '__name__', call)}"
+        for route in api_routes(app)
+        for call in calls(route.dependant)
+        if not is_coroutine(call)
+    }
+    assert list(api_routes(app))
+    assert found == set()
