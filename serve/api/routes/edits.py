@@ -12,6 +12,7 @@ from serve.api.auth import Drawer, ServicesDep
 from serve.api.documented import form_body, openai_errors, picture_events
 from serve.api.errors import InvalidValue
 from serve.api.form import read_form
+from serve.api.guarded_route import GuardedRoute
 from serve.api.intake import Taken
 from serve.api.limits import Limits, seed_name
 from serve.api.picture_answer import AnswerForm, PictureAnswer
@@ -20,7 +21,7 @@ from serve.api.schemas.edit import EditBody, VariationBody
 from serve.api.schemas.generation import Generation, steps_of
 from serve.jobs.request import JobRequest
 
-router = APIRouter(tags=["images"])
+router = APIRouter(tags=["images"], route_class=GuardedRoute)
 
 _VARIATION_STRENGTH = 0.6
 _ERRORS = openai_errors(400, 401, 404, 409, 410, 413, 429, 500, 503, 504)

@@ -11,11 +11,12 @@ from serve.api.auth import Downloader, Drawer, Reader, ServicesDep
 from serve.api.documented import openai_errors
 from serve.api.errors import VariantNotFound
 from serve.api.file_answer import FileHeaders, answer_file
+from serve.api.guarded_route import GuardedRoute
 from serve.api.schemas.gallery import PictureChange, PicturePage
 from serve.api.schemas.image import PictureList, PictureOut
 from serve.storage import ObjectMissing
 
-router = APIRouter(tags=["images"])
+router = APIRouter(tags=["images"], route_class=GuardedRoute)
 
 
 @router.get("/v1/images", summary="List pictures", responses=openai_errors(400, 401))

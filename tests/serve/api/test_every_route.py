@@ -186,6 +186,25 @@ async def test_without_a_key(anonymous: httpx2.AsyncClient, subtests: pytest.Sub
             assert answer.headers["www-authenticate"] == "Bearer"
 
 
+async def test_nobody_is_told_about_their_body(
+    app: FastAPI, services: Services, anonymous: httpx2.AsyncClient, subtests: pytest.Subtests
+) -> None:
+    ids = dict.fromkeys(
+        ("job_id", "image_id", "webhook_id", "delivery_id", "key_id", "tenant_id"), NOBODY
+    )
+    broken = {"content": b"{", "headers": {"Content-Type": "application/json"}}
+    async with AsyncExitStack() as clients:
+        for route, door in OVER_HTTP.items():
+            assert door.scope is not None
+            token, _ = await services.keys.create("first", "scoped", LACKING[door.scope])
+            unfit = await clients.enter_async_context(client_of(app, token))
+            method, _, path = route.partition(" ")
+            path = path.replace(":path", "").format(**ids, variant="x", model_id="x")
+            with subtests.test(route):
+                assert (await anonymous.request(method, path, **broken)).status_code == 401  # type: ignore[arg-type]
+                assert (await unfit.request(method, path, **broken)).status_code == 403  # type: ignore[arg-type]
+
+
 async def test_a_key_without_the_scope_and_one_with_it_alone(
     app: FastAPI,
     services: Services,
