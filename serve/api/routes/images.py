@@ -16,6 +16,7 @@ from serve.api.schemas.gallery import PictureChange, PicturePage
 from serve.api.schemas.image import PictureList, PictureOut
 from serve.storage import ObjectMissing
 
+# A name that is no UUID is no picture: it is left to the routes that take POST, or to 405 and 404.
 router = APIRouter(tags=["images"], route_class=GuardedRoute)
 
 
@@ -35,9 +36,9 @@ async def list_images(
 
 
 @router.get(
-    "/v1/images/{image_id}",
+    "/v1/images/{image_id:uuid}",
     summary="Look at a picture",
-    responses=openai_errors(400, 401, 404, 410),
+    responses=openai_errors(401, 404, 410),
 )
 async def get_image(image_id: UUID, caller: Reader, services: ServicesDep) -> PictureOut:
     """What was asked, and which files there are."""
@@ -45,7 +46,7 @@ async def get_image(image_id: UUID, caller: Reader, services: ServicesDep) -> Pi
 
 
 @router.patch(
-    "/v1/images/{image_id}",
+    "/v1/images/{image_id:uuid}",
     summary="Mark a picture as a favourite",
     responses=openai_errors(400, 401, 404, 410, 413),
 )
@@ -58,10 +59,10 @@ async def change_image(
 
 
 @router.delete(
-    "/v1/images/{image_id}",
+    "/v1/images/{image_id:uuid}",
     status_code=204,
     summary="Delete a picture",
-    responses=openai_errors(400, 401, 404, 409),
+    responses=openai_errors(401, 404, 409),
 )
 async def delete_image(image_id: UUID, caller: Drawer, services: ServicesDep) -> None:
     """With its files, for good. Its job goes on naming it, as deleted. Repeating it is harmless;
@@ -73,7 +74,7 @@ _FILE: dict[str, Any] = {"content": {"image/*": {}}}
 
 
 @router.get(
-    "/v1/images/{image_id}/{variant}",
+    "/v1/images/{image_id:uuid}/{variant}",
     summary="Download a file of a picture",
     response_class=Response,
     responses={
@@ -84,7 +85,7 @@ _FILE: dict[str, Any] = {"content": {"image/*": {}}}
     },
 )
 @router.head(
-    "/v1/images/{image_id}/{variant}",
+    "/v1/images/{image_id:uuid}/{variant}",
     name="look_at_file",
     summary="Ask for the size and type of a file of a picture",
     response_class=Response,

@@ -18,6 +18,7 @@ from tests.serve.api.refusals import CASES
 from tests.serve.api.refusals.answer import Answer, ask, filled
 from tests.serve.api.refusals.case import Case, Endless, Knock
 from tests.serve.api.refusals.door import Door, open_door, parsed
+from tests.serve.api.refusals.paths import NOBODYS
 
 MEMORY_BYTES = 16 * 2**20
 TYPES = {401: "authentication_error", 403: "permission_error"}
@@ -170,10 +171,22 @@ async def test_a_prompt_of_many_lines_is_a_prompt(door: Door) -> None:
     assert "red heart" not in "".join(logged)
 
 
-async def test_refused_verb_is_told_every_verb_of_the_path(client: httpx2.AsyncClient) -> None:
-    answer = await client.put("/v1/jobs")
+@pytest.mark.parametrize(
+    ("verb", "path", "allowed"),
+    [
+        ("PUT", "/v1/jobs", "GET, POST"),
+        ("GET", "/v1/images/generations", "POST"),
+        ("DELETE", "/v1/images/edits", "POST"),
+        ("PUT", f"/v1/images/{NOBODYS}", "DELETE, GET, PATCH"),
+        ("POST", f"/v1/images/{NOBODYS}/original", "GET, HEAD"),
+    ],
+)
+async def test_refused_verb_is_told_every_verb_of_the_path(
+    client: httpx2.AsyncClient, verb: str, path: str, allowed: str
+) -> None:
+    answer = await client.request(verb, path)
 
-    assert answer.headers["allow"].split(", ") == ["GET", "POST"]
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
 
 
 async def test_failure_of_our_own_is_told_in_shape(
