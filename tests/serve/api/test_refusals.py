@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.conftest import new_database
+from tests.serve.api.described import described
 from tests.serve.api.refusals import CASES
 from tests.serve.api.refusals.answer import Answer, ask, filled
 from tests.serve.api.refusals.case import Case, Endless, Knock
@@ -54,6 +56,23 @@ def test_names_are_the_cases_own() -> None:
 
     assert sorted(set(names)) == sorted(names)
     assert len(names) >= 80
+
+
+def test_every_refusal_is_documented() -> None:
+    paths = [
+        (re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path))), verbs)
+        for path, verbs in described()["paths"].items()
+    ]
+    documented = 0
+    for case in CASES:
+        if isinstance(case, Knock) or case.code in (None, "not_found", "method_not_allowed"):
+            continue
+        for path, verbs in paths:
+            operation = verbs.get(case.method.lower())
+            if operation and path.fullmatch(case.path.partition("?")[0]):
+                assert str(case.status) in operation["responses"], case.name
+                documented += 1
+    assert documented > 400
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
