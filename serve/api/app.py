@@ -15,7 +15,6 @@ from serve.api import problems
 from serve.api.about import ABOUT
 from serve.api.layers.body_limit import BodyLimit
 from serve.api.layers.header_limit import HeaderLimit
-from serve.api.layers.json_depth import JsonDepth
 from serve.api.layers.rate_limit_fields import RateLimitFields
 from serve.api.layers.request_id import RequestId
 from serve.api.layers.request_metrics import RequestMetrics
@@ -102,7 +101,6 @@ def create_app(services: Services) -> FastAPI:
 def _add_layers(app: FastAPI, services: Services) -> None:
     """What every request passes; the last added is the outermost."""
     settings = services.settings.http
-    app.add_middleware(JsonDepth)
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(HeaderLimit)
     if settings.allowed_origins:

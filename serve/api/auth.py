@@ -1,15 +1,17 @@
 """Who asks: the key in ``Authorization: Bearer`` or ``X-API-Key``, and what it may do.
 
 Every route but the public ones names its caller by the scope that it needs: ``Reader``,
-``Drawer``, ``Admin`` or ``Operator``.
+``Drawer``, ``Admin`` or ``Operator``. `GuardedRoute` lets nobody else through.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Query, Security
+from fastapi import Depends, Query, Security, params
 from fastapi.security import APIKeyHeader, HTTPBearer, SecurityScopes
 from starlette.requests import HTTPConnection, Request
 
@@ -38,31 +40,49 @@ def services_of(connection: HTTPConnection) -> Services:
     return services
 
 
-# The two security schemes are asked for, though not read, so that OpenAPI tells of them.
-async def _authorize(
-    needed: SecurityScopes,
-    request: Request,
-    _b: object = Depends(_bearer),
-    _h: object = Depends(_header),
-) -> Principal:
-    """Authenticate, see that the key has the scope, and count a request that changes something."""
+async def authorize(request: Request, scopes: Sequence[str]) -> Principal:
+    """Authenticate, see that the key has the scopes, and count a request that changes something.
+
+    Raises:
+        MissingKey, InvalidKey: nobody is known by what was sent.
+        InsufficientScope: the key may not do this.
+        RateLimitExceeded: its tenant asks too often.
+    """
     token = key_of(request)
     if token is None:
         raise MissingKey("Send an API key: `Authorization: Bearer sfm_…`, or `X-API-Key`.")
     services = services_of(request)
     principal = await services.keys.authenticate(token)
-    for scope in needed.scopes:
+    for scope in scopes:
         principal.require(Scope(scope))
-    request.state.tenant_id = principal.tenant_id
+    request.state.principal = principal
     if request.method not in _SAFE_METHODS:
         await services.jobs.limits.count_request(principal.tenant_id)
     return principal
 
 
-Reader = Annotated[Principal, Security(_authorize, scopes=[Scope.READ])]
-Drawer = Annotated[Principal, Security(_authorize, scopes=[Scope.GENERATE])]
-Admin = Annotated[Principal, Security(_authorize, scopes=[Scope.ADMIN])]
-Operator = Annotated[Principal, Security(_authorize, scopes=[Scope.OPERATOR])]
+# The two security schemes are asked for, though not read, so that OpenAPI tells of them.
+async def _caller(
+    request: Request, _b: object = Depends(_bearer), _h: object = Depends(_header)
+) -> Principal:
+    """Whom `GuardedRoute` has authorized; on any other route there is nobody, and it fails."""
+    principal: Principal = request.state.principal
+    return principal
+
+
+Reader = Annotated[Principal, Security(_caller, scopes=[Scope.READ])]
+Drawer = Annotated[Principal, Security(_caller, scopes=[Scope.GENERATE])]
+Admin = Annotated[Principal, Security(_caller, scopes=[Scope.ADMIN])]
+Operator = Annotated[Principal, Security(_caller, scopes=[Scope.OPERATOR])]
+
+
+def scopes_of(endpoint: Callable[..., object]) -> Sequence[str] | None:
+    """What the endpoint's caller needs; None where it names none."""
+    for parameter in inspect.signature(endpoint, eval_str=True).parameters.values():
+        for told in getattr(parameter.annotation, "__metadata__", ()):
+            if isinstance(told, params.Security) and told.dependency is _caller:
+                return tuple(told.scopes or ())
+    return None
 
 
 async def _downloads(
@@ -77,7 +97,7 @@ async def _downloads(
     ] = None,
 ) -> UUID:
     if signature is None:
-        return (await _authorize(needed, request)).tenant_id
+        return (await authorize(request, needed.scopes)).tenant_id
     return await services_of(request).signed_urls.tenant_of(signature, File(image_id, variant))
 
 

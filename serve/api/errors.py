@@ -29,6 +29,18 @@ class MissingField(ServiceError):
     title = "A field is missing"
 
 
+class InvalidJson(ServiceError):
+    status = 400
+    code = "invalid_json"
+    title = "Not JSON"
+
+
+class JsonTooDeep(ServiceError):
+    status = 400
+    code = "json_too_deep"
+    title = "JSON is nested too deep"
+
+
 class InvalidForm(ServiceError):
     """The body is no multipart form, or none that can be read."""
 

@@ -36,6 +36,15 @@ HEADERS = {
     ),
     "WWW-Authenticate": Header("How to authenticate.", "Bearer", always=True),
     "Retry-After": Header("Seconds after which to ask again.", "2", integer=True),
+    "RateLimit-Policy": Header(
+        "The tenant's limits: `q` at once, and as many again in `w` seconds, of requests or of"
+        " what `qu` names. Only where there are any.",
+        '"requests";q=120;w=60, "gpu-seconds";q=60;w=60;qu="gpu-seconds"',
+    ),
+    "RateLimit": Header(
+        "Of each limit, `r` are left, and in `t` seconds all will be.",
+        '"requests";r=119;t=1, "gpu-seconds";r=52;t=8',
+    ),
     "Location": Header("Path of what was made.", "/v1/jobs", always=True),
     "ETag": Header("Names the content; send it as `If-None-Match`.", '"…"', always=True),
     "Cache-Control": Header("How long the answer may be kept.", "no-store"),
@@ -60,12 +69,16 @@ HEADERS = {
 }
 
 
-def headers_at(status: str) -> tuple[str, ...]:
-    """The headers of every answer of that status."""
-    match status:
-        case "401":
-            return (REQUEST_ID, "WWW-Authenticate")
-        case "429" | "503":
-            return (REQUEST_ID, "Retry-After")
-        case _:
-            return (REQUEST_ID,)
+_BEFORE_A_TENANT_IS_KNOWN = ("401", "403", "414", "431", "default")
+
+
+def headers_at(status: str, *, asks_key: bool) -> tuple[str, ...]:
+    """The headers of every answer of that status, by an operation that asks for a key or not."""
+    names = [REQUEST_ID]
+    if status == "401":
+        names.append("WWW-Authenticate")
+    if status in ("429", "503"):
+        names.append("Retry-After")
+    if asks_key and status not in _BEFORE_A_TENANT_IS_KNOWN:
+        names += ["RateLimit-Policy", "RateLimit"]
+    return tuple(names)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
 import anyio
 import anyio.to_thread
+from PIL.Image import Image as Picture
 from starlette.datastructures import UploadFile
 
 from pipelines.imaging import errors as imaging
@@ -27,6 +29,7 @@ from serve.api.errors import (
     PictureTooLarge,
     UnsupportedPicture,
 )
+from serve.jobs.request import JobRequest
 from serve.jobs.sources import Sources
 
 _AT_ONCE = 2  # each holds a picture of MAX_PIXELS, and a copy of it, at most
@@ -40,15 +43,6 @@ _REFUSALS: dict[type[InvalidUpload], type[InvalidPictureFile]] = {
 Size = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A source that is kept, and its mask, by SHA-256; ``size`` is width and height in pixels."""
-
-    size: Size
-    image: str
-    mask: str | None
-
-
 class Intake:
     """One process's way from uploads to sources."""
 
@@ -56,40 +50,55 @@ class Intake:
         self._sources = sources
         self._places = anyio.CapacityLimiter(_AT_ONCE)
 
-    async def take(
-        self,
-        tenant_id: UUID,
-        image: UploadFile,
-        mask: UploadFile | None,
-        size_for: Callable[[Size], Size],
-    ) -> Taken:
-        """Keep the picture and its mask at ``size_for`` the picture's own size.
+    async def size(self, image: UploadFile) -> Size:
+        """The picture's own size, of which nothing is decoded.
+
+        Raises:
+            InvalidPictureFile: it is none.
+        """
+        return await anyio.to_thread.run_sync(_own_size, image, limiter=self._places)
+
+    async def keep(
+        self, tenant_id: UUID, asked: JobRequest, image: UploadFile, mask: UploadFile | None
+    ) -> JobRequest:
+        """Keep the picture and its mask at the size that is asked, and name them in the request.
 
         Raises:
             InvalidPictureFile: a file is not what it should be.
             StorageUnavailable, DatabaseUnavailable: it is not kept.
         """
-        decode = partial(_decoded, image, mask, size_for)
-        size, files = await anyio.to_thread.run_sync(decode, limiter=self._places)
+        decode = partial(_decoded, image, mask, (asked.width, asked.height))
+        files = await anyio.to_thread.run_sync(decode, limiter=self._places)
         image_sha256, *mask_sha256 = await self._sources.keep(tenant_id, *files)
-        return Taken(size, image_sha256, mask_sha256[0] if mask_sha256 else None)
+        return replace(asked, image=image_sha256, mask=mask_sha256[0] if mask_sha256 else None)
 
 
-def _decoded(
-    image: UploadFile, mask: UploadFile | None, size_for: Callable[[Size], Size]
-) -> tuple[Size, list[bytes]]:
-    """The size to draw at, and the files to keep. Reads the uploads, and so is for a thread."""
-    field = "image"
-    try:
-        picture = open_upload(image.file.read())
+# These read the uploads, and so are for a thread.
+
+
+def _own_size(image: UploadFile) -> Size:
+    with _opened(image, "image") as picture:
+        return upright_size(picture)
+
+
+def _decoded(image: UploadFile, mask: UploadFile | None, size: Size) -> list[bytes]:
+    """The files to keep."""
+    with _opened(image, "image") as picture:
         own = upright_size(picture)
-        size = size_for(own)
         files = [source_file(source_pixels(picture, size))]
-        del picture
-        if mask is not None:
-            field = "mask"
-            files.append(source_file(mask_pixels(open_upload(mask.file.read()), own, size)))
+    del picture
+    if mask is not None:
+        with _opened(mask, "mask") as picture:
+            files.append(source_file(mask_pixels(picture, own, size)))
+    return files
+
+
+@contextmanager
+def _opened(upload: UploadFile, field: str) -> Iterator[Picture]:
+    """The upload's picture; what turns out to be wrong with it is told of the field."""
+    try:
+        upload.file.seek(0)
+        yield open_upload(upload.file.read())
     except InvalidUpload as error:
         refusal = _REFUSALS.get(type(error), InvalidPictureFile)
         raise refusal(f"{field}: {error}", param=field) from error
-    return size, files

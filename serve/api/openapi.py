@@ -84,12 +84,14 @@ def _expect(verb: str, operation: Json) -> None:
     """Add the statuses that no route answers by itself."""
     answers = operation["responses"]
     invalid = "422" if "application/problem+json" in answers["default"]["content"] else "400"
-    statuses = {"503"} if operation.get("security") else set()
-    if statuses and verb not in _SAFE:  # whatever changes something is counted
-        statuses.add("429")
+    statuses = {"414", "431"}
+    if operation.get("security"):
+        statuses.add("503")
+        if verb not in _SAFE:  # whatever changes something is counted
+            statuses.add("429")
     if "requestBody" in operation:
         statuses |= {"400", "408", "413", invalid}
-    if operation.get("parameters"):
+    if any(parameter["in"] != "path" for parameter in operation.get("parameters", ())):
         statuses.add(invalid)
     for status in statuses - answers.keys():
         phrase = HTTPStatus(int(status)).phrase
@@ -106,8 +108,9 @@ def _show(path: str, operation: Json, example: Example) -> None:
             name: {"summary": name, "value": body} for name, body in example.requests.items()
         }
     errors = _by_status(path, [*_scopes_lacking(operation), *example.errors])
+    asks_key = "security" in operation
     for status, answer in operation["responses"].items():
-        headers = {name: _header(name) for name in headers_at(status)}
+        headers = {name: _header(name) for name in headers_at(status, asks_key=asks_key)}
         if status == "default":
             _show_errors(answer, path, [INTERNAL])
         elif int(status) >= HTTPStatus.BAD_REQUEST:

@@ -73,6 +73,15 @@ class Admission:
         Raises:
             Overloaded: it would wait too long.
         """
+        await self.check()
+        self._admitted_s += device_s
+
+    async def check(self) -> None:
+        """See that a job would be let in by now; it does not count.
+
+        Raises:
+            Overloaded: it would wait too long.
+        """
         _, backlog = await self.view()
         wait = backlog.wait_s(self._admitted_s)
         if wait > self._max_wait_s:
@@ -82,7 +91,6 @@ class Admission:
                 " that is accepted; try again later.",
                 retry_after_s=max(1, math.ceil(over)),
             )
-        self._admitted_s += device_s
 
     async def _look(self) -> _View:
         admitted = self._admitted_s

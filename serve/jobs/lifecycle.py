@@ -29,6 +29,8 @@ from serve.security.quota import InsufficientQuota
 from serve.security.rate_limit import RateLimitExceeded, RateLimits
 from serve.settings import Settings
 
+_REFUSALS = (InsufficientQuota, RateLimitExceeded, Overloaded)
+
 
 class Jobs:
     """The jobs of every tenant; each call sees one tenant's only."""
@@ -64,7 +66,7 @@ class Jobs:
         device_s = request.n * price.device
         try:
             await self._let_in(tenant_id, device_s)
-        except (InsufficientQuota, RateLimitExceeded, Overloaded):
+        except _REFUSALS:
             job = await self._accepted_before(tenant_id, request, idempotency_key)
             if job is None:
                 raise
@@ -84,6 +86,29 @@ class Jobs:
         await self._bus.announce_work()
         await self._bus.publish(event)
         return job
+
+    async def foresee(
+        self, tenant_id: UUID, request: JobRequest, *, idempotency_key: str | None = None
+    ) -> None:
+        """See that `submit` would let the job in by now, before any work is put into it.
+
+        Nothing is taken, and its sources need not be known yet. A key that was used before lets
+        pass: whose request it is, `submit` tells once they are.
+
+        Raises:
+            InsufficientQuota, RateLimitExceeded, Overloaded: it would not.
+            ContentPolicyViolation: its prompts are on the block-list.
+        """
+        self._moderation.screen(request.prompt, request.negative_prompt)
+        price = await self.admission.price(request)
+        device_s = request.n * price.device
+        try:
+            await self.ledger.check(tenant_id, device_s)
+            await self.limits.check_spending(tenant_id, device_s)
+            await self.admission.check()
+        except _REFUSALS:
+            if not await self._used_before(tenant_id, idempotency_key):
+                raise
 
     async def _let_in(self, tenant_id: UUID, device_s: float) -> None:
         """See that the job is within what the tenant and the devices can take; without a query."""
@@ -125,6 +150,13 @@ class Jobs:
                     "This Idempotency-Key was used for another request; use a new key."
                 )
             return await self._load(session, tenant_id, job.id)
+
+    async def _used_before(self, tenant_id: UUID, idempotency_key: str | None) -> bool:
+        if idempotency_key is None:
+            return False
+        async with self._database.transaction() as session:
+            job = await repository.job_by_idempotency_key(session, tenant_id, idempotency_key)
+        return job is not None
 
     async def get(self, tenant_id: UUID, job_id: UUID) -> Job:
         """The job with its images and their variants.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import monotonic
 
 import redis.asyncio as redis
@@ -10,7 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from serve.security.gcra import SCRIPT, LocalBuckets, Rate, Taken
+from serve.security.gcra import INSTANT_S, SCRIPT, LocalBuckets, Rate, Taken
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +78,15 @@ class Buckets:
         if taken.given:
             self._owe(name, cost)
         return taken
+
+    async def look(self, name: str, rate: Rate, cost: float) -> Taken:
+        """What would become of taking ``cost`` now, or better: nothing is taken.
+
+        While Redis is away only the share of one process is there, which this does not tell.
+        """
+        found = await self.take(name, rate, 0.0)
+        wait_s = rate.wait_s(cost, found.full_in_s)
+        return replace(found, given=wait_s < INSTANT_S, wait_s=wait_s)
 
     def _owe(self, name: str, amount: float) -> None:
         if len(self._owed) >= _MOST_OWED:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Self
 
+INSTANT_S = 1e-6
+"""No wait: what rounding makes of none."""
 _MOST_BUCKETS = 10_000
 
 
@@ -28,6 +30,13 @@ class Rate:
     def seconds(self, cost: float) -> float:
         """How long the bucket takes to fill by ``cost``."""
         return cost / self.per_s
+
+    def wait_s(self, cost: float, full_in_s: float) -> float:
+        """Until ``cost`` is there, in a bucket that is full in ``full_in_s`` seconds.
+
+        What costs more than the bucket holds is there once it is full.
+        """
+        return max(0.0, full_in_s + min(self.seconds(cost), self.depth_s) - self.depth_s)
 
     @property
     def depth_s(self) -> float:
@@ -90,8 +99,8 @@ class LocalBuckets:
         now = monotonic()
         full_at = max(now, self._full_at.get(name, now))
         taken_s = rate.seconds(cost)
-        wait_s = full_at + min(taken_s, rate.depth_s) - rate.depth_s - now
-        if cost > 0 and wait_s > 1e-6:
+        wait_s = rate.wait_s(cost, full_at - now)
+        if cost > 0 and wait_s > INSTANT_S:
             return Taken.of(rate, given=False, wait_s=wait_s, full_in_s=full_at - now)
         self._keep(name, max(now, full_at + taken_s))
         return Taken.of(rate, given=True, wait_s=0, full_in_s=self._full_at[name] - now)

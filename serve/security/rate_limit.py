@@ -69,6 +69,14 @@ class RateLimits:
         """
         await self._take(tenant_id, Policy.GPU_SECONDS, gpu_seconds)
 
+    async def check_spending(self, tenant_id: UUID, gpu_seconds: float) -> None:
+        """See that the tenant could spend so many by now; they are not spent.
+
+        Raises:
+            RateLimitExceeded: it would have to wait for them.
+        """
+        await self._take(tenant_id, Policy.GPU_SECONDS, gpu_seconds, look=True)
+
     async def give_back(self, tenant_id: UUID, gpu_seconds: float) -> None:
         """Nothing came of what they were spent on."""
         await self._take(tenant_id, Policy.GPU_SECONDS, -gpu_seconds)
@@ -80,12 +88,15 @@ class RateLimits:
     async def close(self) -> None:
         await self._buckets.close()
 
-    async def _take(self, tenant_id: UUID, policy: Policy, cost: float) -> None:
+    async def _take(
+        self, tenant_id: UUID, policy: Policy, cost: float, *, look: bool = False
+    ) -> None:
         rate = policy.rate(await self.tenants.of(tenant_id))
         if rate is None:
             self._seen.get(tenant_id, {}).pop(policy, None)
             return
-        taken = await self._buckets.take(f"{tenant_id}:{policy}", rate, cost)
+        ask = self._buckets.look if look else self._buckets.take
+        taken = await ask(f"{tenant_id}:{policy}", rate, cost)
         if len(self._seen) >= _MOST_TOLD:
             self._seen.clear()
         self._seen.setdefault(tenant_id, {})[policy] = (rate, taken)

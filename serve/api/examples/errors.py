@@ -59,6 +59,18 @@ TOO_SLOW = Problem(
     detail="The body did not come within 60 seconds.",
     code="body_too_slow",
 )
+TOO_LONG = Problem(
+    title="Request-URI Too Long",
+    status=414,
+    detail="Path and query must have 8192 bytes at most.",
+    code="uri_too_long",
+)
+HEADERS_TOO_LARGE = Problem(
+    title="Request Header Fields Too Large",
+    status=431,
+    detail="A request has 100 headers and 16384 bytes of them at most.",
+    code="headers_too_large",
+)
 BEYOND = invalid("limit", "Input should be less than or equal to 100")
 INVALID_CURSOR = InvalidCursor(
     "after must be `next` of the page before, with the same filters; leave it out to begin with"
@@ -112,8 +124,10 @@ COMMON: Mapping[int, Sequence[ServiceError | Problem]] = {
     ),
     408: (TOO_SLOW,),
     413: (body_beyond(1024 * 1024),),
+    414: (TOO_LONG,),
     422: (BEYOND,),
     429: (_TOO_MANY_REQUESTS,),
+    431: (HEADERS_TOO_LARGE,),
     503: (DATABASE_AWAY,),
 }
 

@@ -13,7 +13,6 @@ from serve.api.examples.errors import (
     INVALID_JSON,
     STORAGE_AWAY,
     invalid,
-    no_id,
 )
 from serve.api.examples.example import Example
 from serve.api.examples.job import FINISHED_IMAGE, IMAGE_ID, JOB_ID, PARAMS
@@ -31,7 +30,6 @@ _PICTURE: dict[str, Any] = {
 }
 _NO_SUCH_IMAGE = ImageNotFound(f"There is no image {IMAGE_ID}.")
 _DELETED = ImageDeleted(f"Image {IMAGE_ID} was deleted.")
-_NO_ID = no_id("image_id")
 
 _FILE = FINISHED_IMAGE["variants"][0]
 _ETAG = f'"{_FILE["sha256"]}"'
@@ -61,7 +59,7 @@ _FILE_ERRORS: Sequence[ServiceError | Problem] = (
         f"Image {IMAGE_ID} has no file 'large'; it has: original, thumbnail.", param="variant"
     ),
     _DELETED,
-    _NO_ID,
+    invalid("download", "Input should be a valid boolean, unable to interpret input"),
 )
 
 TAGS: dict[str, str] = {}
@@ -88,7 +86,7 @@ EXAMPLES = {
     "getImage": Example(
         parameters={"image_id": IMAGE_ID},
         responses={200: _PICTURE},
-        errors=(_NO_SUCH_IMAGE, _DELETED, _NO_ID),
+        errors=(_NO_SUCH_IMAGE, _DELETED),
     ),
     "changeImage": Example(
         parameters={"image_id": IMAGE_ID},
@@ -97,7 +95,6 @@ EXAMPLES = {
         errors=(
             _NO_SUCH_IMAGE,
             _DELETED,
-            _NO_ID,
             INVALID_JSON,
             invalid("favourite", "Input should be a valid boolean"),
         ),
@@ -109,7 +106,6 @@ EXAMPLES = {
             ImageUnfinished(
                 f"The picture is running; cancel its job with DELETE /v1/jobs/{JOB_ID}, or wait."
             ),
-            _NO_ID,
         ),
     ),
     "download": Example(

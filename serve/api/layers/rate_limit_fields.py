@@ -8,6 +8,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.security.gcra import Rate
+from serve.security.keys import Principal
 from serve.security.rate_limit import Policy, RateLimits
 
 
@@ -28,9 +29,9 @@ class RateLimitFields:
             return
 
         async def send_with_fields(message: Message) -> None:
-            tenant_id = scope.get("state", {}).get("tenant_id")
-            if message["type"] == "http.response.start" and tenant_id is not None:
-                seen = self._limits.seen(tenant_id)
+            caller: Principal | None = scope.get("state", {}).get("principal")
+            if message["type"] == "http.response.start" and caller is not None:
+                seen = self._limits.seen(caller.tenant_id)
                 if seen:
                     headers = MutableHeaders(scope=message)
                     headers["RateLimit-Policy"] = ", ".join(

@@ -38,7 +38,7 @@ class RequestMetrics:
         try:
             await self._app(scope, receive, send_seen)
         finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
+            route = getattr(scope.get("route"), "path_format", "unmatched")
             # A made-up method must not make a new series.
             method = scope["method"] if scope["method"] in _METHODS else "other"
             seconds = time.perf_counter() - started

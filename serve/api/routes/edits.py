@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 from fastapi import APIRouter, Response
 from starlette.requests import Request
@@ -12,15 +11,14 @@ from serve.api.auth import Drawer, ServicesDep
 from serve.api.documented import form_body, openai_errors, picture_events
 from serve.api.errors import InvalidValue
 from serve.api.form import read_form
-from serve.api.intake import Taken
+from serve.api.guarded_route import GuardedRoute
 from serve.api.limits import Limits, seed_name
 from serve.api.picture_answer import AnswerForm, PictureAnswer
 from serve.api.routes.jobs import IdempotencyKey, checked_key
 from serve.api.schemas.edit import EditBody, VariationBody
 from serve.api.schemas.generation import Generation, steps_of
-from serve.jobs.request import JobRequest
 
-router = APIRouter(tags=["images"])
+router = APIRouter(tags=["images"], route_class=GuardedRoute)
 
 _VARIATION_STRENGTH = 0.6
 _ERRORS = openai_errors(400, 401, 404, 409, 410, 413, 429, 500, 503, 504)
@@ -63,10 +61,11 @@ async def edit(
         )
         default = body.default_strength(mask=mask is not None)
         strength = limits.strength(body.strength, default, asked.num_inference_steps)
-        taken = await services.intake.take(
-            caller.tenant_id, form.files["image"], mask, partial(limits.size_from, body.size)
-        )
-    asked = _drawn_from(asked, taken, strength)
+        image = form.files["image"]
+        width, height = limits.size_from(body.size, await services.intake.size(image))
+        asked = replace(asked, width=width, height=height, strength=strength)
+        await services.jobs.foresee(caller.tenant_id, asked, idempotency_key=key)
+        asked = await services.intake.keep(caller.tenant_id, asked, image, mask)
     return await PictureAnswer(services, caller.tenant_id, key, request).to(asked, answer)
 
 
@@ -98,16 +97,10 @@ async def vary(
             without_prompt=True,
         )
         strength = limits.strength(body.strength, _VARIATION_STRENGTH, asked.num_inference_steps)
-        taken = await services.intake.take(
-            caller.tenant_id, form.files["image"], None, partial(limits.size_from, body.size)
-        )
-    asked = _drawn_from(asked, taken, strength)
+        image = form.files["image"]
+        width, height = limits.size_from(body.size, await services.intake.size(image))
+        asked = replace(asked, width=width, height=height, strength=strength)
+        await services.jobs.foresee(caller.tenant_id, asked, idempotency_key=key)
+        asked = await services.intake.keep(caller.tenant_id, asked, image, None)
     answer = PictureAnswer(services, caller.tenant_id, key, request)
     return await answer.whole(asked, AnswerForm("image_edit", None, body.response_format))
-
-
-def _drawn_from(asked: JobRequest, taken: Taken, strength: float) -> JobRequest:
-    width, height = taken.size
-    return replace(
-        asked, width=width, height=height, image=taken.image, mask=taken.mask, strength=strength
-    )

@@ -6,11 +6,12 @@ from fastapi import APIRouter, Response, WebSocket
 
 from serve.api.auth import Reader, ServicesDep, services_of
 from serve.api.documented import problems
+from serve.api.guarded_route import GuardedRoute
 from serve.api.schemas.ticket import TicketOut
 from serve.api.socket import EventSocket
 from serve.security.tickets import TICKET_S
 
-router = APIRouter(tags=["events"])
+router = APIRouter(tags=["events"], route_class=GuardedRoute)
 
 
 @router.websocket("/v1/events")

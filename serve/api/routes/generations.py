@@ -7,12 +7,13 @@ from starlette.requests import Request
 
 from serve.api.auth import Drawer, ServicesDep
 from serve.api.documented import openai_errors, picture_events
+from serve.api.guarded_route import GuardedRoute
 from serve.api.limits import Limits, seed_name
 from serve.api.picture_answer import AnswerForm, PictureAnswer
 from serve.api.routes.jobs import IdempotencyKey, checked_key
 from serve.api.schemas.generation import Generation, GenerationBody, steps_of
 
-router = APIRouter(tags=["images"])
+router = APIRouter(tags=["images"], route_class=GuardedRoute)
 
 
 @router.post(

@@ -11,11 +11,13 @@ from serve.api.auth import Downloader, Drawer, Reader, ServicesDep
 from serve.api.documented import openai_errors
 from serve.api.errors import VariantNotFound
 from serve.api.file_answer import FileHeaders, answer_file, file_headers
+from serve.api.guarded_route import GuardedRoute
 from serve.api.schemas.gallery import PictureChange, PicturePage
 from serve.api.schemas.image import PictureList, PictureOut
 from serve.storage import ObjectMissing
 
-router = APIRouter(tags=["images"])
+# A name that is no UUID is no picture: it is left to the routes that take POST, or to 405 and 404.
+router = APIRouter(tags=["images"], route_class=GuardedRoute)
 
 
 @router.get("/v1/images", summary="List pictures", responses=openai_errors(400, 401))
@@ -34,9 +36,9 @@ async def list_images(
 
 
 @router.get(
-    "/v1/images/{image_id}",
+    "/v1/images/{image_id:uuid}",
     summary="Look at a picture",
-    responses=openai_errors(400, 401, 404, 410),
+    responses=openai_errors(401, 404, 410),
 )
 async def get_image(image_id: UUID, caller: Reader, services: ServicesDep) -> PictureOut:
     """What was asked, and which files there are."""
@@ -44,7 +46,7 @@ async def get_image(image_id: UUID, caller: Reader, services: ServicesDep) -> Pi
 
 
 @router.patch(
-    "/v1/images/{image_id}",
+    "/v1/images/{image_id:uuid}",
     summary="Mark a picture as a favourite",
     responses=openai_errors(400, 401, 404, 410, 413),
 )
@@ -57,10 +59,10 @@ async def change_image(
 
 
 @router.delete(
-    "/v1/images/{image_id}",
+    "/v1/images/{image_id:uuid}",
     status_code=204,
     summary="Delete a picture",
-    responses=openai_errors(400, 401, 404, 409),
+    responses=openai_errors(401, 404, 409),
 )
 async def delete_image(image_id: UUID, caller: Drawer, services: ServicesDep) -> None:
     """With its files, for good. Its job goes on naming it, as deleted. Repeating it is harmless;
@@ -72,7 +74,7 @@ _FILE: dict[str, Any] = {"content": {"image/*": {}}}
 
 
 @router.get(
-    "/v1/images/{image_id}/{variant}",
+    "/v1/images/{image_id:uuid}/{variant}",
     summary="Download a file of a picture",
     response_class=Response,
     responses={
@@ -83,7 +85,7 @@ _FILE: dict[str, Any] = {"content": {"image/*": {}}}
     },
 )
 @router.head(
-    "/v1/images/{image_id}/{variant}",
+    "/v1/images/{image_id:uuid}/{variant}",
     name="look_at_file",
     summary="Ask for the size and type of a file of a picture",
     response_class=Response,

@@ -13,9 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve.api.auth import Reader, ServicesDep
 from serve.api.documented import problems
 from serve.api.errors import NothingToCome
+from serve.api.guarded_route import GuardedRoute
 from serve.api.stream import EventStream
 
-router = APIRouter(tags=["events"])
+router = APIRouter(tags=["events"], route_class=GuardedRoute)
 
 _MAX_SEQ = 2**31 - 1
 

@@ -11,10 +11,11 @@ from fastapi import APIRouter, Header, Query, Response
 from serve.api.auth import Drawer, Reader, ServicesDep
 from serve.api.documented import problems
 from serve.api.errors import InvalidValue
+from serve.api.guarded_route import GuardedRoute
 from serve.api.limits import Limits, seed_name
 from serve.api.schemas.job import JobBody, JobList, JobOut, JobPage
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=GuardedRoute)
 
 _SANE_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 

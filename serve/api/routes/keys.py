@@ -9,11 +9,12 @@ from fastapi import APIRouter, Query, Response
 
 from serve.api.auth import Admin, ServicesDep
 from serve.api.documented import problems
+from serve.api.guarded_route import GuardedRoute
 from serve.api.schemas.key import KeyBody, KeyList, KeyOut, KeyPage, NewKey
 from serve.security.keys import Principal
 from serve.security.scopes import Scope
 
-router = APIRouter(tags=["keys"])
+router = APIRouter(tags=["keys"], route_class=GuardedRoute)
 
 
 @router.post(

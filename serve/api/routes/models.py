@@ -6,10 +6,11 @@ from fastapi import APIRouter
 
 from serve.api.auth import Reader, ServicesDep
 from serve.api.documented import problems
+from serve.api.guarded_route import GuardedRoute
 from serve.api.limits import Limits
 from serve.api.schemas.model import ModelList, ModelOut
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["models"], route_class=GuardedRoute)
 
 OWNER = "sfumato"
 CREATED = 1_767_225_600

@@ -9,10 +9,11 @@ from fastapi import APIRouter, Query, Response
 
 from serve.api.auth import Operator, ServicesDep
 from serve.api.documented import problems
+from serve.api.guarded_route import GuardedRoute
 from serve.api.schemas.page import Page
 from serve.api.schemas.tenant import TenantBody, TenantChange, TenantList, TenantOut
 
-router = APIRouter(tags=["tenants"])
+router = APIRouter(tags=["tenants"], route_class=GuardedRoute)
 
 
 @router.post(

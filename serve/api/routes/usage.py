@@ -9,10 +9,11 @@ from fastapi import APIRouter, Query
 from serve.api.auth import Reader, ServicesDep
 from serve.api.documented import problems
 from serve.api.errors import InvalidValue
+from serve.api.guarded_route import GuardedRoute
 from serve.api.routes.keys import tenant_meant
 from serve.api.schemas.usage import UsageOut, UsageQuery
 
-router = APIRouter(tags=["usage"])
+router = APIRouter(tags=["usage"], route_class=GuardedRoute)
 
 MAX_DAYS = 366
 

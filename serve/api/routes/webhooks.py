@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from serve.api.auth import Admin, Reader, ServicesDep
 from serve.api.documented import problems
+from serve.api.guarded_route import GuardedRoute
 from serve.api.schemas.webhook import (
     DeliveryList,
     DeliveryOut,
@@ -19,7 +20,7 @@ from serve.api.schemas.webhook import (
     WebhookWithSecret,
 )
 
-router = APIRouter(tags=["webhooks"])
+router = APIRouter(tags=["webhooks"], route_class=GuardedRoute)
 
 
 @router.post(

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from urllib.parse import urlsplit
+
 import httpx2
 import pytest
+from fastapi import FastAPI
+from sqlalchemy import event
 
+from serve.api.auth import Reader
 from serve.api.services import Services
 from tests.serve.api.conftest import count_rows
 
@@ -64,6 +70,58 @@ async def test_revoked_key_is_shut_out_at_once(
     await services.keys.revoke(kept.id)
 
     assert (await anonymous.get("/v1/models", headers={"X-API-Key": token})).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [
+        ("/v1/jobs", "application/json"),
+        ("/v1/images/generations", "text/plain"),
+        ("/v1/images/edits", "multipart/form-data; boundary=x"),
+    ],
+)
+@pytest.mark.parametrize("key", ["", "X-API-Key: wrong\r\n"])
+async def test_a_strangers_body_is_not_waited_for(
+    server: str, path: str, content_type: str, key: str
+) -> None:
+    """It never comes, and would be waited for for a minute."""
+    address = urlsplit(server)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    head = f"POST {path} HTTP/1.1\r\nHost: {address.netloc}\r\n{key}"
+    writer.write(f"{head}Content-Type: {content_type}\r\nContent-Length: 1000\r\n\r\n".encode())
+
+    async with asyncio.timeout(10):
+        answer = await reader.readline()
+    writer.close()
+
+    assert answer.split()[1] == b"401"
+
+
+async def test_a_request_looks_its_key_up_once(
+    anonymous: httpx2.AsyncClient, key: str, services: Services
+) -> None:
+    asked: list[str] = []
+    event.listen(
+        services.database.engine.sync_engine,
+        "before_cursor_execute",
+        lambda *told: asked.append(str(told[2])),
+    )
+
+    answer = await anonymous.post("/v1/jobs", json={}, headers={"X-API-Key": key})
+
+    assert answer.status_code == 422
+    assert len([statement for statement in asked if "api_keys" in statement]) == 1
+
+
+async def test_a_route_without_the_guard_lets_nobody_in(
+    app: FastAPI, client: httpx2.AsyncClient
+) -> None:
+    @app.get("/unguarded")
+    async def unguarded(caller: Reader) -> None:
+        raise AssertionError
+
+    app.router.routes.insert(0, app.router.routes.pop())
+    assert (await client.get("/unguarded")).json()["code"] == "internal_error"
 
 
 @pytest.mark.parametrize("path", ["/health", "/", "/openapi.json", "/metrics"])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import openai
 import pytest
 from PIL import Image
@@ -22,6 +23,7 @@ from tests.serve.api.conftest import MODEL
 from tests.serve.api.drawing import Desk
 from tests.serve.api.refusals.uploads import file_of, mask_of, picture, upload
 from tests.serve.api.test_generations import first_job
+from tests.serve.api.test_picture_stream import glimpses
 
 GOOD = file_of(picture())
 ASKED: dict[str, Any] = {"model": "sfumato-embedded", "prompt": "a red heart"}
@@ -125,6 +127,34 @@ async def test_openai_client_streams_an_edit(
 
     assert [event.type for event in told] == ["image_edit.completed"]
     assert opened(told[0].b64_json).size == (64, 48)
+
+
+async def test_openai_client_sees_an_edit_on_its_way(
+    openai_client: openai.AsyncOpenAI, client: httpx2.AsyncClient, services: Services
+) -> None:
+    async def draw() -> None:
+        desk = Desk(services)
+        await first_job(client)
+        (claim,) = await desk.claim()
+        await glimpses(services, claim)
+        await desk.finish(claim)
+
+    drawing = asyncio.create_task(draw())
+    stream = await openai_client.images.edit(
+        image=GOOD, size="128x64", stream=True, partial_images=2, output_format="webp", **ASKED
+    )
+    *partial, last = [event async for event in stream]
+    await drawing
+
+    assert [event.type for event in partial] == ["image_edit.partial_image"] * 2
+    assert [event.partial_image_index for event in partial] == [0, 1]
+    assert last.type == "image_edit.completed"
+    for event in (*partial, last):
+        shown = opened(event.b64_json)
+        assert (shown.size, shown.format) == ((128, 64), "WEBP")
+        assert (event.size, event.output_format) == ("128x64", "webp")
+    first, second = [np.asarray(opened(event.b64_json).convert("L")).mean() for event in partial]
+    assert first < second  # as the glimpses grow lighter
 
 
 async def test_openai_client_varies(

@@ -240,6 +240,23 @@ def test_whatever_changes_something_may_be_asked_too_often(document: Json) -> No
                 assert ("429" in operation["responses"]) == counted, (verb, path)
 
 
+RATE_LIMITS = {"RateLimit", "RateLimit-Policy"}
+BEFORE_A_TENANT_IS_KNOWN = {"401", "403", "414", "431", "default"}
+
+
+def test_any_route_may_be_asked_with_too_much_before_the_body(document: Json) -> None:
+    for path, operation in operations(document):
+        assert {"414", "431"} <= operation["responses"].keys(), path
+
+
+def test_whoever_has_a_key_is_told_what_is_left(document: Json) -> None:
+    for path, operation in operations(document):
+        for status, answer in operation["responses"].items():
+            known = "security" in operation and status not in BEFORE_A_TENANT_IS_KNOWN
+            told = RATE_LIMITS & answer["headers"].keys()
+            assert told == (RATE_LIMITS if known else set()), (path, status)
+
+
 def test_a_file_is_told_of_whole_in_part_and_unchanged(document: Json) -> None:
     answers = operation_of(document, "download")["responses"]
     assert {"200", "206", "304", "410", "416"} <= answers.keys()

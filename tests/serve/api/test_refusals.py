@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.conftest import new_database
+from tests.serve.api.described import described
 from tests.serve.api.refusals import CASES
 from tests.serve.api.refusals.answer import Answer, ask, filled
 from tests.serve.api.refusals.case import Case, Endless, Knock
 from tests.serve.api.refusals.door import Door, open_door, parsed
+from tests.serve.api.refusals.paths import NOBODYS
 
 MEMORY_BYTES = 16 * 2**20
 TYPES = {401: "authentication_error", 403: "permission_error"}
@@ -53,6 +56,23 @@ def test_names_are_the_cases_own() -> None:
 
     assert sorted(set(names)) == sorted(names)
     assert len(names) >= 80
+
+
+def test_every_refusal_is_documented() -> None:
+    paths = [
+        (re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path))), verbs)
+        for path, verbs in described()["paths"].items()
+    ]
+    documented = 0
+    for case in CASES:
+        if isinstance(case, Knock) or case.code in (None, "not_found", "method_not_allowed"):
+            continue
+        for path, verbs in paths:
+            operation = verbs.get(case.method.lower())
+            if operation and path.fullmatch(case.path.partition("?")[0]):
+                assert str(case.status) in operation["responses"], case.name
+                documented += 1
+    assert documented > 400
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -170,10 +190,22 @@ async def test_a_prompt_of_many_lines_is_a_prompt(door: Door) -> None:
     assert "red heart" not in "".join(logged)
 
 
-async def test_refused_verb_is_told_every_verb_of_the_path(client: httpx2.AsyncClient) -> None:
-    answer = await client.put("/v1/jobs")
+@pytest.mark.parametrize(
+    ("verb", "path", "allowed"),
+    [
+        ("PUT", "/v1/jobs", "GET, POST"),
+        ("GET", "/v1/images/generations", "POST"),
+        ("DELETE", "/v1/images/edits", "POST"),
+        ("PUT", f"/v1/images/{NOBODYS}", "DELETE, GET, PATCH"),
+        ("POST", f"/v1/images/{NOBODYS}/original", "GET, HEAD"),
+    ],
+)
+async def test_refused_verb_is_told_every_verb_of_the_path(
+    client: httpx2.AsyncClient, verb: str, path: str, allowed: str
+) -> None:
+    answer = await client.request(verb, path)
 
-    assert answer.headers["allow"].split(", ") == ["GET", "POST"]
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
 
 
 async def test_failure_of_our_own_is_told_in_shape(

@@ -14,10 +14,12 @@ import pytest
 from PIL import ExifTags, Image
 
 from serve.api.services import Services
+from serve.jobs.admission import Admission
 from serve.jobs.claim import Claim
 from serve.settings import Settings
 from tests.serve.api.conftest import count_rows
 from tests.serve.api.drawing import Desk
+from tests.serve.api.limited import EACH, PROMPT, Limit, limit
 from tests.serve.api.refusals import uploads
 from tests.serve.api.refusals.uploads import (
     REFUSALS,
@@ -29,6 +31,8 @@ from tests.serve.api.refusals.uploads import (
     zeros,
 )
 from tests.serve.api.test_generations import first_job
+
+__all__ = ["limit"]
 
 PATH = "/v1/images/edits"
 MEMORY = 16 * 2**20
@@ -169,6 +173,72 @@ async def test_the_same_upload_is_the_same_job(
     assert answers[0].json() == answers[1].json()
     assert await count_rows(services.database, "jobs") == 1
     assert UUID(str(job["id"]))
+
+
+@pytest.mark.parametrize("path", [PATH, "/v1/images/variations"])
+@pytest.mark.parametrize("refusal", ["overloaded", "rate_limit_exceeded"])
+async def test_what_cannot_be_drawn_by_now_is_not_decoded(
+    client: httpx2.AsyncClient,
+    services: Services,
+    settings: Settings,
+    limit: Limit,
+    path: str,
+    refusal: str,
+) -> None:
+    """Its header is sound, and its pixels are not: whoever decodes it sees that."""
+    sent: uploads.Sent = {"files": {"image": uploads.png(64, 48, b"no pixels")}}
+    if path == PATH:
+        sent["data"] = {"prompt": "a red heart"}
+    decoded = await client.post(path, **sent)
+    assert decoded.json()["error"]["code"] == "invalid_image", decoded.text
+
+    if refusal == "overloaded":
+        services.jobs.admission = Admission(services.database, list(services.models), 0.1 * EACH)
+        await client.post("/v1/jobs", json=PROMPT)
+    else:
+        await limit(gpu_seconds_per_minute=EACH)
+        await client.post("/v1/jobs", json={**PROMPT, "n": 2})
+    refused = await client.post(path, **sent)
+
+    assert refused.status_code == 429
+    assert refused.json()["error"]["code"] == refusal
+    assert int(refused.headers["retry-after"]) >= 1
+    assert stored(settings) == []
+    assert await count_rows(services.database, "sources") == 0
+    assert await count_rows(services.database, "jobs") == 1
+
+
+async def test_an_edit_is_charged_once(
+    client: httpx2.AsyncClient, services: Services, limit: Limit
+) -> None:
+    sent = uploads.upload(uploads.good)()
+    sent["data"] |= {"num_inference_steps": "8", "guidance_scale": "3.0", "size": "64x64"}
+    sent["data"]["strength"] = "1.0"
+    await limit(gpu_seconds_per_minute=1.5 * EACH, requests_per_minute=3)
+    await edited(client, services, sent)
+
+    again = await client.post(PATH, **sent)
+
+    assert again.json()["error"]["code"] == "rate_limit_exceeded"
+    assert '"requests";r=1;' in again.headers["ratelimit"]
+
+
+async def test_who_was_accepted_before_is_told_so_however_long_the_queue(
+    client: httpx2.AsyncClient, services: Services
+) -> None:
+    sent = uploads.upload(uploads.good)
+    headers = {"Idempotency-Key": "a"}
+    first = asyncio.create_task(client.post(PATH, **sent(), headers=headers))
+    await first_job(client)
+    services.jobs.admission = Admission(services.database, list(services.models), 1e-9)
+    again = asyncio.create_task(client.post(PATH, **sent(), headers=headers))
+    other = await client.post(PATH, **sent(), headers={"Idempotency-Key": "b"})
+    desk = Desk(services)
+    for claim in await desk.claim():
+        await desk.finish(claim)
+
+    assert other.json()["error"]["code"] == "overloaded"
+    assert (await first).json() == (await again).json()
 
 
 async def test_no_tenant_draws_from_anothers_picture(

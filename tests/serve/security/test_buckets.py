@@ -100,6 +100,22 @@ async def test_what_is_given_back_can_be_taken(buckets: Buckets, name: str) -> N
     assert (again.given, too_much.given) == (True, False)
 
 
+@pytest.mark.parametrize("redis", ["valkey", "nowhere"])
+async def test_to_look_takes_nothing(valkey_url: str, name: str, redis: str) -> None:
+    buckets = Buckets(valkey_url if redis == "valkey" else NOWHERE, processes=1)
+
+    for _ in range(5):
+        assert (await buckets.look(name, RATE, 20)).given
+    assert (await buckets.look(name, RATE, 100)).given  # by a full bucket, which then owes
+    assert (await buckets.take(name, RATE, 20)).given
+    looked = await buckets.look(name, RATE, 4)
+    refused = await buckets.take(name, RATE, 4)
+
+    assert not looked.given
+    assert looked.wait_s == pytest.approx(refused.wait_s, abs=0.5) == pytest.approx(8, abs=0.5)
+    await buckets.close()
+
+
 async def test_giving_back_makes_nothing(buckets: Buckets, name: str) -> None:
     full = await buckets.take(name, RATE, -1000)
 

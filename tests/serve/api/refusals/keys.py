@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.serve.api.refusals.case import Case
+from tests.serve.api.refusals.case import Case, Endless
 
 PROMPT = {"prompt": "a red heart"}
 INVALID = {
@@ -29,6 +29,14 @@ ASKED: list[tuple[str, str, object]] = [
     ("POST", "/v1/jobs", PROMPT),
     ("POST", "/v1/images/generations", PROMPT),
 ]
+BODIES: dict[str, object] = {
+    "an open brace": b"{",
+    "UTF-16": '{"prompt": "a"}'.encode("utf-16"),
+    "10,000 arrays deep": b"[" * 10_000,
+    "an unknown field": {"colour": "red"},
+    "a gibibyte in chunks": Endless(),
+}
+"""What a stranger must not be told about."""
 
 CASES = [
     *(
@@ -113,6 +121,15 @@ CASES = [
             ("GET", "/v1/webhooks", None),
             ("POST", "/v1/webhooks", {"url": "https://example.com/"}),
             ("POST", "/v1/events/tickets", None),
+        )
+    ),
+    *(
+        Case(f"{path} {name} {of} key", "POST", path, 401, code, body, key=key)
+        for path in ("/v1/jobs", "/v1/images/generations", "/v1/images/edits")
+        for name, body in BODIES.items()
+        for of, code, key in (
+            ("without a", "missing_api_key", None),
+            ("of a revoked", "invalid_api_key", "{revoked}"),
         )
     ),
 ]

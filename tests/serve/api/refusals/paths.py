@@ -62,9 +62,10 @@ CASES = [
     Case("nobody's picture", "GET", f"/v1/images/{NOBODYS}", 404, "image_not_found"),
     Case("nobody's webhook", "DELETE", f"/v1/webhooks/{NOBODYS}", 404, "webhook_not_found"),
     Case("a job's number", "GET", "/v1/jobs/7", 422, "invalid_value", param="job_id"),
-    Case("a picture's number", "GET", "/v1/images/7", 400, "invalid_value", param="image_id"),
+    Case("a picture's number", "GET", "/v1/images/7", 404, "not_found"),
+    Case("a picture's number, its file", "GET", "/v1/images/7/original", 404, "not_found"),
     Case("SQL as a job", "GET", "/v1/jobs/'%20OR%201=1--", 422, "invalid_value", param="job_id"),
-    Case("SQL as a picture", "GET", "/v1/images/1;DROP%20TABLE%20jobs", 400, "invalid_value"),
+    Case("SQL as a picture", "GET", "/v1/images/1;DROP%20TABLE%20jobs", 404, "not_found"),
     Case("SQL as a model", "GET", "/v1/models/'%20UNION%20VALUES(1)--", 404, "model_not_found"),
     Case("a tampered job id", "GET", f"/v1/jobs/{NOBODYS[:-1]}g", 422, "invalid_value"),
     Case("a header in the path", "GET", "/v1/jobs/%0d%0aSet-Cookie:%20a=1", 422, "invalid_value"),
@@ -87,8 +88,12 @@ CASES = [
     Case("PUT", "PUT", "/v1/jobs", 405, "method_not_allowed"),
     Case("PATCH", "PATCH", "/v1/models", 405, "method_not_allowed"),
     Case("DELETE", "DELETE", "/v1/models", 405, "method_not_allowed"),
-    Case("DELETE of no picture", "DELETE", "/v1/images/generations", 400, "invalid_value"),
-    Case("GET", "GET", "/v1/images/generations", 400, "invalid_value"),
+    *(
+        Case(f"{method} {name}", method, f"/v1/images/{name}", 405, "method_not_allowed")
+        for name in ("generations", "edits", "variations")
+        for method in ("GET", "PATCH", "DELETE")
+    ),
+    Case("a file of no picture", "GET", "/v1/images/generations/original", 404, "not_found"),
     Case("TRACE", "TRACE", "/v1/jobs", 405, "method_not_allowed"),
     Case("OPTIONS", "OPTIONS", "/v1/jobs", 405, "method_not_allowed"),
     Case("PROPFIND", "PROPFIND", "/v1/jobs", 405, "method_not_allowed"),
