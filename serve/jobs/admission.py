@@ -46,7 +46,8 @@ class Admission:
         self._models = models
         self._max_wait_s = max_wait_s
         self._view: _View | None = None
-        self._admitted_s = 0.0  # since the last look
+        self._underway_s = 0.0  # let in, and not in Postgres yet
+        self._accepted_s = 0.0  # in Postgres since the last look began
         self._looking: asyncio.Task[_View] | None = None
 
     async def view(self) -> tuple[PriceList, Backlog]:
@@ -68,13 +69,23 @@ class Admission:
         return prices.price(request)
 
     async def admit(self, device_s: float) -> None:
-        """Let in a job of so many device seconds, which counts from here on.
+        """Let in a job of so many device seconds, which counts from here on. Say `settle` after it.
 
         Raises:
             Overloaded: it would wait too long.
         """
         await self.check()
-        self._admitted_s += device_s
+        self._underway_s += device_s
+
+    def settle(self, device_s: float, *, accepted: bool) -> None:
+        """What was let in is in Postgres now, or has come to nothing.
+
+        Until then no look can see it: were it forgotten with the next one, a database that is slow
+        to take jobs would have ever more of them let in.
+        """
+        self._underway_s -= device_s
+        if accepted:
+            self._accepted_s += device_s
 
     async def check(self) -> None:
         """See that a job would be let in by now; it does not count.
@@ -83,7 +94,7 @@ class Admission:
             Overloaded: it would wait too long.
         """
         _, backlog = await self.view()
-        wait = backlog.wait_s(self._admitted_s)
+        wait = backlog.wait_s(self._underway_s + self._accepted_s)
         if wait > self._max_wait_s:
             over = (wait - self._max_wait_s) * (1 + _SPREAD * random.random())  # noqa: S311
             raise Overloaded(
@@ -93,7 +104,7 @@ class Admission:
             )
 
     async def _look(self) -> _View:
-        admitted = self._admitted_s
+        accepted = self._accepted_s
         try:
             async with self._database.transaction() as session:
                 prices = PriceList.of(await repository.load_profiles(session))
@@ -105,7 +116,7 @@ class Admission:
             return self._view
         else:
             self._view = _View(prices, backlog, monotonic())
-            self._admitted_s -= admitted
+            self._accepted_s -= accepted
             return self._view
         finally:
             self._looking = None

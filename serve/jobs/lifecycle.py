@@ -76,6 +76,7 @@ class Jobs:
             await self._moderation.judge_prompt(request.prompt)
             accepted = await self._insert(tenant_id, request, price, idempotency_key)
         finally:
+            self.admission.settle(device_s, accepted=accepted is not None)
             if accepted is None:
                 await self.limits.give_back(tenant_id, device_s)
         if accepted is None:

@@ -77,6 +77,36 @@ async def test_what_other_processes_let_in_counts_after_a_look(
         await admit_again()
 
 
+async def test_what_postgres_has_not_taken_yet_counts_however_often_one_looks(
+    database: Database,
+) -> None:
+    admission = door(database, 3)
+    await admission.admit(4 * EACH)
+    for _ in range(2):
+        await asyncio.sleep(0.6)
+        with pytest.raises(Overloaded):
+            await admission.admit(EACH)  # has it look
+        await asyncio.sleep(0.4)
+    with pytest.raises(Overloaded):
+        await admission.admit(EACH)
+    admission.settle(4 * EACH, accepted=False)
+    await admission.admit(EACH)
+
+
+async def test_what_was_accepted_counts_once(
+    database: Database, jobs: Jobs, tenant_id: UUID
+) -> None:
+    jobs.admission = admission = door(database, 5)
+    await jobs.submit(tenant_id, ask(n=4))
+    for _ in range(2):
+        await asyncio.sleep(0.6)
+        await admission.check()  # has it look
+        await asyncio.sleep(0.4)
+    await admission.admit(2 * EACH)  # four wait, not eight
+    with pytest.raises(Overloaded):
+        await admission.admit(EACH)
+
+
 async def test_retry_after_is_when_the_queue_is_short_enough_again(
     database: Database, jobs: Jobs, claims: Claims, tenant_id: UUID
 ) -> None:
