@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
+
+import structlog
 
 from pipelines.diffusion.batching.cost import Profile
 from pipelines.diffusion.request import EngineStats
-from serve.database import Database, Session
+from serve.database import Database, DatabaseUnavailable, Session
 from serve.events import Event, EventBus, EventType
 from serve.jobs import repository, transitions
 from serve.jobs.claim import Claim
@@ -24,9 +27,16 @@ from serve.jobs.request import JobRequest
 from serve.jobs.stored_file import StoredFile
 from serve.models import Image, JobState
 
+log = structlog.get_logger(__name__)
+
+RETRY_S = 0.5
+"""Until Postgres is asked again, after it did not answer."""
+
 _MOST_COUNTED = 1000
 _LOOKS = 20
 _LOOK_AGAIN_S = 0.01  # about what another claim takes
+
+T = TypeVar("T")
 
 
 class Claims:
@@ -198,6 +208,16 @@ class Claims:
             kept = await repository.release_image(session, claim, JobState.QUEUED, now)
         await self._bus.announce_work()
         return kept
+
+
+async def insist(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat until Postgres answers: every call here is fenced, so that twice does no harm."""
+    while True:
+        try:
+            return await call()
+        except DatabaseUnavailable as error:
+            log.warning("worker.database_unavailable", error=str(error))
+            await asyncio.sleep(RETRY_S)
 
 
 def _left(deadline: datetime | None, now: datetime) -> float | None:

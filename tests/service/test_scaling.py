@@ -14,8 +14,13 @@ from serve.local.postgres import LocalPostgres
 from tests.conftest import query
 from tests.service.conftest import Service, free_port, start
 
-LONG: dict[str, Any] = {"prompt": "a house", "n": 8, "num_inference_steps": 60}
+LONG: dict[str, Any] = {"prompt": "a house", "n": 8, "num_inference_steps": 100}
 LIVE = "FROM images WHERE state IN ('queued', 'running')"
+AS_GOOD_AS_DONE = "UPDATE images SET seconds = 0 WHERE state IN ('queued', 'running')"
+"""What is predicted of them, so that a replica is stopped while there is much to draw."""
+HELD = """
+    SELECT workers.id, images.id, images.attempt
+    FROM workers LEFT JOIN images ON images.worker_id = workers.id"""
 
 
 @pytest.fixture
@@ -51,6 +56,29 @@ def finished(client: httpx2.Client, job: dict[str, Any]) -> dict[str, Any]:
     return ended
 
 
+def stopped_at_work(database: str, work: Callable[[], None]) -> dict[str, int]:
+    """What a worker that was told to stop held when last seen: the pictures, and the attempt.
+
+    ``work`` sees to it that there is some.
+    """
+    seen: dict[str, dict[str, int]] = {}
+    left: list[dict[str, int]] = []
+
+    def one_left() -> bool:
+        work()
+        query(database, AS_GOOD_AS_DONE)
+        now: dict[str, dict[str, int]] = {}
+        for line in query(database, HELD).splitlines():
+            worker, picture, attempt = line.split("|")
+            now.setdefault(worker, {}).update({picture: int(attempt)} if picture else {})
+        left.extend(seen[worker] for worker in seen.keys() - now.keys())
+        seen.update({worker: held for worker, held in now.items() if held})
+        return left != []
+
+    wait_for("a replica that leaves", one_left)
+    return left[0]
+
+
 def test_replicas_follow_the_predicted_work_down_to_none_and_back(resting: Service) -> None:
     with resting.client() as client:
         wait_for("no replica", lambda: resting.replicas("Diffusion") == [])
@@ -61,15 +89,25 @@ def test_replicas_follow_the_predicted_work_down_to_none_and_back(resting: Servi
         database = LocalPostgres(resting.folder / "data").url
         jobs: list[dict[str, Any]] = []
 
-        def two_draw() -> bool:
-            """There is work until they do, however long a replica takes to start."""
+        def work() -> None:
+            """There is some for two, however long a replica takes to come or to go."""
             if int(query(database, f"SELECT count(*) {LIVE}")) < 2 * LONG["n"]:
                 jobs.append(client.post("/v1/jobs", json=LONG).json())
+
+        def two_draw() -> bool:
+            work()
             return query(database, f"SELECT count(DISTINCT worker_id) {LIVE}") == "2"
 
         wait_for("two replicas that draw", two_draw, timeout_s=240)
-        # What one of them does not finish while it drains, the other is handed back to.
+        left = stopped_at_work(database, work)
         wait_for("no replica", lambda: resting.replicas("Diffusion") == [], timeout_s=240)
         assert {finished(client, job)["state"] for job in jobs} == {"succeeded"}
         assert query(database, "SELECT sum(crashes) FROM images") == "0"
         assert query(database, "SELECT count(*) FROM workers") == "0"
+        told = "SELECT count(*) FROM events WHERE type = 'image.succeeded'"
+        assert query(database, told) == query(database, "SELECT count(*) FROM images")
+        rows = query(database, "SELECT id, attempt FROM images").splitlines()
+        attempts = {picture: int(attempt) for picture, attempt in (row.split("|") for row in rows)}
+        more = [attempts[picture] - attempt for picture, attempt in left.items()]
+        assert set(more) <= {0, 1}, "finished, or handed back and drawn once more"
+        assert 1 in more, "it was drawing"
