@@ -55,7 +55,7 @@ async def test_jobs(client: httpx2.AsyncClient, services: Services, body: object
 @given(body=BODIES)
 async def test_generations(client: httpx2.AsyncClient, services: Services, body: object) -> None:
     assert isinstance(body, dict)
-    content = json.dumps({**body, "stream": True}).encode()  # which is refused in any case
+    content = json.dumps({**body, "n": 0}).encode()  # which is refused in any case
 
     answer = await client.post(
         "/v1/images/generations", content=content, headers={"Content-Type": "application/json"}
