@@ -13,6 +13,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from loadtests.events.service import (
+    FIRST,
     TERMINAL,
     Acknowledging,
     Service,
@@ -31,6 +32,8 @@ class Latencies:
 
     def __init__(self) -> None:
         self.all: list[float] = []
+        self.first: list[float] = []
+        """Of each job: no other event of it is on the way before."""
         self.terminal: list[float] = []
         self.closed = 0
         """Connections that the server ended."""
@@ -38,6 +41,8 @@ class Latencies:
     def note(self, received_at: float, event: dict[str, str]) -> None:
         took = received_at - _created_at(event)
         self.all.append(took)
+        if event["type"] == FIRST:
+            self.first.append(took)
         if event["type"] in TERMINAL:
             self.terminal.append(took)
 
@@ -49,6 +54,7 @@ class Latencies:
                 f"  most {max(found, default=0) * 1000:7.1f} ms"
                 for name, found in (
                     ("durable events", self.all),
+                    ("first events", self.first),
                     ("terminal events", self.terminal),
                 )
             )

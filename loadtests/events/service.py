@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 from websockets.asyncio.client import ClientConnection, connect
 
+FIRST = "job.queued"
 TERMINAL = frozenset({"job.succeeded", "job.failed", "job.cancelled", "job.expired"})
 
 

@@ -38,12 +38,13 @@ PATIENCE_S = 120.0
 TIRED = "TimeoutError"  # of a client that heard nothing for 30 s, and closed its socket
 
 
-@pytest.fixture
-def doubled(folder: Path) -> Iterator[Service]:
+@pytest.fixture(params=["false", "true"], ids=["behind-serve", "behind-haproxy"])
+def doubled(folder: Path, request: pytest.FixtureRequest) -> Iterator[Service]:
     """A service with two ingress replicas, so that there is always another one to resume on."""
     service = start(
         folder,
         free_port(),
+        SFUMATO_HAPROXY=request.param,
         SFUMATO_SCALING__INGRESS_MIN="2",
         SFUMATO_WORKER__THREADS="1",
         SFUMATO_WORKER__DRAIN_S="1",

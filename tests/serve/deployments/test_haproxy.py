@@ -1,0 +1,37 @@
+"""What becomes of the configuration that Serve writes for HAProxy."""
+
+from __future__ import annotations
+
+from serve.deployments.haproxy import on_loopback
+
+WRITTEN = """\
+frontend prometheus
+    bind :9101
+frontend http_frontend
+    bind 127.0.0.1:8000
+backend http-sfumato
+    server replica-1 192.0.2.2:30000 check observe layer4 error-limit 3 on-error mark-down
+    server proxy 192.0.2.2:8500 check backup
+listen stats
+  bind *:8404
+"""
+
+
+def test_a_service_on_loopback_opens_nothing_to_others() -> None:
+    lines = on_loopback(WRITTEN, frozenset({"9101", "8404"})).splitlines()
+    assert [line.strip() for line in lines] == [
+        "frontend prometheus",
+        "bind 127.0.0.1:9101",
+        "frontend http_frontend",
+        "bind 127.0.0.1:8000",
+        "backend http-sfumato",
+        "server replica-1 127.0.0.1:30000 check observe layer4 error-limit 3 on-error mark-down",
+        "server proxy 127.0.0.1:8500 check backup",
+        "listen stats",
+        "bind 127.0.0.1:8404",
+    ]
+
+
+def test_the_port_of_the_service_stays_as_open_as_was_asked() -> None:
+    asked = "    bind *:8000\n    bind :8001\n"
+    assert on_loopback(asked, frozenset({"9101", "8404"})) == asked

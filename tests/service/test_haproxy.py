@@ -1,0 +1,116 @@
+"""`sfumato up` with HAProxy in front."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+from websockets.sync.client import connect
+
+from loadtests.events.service import TERMINAL
+from serve.cli.ray_ports import listeners
+from tests.service.conftest import KEY, Service, free_port, start
+
+AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def fronted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = Path(f"/tmp/sfumato-h{free_port()}")  # noqa: S108 - short, for the database's socket
+    folder.mkdir(mode=0o755)
+    service = start(folder, free_port(), SFUMATO_HAPROXY="true", SFUMATO_SCALING__INGRESS_MIN="2")
+    yield service
+    assert service.stop() == 0, service.output
+
+
+def haproxies(service: Service) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(service.process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if child.name() == "haproxy":
+                found.append(child)
+    return found
+
+
+def generate(client: httpx2.Client, **headers: str) -> httpx2.Response:
+    body = {"prompt": "red heart", "num_inference_steps": 2, "response_format": "b64_json"}
+    return client.post("/v1/images/generations", json=body, headers=headers)
+
+
+def test_pictures_come_and_serves_overrides_have_no_effect(fronted: Service) -> None:
+    with fronted.client() as client:
+        answer = generate(client, **{"x-request-timeout-seconds": "0.001"})
+    assert answer.status_code == 200, answer.text
+    assert base64.b64decode(answer.json()["data"][0]["b64_json"]).startswith(b"\x89PNG")
+    assert "uvicorn" in answer.headers["server"]  # a replica's own, no proxy's in between
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_body_too_large_is_refused_before_it_has_come(fronted: Service) -> None:
+    with fronted.client() as client:
+        answer = client.post("/v1/jobs", content=(b"x" * 65536 for _ in range(3200)))
+    assert answer.status_code == 413
+    assert answer.json()["code"] == "body_too_large"
+
+
+def test_a_job_is_followed_to_its_end(fronted: Service) -> None:
+    with (
+        connect(
+            f"ws://127.0.0.1:{fronted.port}/v1/events", additional_headers=AUTHORIZED
+        ) as socket,
+        fronted.client() as client,
+    ):
+        socket.send('{"type":"watch_all"}')
+        job = client.post("/v1/jobs", json={"prompt": "red heart"}).json()["id"]
+        until = time.monotonic() + PATIENCE_S
+        told: list[str] = []
+        while not told or told[-1] not in TERMINAL:
+            message = socket.recv(timeout=until - time.monotonic())
+            if f'"{job}"' in str(message):
+                told.append(str(message).split('"type":"')[1].split('"')[0])
+    assert told[-1] == "job.succeeded"
+
+
+def test_what_haproxy_listens_on_is_on_loopback(fronted: Service) -> None:
+    [haproxy] = haproxies(fronted)
+    found = list(listeners(haproxy))
+    assert fronted.port in {each.port for each in found}
+    assert len(found) == 3  # its statistics and metrics beside it
+    assert [each for each in found if not each.loopback] == []
+
+
+def test_a_client_that_leaves_does_not_make_it_turn_in_circles(fronted: Service) -> None:
+    with fronted.client() as client:
+        for _ in range(8):
+            with suppress(httpx2.TimeoutException):
+                client.post(
+                    "/v1/images/generations",
+                    json={"prompt": "red heart", "num_inference_steps": 50, "n": 4},
+                    timeout=0.3,
+                )
+    [haproxy] = haproxies(fronted)
+    before, began = sum(haproxy.cpu_times()[:2]), time.monotonic()
+    time.sleep(4)
+    spent = sum(haproxy.cpu_times()[:2]) - before
+    assert spent < 0.2 * (time.monotonic() - began), "a core's worth, where the fault is back"
+
+
+def test_a_killed_haproxy_comes_back(fronted: Service) -> None:
+    [haproxy] = haproxies(fronted)
+    haproxy.kill()
+    until = time.monotonic() + PATIENCE_S
+    said: list[int] = []
+    with fronted.client() as client:
+        while said[-1:] != [200] and time.monotonic() < until:
+            with suppress(httpx2.TransportError):
+                said.append(generate(client).status_code)
+            time.sleep(0.2)
+    assert said[-1:] == [200]
+    assert set(said) <= {200, 404}, "404 until Serve has told it of the replicas"
