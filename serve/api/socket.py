@@ -31,6 +31,7 @@ from serve.api.schemas.event import (
 from serve.api.schemas.problem import Problem
 from serve.api.services import Services
 from serve.api.text import printable
+from serve.database import DatabaseUnavailable
 from serve.errors import ServiceError
 from serve.events import Event
 from serve.jobs.feed import Feed
@@ -183,11 +184,12 @@ class EventSocket:
             self._patience = None
 
     async def _check(self, principal: Principal) -> None:
-        """A key may be revoked while its owner listens."""
-        try:
-            await self._services.keys.confirm(principal)
-        except InvalidKey as error:
-            raise CloseSocket(4401, error.message) from error
+        """A key may be revoked while its owner listens; not while Postgres is away."""
+        with contextlib.suppress(DatabaseUnavailable):
+            try:
+                await self._services.keys.confirm(principal)
+            except InvalidKey as error:
+                raise CloseSocket(4401, error.message) from error
 
     async def _handle(self, text: str, feed: Feed) -> None:
         job_id: UUID | None = None

@@ -11,6 +11,7 @@ from fastapi.sse import ServerSentEvent
 
 from serve.api.outbox import MESSAGE_COST_BYTES
 from serve.api.services import Services
+from serve.database import DatabaseUnavailable
 from serve.events import Event
 from serve.security.keys import InvalidKey, Principal
 
@@ -66,6 +67,8 @@ class EventStream:
             await self._services.keys.confirm(self._caller)
         except InvalidKey:
             return False
+        except DatabaseUnavailable:  # nobody can revoke a key meanwhile
+            return True
         return True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,3 +146,19 @@ def unpaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """All progress is told, as fast as it comes."""
     monkeypatch.setattr("serve.pace.EVERY_S", 0.0)
     monkeypatch.setattr("serve.pace.COST_S", 0.0)
+
+
+@pytest.fixture
+async def keys_without_postgres(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Callable[[], None]]:
+    """Call it, and the keys' Postgres does not answer any more, nor is anything remembered."""
+    nowhere = Database("postgresql://127.0.0.1:1/nowhere")
+
+    def leave() -> None:
+        monkeypatch.setattr(services.keys, "_database", nowhere)
+        monkeypatch.setattr("serve.security.keys.CACHE_S", 0.0)
+        services.keys._confirmed.clear()
+
+    yield leave
+    await nowhere.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -221,6 +221,25 @@ async def test_revoked_key_ends_the_connection(
     await say(events, type="watch_all")
 
     assert (await ending(events))[0] == 4401
+
+
+async def test_a_socket_outlives_an_outage_of_postgres(
+    events: ClientConnection,
+    client: httpx2.AsyncClient,
+    services: Services,
+    monkeypatch: pytest.MonkeyPatch,
+    keys_without_postgres: Callable[[], None],
+) -> None:
+    monkeypatch.setattr("serve.api.socket.CHECK_KEY_EVERY_S", 0.1)
+    job_id = await submit(client)
+    await say(events, type="watch", job_id=job_id)
+    assert (await told(events))["type"] == "job.queued"
+    tenant_id = (await services.keys.list("first"))[0].tenant_id
+    keys_without_postgres()
+    await asyncio.sleep(0.5)  # it has looked several times
+    assert services.keys._confirming == {}
+    await services.jobs.cancel(tenant_id, UUID(job_id))
+    assert (await told(events))["type"] == "job.cancelled"
 
 
 async def test_stopping_server_says_come_again(events: ClientConnection, app: FastAPI) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -161,6 +161,24 @@ async def test_a_revoked_key_ends_the_stream(
         for kept in await services.keys.list("first"):
             await services.keys.revoke(kept.id)
         assert [block async for block in told] == []
+
+
+async def test_a_stream_outlives_an_outage_of_postgres(
+    http: httpx2.AsyncClient,
+    services: Services,
+    monkeypatch: pytest.MonkeyPatch,
+    keys_without_postgres: Callable[[], None],
+) -> None:
+    monkeypatch.setattr("serve.api.stream.CHECK_KEY_EVERY_S", 0.1)
+    job_id = await submit(http)
+    tenant_id = (await services.keys.list("first"))[0].tenant_id
+    async with asyncio.timeout(15), http.stream("GET", f"/v1/jobs/{job_id}/events") as answer:
+        stream = blocks(answer)
+        await anext(stream)
+        keys_without_postgres()
+        await asyncio.sleep(1.5)  # it looks once a second
+        await services.jobs.cancel(tenant_id, UUID(job_id))
+        assert len([block async for block in stream]) == 1
 
 
 async def test_nothing_is_left_behind_by_a_client_that_leaves(
