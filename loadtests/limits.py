@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from fastapi import FastAPI
 
 from serve.api.app import create_app
 from serve.api.services import open_services
+from serve.local.port import free_port
 from serve.local.postgres import LocalPostgres
 from serve.local.valkey import LocalValkey
 from serve.migrations.upgrade import upgrade
@@ -140,8 +140,7 @@ async def _answering(client: httpx2.AsyncClient, url: str) -> None:
 @contextmanager
 def _process(environment: dict[str, str]) -> Iterator[str]:
     """One ingress on a port of its own, stopped at the end."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "loadtests.limits", "--serve", str(port)],
         env={**os.environ, **environment},

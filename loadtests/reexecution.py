@@ -21,7 +21,8 @@ import typer
 
 from loadtests.chaos.processes import Role, find, ready
 from loadtests.chaos.snapshot import connect
-from loadtests.up import Up, free_port, short_folder
+from loadtests.up import Up, short_folder
+from serve.local.port import free_port
 
 KEY = "reexecution-key-of-24-characters"
 STEPS = 150

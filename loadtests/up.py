@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -102,10 +101,3 @@ def short_folder(name: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix=f"sfumato-{name}-", dir="/tmp"))
     folder.chmod(0o755)
     return folder
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -14,7 +14,8 @@ import psutil
 from loadtests.chaos.picture_disk import PictureDisk
 from loadtests.chaos.processes import Role, find
 from loadtests.chaos.proxy import FaultProxy, tcp_port, unix_socket
-from loadtests.up import Up, free_port, short_folder
+from loadtests.up import Up, short_folder
+from serve.local.port import free_port
 from serve.local.postgres import LocalPostgres
 from serve.local.valkey import LocalValkey
 

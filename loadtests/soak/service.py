@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import psutil
 
 from loadtests.events.service import Service
-from loadtests.up import Up, free_port, short_folder
+from loadtests.up import Up, short_folder
+from serve.local.port import free_port
 
 _KEY = "soak-key-of-24-characters"
 _SETTINGS = {

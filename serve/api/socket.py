@@ -31,7 +31,6 @@ from serve.api.schemas.event import (
 from serve.api.schemas.problem import Problem
 from serve.api.services import Services
 from serve.api.text import printable
-from serve.database import DatabaseUnavailable
 from serve.errors import ServiceError
 from serve.events import Event
 from serve.jobs.feed import Feed
@@ -148,7 +147,8 @@ class EventSocket:
                     incoming = _ringing(feed.bell, self._receive())
                 await self._deliver(feed)
                 if checking.done():
-                    await self._check(principal)
+                    if not await self._services.keys.may_stay(principal):
+                        raise CloseSocket(4401, "This API key is not valid any more.")
                     checking = _ringing(feed.bell, asyncio.sleep(CHECK_KEY_EVERY_S))
                 await feed.bell.wait()
         finally:
@@ -182,14 +182,6 @@ class EventSocket:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
-
-    async def _check(self, principal: Principal) -> None:
-        """A key may be revoked while its owner listens; not while Postgres is away."""
-        with contextlib.suppress(DatabaseUnavailable):
-            try:
-                await self._services.keys.confirm(principal)
-            except InvalidKey as error:
-                raise CloseSocket(4401, error.message) from error
 
     async def _handle(self, text: str, feed: Feed) -> None:
         job_id: UUID | None = None

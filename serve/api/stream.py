@@ -11,9 +11,8 @@ from fastapi.sse import ServerSentEvent
 
 from serve.api.outbox import MESSAGE_COST_BYTES
 from serve.api.services import Services
-from serve.database import DatabaseUnavailable
 from serve.events import Event
-from serve.security.keys import InvalidKey, Principal
+from serve.security.keys import Principal
 
 PROGRESS_BYTES = 128 * 1024
 LOOK_EVERY_S = 1.0
@@ -47,7 +46,7 @@ class EventStream:
                     if event.type.terminal:
                         return
                 if monotonic() >= check_at:
-                    if not await self._may_stay():
+                    if not await self._services.keys.may_stay(self._caller):
                         return
                     check_at = monotonic() + CHECK_KEY_EVERY_S
 
@@ -60,15 +59,6 @@ class EventStream:
             self._budget = 0  # no smaller one after it: progress ends once
             return False
         self._budget -= cost
-        return True
-
-    async def _may_stay(self) -> bool:
-        try:
-            await self._services.keys.confirm(self._caller)
-        except InvalidKey:
-            return False
-        except DatabaseUnavailable:  # nobody can revoke a key meanwhile
-            return True
         return True
 
 

@@ -26,6 +26,7 @@ from serve.errors import ServiceError
 from serve.local.errors import AlreadyRunning, LocalServerError
 from serve.local.leftovers import Leftovers
 from serve.local.lock import FolderLock
+from serve.local.port import free_port
 from serve.local.postgres import LocalPostgres
 from serve.local.valkey import LocalValkey
 from serve.settings import Settings
@@ -176,16 +177,9 @@ def _put_haproxy_in_front() -> None:
     os.environ[BINARY] = str(Path(sys.executable).with_name(_HAPROXY))
     os.environ[ON_LOOPBACK] = "1"
     for name in SIDE_PORTS:
-        os.environ.setdefault(name, str(_free_port()))
+        os.environ.setdefault(name, str(free_port()))
     # So long a replica stays reachable that is to stop: HAProxy hears of it within a second.
     os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "2")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _stop_ray() -> None:

@@ -41,7 +41,7 @@ class Drawing:
         bus: EventBus,
         load_source: LoadSource,
         preview_every: int,
-        hidden: Collection[str] = (),
+        hidden: Collection[str],
     ) -> None:
         """``preview_every`` is in steps, for requests that ask for nothing else; 0 for none.
 

@@ -107,10 +107,8 @@ class Feed:
 
     async def read_ready(self) -> Event | None:
         """The next event, if it can be told without waiting for one to happen."""
-        event = self.ready()
-        while event is None and self._behind:
+        while (event := self.ready()) is None and self._behind:
             await self._read_behind()
-            event = self.ready()
         return event
 
     async def next(self, timeout_s: float | None = None) -> Event | None:

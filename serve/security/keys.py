@@ -12,10 +12,11 @@ import hmac
 import secrets
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
-from serve.database import Database, Session
+from serve.database import Database, DatabaseUnavailable, Session
 from serve.errors import ServiceError
 from serve.models import ApiKey
 from serve.security import repository
@@ -231,6 +232,18 @@ class Keys:
             self._confirming[key_id] = confirming
         if not await asyncio.shield(confirming):
             raise InvalidKey("This API key is not valid any more.")
+
+    async def may_stay(self, principal: Principal) -> bool:
+        """Whether who was let in earlier may go on, as far as is known.
+
+        While Postgres does not answer they may: nobody can revoke a key meanwhile.
+        """
+        with suppress(DatabaseUnavailable):
+            try:
+                await self.confirm(principal)
+            except InvalidKey:
+                return False
+        return True
 
     async def _is_valid(self, key_id: UUID) -> bool:
         async with self._database.transaction() as session:

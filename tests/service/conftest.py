@@ -6,12 +6,11 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import psutil
 import pytest
 
 from pipelines.embedded import MODEL_PATH
+from serve.local.port import free_port
 
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 90.0
@@ -59,10 +59,14 @@ class Service:
     def replicas(self, deployment: str) -> list[psutil.Process]:
         """The processes of a deployment."""
         title = f"ray::ServeReplica:sfumato:{deployment}"
+        return self.processes(lambda child: any(p.startswith(title) for p in child.cmdline()))
+
+    def processes(self, which: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
+        """Those of them all that are meant."""
         found = []
         for child in psutil.Process(self.process.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):  # it may end while we look; a zombie has
-                if any(part.startswith(title) for part in child.cmdline()):
+                if which(child):
                     found.append(child)
         return found
 
@@ -87,13 +91,6 @@ class Service:
     def stop(self, name: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(name)
         return self.process.wait(STOP_TIMEOUT_S)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def start(folder: Path, port: int, **settings: str) -> Service:
@@ -125,10 +122,10 @@ def start(folder: Path, port: int, **settings: str) -> Service:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    yield from _short_folder()
+    yield from short_folder()
 
 
-def _short_folder() -> Iterator[Path]:
+def short_folder() -> Iterator[Path]:
     """A folder with a short path that the database's own account may enter."""
     with tempfile.TemporaryDirectory(prefix="sfumato-", dir="/tmp") as name:
         Path(name).chmod(0o755)
@@ -137,7 +134,7 @@ def _short_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def service() -> Iterator[Service]:
-    for folder in _short_folder():
+    for folder in short_folder():
         service = start(folder, free_port())
         yield service
         if service.process.poll() is None:

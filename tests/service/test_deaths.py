@@ -10,7 +10,8 @@ import httpx2
 import psutil
 import pytest
 
-from tests.service.conftest import Service, free_port, start
+from serve.local.port import free_port
+from tests.service.conftest import Service, start
 from tests.service.test_events import open_socket, watch
 
 

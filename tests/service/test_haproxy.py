@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import httpx2
 import psutil
@@ -15,28 +15,24 @@ from websockets.sync.client import connect
 
 from loadtests.events.service import TERMINAL
 from serve.cli.ray_ports import listeners
-from tests.service.conftest import KEY, Service, free_port, start
+from serve.local.port import free_port
+from tests.service.conftest import KEY, Service, short_folder, start
 
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def fronted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    folder = Path(f"/tmp/sfumato-h{free_port()}")  # noqa: S108 - short, for the database's socket
-    folder.mkdir(mode=0o755)
-    service = start(folder, free_port(), SFUMATO_HAPROXY="true", SFUMATO_SCALING__INGRESS_MIN="2")
-    yield service
-    assert service.stop() == 0, service.output
+def fronted() -> Iterator[Service]:
+    settings = {"SFUMATO_HAPROXY": "true", "SFUMATO_SCALING__INGRESS_MIN": "2"}
+    for folder in short_folder():
+        service = start(folder, free_port(), **settings)
+        yield service
+        assert service.stop() == 0, service.output
 
 
 def haproxies(service: Service) -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process(service.process.pid).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if child.name() == "haproxy":
-                found.append(child)
-    return found
+    return service.processes(lambda child: child.name() == "haproxy")
 
 
 def generate(client: httpx2.Client, **headers: str) -> httpx2.Response:
@@ -72,9 +68,9 @@ def test_a_job_is_followed_to_its_end(fronted: Service) -> None:
         until = time.monotonic() + PATIENCE_S
         told: list[str] = []
         while not told or told[-1] not in TERMINAL:
-            message = socket.recv(timeout=until - time.monotonic())
-            if f'"{job}"' in str(message):
-                told.append(str(message).split('"type":"')[1].split('"')[0])
+            event = json.loads(socket.recv(timeout=until - time.monotonic()))
+            if event["job_id"] == job:
+                told.append(event["type"])
     assert told[-1] == "job.succeeded"
 
 

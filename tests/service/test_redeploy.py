@@ -24,9 +24,10 @@ from loadtests.chaos.processes import gcs_address
 from loadtests.chaos.snapshot import Snapshot, connect, running_images, take_snapshot
 from loadtests.events.service import TERMINAL, Acknowledging
 from loadtests.events.service import Service as Events
+from serve.local.port import free_port
 from serve.local.postgres import LocalPostgres
 from serve.local.valkey import LocalValkey
-from tests.service.conftest import KEY, Service, free_port, start
+from tests.service.conftest import KEY, Service, start
 
 REPOSITORY = Path(__file__).parents[2]
 DEPLOYMENTS = ("Diffusion", "Postprocess", "Ingress")

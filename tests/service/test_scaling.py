@@ -10,9 +10,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from serve.local.port import free_port
 from serve.local.postgres import LocalPostgres
 from tests.conftest import query
-from tests.service.conftest import Service, free_port, start
+from tests.service.conftest import Service, start
 
 LONG: dict[str, Any] = {"prompt": "a house", "n": 8, "num_inference_steps": 100}
 LIVE = "FROM images WHERE state IN ('queued', 'running')"

@@ -13,10 +13,11 @@ import httpx2
 import pytest
 
 from serve.database import Database
+from serve.local.port import free_port
 from serve.security.keys import Keys
 from serve.settings import ScalingSettings, Settings, WorkerSettings
 from tests.conftest import query
-from tests.service.conftest import KEY, free_port
+from tests.service.conftest import KEY
 
 _NODE_CPUS = 2
 _REPLICA_CPUS = 1.5  # so that no two fit on one node

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from uuid import UUID
 
 from fastapi import APIRouter, Response
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from serve.api.auth import Drawer, ServicesDep
@@ -12,11 +16,14 @@ from serve.api.documented import form_body, openai_errors, picture_events
 from serve.api.errors import InvalidValue
 from serve.api.form import read_form
 from serve.api.guarded_route import GuardedRoute
+from serve.api.intake import Size
 from serve.api.limits import Limits, seed_name
 from serve.api.picture_answer import AnswerForm, PictureAnswer
 from serve.api.routes.jobs import IdempotencyKey, checked_key
 from serve.api.schemas.edit import EditBody, VariationBody
 from serve.api.schemas.generation import Generation, steps_of
+from serve.api.services import Services
+from serve.jobs.request import JobRequest
 
 router = APIRouter(tags=["images"], route_class=GuardedRoute)
 
@@ -61,11 +68,9 @@ async def edit(
         )
         default = body.default_strength(mask=mask is not None)
         strength = limits.strength(body.strength, default, asked.num_inference_steps)
-        image = form.files["image"]
-        width, height = limits.size_from(body.size, await services.intake.size(image))
-        asked = replace(asked, width=width, height=height, strength=strength)
-        await services.jobs.foresee(caller.tenant_id, asked, idempotency_key=key)
-        asked = await services.intake.keep(caller.tenant_id, asked, image, mask)
+        asked = replace(asked, strength=strength)
+        size_from = partial(limits.size_from, body.size)
+        asked = await _sourced(services, caller.tenant_id, asked, form.files, size_from, key)
     return await PictureAnswer(services, caller.tenant_id, key, request).to(asked, answer)
 
 
@@ -97,10 +102,24 @@ async def vary(
             without_prompt=True,
         )
         strength = limits.strength(body.strength, _VARIATION_STRENGTH, asked.num_inference_steps)
-        image = form.files["image"]
-        width, height = limits.size_from(body.size, await services.intake.size(image))
-        asked = replace(asked, width=width, height=height, strength=strength)
-        await services.jobs.foresee(caller.tenant_id, asked, idempotency_key=key)
-        asked = await services.intake.keep(caller.tenant_id, asked, image, None)
+        asked = replace(asked, strength=strength)
+        size_from = partial(limits.size_from, body.size)
+        asked = await _sourced(services, caller.tenant_id, asked, form.files, size_from, key)
     answer = PictureAnswer(services, caller.tenant_id, key, request)
     return await answer.whole(asked, AnswerForm("image_edit", None, body.response_format))
+
+
+async def _sourced(
+    services: Services,
+    tenant_id: UUID,
+    asked: JobRequest,
+    files: Mapping[str, UploadFile],
+    size_from: Callable[[Size], Size],
+    key: str | None,
+) -> JobRequest:
+    """The request with its sources, which are decoded and kept only if it would be let in."""
+    image = files["image"]
+    width, height = size_from(await services.intake.size(image))
+    asked = replace(asked, width=width, height=height)
+    await services.jobs.foresee(tenant_id, asked, idempotency_key=key)
+    return await services.intake.keep(tenant_id, asked, image, files.get("mask"))

@@ -98,12 +98,19 @@ LACKING = {
 }
 
 
-def routes_of(router: Any) -> Iterator[str]:
-    """`METHOD /path` of each, those of included routers too."""
+def each_route(router: Any) -> Iterator[Any]:
+    """Those of included routers too."""
     for route in router.routes:
         if (included := getattr(route, "original_router", None)) is not None:
-            yield from routes_of(included)
-        elif isinstance(route, APIWebSocketRoute):
+            yield from each_route(included)
+        else:
+            yield route
+
+
+def routes_of(router: Any) -> Iterator[str]:
+    """`METHOD /path` of each."""
+    for route in each_route(router):
+        if isinstance(route, APIWebSocketRoute):
             yield f"WEBSOCKET {route.path_format}"
         elif isinstance(route, Route):
             yield from (f"{method} {route.path_format}" for method in (route.methods or ()))

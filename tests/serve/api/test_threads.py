@@ -9,19 +9,13 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from tests.serve.api.test_every_route import each_route
+
 
 def calls(dependant: Any) -> Iterator[Any]:
     yield dependant.call
     for needed in dependant.dependencies:
         yield from calls(needed)
-
-
-def api_routes(router: Any) -> Iterator[APIRoute]:
-    for route in router.routes:
-        if (included := getattr(route, "original_router", None)) is not None:
-            yield from api_routes(included)
-        elif isinstance(route, APIRoute):
-            yield route
 
 
 def is_coroutine(call: Any) -> bool:
@@ -33,11 +27,12 @@ def is_coroutine(call: Any) -> bool:
 
 
 def test_no_route_and_nothing_that_it_needs_runs_in_a_thread(app: FastAPI) -> None:
+    routes = [route for route in each_route(app) if isinstance(route, APIRoute)]
     found = {
         f"{route.path}: {getattr(call, '__name__', call)}"
-        for route in api_routes(app)
+        for route in routes
         for call in calls(route.dependant)
         if not is_coroutine(call)
     }
-    assert list(api_routes(app))
+    assert routes
     assert found == set()
