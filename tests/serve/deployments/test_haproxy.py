@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serve.deployments.haproxy import on_loopback
+from serve.deployments.haproxy import on_one_machine
 
 WRITTEN = """\
 frontend prometheus
@@ -18,7 +18,7 @@ listen stats
 
 
 def test_a_service_on_loopback_opens_nothing_to_others() -> None:
-    lines = on_loopback(WRITTEN, frozenset({"9101", "8404"})).splitlines()
+    lines = on_one_machine(WRITTEN, frozenset({"9101", "8404"}), "127.0.0.1").splitlines()
     assert [line.strip() for line in lines] == [
         "frontend prometheus",
         "bind 127.0.0.1:9101",
@@ -34,4 +34,10 @@ def test_a_service_on_loopback_opens_nothing_to_others() -> None:
 
 def test_the_port_of_the_service_stays_as_open_as_was_asked() -> None:
     asked = "    bind *:8000\n    bind :8001\n"
-    assert on_loopback(asked, frozenset({"9101", "8404"})) == asked
+    assert on_one_machine(asked, frozenset({"9101", "8404"}), "127.0.0.1") == asked
+
+
+def test_replicas_are_looked_for_where_they_listen() -> None:
+    lines = on_one_machine(WRITTEN, frozenset(), "127.0.0.2").splitlines()
+    servers = [line.split()[2] for line in lines if line.strip().startswith("server")]
+    assert servers == ["127.0.0.2:30000", "127.0.0.2:8500"]
