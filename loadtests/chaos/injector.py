@@ -14,7 +14,7 @@ from loadtests.chaos.faults.processes import Kill
 from loadtests.chaos.history import History, Operation, Phase
 from loadtests.chaos.processes import Role, ready
 from loadtests.chaos.schedule import Planned
-from loadtests.chaos.service import WHOLE, Service
+from loadtests.chaos.service import Service
 
 _RECOVERY_S = 90.0
 _ANSWER_S = 2.0
@@ -36,25 +36,27 @@ async def inject_all(
             fault = FAULTS[planned.fault]()
             if isinstance(fault, Kill):
                 due = loop.time()
-                await _recovered(service, fault.role)
+                await _recovered(service, fault.roles)
                 began += loop.time() - due
             group.create_task(_inject(planned, fault, service, load, history))
 
 
-async def _recovered(service: Service, role: Role) -> None:
-    """Wait until the role to be killed is whole, no other is empty, and the service answers."""
+async def _recovered(service: Service, roles: Sequence[Role]) -> None:
+    """Wait until the roles to be killed are whole, no other is empty, and the service answers."""
     with suppress(TimeoutError):  # then the kill falls into an outage, and so be it
         async with (
             asyncio.timeout(_RECOVERY_S),
             httpx2.AsyncClient(base_url=service.url, timeout=_ANSWER_S) as client,
         ):
-            while not (_is_whole(service, role) and await _answers(client)):
+            while not (_is_whole(service, roles) and await _answers(client)):
                 await asyncio.sleep(0.25)
 
 
-def _is_whole(service: Service, role: Role) -> bool:
+def _is_whole(service: Service, roles: Sequence[Role]) -> bool:
     counts = ready(service.up.pid)
-    return counts[role] >= WHOLE[role] and all(counts[other] for other in Role)
+    return all(
+        counts[role] >= (number if role in roles else 1) for role, number in service.whole.items()
+    )
 
 
 async def _answers(client: httpx2.AsyncClient) -> bool:

@@ -12,13 +12,23 @@ _INITIALISING = "initialize_and_get_metadata"
 
 
 class Role(StrEnum):
-    """Ray Serve's kinds of processes; the value is how their command line begins."""
+    """Ray Serve's kinds of processes; the value is how their title begins, or a program's name."""
 
     DIFFUSION = "ray::ServeReplica:sfumato:Diffusion"
     POSTPROCESS = "ray::ServeReplica:sfumato:Postprocess"
     INGRESS = "ray::ServeReplica:sfumato:Ingress"
     PROXY = "ray::ProxyActor"
+    HAPROXY = "haproxy"
+    HAPROXY_MANAGER = "ray::HAProxyManager"
     CONTROLLER = "ray::ServeController"
+
+    def plays(self, command: list[str]) -> bool:
+        """Whether a process with this command line is of the role."""
+        if not command:
+            return False
+        if self is Role.HAPROXY:
+            return Path(command[0]).name == self.value
+        return command[0].startswith(self.value)
 
 
 def find(root: int, role: Role) -> list[psutil.Process]:
@@ -26,7 +36,7 @@ def find(root: int, role: Role) -> list[psutil.Process]:
     found = []
     for process in psutil.Process(root).children(recursive=True):
         try:
-            if any(part.startswith(role.value) for part in process.cmdline()):
+            if role.plays(process.cmdline()):
                 found.append((process.create_time(), process.pid, process))
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
@@ -38,11 +48,11 @@ def ready(root: int) -> Counter[Role]:
     counts: Counter[Role] = Counter()
     for process in psutil.Process(root).children(recursive=True):
         try:
-            title = process.cmdline()[0]
-        except (psutil.NoSuchProcess, psutil.ZombieProcess, IndexError):
+            command = process.cmdline()
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
-        if _INITIALISING not in title:
-            counts.update(role for role in Role if title.startswith(role.value))
+        if command and _INITIALISING not in command[0]:
+            counts.update(role for role in Role if role.plays(command))
     return counts
 
 

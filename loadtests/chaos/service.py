@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -21,14 +21,14 @@ from serve.local.valkey import LocalValkey
 
 KEY = "chaos-key-of-24-characters"
 _DISK_BYTES = 2 * 2**30
-WHOLE = {
+_WHOLE = {
     Role.DIFFUSION: 2,
     Role.POSTPROCESS: 2,
     Role.INGRESS: 2,
-    Role.PROXY: 1,
+    Role.PROXY: 1,  # behind HAProxy it stands in reserve
     Role.CONTROLLER: 1,
 }
-"""How many processes of each role there are when nothing is wrong."""
+_HAPROXY = {Role.HAPROXY: 1, Role.HAPROXY_MANAGER: 1}
 _SETTINGS = {
     "SFUMATO_SCALING__DIFFUSION_MIN": "2",
     "SFUMATO_SCALING__DIFFUSION_MAX": "2",
@@ -51,6 +51,8 @@ class Service:
     http_proxy: FaultProxy
     disk: PictureDisk
     proxied_port: int = 0
+    whole: dict[Role, int] = field(default_factory=lambda: dict(_WHOLE))
+    """How many processes of each role there are when nothing is wrong."""
 
     @property
     def folder(self) -> Path:
@@ -82,8 +84,9 @@ class Service:
         """Through the proxy, as the clients go."""
         return f"http://127.0.0.1:{self.proxied_port}"
 
-    def processes(self, role: Role) -> list[psutil.Process]:
-        return find(self.up.pid, role)
+    def processes(self, *roles: Role) -> list[psutil.Process]:
+        """Those that live, of any of the roles."""
+        return [process for role in roles for process in find(self.up.pid, role)]
 
 
 @asynccontextmanager
@@ -130,6 +133,8 @@ async def running(settings: Mapping[str, str]) -> AsyncIterator[Service]:
         }
         try:
             await service.up.start()
+            if service.processes(Role.HAPROXY):
+                service.whole |= _HAPROXY
             yield service
         finally:
             await service.up.stop()

@@ -18,11 +18,13 @@ _TITLES = {
     Role.POSTPROCESS: "post-process",
     Role.INGRESS: "ingress",
     Role.PROXY: "proxy",
+    Role.HAPROXY_MANAGER: "haproxy manager",
     Role.CONTROLLER: "controller",
 }
 _PROGRAMS = {
     "postgres": POSTGRES,
     "valkey-server": "valkey",
+    "haproxy": "haproxy",
     "gcs_server": "ray gcs",
     "raylet": "ray raylet",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,12 +16,14 @@ from loadtests.chaos.snapshot import connect, running_images
 
 _FIND_TIMEOUT_S = 20.0
 _BUSY_TIMEOUT_S = 5.0
+DOORS = (Role.HAPROXY, Role.HAPROXY_MANAGER, Role.PROXY)
+"""What requests come in by, as far as it is there: HAProxy, or Serve's own proxy."""
 
 
-async def pick(scene: Scene, role: Role) -> psutil.Process | None:
-    """One process of the role; None where none has come up in time."""
+async def pick(scene: Scene, roles: Sequence[Role]) -> psutil.Process | None:
+    """One process of these roles; None where none has come up in time."""
     until = asyncio.get_running_loop().time() + _FIND_TIMEOUT_S
-    while not (found := scene.service.processes(role)):
+    while not (found := scene.service.processes(*roles)):
         if asyncio.get_running_loop().time() > until:
             return None
         await asyncio.sleep(0.2)
@@ -30,21 +33,28 @@ async def pick(scene: Scene, role: Role) -> psutil.Process | None:
 class Kill(Fault):
     """SIGKILL of one process; Ray Serve starts another."""
 
-    role: Role
+    roles: tuple[Role, ...]
 
     async def inject(self, scene: Scene, seconds: float) -> dict[str, Any]:
-        process = await pick(scene, self.role)
+        process = await pick(scene, self.roles)
+        name = self.roles[0].name.lower()
         if process is None:
-            return {"killed": None, "role": self.role.name.lower()}
+            return {"killed": None, "role": name}
         with suppress(psutil.NoSuchProcess):
+            name = _role_of(process, self.roles) or name
             process.kill()
-        return {"killed": process.pid, "role": self.role.name.lower()}
+        return {"killed": process.pid, "role": name}
+
+
+def _role_of(process: psutil.Process, roles: Sequence[Role]) -> str | None:
+    command = process.cmdline()
+    return next((role.name.lower() for role in roles if role.plays(command)), None)
 
 
 class KillDiffusion(Kill):
     """Falls while pictures are drawn, if any are within a while."""
 
-    role = Role.DIFFUSION
+    roles = (Role.DIFFUSION,)
 
     async def inject(self, scene: Scene, seconds: float) -> dict[str, Any]:
         connection = await connect(scene.service.postgres_sockets)
@@ -57,31 +67,31 @@ class KillDiffusion(Kill):
 
 
 class KillPostprocess(Kill):
-    role = Role.POSTPROCESS
+    roles = (Role.POSTPROCESS,)
 
 
 class KillIngress(Kill):
-    role = Role.INGRESS
+    roles = (Role.INGRESS,)
 
 
 class KillProxy(Kill):
-    role = Role.PROXY
+    roles = DOORS
 
 
 class KillController(Kill):
-    role = Role.CONTROLLER
+    roles = (Role.CONTROLLER,)
 
 
 class Freeze(Fault):
     """SIGSTOP of one process, and SIGCONT: it goes on as if no time had passed."""
 
-    role: Role
+    roles: tuple[Role, ...]
 
     def __init__(self) -> None:
         self._process: psutil.Process | None = None
 
     async def inject(self, scene: Scene, seconds: float) -> dict[str, Any]:
-        self._process = await pick(scene, self.role)
+        self._process = await pick(scene, self.roles)
         if self._process is None:
             return {"frozen": None}
         with suppress(psutil.NoSuchProcess):
@@ -96,20 +106,20 @@ class Freeze(Fault):
 
 
 class FreezeDiffusion(Freeze):
-    role = Role.DIFFUSION
+    roles = (Role.DIFFUSION,)
 
 
 class FreezePostprocess(Freeze):
-    role = Role.POSTPROCESS
+    roles = (Role.POSTPROCESS,)
 
 
 class FreezeIngress(Freeze):
-    role = Role.INGRESS
+    roles = (Role.INGRESS,)
 
 
 class FreezeProxy(Freeze):
-    role = Role.PROXY
+    roles = DOORS
 
 
 class FreezeController(Freeze):
-    role = Role.CONTROLLER
+    roles = (Role.CONTROLLER,)
