@@ -9,29 +9,25 @@ import os
 import secrets
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from pathlib import Path
 
 import httpx2
 from pydantic import SecretStr
 from rich.console import Console
 
+from serve.cli import haproxy
 from serve.cli.target import api_key, base_url, key_file
-from serve.deployments.haproxy import BINARY, REPLICAS_AT, SIDE_PORTS
 from serve.errors import ServiceError
 from serve.local.errors import AlreadyRunning, LocalServerError
 from serve.local.leftovers import Leftovers
 from serve.local.lock import FolderLock
-from serve.local.port import free_port
 from serve.local.postgres import LocalPostgres
 from serve.local.valkey import LocalValkey
 from serve.settings import Settings
 
-_HAPROXY = "sfumato-haproxy"
 PROXY_LAYERS = "serve.deployments.proxy:layers"
 _READY_TIMEOUT_S = 600.0  # a large model takes minutes to load
 _ANSWER_BYTES = 1024 * 1024 * 1024  # pictures in base64; more than any answer
@@ -148,8 +144,8 @@ def _start_ray(settings: Settings, parts: ExitStack) -> None:
     # uvicorn believes X-Forwarded-* from loopback unless it is told whom to believe.
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = PROXY_LAYERS
-    if settings.haproxy:
-        _put_haproxy_in_front(settings.host)
+    if settings.haproxy or (settings.haproxy is None and haproxy.came_with_ray()):
+        _put_haproxy_in_front(settings, parts)
     import ray
     from ray import serve
     from ray.serve.config import HTTPOptions
@@ -170,16 +166,11 @@ def _start_ray(settings: Settings, parts: ExitStack) -> None:
     serve.start(http_options=HTTPOptions(host=settings.host, port=settings.port))
 
 
-def _put_haproxy_in_front(host: str) -> None:
-    if sys.platform != "linux":
+def _put_haproxy_in_front(settings: Settings, parts: ExitStack) -> None:
+    if not haproxy.came_with_ray():
         raise StartFailed("HAProxy comes with Ray on Linux alone: unset SFUMATO_HAPROXY.")
-    os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
-    os.environ[BINARY] = str(Path(sys.executable).with_name(_HAPROXY))
-    os.environ[REPLICAS_AT] = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104
-    for name in SIDE_PORTS:
-        os.environ.setdefault(name, str(free_port()))
-    # So long a replica stays reachable that is to stop: HAProxy hears of it within a second.
-    os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "2")
+    for name, value in parts.enter_context(haproxy.in_front(settings)).items():
+        os.environ.setdefault(name, value)
 
 
 def _stop_ray() -> None:

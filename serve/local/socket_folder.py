@@ -13,18 +13,18 @@ from serve.local.errors import FolderUnreachable
 LONGEST_FOLDER_BYTES = 80
 
 
-def socket_folder(name: str, data_dir: Path) -> Path:
+def socket_folder(name: str, data_dir: Path, longest: int = LONGEST_FOLDER_BYTES) -> Path:
     """The folder for the sockets of server `name`: in the data folder, or short under /tmp.
 
     The short one is named after the data folder, so that it stays the same over restarts.
     Sockets hold no data: losing the folder costs a restart.
     """
     folder = data_dir / "run" / name
-    if len(os.fsencode(folder)) <= LONGEST_FOLDER_BYTES:
+    if len(os.fsencode(folder)) <= longest:
         return folder
     digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]
     short = Path(tempfile.gettempdir()) / f"sfumato-{digest}-{name}"
-    if len(os.fsencode(short)) <= LONGEST_FOLDER_BYTES:
+    if len(os.fsencode(short)) <= longest:
         return short
     return Path("/tmp") / short.name  # noqa: S108 TMPDIR itself is too long, as on macOS
 

