@@ -22,13 +22,17 @@ class Role(StrEnum):
     HAPROXY_MANAGER = "ray::HAProxyManager"
     CONTROLLER = "ray::ServeController"
 
-    def plays(self, command: list[str]) -> bool:
-        """Whether a process with this command line is of the role."""
-        if not command:
-            return False
-        if self is Role.HAPROXY:
-            return Path(command[0]).name == self.value
-        return command[0].startswith(self.value)
+
+def role_of(process: psutil.Process) -> Role | None:
+    """Its role, if it has one.
+
+    Raises:
+        NoSuchProcess: it has ended.
+    """
+    title = next(iter(process.cmdline()), "")
+    if Path(title).name == Role.HAPROXY.value:
+        return Role.HAPROXY
+    return next((role for role in Role if title.startswith(role.value)), None)
 
 
 def find(root: int, role: Role) -> list[psutil.Process]:
@@ -36,7 +40,7 @@ def find(root: int, role: Role) -> list[psutil.Process]:
     found = []
     for process in psutil.Process(root).children(recursive=True):
         try:
-            if role.plays(process.cmdline()):
+            if role_of(process) is role:
                 found.append((process.create_time(), process.pid, process))
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
@@ -48,11 +52,11 @@ def ready(root: int) -> Counter[Role]:
     counts: Counter[Role] = Counter()
     for process in psutil.Process(root).children(recursive=True):
         try:
-            command = process.cmdline()
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            role = role_of(process)
+            if role is not None and _INITIALISING not in process.cmdline()[0]:
+                counts[role] += 1
+        except (psutil.NoSuchProcess, psutil.ZombieProcess, IndexError):
             continue
-        if command and _INITIALISING not in command[0]:
-            counts.update(role for role in Role if role.plays(command))
     return counts
 
 

@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from loadtests.chaos.processes import Role, role_of
 from loadtests.events.service import Service, driven
 
-_TITLES = ("ray::ProxyActor", "ray::ServeReplica:sfumato:Ingress")
+_ROLES = (Role.HAPROXY, Role.PROXY, Role.INGRESS)
 _SETTLE_S = 5.0
 _WARM_UP_S = 20.0
 _LOOK_EVERY_S = 2.0
@@ -97,19 +98,11 @@ def _processes(service: Service) -> list[psutil.Process]:
     for connection in psutil.net_connections("tcp"):
         listens = connection.status == psutil.CONN_LISTEN and connection.laddr
         if listens and listens.port == port:
-            raylet = psutil.Process(connection.pid).parent()
-            assert raylet is not None  # noqa: S101 - Ray starts every actor from one
-            return [
-                process
-                for process in raylet.children()
-                if " ".join(process.cmdline()).startswith(_TITLES)
-            ]
+            family = psutil.Process(connection.pid).parents()
+            raylet = next(parent for parent in family if parent.name() == "raylet")
+            return [each for each in raylet.children(recursive=True) if role_of(each) in _ROLES]
     raise LookupError(f"No proxy of a service on this machine listens on port {port}.")
 
 
 def _resident(processes: list[psutil.Process]) -> dict[str, int]:
-    names = {process: process.cmdline()[0].split(":")[-1].split(".")[0] for process in processes}
-    return {
-        f"{name.split()[0]} {process.pid}": process.memory_info().rss
-        for process, name in names.items()
-    }
+    return {f"{role_of(process)} {process.pid}": process.memory_info().rss for process in processes}

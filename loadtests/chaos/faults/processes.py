@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from loadtests.chaos.faults.fault import Fault, Scene
-from loadtests.chaos.processes import Role
+from loadtests.chaos.processes import Role, role_of
 from loadtests.chaos.snapshot import connect, running_images
 
 _FIND_TIMEOUT_S = 20.0
@@ -37,18 +37,13 @@ class Kill(Fault):
 
     async def inject(self, scene: Scene, seconds: float) -> dict[str, Any]:
         process = await pick(scene, self.roles)
-        name = self.roles[0].name.lower()
+        role = self.roles[0]
         if process is None:
-            return {"killed": None, "role": name}
+            return {"killed": None, "role": role.name.lower()}
         with suppress(psutil.NoSuchProcess):
-            name = _role_of(process, self.roles) or name
+            role = role_of(process) or role
             process.kill()
-        return {"killed": process.pid, "role": name}
-
-
-def _role_of(process: psutil.Process, roles: Sequence[Role]) -> str | None:
-    command = process.cmdline()
-    return next((role.name.lower() for role in roles if role.plays(command)), None)
+        return {"killed": process.pid, "role": role.name.lower()}
 
 
 class KillDiffusion(Kill):
