@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from loadtests.chaos.faults.processes import DOORS
+
 REPOSITORY = Path(__file__).parents[2]
 SEED, JOBS, KILLS, MINUTES = 1, 300, 30, 3.5
 
@@ -31,12 +33,8 @@ def test_thirty_kills_under_three_hundred_jobs_lose_nothing(tmp_path: Path) -> N
     assert measures["jobs"] >= JOBS
     assert measures["states"]["succeeded"] >= JOBS / 2, "faults must not be all that happened"
     assert sum(measures["kills"].values()) >= KILLS
-    assert set(measures["kills"]) == {
-        "diffusion",
-        "postprocess",
-        "ingress",
-        "proxy",
-        "controller",
-    }
+    doors = {role.name.lower() for role in DOORS}
+    assert set(measures["kills"]) - doors == {"diffusion", "postprocess", "ingress", "controller"}
+    assert set(measures["kills"]) & doors
     assert measures["commits_dropped"] >= 1
     assert measures["unanswered"] == 0
