@@ -10,6 +10,7 @@ import resource
 from typing import Annotated, Literal
 
 import typer
+import uvloop
 
 from loadtests.events import cuts, fan_out, slow_readers
 from loadtests.events.service import Service
@@ -44,7 +45,7 @@ def measure_fan_out(
 ) -> None:
     """Seconds from an event's commit to its receipt."""
     measure = fan_out.everyone if audience == "all" else fan_out.each_its_own
-    found = asyncio.run(measure(Service(url, key), sockets, jobs_per_s, seconds))
+    found = uvloop.run(measure(Service(url, key), sockets, jobs_per_s, seconds))
     typer.echo(f"{sockets} sockets, audience {audience}, {jobs_per_s:g} jobs/s, {seconds:g} s")
     typer.echo(str(found))
 
