@@ -26,10 +26,10 @@ _LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A folder, and the class that reads it; ``library`` may be a pipeline's module."""
+    """A folder, and the class that reads it; ``package`` may be a pipeline's module."""
 
     folder: Path
-    library: str
+    package: str
     class_name: str
 
     @property
@@ -40,7 +40,7 @@ class Part:
     @property
     def class_(self) -> Any:
         """None where the installed libraries have none of that name."""
-        module = _LIBRARIES.get(self.library) or getattr(diffusers.pipelines, self.library, None)
+        module = _LIBRARIES.get(self.package) or getattr(diffusers.pipelines, self.package, None)
         return getattr(module, self.class_name, None)
 
 
@@ -61,7 +61,7 @@ def check_parts(folder: Path, without: Collection[str] = ()) -> None:
             raise MissingPartError(
                 f"{str(part.folder)!r} is missing; copy or download the model again."
             )
-        code = part.folder / f"{part.library}.py"
+        code = part.folder / f"{part.package}.py"
         if code.is_file():
             raise CustomCodeError(
                 f"{str(code)!r} is the model's own code, which is not run"
@@ -83,7 +83,7 @@ def why_unloadable(folder: Path, error: Exception, without: Collection[str] = ()
         if part.class_ is None:
             return ModelIndexError(
                 f"model_index.json of {str(folder)!r} names {part.class_name!r} of"
-                f" {part.library!r}, which is not installed; upgrade diffusers and transformers, or"
+                f" {part.package!r}, which is not installed; upgrade diffusers and transformers, or"
                 " choose another model."
             )
         try:
