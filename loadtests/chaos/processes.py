@@ -23,13 +23,9 @@ class Role(StrEnum):
     CONTROLLER = "ray::ServeController"
 
 
-def role_of(process: psutil.Process) -> Role | None:
-    """Its role, if it has one.
-
-    Raises:
-        NoSuchProcess: it has ended.
-    """
-    title = next(iter(process.cmdline()), "")
+def role_of(command: list[str]) -> Role | None:
+    """What a process with this command line is, if it is any of them."""
+    title = next(iter(command), "")
     if Path(title).name == Role.HAPROXY.value:
         return Role.HAPROXY
     return next((role for role in Role if title.startswith(role.value)), None)
@@ -40,7 +36,7 @@ def find(root: int, role: Role) -> list[psutil.Process]:
     found = []
     for process in psutil.Process(root).children(recursive=True):
         try:
-            if role_of(process) is role:
+            if role_of(process.cmdline()) is role:
                 found.append((process.create_time(), process.pid, process))
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
@@ -52,11 +48,12 @@ def ready(root: int) -> Counter[Role]:
     counts: Counter[Role] = Counter()
     for process in psutil.Process(root).children(recursive=True):
         try:
-            role = role_of(process)
-            if role is not None and _INITIALISING not in process.cmdline()[0]:
-                counts[role] += 1
-        except (psutil.NoSuchProcess, psutil.ZombieProcess, IndexError):
+            command = process.cmdline()
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
+        role = role_of(command)
+        if role is not None and _INITIALISING not in command[0]:
+            counts[role] += 1
     return counts
 
 

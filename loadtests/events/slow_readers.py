@@ -98,11 +98,15 @@ def _processes(service: Service) -> list[psutil.Process]:
     for connection in psutil.net_connections("tcp"):
         listens = connection.status == psutil.CONN_LISTEN and connection.laddr
         if listens and listens.port == port:
-            family = psutil.Process(connection.pid).parents()
-            raylet = next(parent for parent in family if parent.name() == "raylet")
-            return [each for each in raylet.children(recursive=True) if role_of(each) in _ROLES]
+            parents = psutil.Process(connection.pid).parents()
+            raylet = next(parent for parent in parents if parent.name() == "raylet")
+            family = raylet.children(recursive=True)
+            return [each for each in family if role_of(each.cmdline()) in _ROLES]
     raise LookupError(f"No proxy of a service on this machine listens on port {port}.")
 
 
 def _resident(processes: list[psutil.Process]) -> dict[str, int]:
-    return {f"{role_of(process)} {process.pid}": process.memory_info().rss for process in processes}
+    return {
+        f"{role_of(process.cmdline())} {process.pid}": process.memory_info().rss
+        for process in processes
+    }

@@ -41,7 +41,7 @@ class Kill(Fault):
         if process is None:
             return {"killed": None, "role": role.name.lower()}
         with suppress(psutil.NoSuchProcess):
-            role = role_of(process) or role
+            role = role_of(process.cmdline()) or role
             process.kill()
         return {"killed": process.pid, "role": role.name.lower()}
 
