@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 
 from serve.pace import ProgressPace
 from serve.subscription import Subscription
+from serve.wave import Wave
 
 log = structlog.get_logger(__name__)
 
@@ -135,6 +136,7 @@ class EventBus:
         self.listening = False
         """Whether Redis is heard at present."""
         self._pace = ProgressPace(self._fan_out)
+        self._wave = Wave()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -185,7 +187,7 @@ class EventBus:
     @contextlib.asynccontextmanager
     async def subscribe(self, tenant_id: UUID) -> AsyncIterator[Subscription]:
         """The tenant's events from now on."""
-        subscription = Subscription()
+        subscription = Subscription(ring=self._wave.ring)
         self._listeners.setdefault(tenant_id, set()).add(subscription)
         try:
             yield subscription

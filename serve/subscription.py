@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -57,13 +58,17 @@ class Subscription:
     them pile up has lost the thread, ``overrun`` is set, and it should be closed.
     """
 
-    def __init__(self, limit: int = 256) -> None:
+    def __init__(
+        self, limit: int = 256, ring: Callable[[asyncio.Event], None] = asyncio.Event.set
+    ) -> None:
+        """``ring`` is asked to ring the bell with every offer, at once or when its turn comes."""
         self.overrun = False
         self.jobs: set[UUID] | None = None
         """Hears of these alone; None hears of every job of the tenant."""
         self._limit = limit
+        self._ring = ring
         self.bell = asyncio.Event()
-        """Rung by every offer. Who waits for it clears it, and then looks for all that is there;
+        """Rung after every offer. Who waits for it clears it, and then looks for all that is there;
         others may ring it too, so that one wait serves several causes."""
         self._events: deque[Event] = deque()
         self._later = LatestProgress()
@@ -84,7 +89,7 @@ class Subscription:
         else:
             self._later.outdate(event)
             self._events.append(event)
-        self.bell.set()
+        self._ring(self.bell)
         return True
 
     def pop(self) -> Event | None:
