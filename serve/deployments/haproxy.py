@@ -23,6 +23,10 @@ SIDE_PORTS = ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT")
 # 2.8.25 turns in circles, a core's worth, from when a client leaves that waited for an answer, with
 # the combination of options that Serve writes; without splicing it does not.
 _WITHOUT_SPLICING = "-dS"
+# Each message would be compressed for each socket anew, and a window kept for it, to make a few
+# hundred bytes fewer. uvicorn grants it to whoever asks, as every browser does.
+_UNCOMPRESSED = "http-request del-header Sec-WebSocket-Extensions"
+_FRONTEND = re.compile(r"^frontend http_frontend$", re.MULTILINE)
 _BIND = re.compile(r"^(\s*bind )\*?:(\d+)$", re.MULTILINE)
 _SERVER = re.compile(r"^(\s*server \S+ )\S+:(\d+)(?=\s|$)", re.MULTILINE)
 
@@ -33,7 +37,7 @@ def main() -> None:
 
     arguments = sys.argv[1:]
     file = Path(arguments[arguments.index("-f") + 1])
-    config = with_our_answers(file.read_text())
+    config = without_compression(with_our_answers(file.read_text()))
     if (address := os.environ.get(REPLICAS_AT)) is not None:
         side_ports = frozenset(os.environ[name] for name in SIDE_PORTS)
         config = on_one_machine(config, side_ports, address)
@@ -41,6 +45,11 @@ def main() -> None:
     os.environ.pop(BINARY, None)  # it names this command: what came with Ray is meant
     binary = get_haproxy_binary()
     os.execv(binary, [binary, *arguments, _WITHOUT_SPLICING])  # noqa: S606 - no shell is wanted
+
+
+def without_compression(config: str) -> str:
+    """The configuration with WebSockets whose messages go as they are."""
+    return _FRONTEND.sub(rf"\g<0>\n    {_UNCOMPRESSED}", config)
 
 
 def on_one_machine(config: str, side_ports: frozenset[str], address: str) -> str:

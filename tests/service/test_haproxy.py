@@ -76,6 +76,7 @@ def test_a_job_is_followed_to_its_end(fronted: Service) -> None:
         ) as events,
         fronted.client() as client,
     ):
+        assert not events.protocol.extensions  # asked for by default, and not granted
         events.send('{"type":"watch_all"}')
         job = client.post("/v1/jobs", json={"prompt": "red heart"}).json()["id"]
         until = time.monotonic() + PATIENCE_S

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serve.deployments.haproxy import on_one_machine
+from serve.deployments.haproxy import on_one_machine, without_compression
 
 WRITTEN = """\
 frontend prometheus
@@ -41,3 +41,11 @@ def test_replicas_are_looked_for_where_they_listen() -> None:
     lines = on_one_machine(WRITTEN, frozenset(), "127.0.0.2").splitlines()
     servers = [line.split()[2] for line in lines if line.strip().startswith("server")]
     assert servers == ["127.0.0.2:30000", "127.0.0.2:8500"]
+
+
+def test_no_replica_is_asked_to_compress_messages() -> None:
+    lines = without_compression(WRITTEN).splitlines()
+    added = lines.index("    http-request del-header Sec-WebSocket-Extensions")
+    assert lines[added - 1] == "frontend http_frontend"
+    del lines[added]
+    assert lines == WRITTEN.splitlines()
