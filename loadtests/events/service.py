@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -83,16 +84,24 @@ async def driven(service: Service, jobs_per_s: float, steps: int) -> AsyncIterat
             await driving
 
 
+_ACKNOWLEDGE_EVERY = 16
+
+
 class Acknowledging:
-    """Counts what a connection brings, and acknowledges every sixteenth message."""
+    """Counts what a connection brings, and acknowledges every sixteenth message.
+
+    The first time sooner, by chance: clients that came at different times do not do so as one.
+    """
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
         self._received = 0
+        self._due = random.randint(1, _ACKNOWLEDGE_EVERY)
 
     async def received(self) -> None:
         self._received += 1
-        if self._received % 16 == 0:
+        if self._received == self._due:
+            self._due += _ACKNOWLEDGE_EVERY
             await self._socket.send(f'{{"type":"ack","messages":{self._received}}}')
 
 
