@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 
 AT_ONCE = 32
 """Some two milliseconds of work (docs/decisions/0029-what-an-event-costs.md)."""
@@ -19,20 +20,17 @@ class Wave:
     def __init__(self, at_once: int = AT_ONCE) -> None:
         self._at_once = at_once
         self._waiting: dict[asyncio.Event, None] = {}
-        """In their order."""
-        self._moving = False
+        """In their order; while any wait, the loop will call `_move`."""
 
     def ring(self, bell: asyncio.Event) -> None:
         """Ring it when its turn comes; needs a running loop."""
-        self._waiting[bell] = None
-        if not self._moving:
-            self._moving = True
+        if not self._waiting:
             asyncio.get_running_loop().call_soon(self._move)
+        self._waiting[bell] = None
 
     def _move(self) -> None:
-        for bell in [bell for bell, _ in zip(self._waiting, range(self._at_once), strict=False)]:
+        for bell in list(islice(self._waiting, self._at_once)):
             del self._waiting[bell]
             bell.set()
-        self._moving = bool(self._waiting)
-        if self._moving:
+        if self._waiting:
             asyncio.get_running_loop().call_soon(self._move)

@@ -9,7 +9,7 @@ from serve.wave import Wave
 from tests.serve.test_events import durable
 
 
-async def rung(wave: Wave, bells: list[asyncio.Event]) -> list[int]:
+async def rung(bells: list[asyncio.Event]) -> list[int]:
     """How many bells are rung, each time that the loop has gone round."""
     counts: list[int] = []
     while not counts or counts[-1] < len(bells):
@@ -23,10 +23,10 @@ async def test_the_loop_goes_round_between_one_few_and_the_next() -> None:
     for bell in bells:
         wave.ring(bell)
     assert not any(bell.is_set() for bell in bells)
-    assert await rung(wave, bells) == [2, 4, 5]
+    assert await rung(bells) == [2, 4, 5]
     bells[3].clear()
     wave.ring(bells[3])  # it moves again
-    assert await rung(wave, bells) == [5]
+    assert await rung(bells) == [5]
 
 
 async def test_an_event_joins_the_one_before_for_all_whose_turn_is_to_come() -> None:
