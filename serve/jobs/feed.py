@@ -59,10 +59,10 @@ class Feed:
         """
         self._hear(job_id)  # before the read: whatever that does not see is heard
         async with self._database.transaction() as session:
-            if not await repository.job_exists(session, self.tenant_id, job_id):
+            events = await repository.events_after(session, self.tenant_id, {job_id: after})
+            if not events and not await repository.job_exists(session, self.tenant_id, job_id):
                 self._unhear(job_id)
                 raise JobNotFound(f"There is no job {job_id}.")
-            events = await repository.events_after(session, self.tenant_id, {job_id: after})
         self._ended.pop(job_id, None)
         self._muted.pop(job_id, None)
         self.cursors[job_id] = after

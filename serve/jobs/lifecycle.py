@@ -132,9 +132,8 @@ class Jobs:
             if job is None:
                 return None
             event = await transitions.queue(session, job)
-            accepted = await self._load(session, tenant_id, job.id)
-            await self.ledger.charge(session, accepted, request.n * price.device)
-        return accepted, event
+            await self.ledger.charge(session, job, request.n * price.device)
+        return job, event
 
     async def _accepted_before(
         self, tenant_id: UUID, request: JobRequest, idempotency_key: str | None

@@ -23,8 +23,9 @@ _TERMINAL_EVENT = {
 
 
 async def queue(session: Session, job: Job) -> Event:
+    """Tell of a job that was inserted just now."""
     data = {"n": job.n, "model": job.model, "prompt": job.params["prompt"]}
-    return await repository.append_event(session, job, EventType.QUEUED, data)
+    return await repository.first_event(session, job, data)
 
 
 async def start(session: Session, job: Job, now: datetime) -> list[Event]:

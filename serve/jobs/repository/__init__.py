@@ -5,7 +5,7 @@ job. So no two transactions can wait for each other.
 """
 
 from serve.jobs.repository.claiming import any_queued, charge, queues_of, take_images
-from serve.jobs.repository.events import append_event, events_after, events_beyond
+from serve.jobs.repository.events import append_event, events_after, events_beyond, first_event
 from serve.jobs.repository.files import orphans
 from serve.jobs.repository.images import (
     abandoned_images,
@@ -21,7 +21,6 @@ from serve.jobs.repository.images import (
 )
 from serve.jobs.repository.jobs import (
     count_jobs,
-    insert_job,
     job_by_idempotency_key,
     job_exists,
     live_jobs,
@@ -44,6 +43,7 @@ from serve.jobs.repository.sources import (
     hold_sources,
     touch_sources,
 )
+from serve.jobs.repository.submission import insert_job
 from serve.jobs.repository.transaction import (
     clock,
     database_identity,
@@ -96,6 +96,7 @@ __all__ = [
     "end_images",
     "events_after",
     "events_beyond",
+    "first_event",
     "forget_lost_sources",
     "forget_sources",
     "free_places_elsewhere",

@@ -15,7 +15,6 @@ from sqlalchemy import (
     bindparam,
     column,
     func,
-    literal,
     select,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, insert
@@ -26,7 +25,7 @@ from serve.models import EventRow, Job
 from serve.webhooks.repository import OUTBOX
 
 
-def _append() -> Select[datetime]:
+def _appending() -> Select[datetime]:
     event = (
         insert(EventRow)
         .values({name: bindparam(name) for name in ("job_id", "seq", "type", "data")})
@@ -36,7 +35,7 @@ def _append() -> Select[datetime]:
     return select(event.c.created_at).add_cte(OUTBOX.cte("outbox"))
 
 
-_APPEND = _append()
+_APPEND = _appending()
 
 
 async def append_event(
@@ -48,6 +47,15 @@ async def append_event(
     """
     job.last_seq += 1
     await session.flush()
+    return await _append(session, job, event_type, data)
+
+
+async def first_event(session: Session, job: Job, data: dict[str, Any]) -> Event:
+    """That the job is queued, which `insert_job` has counted; on its way to webhooks as well."""
+    return await _append(session, job, EventType.QUEUED, data)
+
+
+async def _append(session: Session, job: Job, event_type: EventType, data: dict[str, Any]) -> Event:
     event = {"job_id": job.id, "seq": job.last_seq, "type": event_type.value, "data": data}
     appended = await session.scalars(_APPEND, {**event, "tenant_id": job.tenant_id})
     return Event(
@@ -67,6 +75,38 @@ async def events_after(
     return await events_beyond(session, {tenant_id: cursors})
 
 
+def _beyond() -> Select[UUID, UUID, int, str, datetime, dict[str, Any]]:
+    cursor = (
+        func.unnest(
+            bindparam("tenants", type_=ARRAY(Uuid)),
+            bindparam("jobs", type_=ARRAY(Uuid)),
+            bindparam("seqs", type_=ARRAY(Integer)),
+        )
+        .table_valued(
+            column("tenant_id", Uuid), column("job_id", Uuid), column("seq", Integer), name="cursor"
+        )
+        .render_derived()
+    )
+    row = EventRow
+    return (
+        select(Job.tenant_id, row.job_id, row.seq, row.type, row.created_at, row.data)
+        .join(
+            cursor,
+            # Most jobs have nothing new: their own rows say so.
+            and_(
+                Job.id == cursor.c.job_id,
+                Job.tenant_id == cursor.c.tenant_id,
+                Job.last_seq > cursor.c.seq,
+            ),
+        )
+        .join(row, and_(row.job_id == Job.id, row.seq > cursor.c.seq))
+        .order_by(row.job_id, row.seq)
+    )
+
+
+_BEYOND = _beyond()
+
+
 async def events_beyond(
     session: Session, cursors: Mapping[UUID, Mapping[UUID, int]]
 ) -> Sequence[Event]:
@@ -81,41 +121,16 @@ async def events_beyond(
     ]
     if not asked:
         return []
-    tenants, jobs, seqs = zip(*asked, strict=True)
-    cursor = (
-        func.unnest(
-            literal(list(tenants), ARRAY(Uuid)),
-            literal(list(jobs), ARRAY(Uuid)),
-            literal(list(seqs), ARRAY(Integer)),
+    tenants, jobs, seqs = map(list, zip(*asked, strict=True))
+    rows = await session.execute(_BEYOND, {"tenants": tenants, "jobs": jobs, "seqs": seqs})
+    return [
+        Event(
+            tenant_id=tenant_id,
+            job_id=job_id,
+            seq=seq,
+            type=EventType(event_type),
+            created_at=created_at,
+            data=data,
         )
-        .table_valued(
-            column("tenant_id", Uuid), column("job_id", Uuid), column("seq", Integer), name="cursor"
-        )
-        .render_derived()
-    )
-    statement = (
-        select(Job.tenant_id, EventRow)
-        .join(
-            cursor,
-            # Most jobs have nothing new: their own rows say so.
-            and_(
-                Job.id == cursor.c.job_id,
-                Job.tenant_id == cursor.c.tenant_id,
-                Job.last_seq > cursor.c.seq,
-            ),
-        )
-        .join(EventRow, and_(EventRow.job_id == Job.id, EventRow.seq > cursor.c.seq))
-        .order_by(EventRow.job_id, EventRow.seq)
-    )
-    return [_event(tenant_id, row) for tenant_id, row in await session.execute(statement)]
-
-
-def _event(tenant_id: UUID, row: EventRow) -> Event:
-    return Event(
-        tenant_id=tenant_id,
-        job_id=row.job_id,
-        seq=row.seq,
-        type=EventType(row.type),
-        created_at=row.created_at,
-        data=row.data,
-    )
+        for tenant_id, job_id, seq, event_type, created_at, data in rows
+    ]

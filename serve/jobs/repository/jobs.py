@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     Uuid,
+    bindparam,
     column,
     func,
     literal,
@@ -15,69 +16,14 @@ from sqlalchemy import (
     true,
     union,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, insert
-from sqlalchemy.orm import selectinload
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import joinedload, selectinload
 
 from serve.database import Session
-from serve.jobs.price import Price
 from serve.jobs.repository.transaction import seconds
-from serve.jobs.request import JobRequest
 from serve.models import Image, Job, JobState
 
 _JUST_NOW_S = 10.0
-
-
-async def insert_job(
-    session: Session,
-    tenant_id: UUID,
-    request: JobRequest,
-    price: Price,
-    idempotency_key: str | None,
-) -> Job | None:
-    """The new job with its images, or None where the tenant used the key before."""
-    begin_within = seconds(price.begin_within(request.deadline_s))
-    statement = (
-        insert(Job)
-        .values(
-            tenant_id=tenant_id,
-            model=request.model,
-            params=request.as_params(),
-            n=request.n,
-            priority=request.priority,
-            idempotency_key=idempotency_key,
-            request_digest=request.digest() if idempotency_key else None,
-            image_sha256=request.image,
-            mask_sha256=request.mask,
-            deadline_at=None
-            if request.deadline_s is None
-            else func.now() + seconds(request.deadline_s),
-        )
-        .on_conflict_do_nothing(index_elements=["tenant_id", "idempotency_key"])
-        .returning(Job)
-    )
-    job = await session.scalar(statement)
-    if job is None:
-        return None
-    await session.execute(
-        insert(Image).values(
-            [
-                {
-                    "job_id": job.id,
-                    "tenant_id": tenant_id,
-                    "index": index,
-                    "model": request.model,
-                    "priority": request.priority,
-                    "width": request.width,
-                    "height": request.height,
-                    "seed": request.seed + index,
-                    "seconds": price.device,
-                    "start_by": func.now() + begin_within,
-                }
-                for index in range(request.n)
-            ]
-        )
-    )
-    return job
 
 
 async def job_by_idempotency_key(session: Session, tenant_id: UUID, key: str) -> Job | None:
@@ -97,14 +43,17 @@ async def lock_job(session: Session, job_id: UUID) -> tuple[Job, datetime]:
     return job, now
 
 
+_LOAD_JOB = (
+    select(Job)
+    .where(Job.id == bindparam("job_id"), Job.tenant_id == bindparam("tenant_id"))
+    .options(joinedload(Job.images).joinedload(Image.variants))
+    .execution_options(populate_existing=True)
+)
+
+
 async def load_job(session: Session, tenant_id: UUID, job_id: UUID) -> Job | None:
-    statement = (
-        select(Job)
-        .where(Job.id == job_id, Job.tenant_id == tenant_id)
-        .options(selectinload(Job.images).selectinload(Image.variants))
-        .execution_options(populate_existing=True)
-    )
-    return await session.scalar(statement)
+    found = await session.scalars(_LOAD_JOB, {"job_id": job_id, "tenant_id": tenant_id})
+    return found.unique().one_or_none()
 
 
 async def load_jobs(
@@ -121,7 +70,7 @@ async def load_jobs(
         .where(Job.tenant_id == tenant_id)
         .order_by(Job.id.desc())
         .limit(limit)
-        .options(selectinload(Job.images).selectinload(Image.variants))
+        .options(selectinload(Job.images).joinedload(Image.variants))
     )
     if after is not None:
         statement = statement.where(Job.id < after)

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import (
-    Function,
-    func,
-    select,
-    text,
-)
+from sqlalchemy import BindParameter, Function, func, select, text
 
 from serve.database import Session
 
@@ -17,7 +12,7 @@ REAPER_LOCK = 0x5F0A70  # any constant that nothing else in this database locks
 SWEEPER_LOCK = 0x5F0A72  # 71 is the migrations'
 
 
-def seconds(number: float) -> Function[timedelta]:
+def seconds(number: float | BindParameter[float]) -> Function[timedelta]:
     """As an interval."""
     return func.make_interval(0, 0, 0, 0, 0, 0, number)
 

@@ -7,12 +7,25 @@ from datetime import UTC, date
 from uuid import UUID
 
 from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, insert
 
 from serve.database import Session
-from serve.models import Job, Usage
+from serve.models import Base, Job, Usage
 
 QUOTA_LOCKS = 0x5F0A73  # the space of advisory locks that nothing else takes
+
+
+def _charging() -> Insert:
+    table = Base.metadata.tables[Usage.__tablename__]
+    statement = insert(table)
+    told = ("jobs", "pictures", "gpu_seconds")
+    return statement.on_conflict_do_update(
+        index_elements=["tenant_id", "day", "model"],
+        set_={name: table.c[name] + statement.excluded[name] for name in told},
+    )
+
+
+_CHARGE = _charging()
 
 
 async def charge_usage(session: Session, job: Job, gpu_seconds: float) -> None:
@@ -20,15 +33,9 @@ async def charge_usage(session: Session, job: Job, gpu_seconds: float) -> None:
 
     Locks a row that the tenant's other jobs of that day wait for: the last thing before the commit.
     """
+    row = {"tenant_id": job.tenant_id, "day": _day(job), "model": job.model}
     told = {"jobs": 1, "pictures": job.n, "gpu_seconds": gpu_seconds}
-    await session.execute(
-        insert(Usage)
-        .values(tenant_id=job.tenant_id, day=_day(job), model=job.model, **told)
-        .on_conflict_do_update(
-            index_elements=["tenant_id", "day", "model"],
-            set_={name: getattr(Usage, name) + amount for name, amount in told.items()},
-        )
-    )
+    await session.execute(_CHARGE, row | told)
 
 
 async def give_back_usage(session: Session, job: Job, pictures: int, gpu_seconds: float) -> None:
