@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import lru_cache
 from typing import Any
 
 import diffusers
@@ -52,6 +54,12 @@ def new_scheduler(name: NoiseScheduler, default: Any) -> Any:
     timestep spacing) holds for all. Raises RequestError if the model cannot be drawn with by that
     scheduler.
     """
+    return copy.deepcopy(_template(name, default))
+
+
+@lru_cache(maxsize=128)
+def _template(name: NoiseScheduler, default: Any) -> Any:
+    """What `new_scheduler` copies: diffusers looks at signatures for longer than a copy takes."""
     choices = noise_schedulers(type(default).__name__)
     if name not in choices:
         raise RequestError(

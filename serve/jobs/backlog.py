@@ -56,7 +56,7 @@ async def read_backlog(database: Database, models: Sequence[str]) -> Backlog:
 async def backlog_of(session: Session, models: Sequence[str]) -> Backlog:
     """``models`` are those of one kind of replica; it is known by the first."""
     work = await repository.read_work(session, models)
-    workers = await repository.claiming_workers(session, models[0])
+    workers, _ = await repository.claiming_workers(session, models[0])
     (queued, queued_s), (running, running_s) = (
         work[state] for state in (JobState.QUEUED, JobState.RUNNING)
     )

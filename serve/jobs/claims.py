@@ -25,7 +25,7 @@ from serve.jobs.fairness import ring_order, take_turns
 from serve.jobs.queue import Judge, Room, Shape
 from serve.jobs.request import JobRequest
 from serve.jobs.stored_file import StoredFile
-from serve.models import Image, JobState
+from serve.models import Image, Job, JobState
 
 log = structlog.get_logger(__name__)
 
@@ -100,8 +100,7 @@ class Claims:
             queues = await repository.queues_of(session, self._models, free + spare, running)
             if not queues:
                 return [], [], await repository.any_queued(session, self._models)
-            now = await repository.clock(session)
-            workers = await repository.claiming_workers(session, self._models[0])
+            workers, now = await repository.claiming_workers(session, self._models[0])
             share = await self._share(session, workers)
             room = Room(worker_id, free, holding, share, workers, now)
             chosen = take_turns(queues, free + spare, Judge(room))
@@ -109,9 +108,10 @@ class Claims:
                 return [], [], False
             images = await repository.take_images(session, worker_id, [each.id for each in chosen])
             events: list[Event] = []
-            for job in await repository.lock_queued_jobs(session, {each.job_id for each in images}):
+            queued = await repository.lock_queued_jobs(session, {each.job_id for each in images})
+            for job in queued:
                 events += await transitions.start(session, job, now)
-            claims = await self._claims_to(session, images, now)
+            claims = await self._claims_to(session, images, now, queued)
             if len(queues) > 1:  # nobody else waits: there are no turns to keep
                 await repository.charge(session, ring_order(queues))
         return claims, events, False
@@ -131,7 +131,7 @@ class Claims:
         async with self._database.transaction() as session:
             if await repository.any_queued(session, self._models):
                 return 0
-            workers = await repository.claiming_workers(session, self._models[0])
+            workers, _ = await repository.claiming_workers(session, self._models[0])
             share = await self._share(session, workers)
             elsewhere = await repository.free_places_elsewhere(session, self._models[0], worker_id)
         return int(max(0, min(holding - share, elsewhere)))
@@ -143,9 +143,11 @@ class Claims:
             return await self._claims_to(session, images, await repository.clock(session))
 
     async def _claims_to(
-        self, session: Session, images: Sequence[Image], now: datetime
+        self, session: Session, images: Sequence[Image], now: datetime, known: Sequence[Job] = ()
     ) -> list[Claim]:
-        jobs = await repository.jobs_of(session, {image.job_id for image in images})
+        jobs = {job.id: job for job in known}
+        if others := {image.job_id for image in images} - jobs.keys():
+            jobs |= {job.id: job for job in await repository.jobs_of(session, others)}
         return [
             Claim(
                 image_id=image.id,
@@ -169,6 +171,7 @@ class Claims:
             if not await repository.release_image(session, claim, JobState.SUCCEEDED, now):
                 return False
             await repository.add_variants(session, claim.image_id, files)
+            left = await repository.count_live_images(session, job.id)
             events = await transitions.start(session, job, now)
             told = {
                 "image_id": str(claim.image_id),
@@ -178,7 +181,7 @@ class Claims:
             events.append(
                 await repository.append_event(session, job, EventType.IMAGE_SUCCEEDED, told)
             )
-            if await repository.count_live_images(session, job.id) == 0:
+            if left == 0:
                 events += await transitions.finish(session, job, JobState.SUCCEEDED, now)
         await self._bus.publish(*events)
         return True

@@ -6,6 +6,7 @@ queued → running → succeeded | failed | cancelled | expired
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -48,11 +49,13 @@ async def finish(
 ) -> list[Event]:
     """Put the job, and every image of it that has not ended, into a terminal ``state``.
 
-    Of the tenant's usage it gives back what was not begun, and of a failed job whatever was not
-    finished.
+    It succeeds when none is left. Of the tenant's usage it gives back what was not begun, and of a
+    failed job whatever was not finished.
     """
-    others = state if state is not JobState.FAILED else JobState.CANCELLED
-    ended = await repository.end_images(session, job.id, others, now)
+    ended: Sequence[tuple[JobState, float]] = []
+    if state is not JobState.SUCCEEDED:
+        others = state if state is not JobState.FAILED else JobState.CANCELLED
+        ended = await repository.end_images(session, job.id, others, now)
     job.state, job.finished_at, job.error, job.error_code = state, now, error, error_code
     told = {
         **(data or {}),

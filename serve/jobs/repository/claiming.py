@@ -6,12 +6,23 @@ from collections.abc import Sequence
 from itertools import groupby
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Integer, String, bindparam, text, update
+from sqlalchemy import (
+    ARRAY,
+    Executable,
+    Integer,
+    String,
+    Uuid,
+    any_,
+    bindparam,
+    select,
+    text,
+    update,
+)
 
 from serve.database import Session
 from serve.jobs.fairness import TenantQueue
 from serve.jobs.queue import QueuedPicture, Shape
-from serve.models import Image, JobState
+from serve.models import Base, Image, JobState
 
 _HEADROOM = 8  # pictures of a tenant that may be passed over
 
@@ -97,18 +108,26 @@ async def queues_of(
     return queues
 
 
+def _taking() -> Executable:
+    table = Base.metadata.tables[Image.__tablename__]
+    statement = (
+        update(table)
+        .where(table.c.id == any_(bindparam("image_ids", type_=ARRAY(Uuid))))
+        .values(state=JobState.RUNNING, worker_id=bindparam("taker"), attempt=table.c.attempt + 1)
+        .returning(table)
+    )
+    return select(Image).from_statement(statement).execution_options(populate_existing=True)
+
+
+_TAKE = _taking()
+
+
 async def take_images(
     session: Session, worker_id: UUID, image_ids: Sequence[UUID]
 ) -> Sequence[Image]:
     """The images, which ``queues_of`` locked, now running under ``worker_id``."""
-    statement = (
-        update(Image)
-        .where(Image.id.in_(image_ids))
-        .values(state=JobState.RUNNING, worker_id=worker_id, attempt=Image.attempt + 1)
-        .returning(Image)
-        .execution_options(synchronize_session=False, populate_existing=True)
-    )
-    return (await session.scalars(statement)).all()
+    taken = await session.scalars(_TAKE, {"image_ids": list(image_ids), "taker": worker_id})
+    return taken.all()
 
 
 _ANY_QUEUED = text(

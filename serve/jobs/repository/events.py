@@ -21,15 +21,16 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from serve.database import Session
 from serve.events import Event, EventType
-from serve.models import EventRow, Job
+from serve.models import Base, EventRow, Job
 from serve.webhooks.repository import OUTBOX
 
 
 def _appending() -> Select[datetime]:
+    table = Base.metadata.tables[EventRow.__tablename__]
     event = (
-        insert(EventRow)
+        insert(table)
         .values({name: bindparam(name) for name in ("job_id", "seq", "type", "data")})
-        .returning(EventRow.created_at)
+        .returning(table.c.created_at)
         .cte("event")
     )
     return select(event.c.created_at).add_cte(OUTBOX.cte("outbox"))
@@ -46,7 +47,6 @@ async def append_event(
     The same statement puts it on its way to the tenant's webhooks.
     """
     job.last_seq += 1
-    await session.flush()
     return await _append(session, job, event_type, data)
 
 
@@ -57,7 +57,8 @@ async def first_event(session: Session, job: Job, data: dict[str, Any]) -> Event
 
 async def _append(session: Session, job: Job, event_type: EventType, data: dict[str, Any]) -> Event:
     event = {"job_id": job.id, "seq": job.last_seq, "type": event_type.value, "data": data}
-    appended = await session.scalars(_APPEND, {**event, "tenant_id": job.tenant_id})
+    with session.no_autoflush:  # the job's row is written once, whatever it tells
+        appended = await session.scalars(_APPEND, {**event, "tenant_id": job.tenant_id})
     return Event(
         tenant_id=job.tenant_id,
         job_id=job.id,

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     String,
+    Update,
+    Uuid,
+    any_,
+    bindparam,
     func,
+    insert,
     literal_column,
     select,
     update,
@@ -19,42 +24,57 @@ from sqlalchemy import (
 from serve.database import Session
 from serve.jobs.claim import Claim
 from serve.jobs.stored_file import StoredFile
-from serve.models import LIVE, Image, Job, JobState, Variant, Worker
+from serve.models import LIVE, Base, Image, Job, JobState, Variant, Worker
+
+_JOBS_OF = select(Job).where(Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid))))
+_LOCK_QUEUED = (
+    _JOBS_OF.where(Job.state == JobState.QUEUED)
+    .with_for_update(skip_locked=True)
+    .execution_options(populate_existing=True)
+)
 
 
-async def jobs_of(session: Session, job_ids: set[UUID]) -> dict[UUID, Job]:
-    rows = await session.scalars(select(Job).where(Job.id.in_(job_ids)))
-    return {job.id: job for job in rows}
+async def jobs_of(session: Session, job_ids: set[UUID]) -> Sequence[Job]:
+    return (await session.scalars(_JOBS_OF, {"job_ids": list(job_ids)})).all()
 
 
 async def lock_queued_jobs(session: Session, job_ids: set[UUID]) -> Sequence[Job]:
     """Jobs still queued. One that another holds is skipped: that other starts or ends it."""
-    statement = (
-        select(Job)
-        .where(Job.id.in_(job_ids), Job.state == JobState.QUEUED)
-        .with_for_update(skip_locked=True)
-        .execution_options(populate_existing=True)
+    return (await session.scalars(_LOCK_QUEUED, {"job_ids": list(job_ids)})).all()
+
+
+def _releasing(since: str) -> Update:
+    table = Base.metadata.tables[Image.__tablename__]
+    return (
+        update(table)
+        .where(
+            table.c.id == bindparam("image_id"),
+            table.c.state == JobState.RUNNING,
+            table.c.worker_id == bindparam("claimed_by"),
+            table.c.attempt == bindparam("claimed_as"),
+        )
+        .values({"state": bindparam("released_as"), "worker_id": None, since: bindparam("now")})
+        .returning(table.c.id)
     )
-    return (await session.scalars(statement)).all()
+
+
+_REQUEUE = _releasing("queued_at")
+_END = _releasing("finished_at")
 
 
 async def release_image(session: Session, claim: Claim, state: JobState, now: datetime) -> bool:
     """End the claim, or False where it is no longer the current one."""
-    ended: dict[str, Any] = {"state": state, "worker_id": None}
-    ended["queued_at" if state is JobState.QUEUED else "finished_at"] = now
-    statement = (
-        update(Image)
-        .where(
-            Image.id == claim.image_id,
-            Image.state == JobState.RUNNING,
-            Image.worker_id == claim.worker_id,
-            Image.attempt == claim.attempt,
-        )
-        .values(ended)
-        .returning(Image.id)
-        .execution_options(synchronize_session=False)
+    released = await session.scalar(
+        _REQUEUE if state is JobState.QUEUED else _END,
+        {
+            "image_id": claim.image_id,
+            "claimed_by": claim.worker_id,
+            "claimed_as": claim.attempt,
+            "released_as": state,
+            "now": now,
+        },
     )
-    return await session.scalar(statement) is not None
+    return released is not None
 
 
 async def end_images(
@@ -82,9 +102,11 @@ async def unfinished_seconds(session: Session, job_id: UUID) -> Sequence[float]:
     return (await session.scalars(statement)).all()
 
 
+_COUNT_LIVE = select(func.count()).where(Image.job_id == bindparam("job_id"), Image.state.in_(LIVE))
+
+
 async def count_live_images(session: Session, job_id: UUID) -> int:
-    statement = select(func.count()).where(Image.job_id == job_id, Image.state.in_(LIVE))
-    return (await session.scalars(statement)).one()
+    return (await session.scalars(_COUNT_LIVE, {"job_id": job_id})).one()
 
 
 async def images_held(session: Session, worker_id: UUID) -> Sequence[Image]:
@@ -92,9 +114,11 @@ async def images_held(session: Session, worker_id: UUID) -> Sequence[Image]:
     return (await session.scalars(statement)).all()
 
 
+_ADD_VARIANT = insert(Base.metadata.tables[Variant.__tablename__])
+
+
 async def add_variants(session: Session, image_id: UUID, files: Sequence[StoredFile]) -> None:
-    session.add_all([Variant(image_id=image_id, **asdict(file)) for file in files])
-    await session.flush()
+    await session.execute(_ADD_VARIANT, [asdict(file) | {"image_id": image_id} for file in files])
 
 
 async def abandoned_images(session: Session) -> Sequence[Image]:

@@ -31,15 +31,17 @@ async def job_by_idempotency_key(session: Session, tenant_id: UUID, key: str) ->
     return await session.scalar(statement)
 
 
+_LOCK_JOB = (
+    select(Job, func.clock_timestamp())
+    .where(Job.id == bindparam("job_id"))
+    .with_for_update(of=Job)
+    .execution_options(populate_existing=True)
+)
+
+
 async def lock_job(session: Session, job_id: UUID) -> tuple[Job, datetime]:
     """The job's row, locked, and the database's clock."""
-    statement = (
-        select(Job, func.clock_timestamp())
-        .where(Job.id == job_id)
-        .with_for_update(of=Job)
-        .execution_options(populate_existing=True)
-    )
-    job, now = (await session.execute(statement)).one()
+    job, now = (await session.execute(_LOCK_JOB, {"job_id": job_id})).one()
     return job, now
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    bindparam,
     delete,
     func,
     select,
@@ -26,10 +28,15 @@ async def insert_worker(session: Session, model: str, device: str, slots: int) -
     return (await session.scalars(statement.returning(Worker.id))).one()
 
 
-async def claiming_workers(session: Session, model: str) -> Sequence[UUID]:
-    """The workers of this default model that claim pictures."""
-    statement = select(Worker.id).where(Worker.model == model, ~Worker.draining)
-    return (await session.scalars(statement)).all()
+_CLAIMING = select(func.array_agg(Worker.id), func.clock_timestamp()).where(
+    Worker.model == bindparam("model"), ~Worker.draining
+)
+
+
+async def claiming_workers(session: Session, model: str) -> tuple[Sequence[UUID], datetime]:
+    """The workers of this default model that claim pictures, and the database's clock."""
+    ids, now = (await session.execute(_CLAIMING, {"model": model})).one()
+    return ids or [], now
 
 
 async def free_places_elsewhere(session: Session, model: str, worker_id: UUID) -> int:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
+import torch
 from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
@@ -10,6 +12,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     LCMScheduler,
 )
+from torch import Tensor
 
 from pipelines.diffusion.catalog import noise_schedulers
 from pipelines.diffusion.errors import RequestError
@@ -53,6 +56,28 @@ def test_a_name_means_the_same_with_every_model(default: Any) -> None:
     assert (plain.config.algorithm_type, plain.config.use_karras_sigmas) == ("dpmsolver++", False)
     karras = make_scheduler(NoiseScheduler.DPMPP_2M_KARRAS, default, 5, "cpu")
     assert (karras.config.algorithm_type, karras.config.use_karras_sigmas) == ("dpmsolver++", True)
+
+
+@pytest.mark.parametrize("name", noise_schedulers("DDIMScheduler"))
+def test_one_that_works_changes_no_other(name: NoiseScheduler, default: Any) -> None:
+    def draw(scheduler: Any) -> Tensor:
+        generator, latents = torch.Generator().manual_seed(1), torch.ones(1, 4, 2, 2)
+        for timestep in scheduler.timesteps:
+            step = {"generator": generator} if takes_generator(scheduler) else {}
+            scaled = scheduler.scale_model_input(latents, timestep)
+            latents = scheduler.step(0.1 * scaled, timestep, latents, **step).prev_sample
+        return latents
+
+    used = make_scheduler(name, default, 5, "cpu")
+    drawn = draw(used)
+    assert torch.equal(draw(make_scheduler(name, default, 5, "cpu")), drawn)
+    own = {key: value for key, value in vars(used).items() if isinstance(value, Tensor | list)}
+    for key, value in vars(make_scheduler(name, default, 5, "cpu")).items():
+        assert value is None or value is not own.get(key)
+
+
+def takes_generator(scheduler: Any) -> bool:
+    return "generator" in inspect.signature(scheduler.step).parameters
 
 
 def test_too_many_steps(default: Any) -> None:
