@@ -72,6 +72,7 @@ class EventSocket:
         self._services = services
         self._stopping = stopping
         self._outbox = Outbox(websocket.send_text)
+        self._incoming: asyncio.Queue[str] = asyncio.Queue(maxsize=1)
         self._watched: set[UUID] = set()
         self._held: Event | None = None
         """Waits for acknowledgements; nothing is asked of the feed meanwhile."""
@@ -135,16 +136,17 @@ class EventSocket:
     async def _follow(self, feed: Feed, principal: Principal) -> None:
         """Wait once for all that may happen: whatever does rings the feed's bell."""
         stopping = _ringing(feed.bell, self._stopping.wait())
-        incoming = _ringing(feed.bell, self._receive())
+        reading = _ringing(feed.bell, self._read(feed.bell))
         checking = _ringing(feed.bell, asyncio.sleep(CHECK_KEY_EVERY_S))
         try:
             while True:
                 feed.bell.clear()
                 if stopping.done():
                     raise CloseSocket(1012, "The server restarts; connect again.")
-                if incoming.done():
-                    await self._handle(incoming.result(), feed)
-                    incoming = _ringing(feed.bell, self._receive())
+                if not self._incoming.empty():
+                    await self._handle(self._incoming.get_nowait(), feed)
+                elif reading.done():
+                    reading.result()
                 await self._deliver(feed)
                 if checking.done():
                     if not await self._services.keys.may_stay(principal):
@@ -152,7 +154,7 @@ class EventSocket:
                     checking = _ringing(feed.bell, asyncio.sleep(CHECK_KEY_EVERY_S))
                 await feed.bell.wait()
         finally:
-            tasks = [task for task in (stopping, incoming, checking, self._patience) if task]
+            tasks = [task for task in (stopping, reading, checking, self._patience) if task]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -213,6 +215,12 @@ class EventSocket:
                 await self._outbox.acknowledge(messages)
             case Authenticate():
                 raise AlreadyAuthenticated("This connection has its key already.")
+
+    async def _read(self, bell: asyncio.Event) -> None:
+        """Ring for each message; the next is read once there is room for it."""
+        while True:
+            await self._incoming.put(await self._receive())
+            bell.set()
 
     async def _receive(self) -> str:
         message = await self._websocket.receive()

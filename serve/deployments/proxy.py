@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ray.serve._private.constants import (
     RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH,
+    RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD,
     SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER,
     SERVE_HTTP_REQUEST_TIMEOUT_S_HEADER,
     SERVE_INGRESS_ROUTER_HEADER_PREFIX,
@@ -58,6 +59,7 @@ _OVERRIDES = frozenset(
         SERVE_SESSION_ID,
     )
 )
+_LEAVING_IS_SEEN = (SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER.encode(), b"?1")
 _ROUTER = _plain(SERVE_INGRESS_ROUTER_HEADER_PREFIX)
 
 
@@ -66,6 +68,10 @@ class OverrideHeaders:
 
     Serve obeys them before the app sees the request: no time-out, work that goes on without a
     client, a replica of one's choice.
+
+    Our events WebSocket sees for itself when its client leaves. Where it runs on the loop of the
+    listener, as behind HAProxy, Serve is told so: what a client says then goes straight to it, and
+    waits in the kernel while it is busy, instead of in a queue without end.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -76,6 +82,8 @@ class OverrideHeaders:
             scope["headers"] = [
                 (name, value) for name, value in scope["headers"] if not _overrides(name)
             ]
+        if scope["type"] == "websocket" and not RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD:
+            scope["headers"].append(_LEAVING_IS_SEEN)
         await self._app(scope, receive, send)
 
 

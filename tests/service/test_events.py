@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
@@ -49,3 +51,33 @@ def test_progress_with_previews_comes_in_order_and_is_replayed_without(service: 
     with open_socket(service) as late:
         assert watch(late, job_id) == durable
         assert watch(late, job_id, after=2) == durable[2:]
+
+
+def test_who_talks_without_end_waits_until_it_is_heard(service: Service) -> None:
+    """What is said faster than it is understood piles up in no process."""
+    before = memory_while_talking(service, seconds=1)
+    assert memory_while_talking(service, seconds=15) - before < 32 * 2**20
+
+
+def memory_while_talking(service: Service, seconds: float) -> int:
+    """Bytes that the ingress and what stands before it hold after so many seconds of it."""
+    handshake = (
+        "GET /v1/events HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        f"Authorization: Bearer {KEY}",
+    )
+    text = b'{"type":"ack","messages":0}'
+    unmasked = bytes([0x81, 0x80 | len(text)]) + bytes(4) + text
+    front = service.processes(lambda child: "haproxy" in child.name())
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
+        connection.sendall("\r\n".join((*handshake, "", "")).encode())
+        assert b" 101 " in connection.recv(4096)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            connection.sendall(unmasked * 1000)
+        processes = [*service.replicas("Ingress"), *front]
+        return sum(process.memory_info().rss for process in processes)

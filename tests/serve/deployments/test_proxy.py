@@ -151,6 +151,19 @@ async def test_a_client_overrides_nothing(proxy: str) -> None:
     assert "x-kept" in answer.json()["names"]
 
 
+async def test_a_websocket_on_the_listeners_loop_hears_its_client_itself(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.deployments.proxy.RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", False)
+    async with httpx2.AsyncClient() as client:
+        answer = await client.get(f"http://{proxy}/")
+    async with connect(f"ws://{proxy}/", additional_headers=OVERRIDES) as socket_:
+        told = json.loads(await socket_.recv())
+
+    assert answer.json()["disconnect_disabled"] is False
+    assert told["disconnect_disabled"] is True
+
+
 @pytest.mark.parametrize("given", [b"mine-1", b"two words", b"<i>", b"\xff", b"x" * 200, b""])
 async def test_one_harmless_request_id(proxy: str, given: bytes) -> None:
     async with httpx2.AsyncClient() as client:
