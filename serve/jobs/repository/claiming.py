@@ -22,7 +22,7 @@ from sqlalchemy import (
 from serve.database import Session
 from serve.jobs.fairness import TenantQueue
 from serve.jobs.queue import QueuedPicture, Shape
-from serve.models import Base, Image, JobState
+from serve.models import Image, JobState
 
 _HEADROOM = 8  # pictures of a tenant that may be passed over
 
@@ -109,7 +109,7 @@ async def queues_of(
 
 
 def _taking() -> Executable:
-    table = Base.metadata.tables[Image.__tablename__]
+    table = Image.table()
     statement = (
         update(table)
         .where(table.c.id == any_(bindparam("image_ids", type_=ARRAY(Uuid))))

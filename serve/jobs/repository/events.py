@@ -21,12 +21,12 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from serve.database import Session
 from serve.events import Event, EventType
-from serve.models import Base, EventRow, Job
+from serve.models import EventRow, Job
 from serve.webhooks.repository import OUTBOX
 
 
 def _appending() -> Select[datetime]:
-    table = Base.metadata.tables[EventRow.__tablename__]
+    table = EventRow.table()
     event = (
         insert(table)
         .values({name: bindparam(name) for name in ("job_id", "seq", "type", "data")})

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from serve.database import Session
 from serve.jobs.claim import Claim
 from serve.jobs.stored_file import StoredFile
-from serve.models import LIVE, Base, Image, Job, JobState, Variant, Worker
+from serve.models import LIVE, Image, Job, JobState, Variant, Worker
 
 _JOBS_OF = select(Job).where(Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid))))
 _LOCK_QUEUED = (
@@ -44,7 +44,7 @@ async def lock_queued_jobs(session: Session, job_ids: set[UUID]) -> Sequence[Job
 
 
 def _releasing(since: str) -> Update:
-    table = Base.metadata.tables[Image.__tablename__]
+    table = Image.table()
     return (
         update(table)
         .where(
@@ -114,7 +114,7 @@ async def images_held(session: Session, worker_id: UUID) -> Sequence[Image]:
     return (await session.scalars(statement)).all()
 
 
-_ADD_VARIANT = insert(Base.metadata.tables[Variant.__tablename__])
+_ADD_VARIANT = insert(Variant.table())
 
 
 async def add_variants(session: Session, image_id: UUID, files: Sequence[StoredFile]) -> None:

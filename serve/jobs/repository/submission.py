@@ -13,10 +13,10 @@ from serve.database import Session
 from serve.jobs.price import Price
 from serve.jobs.repository.transaction import seconds
 from serve.jobs.request import JobRequest
-from serve.models import Base, Image, Job
+from serve.models import Image, Job
 
-_JOBS = Base.metadata.tables[Job.__tablename__]
-_IMAGES = Base.metadata.tables[Image.__tablename__]
+_JOBS = Job.table()
+_IMAGES = Image.table()
 
 
 def _inserting_job() -> Executable:

@@ -10,13 +10,13 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from serve.database import Session
-from serve.models import Base, Job, Usage
+from serve.models import Job, Usage
 
 QUOTA_LOCKS = 0x5F0A73  # the space of advisory locks that nothing else takes
 
 
 def _charging() -> Insert:
-    table = Base.metadata.tables[Usage.__tablename__]
+    table = Usage.table()
     statement = insert(table)
     told = ("jobs", "pictures", "gpu_seconds")
     return statement.on_conflict_do_update(
