@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from serve.cli.target import reachable
 from serve.deployments.haproxy import BINARY, REPLICAS_AT, SIDE_PORTS
 from serve.local.account import Account
 from serve.local.port import free_port
@@ -48,7 +49,7 @@ def in_front(settings: Settings, command: str) -> Iterator[dict[str, str]]:
         yield {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             BINARY: command,
-            REPLICAS_AT: "127.0.0.1" if settings.host == "0.0.0.0" else settings.host,  # noqa: S104
+            REPLICAS_AT: reachable(settings.host),
             **{name: str(free_port()) for name in SIDE_PORTS},
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
             "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),

@@ -10,6 +10,8 @@ from ipaddress import ip_address
 import httpx2
 import psutil
 
+from serve.cli.target import url_of
+
 _DASHBOARD = "ray/dashboard/dashboard.py"
 
 
@@ -29,8 +31,7 @@ class Listener:
     @property
     def url(self) -> str:
         """Where it answers from this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return url_of(self.host, self.port)
 
 
 def dashboards() -> Iterator[Listener]:

@@ -39,7 +39,18 @@ def redis_url(settings: Settings) -> str:
 
 
 def base_url(settings: Settings) -> str:
-    return f"http://{settings.host}:{settings.port}"
+    return url_of(settings.host, settings.port)
+
+
+def url_of(host: str, port: int) -> str:
+    """Where what listens there answers from this machine."""
+    near = reachable(host)
+    return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
+
+
+def reachable(host: str) -> str:
+    """An address at which one reaches from this machine what listens there."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
 def key_file(settings: Settings) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import logging
 import os
@@ -69,7 +70,7 @@ def _start(settings: Settings, parts: ExitStack) -> Settings:
     parts.callback(lock.release)
     leftovers = Leftovers(data_dir)
     leftovers.end()
-    _check_port(settings)
+    check_port(settings)
     if settings.database_url is None:
         with _line("Postgres"):
             postgres = parts.enter_context(LocalPostgres(settings.data_dir))
@@ -97,16 +98,20 @@ def _line(name: str) -> Iterator[None]:
     console.print(f"[green]✓[/] {name} [dim]{time.monotonic() - began:.1f} s[/]")
 
 
-def _check_port(settings: Settings) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
+def check_port(settings: Settings) -> None:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        socket.create_server((settings.host, settings.port), family=family).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
             raise StartFailed(
-                f"Port {settings.port} of {settings.host} is taken ({error.strerror}): stop what "
-                "listens there, or set SFUMATO_PORT to another port."
+                f"Port {settings.port} of {settings.host} is taken: stop what listens there, or"
+                " set SFUMATO_PORT to another port."
             ) from error
+        raise StartFailed(
+            f"Nothing can listen on port {settings.port} of {settings.host} ({error.strerror}): set"
+            " SFUMATO_HOST to an address of this machine, and SFUMATO_PORT to 1024 or more."
+        ) from error
 
 
 async def _prepare(settings: Settings) -> Settings:

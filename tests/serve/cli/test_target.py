@@ -1,11 +1,11 @@
-"""A wrong setting ends a command with a line that names it."""
+"""Settings and the service that they mean."""
 
 from __future__ import annotations
 
 import pytest
 import typer
 
-from serve.cli.target import settings
+from serve.cli.target import settings, url_of
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,17 @@ def test_a_wrong_model_is_told(
         settings()
     assert exit_.value.exit_code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("localhost", "http://localhost:8000"),
+        ("::1", "http://[::1]:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),  # noqa: S104
+        ("::", "http://[::1]:8000"),
+    ],
+)
+def test_where_a_service_answers(host: str, url: str) -> None:
+    assert url_of(host, 8000) == url
