@@ -60,6 +60,9 @@ def on_one_machine(config: str, side_ports: frozenset[str], address: str) -> str
 
     def bind(found: re.Match[str]) -> str:
         port = found[2]
-        return f"{found[1]}127.0.0.1:{port}" if port in side_ports else found[0]
+        if port in side_ports:
+            return f"{found[1]}127.0.0.1:{port}"
+        # Serve has it listen on every IPv4 address, where it was told of every IPv6 one.
+        return f"{found[1]}:::{port} v4v6" if ":" in address else found[0]
 
     return _SERVER.sub(rf"\g<1>{address}:\2", _BIND.sub(bind, config))

@@ -37,6 +37,15 @@ def test_the_port_of_the_service_stays_as_open_as_was_asked() -> None:
     assert on_one_machine(asked, frozenset({"9101", "8404"}), "127.0.0.1") == asked
 
 
+def test_every_address_of_ipv6_is_asked_for_as_such() -> None:
+    asked = "    bind *:8000\n    bind ::1:8001\n    bind *:8404\n"
+    assert on_one_machine(asked, frozenset({"8404"}), "::1").splitlines() == [
+        "    bind :::8000 v4v6",
+        "    bind ::1:8001",
+        "    bind 127.0.0.1:8404",
+    ]
+
+
 def test_replicas_are_looked_for_where_they_listen() -> None:
     lines = on_one_machine(WRITTEN, frozenset(), "127.0.0.2").splitlines()
     servers = [line.split()[2] for line in lines if line.strip().startswith("server")]
