@@ -145,7 +145,7 @@ class EventSocket:
                     raise CloseSocket(1012, "The server restarts; connect again.")
                 if not self._incoming.empty():
                     await self._handle(self._incoming.get_nowait(), feed)
-                elif reading.done():
+                if reading.done() and self._incoming.empty():
                     reading.result()
                 await self._deliver(feed)
                 if checking.done():

@@ -197,6 +197,18 @@ async def test_no_message_at_all_ends_the_connection(
     assert (await ending(events))[0] == code
 
 
+async def test_what_ends_the_connection_is_heard_behind_other_messages(
+    events: ClientConnection,
+) -> None:
+    await say(events, type="watch", job_id=NOBODYS_JOB)  # asks Postgres, while the rest comes
+    await say(events, type="sing")
+    await events.send(b"{}")
+    async with asyncio.timeout(5):  # and not when something else happens
+        assert (await told(events))["problem"]["code"] == "job_not_found"
+        assert (await told(events))["problem"]["code"] == "invalid_message"
+        assert (await ending(events))[0] == 1003
+
+
 async def test_follows_so_many_jobs_and_no_more(
     events: ClientConnection, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
