@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import os
 import socket
 import time
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from loadtests.chaos.processes import Role, role_of
+from loadtests.events.raw import frame, open_socket
 from loadtests.events.service import Service, driven
 
 _ROLES = (Role.HAPROXY, Role.PROXY, Role.INGRESS)
@@ -71,24 +70,8 @@ async def cost(service: Service, readers: int, jobs_per_s: float, seconds: float
 
 def _silent_reader(service: Service) -> socket.socket:
     """A connection with the smallest buffer that the kernel gives, so that little hides there."""
-    url = urlsplit(service.url)
-    reader = socket.socket()
-    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    reader.connect((url.hostname, url.port))
-    key = base64.b64encode(os.urandom(16)).decode()
-    reader.sendall(
-        f"GET /v1/events HTTP/1.1\r\nHost: {url.netloc}\r\nUpgrade: websocket\r\n"
-        f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
-        f"Authorization: Bearer {service.key}\r\n\r\n".encode()
-    )
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        answer += reader.recv(1)
-    if b" 101 " not in answer:
-        raise ConnectionError(f"The service refused the WebSocket: {answer!r}")
-    text = b'{"type":"watch_all"}'
-    # A final text frame, masked with zeros, which leave it as it is.
-    reader.sendall(bytes([0x81, 0x80 | len(text)]) + bytes(4) + text)
+    reader = open_socket(service, receive_buffer=4096)
+    reader.sendall(frame(b'{"type":"watch_all"}'))
     return reader
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
+from loadtests.events import raw
+from loadtests.events.service import Service as Target
 from tests.service.conftest import KEY, Service
 
 
@@ -61,23 +62,12 @@ def test_who_talks_without_end_waits_until_it_is_heard(service: Service) -> None
 
 def memory_while_talking(service: Service, seconds: float) -> int:
     """Bytes that the ingress and what stands before it hold after so many seconds of it."""
-    handshake = (
-        "GET /v1/events HTTP/1.1",
-        "Host: 127.0.0.1",
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-        f"Authorization: Bearer {KEY}",
-    )
-    text = b'{"type":"ack","messages":0}'
-    unmasked = bytes([0x81, 0x80 | len(text)]) + bytes(4) + text
+    message = raw.frame(b'{"type":"ack","messages":0}')
     front = service.processes(lambda child: "haproxy" in child.name())
-    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
-        connection.sendall("\r\n".join((*handshake, "", "")).encode())
-        assert b" 101 " in connection.recv(4096)
+    with raw.open_socket(Target(service.url, KEY)) as connection:
+        connection.settimeout(60)
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            connection.sendall(unmasked * 1000)
+            connection.sendall(message * 1000)
         processes = [*service.replicas("Ingress"), *front]
         return sum(process.memory_info().rss for process in processes)
