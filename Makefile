@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 PIP_FLAGS ?=
 # Of the faults and the jobs of `make chaos`.
 SEED ?= 1
+# A file's tests share what its fixtures build, so they stay together; the files with the fewest
+# tests are among the longest, so they don't come last.
+PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-fast chaos chaos-long soak lint audit format clean
@@ -28,11 +31,12 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp
 run: $(VENV)/run.stamp ## Start the whole service on http://127.0.0.1:8000
 	$(BIN)/sfumato up
 
-test: $(VENV)/dev.stamp ## Run every test
-	$(BIN)/python -m pytest
+test: $(VENV)/dev.stamp ## Run every test; those that start the service one after the other
+	$(BIN)/python -m pytest $(PARALLEL) --ignore tests/service
+	$(BIN)/python -m pytest tests/service
 
 test-fast: $(VENV)/dev.stamp ## Run the tests that neither start the service nor draw real pictures
-	$(BIN)/python -m pytest -m 'not service and not model'
+	$(BIN)/python -m pytest $(PARALLEL) --ignore tests/service -m 'not model'
 
 chaos: $(VENV)/dev.stamp ## Kill 30 processes under 300 jobs, and check that nothing was lost (5 minutes)
 	$(BIN)/python -m loadtests.chaos --seed $(SEED) --jobs 300 --kills 30 --minutes 4

@@ -9,11 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from serve.local.postgres import LocalPostgres, find_binaries
 from serve.local.valkey import LocalValkey
 from serve.migrations.upgrade import upgrade
+
+# No test is timed, and the machine is shared.
+hypothesis.settings.register_profile("untimed", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

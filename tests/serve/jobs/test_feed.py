@@ -53,9 +53,7 @@ async def stored_events(jobs: Jobs, tenant_id: UUID, job_id: UUID) -> list[Event
         return await read(late)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 async def test_hints_lost_doubled_and_out_of_order_make_the_same_stream(
     data: st.DataObject, jobs: Jobs, claims: Claims, tenant_id: UUID, database: Database
@@ -82,9 +80,7 @@ async def test_hints_lost_doubled_and_out_of_order_make_the_same_stream(
         assert [event for event in await read(feed) if event.job_id == job.id] == stored
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 async def test_what_the_poll_and_the_hints_bring_is_one_stream(
     data: st.DataObject, jobs: Jobs, claims: Claims, tenant_id: UUID

@@ -349,7 +349,6 @@ def test_the_invariants_hold_in_any_order(database_url: str) -> None:
             settings=settings(
                 max_examples=60,
                 stateful_step_count=50,
-                deadline=None,
                 phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a step takes a while
                 suppress_health_check=list(HealthCheck),
             ),

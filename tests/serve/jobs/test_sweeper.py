@@ -28,7 +28,8 @@ from tests.serve.s3 import S3, Fault, serve_s3
 
 SETTINGS = JobSettings(orphan_age_s=3600)
 OLD, YOUNG = timedelta(hours=2), timedelta(minutes=30)
-FOREIGN = ("notes.txt", "a/b/c", f"{uuid4()}/{uuid4()}/1", f"{uuid4()}/{uuid4()}/01/original.png")
+JOB_AND_PICTURE = "0192f3a4-7d5e-7c11-8f00-3b1c5a9d2e47/0192f3a4-7d60-7a02-9c41-64d08be1f5a3"
+FOREIGN = ("notes.txt", "a/b/c", f"{JOB_AND_PICTURE}/1", f"{JOB_AND_PICTURE}/01/original.png")
 
 
 @dataclass

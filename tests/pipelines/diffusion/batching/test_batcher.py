@@ -361,4 +361,4 @@ class AnyTraffic(RuleBasedStateMachine):
 
 
 def test_any_traffic() -> None:
-    run_state_machine_as_test(AnyTraffic, settings=settings(deadline=None, stateful_step_count=40))
+    run_state_machine_as_test(AnyTraffic, settings=settings(stateful_step_count=40))

@@ -157,7 +157,6 @@ def controls(draw: st.DrawFn, controlnet: str, width: int, height: int) -> Contr
 @settings(
     max_examples=5,
     derandomize=True,
-    deadline=None,
     database=None,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),

@@ -191,7 +191,6 @@ def test_rank_stabilised_alphas(bank: LoraBank, tmp_path: Path) -> None:
 @settings(
     max_examples=3,
     derandomize=True,
-    deadline=None,
     database=None,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
