@@ -30,7 +30,7 @@ def address(server: str) -> str:
 
 
 async def told(events: ClientConnection) -> dict[str, Any]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         message: dict[str, Any] = json.loads(await events.recv())
     return message
 
@@ -203,7 +203,7 @@ async def test_what_ends_the_connection_is_heard_behind_other_messages(
     await say(events, type="watch", job_id=NOBODYS_JOB)  # asks Postgres, while the rest comes
     await say(events, type="sing")
     await events.send(b"{}")
-    async with asyncio.timeout(5):  # and not when something else happens
+    async with asyncio.timeout(10):  # and not when something else happens
         assert (await told(events))["problem"]["code"] == "job_not_found"
         assert (await told(events))["problem"]["code"] == "invalid_message"
         assert (await ending(events))[0] == 1003
