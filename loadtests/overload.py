@@ -18,9 +18,11 @@ import typer
 
 from loadtests.events.service import Service
 
-BODY = {"prompt": "red heart", "num_inference_steps": 2}
+Body = dict[str, str | int]
 WAITING = 24
 """Requests that wait at once, to find out what the service can draw."""
+FILLING_S = 5.0
+"""Until steps are full, in either part."""
 _CONNECTIONS = httpx2.Limits(max_connections=200, max_keepalive_connections=200)
 
 
@@ -29,20 +31,22 @@ def main(
     url: Annotated[str, typer.Option(help="Where it listens.")] = "http://127.0.0.1:8000",
     seconds: Annotated[float, typer.Option(help="How long each part lasts.")] = 60,
     times: Annotated[float, typer.Option(help="Load of the second part, in capacities.")] = 5,
+    steps: Annotated[int, typer.Option(help="Of each picture.")] = 2,
 ) -> None:
     """Goodput at capacity and at a multiple of it, and how fast the rest is refused."""
-    asyncio.run(run(Service(url, key), seconds, times))
+    asyncio.run(run(Service(url, key), seconds, times, steps))
 
 
-async def run(service: Service, seconds: float, times: float) -> None:
+async def run(service: Service, seconds: float, times: float, steps: int) -> None:
+    body: Body = {"prompt": "red heart", "num_inference_steps": steps}
     async with httpx2.AsyncClient(
         base_url=service.url, headers=service.headers, timeout=120, limits=_CONNECTIONS
     ) as client:
-        capacity = await at_capacity(client, seconds)
+        capacity = await at_capacity(client, seconds, body)
         typer.echo(f"at capacity: {capacity:.2f} pictures a second, {WAITING} clients waiting")
-        before = await succeeded(client)
-        latencies, statuses, advice = await overloaded(client, seconds, times * capacity)
-        goodput = (await succeeded(client) - before) / seconds
+        load = asyncio.create_task(overloaded(client, FILLING_S + seconds, times * capacity, body))
+        goodput = await pictures_a_second(client, seconds)
+        latencies, statuses, advice = await load
     typer.echo(
         f"at {times:g} times that: {goodput:.2f} a second, {goodput / capacity:.2f} of capacity;"
         f" answers {dict(sorted(statuses.items()))}"
@@ -54,19 +58,16 @@ async def run(service: Service, seconds: float, times: float) -> None:
         typer.echo(f"  Retry-After {min(advice)} to {max(advice)} s")
 
 
-async def at_capacity(client: httpx2.AsyncClient, seconds: float) -> float:
+async def at_capacity(client: httpx2.AsyncClient, seconds: float, body: Body) -> float:
     """Pictures a second while somebody always waits."""
 
     async def ask() -> None:
         while True:
-            await client.post("/v1/images/generations", json=BODY)
+            await client.post("/v1/images/generations", json=body)
 
     asking = [asyncio.create_task(ask()) for _ in range(WAITING)]
     try:
-        await asyncio.sleep(5)  # until steps are full
-        before, began = await succeeded(client), time.perf_counter()
-        await asyncio.sleep(seconds)
-        return (await succeeded(client) - before) / (time.perf_counter() - began)
+        return await pictures_a_second(client, seconds)
     finally:
         for task in asking:
             task.cancel()
@@ -74,7 +75,7 @@ async def at_capacity(client: httpx2.AsyncClient, seconds: float) -> float:
 
 
 async def overloaded(
-    client: httpx2.AsyncClient, seconds: float, per_second: float
+    client: httpx2.AsyncClient, seconds: float, per_second: float, body: Body
 ) -> tuple[dict[int, list[float]], Counter[int], list[int]]:
     """Submissions at an even rate, whatever becomes of them: milliseconds by status."""
     latencies: dict[int, list[float]] = {}
@@ -82,7 +83,7 @@ async def overloaded(
 
     async def submit() -> None:
         began = time.perf_counter()
-        answer = await client.post("/v1/jobs", json=BODY)
+        answer = await client.post("/v1/jobs", json=body)
         latencies.setdefault(answer.status_code, []).append((time.perf_counter() - began) * 1e3)
         if "Retry-After" in answer.headers:
             advice.append(int(answer.headers["Retry-After"]))
@@ -93,6 +94,14 @@ async def overloaded(
             await asyncio.sleep(max(0.0, began + number / per_second - time.perf_counter()))
             group.create_task(submit())
     return latencies, Counter({status: len(each) for status, each in latencies.items()}), advice
+
+
+async def pictures_a_second(client: httpx2.AsyncClient, seconds: float) -> float:
+    """Once steps are full."""
+    await asyncio.sleep(FILLING_S)
+    before, began = await succeeded(client), time.perf_counter()
+    await asyncio.sleep(seconds)
+    return (await succeeded(client) - before) / (time.perf_counter() - began)
 
 
 async def succeeded(client: httpx2.AsyncClient) -> float:
