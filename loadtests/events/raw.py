@@ -28,8 +28,8 @@ def open_socket(service: Service, receive_buffer: int | None = None) -> socket.s
         f"Authorization: Bearer {service.key}\r\n\r\n".encode()
     )
     answer = b""
-    while b"\r\n\r\n" not in answer:
-        answer += connection.recv(1)
+    while b"\r\n\r\n" not in answer and (byte := connection.recv(1)):
+        answer += byte
     if b" 101 " not in answer:
         raise ConnectionError(f"The service refused the WebSocket: {answer!r}")
     return connection
