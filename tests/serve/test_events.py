@@ -17,7 +17,7 @@ JOB, OTHER = uuid4(), uuid4()
 
 
 async def heard(subscription: Subscription) -> Event | None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(10):
         await subscription.bell.wait()
     subscription.bell.clear()
     return subscription.pop()
@@ -70,7 +70,7 @@ async def test_without_redis_nothing_fails() -> None:
     assert not await bus.ping()
     await bus.publish(Event(uuid4(), uuid4(), 1, EventType.QUEUED, datetime.now(UTC)))
     await bus.announce_work()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(5):
         await bus.close()
 
 

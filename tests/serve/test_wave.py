@@ -45,7 +45,7 @@ async def test_an_event_joins_the_one_before_for_all_whose_turn_is_to_come() -> 
         for subscription in listeners:
             subscription.offer(durable(seq))
 
-    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         for number in range(3):
             tasks.create_task(listen(number))
         await asyncio.sleep(0)

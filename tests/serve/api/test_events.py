@@ -30,7 +30,7 @@ def address(server: str) -> str:
 
 
 async def told(events: ClientConnection) -> dict[str, Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(10):
         message: dict[str, Any] = json.loads(await events.recv())
     return message
 

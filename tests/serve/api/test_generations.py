@@ -26,7 +26,7 @@ HEART = {"prompt": "a red heart"}
 
 async def first_job(client: httpx2.AsyncClient) -> dict[str, object]:
     """The newest job, once there is one."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(10):
         while True:
             jobs = (await client.get("/v1/jobs")).json()["data"]
             if jobs:
@@ -192,7 +192,7 @@ async def test_cancelled_while_it_submits_the_job_is_cancelled_too(
     asking = asyncio.create_task(client.post(PATH, json=HEART))
     await announcing.wait()
     asking.cancel()
-    done, _ = await asyncio.wait({asking}, timeout=20)
+    done, _ = await asyncio.wait({asking}, timeout=10)
 
     assert done
     assert asking.cancelled()

@@ -132,7 +132,7 @@ async def test_who_leaves_a_stream_takes_the_job_along_unless_they_will_return(
     ):
         assert answer.headers["content-type"].startswith("text/event-stream")
         await first_job(client)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(10):
         while (await first_job(client))["state"] != state:
             await asyncio.sleep(0.02)
     await asyncio.sleep(0.2)

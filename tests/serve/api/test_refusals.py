@@ -157,7 +157,7 @@ async def _knock(door: Door, case: Knock) -> str:
 
 async def _say(socket: ClientConnection, case: Knock, door: Door) -> list[str]:
     told: list[str] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(10):
         try:
             for message in case.says:
                 await socket.send(

@@ -194,7 +194,7 @@ async def test_a_failing_sweep_is_survived_and_made_up_for(
 
 
 async def test_a_sweep_can_be_turned_off(database: Database, shelf: Shelf) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(10):
         await Sweeper(database, shelf.storage, JobSettings(sweep_every_s=0)).run()
     assert await shelf.keys() == set()
 

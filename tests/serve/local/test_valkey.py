@@ -20,7 +20,7 @@ async def test_a_message_reaches_a_subscriber(valkey_url: str) -> None:
     async with client, client.pubsub() as subscription:
         await subscription.subscribe("hints")
         await client.publish("hints", "wake up")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(10):
             heard = [await anext(subscription.listen()) for _ in range(2)]
     assert [message["type"] for message in heard] == ["subscribe", "message"]
     assert heard[1]["data"] == b"wake up"

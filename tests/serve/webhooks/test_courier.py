@@ -64,7 +64,7 @@ async def test_the_log_tells_neither_secret_nor_url(
     with structlog.testing.capture_logs() as lines:
         async with courier(attempts=2):
             await receiver.hears(2)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(10):
                 while len(lines) < 2:
                     await asyncio.sleep(0.01)
 
