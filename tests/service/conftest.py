@@ -22,16 +22,19 @@ import pytest
 from pipelines.embedded import MODEL_PATH
 from serve.local.port import free_port
 
-START_TIMEOUT_S = 180.0
+START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 90.0
 KEY = "a-key-of-24-characters-or-more"
 COMMAND = str(Path(sys.executable).with_name("sfumato"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.service)
+    here = [item for item in items if Path(__file__).parent in item.path.parents]
+    for item in here:
+        item.add_marker(pytest.mark.service)
+    # Those that share a service come last: it runs beside whatever comes after its first test.
+    sharing = [item for item in here if "service" in getattr(item, "fixturenames", ())]
+    items.sort(key=lambda item: item in sharing)
 
 
 @dataclass

@@ -19,13 +19,13 @@ def test_a_killed_diffusion_replica_loses_no_picture(service: Service) -> None:
     body = {"prompt": "a cat", "n": 2, "num_inference_steps": 150, "seed": 9}
     with service.client() as client, open_socket(service) as socket:
         job = client.post("/v1/jobs", json=body).json()
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while client.get(f"/v1/jobs/{job['id']}").json()["state"] != "running":
             assert time.monotonic() < until
             time.sleep(0.05)
         (replica,) = service.replicas("Diffusion")
         replica.send_signal(signal.SIGKILL)
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while job["state"] in ("queued", "running"):
             assert time.monotonic() < until, job
             time.sleep(0.5)

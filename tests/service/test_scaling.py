@@ -19,6 +19,7 @@ LONG: dict[str, Any] = {"prompt": "a house", "n": 8, "num_inference_steps": 100}
 LIVE = "FROM images WHERE state IN ('queued', 'running')"
 AS_GOOD_AS_DONE = "UPDATE images SET seconds = 0 WHERE state IN ('queued', 'running')"
 """What is predicted of them, so that a replica is stopped while there is much to draw."""
+PATIENCE_S = 240.0
 HELD = """
     SELECT workers.id, images.id, images.attempt
     FROM workers LEFT JOIN images ON images.worker_id = workers.id"""
@@ -41,10 +42,10 @@ def resting(folder: Path) -> Iterator[Service]:
     assert service.stop() == 0, service.output
 
 
-def wait_for(what: str, condition: Callable[[], bool], timeout_s: float = 120) -> None:
-    until = time.monotonic() + timeout_s
+def wait_for(what: str, condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < until, f"not in {timeout_s:g} s: {what}"
+        assert time.monotonic() < until, f"not in {PATIENCE_S:g} s: {what}"
         time.sleep(0.2)
 
 
@@ -99,9 +100,9 @@ def test_replicas_follow_the_predicted_work_down_to_none_and_back(resting: Servi
             work()
             return query(database, f"SELECT count(DISTINCT worker_id) {LIVE}") == "2"
 
-        wait_for("two replicas that draw", two_draw, timeout_s=240)
+        wait_for("two replicas that draw", two_draw)
         left = stopped_at_work(database, work)
-        wait_for("no replica", lambda: resting.replicas("Diffusion") == [], timeout_s=240)
+        wait_for("no replica", lambda: resting.replicas("Diffusion") == [])
         assert {finished(client, job)["state"] for job in jobs} == {"succeeded"}
         assert query(database, "SELECT sum(crashes) FROM images") == "0"
         assert query(database, "SELECT count(*) FROM workers") == "0"

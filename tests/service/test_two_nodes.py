@@ -124,7 +124,7 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
 
 
 def test_two_nodes_share_a_job_and_a_drained_one_loses_nothing(nodes: TwoNodes) -> None:
-    until(lambda: len(nodes.workers()) == 2, 60, "two workers")
+    until(lambda: len(nodes.workers()) == 2, _PATIENCE_S, "two workers")
     first = nodes.workers()
     with nodes.client() as client:
 
@@ -135,7 +135,7 @@ def test_two_nodes_share_a_job_and_a_drained_one_loses_nothing(nodes: TwoNodes) 
 
         jobs = [submit(steps=120)]
         # Alone: while one replica looks at its pictures, the other would take those of the next.
-        until(lambda: nodes.ask(_SHARED) == "2", 30, "both draw pictures of one job")
+        until(lambda: nodes.ask(_SHARED) == "2", _PATIENCE_S, "both draw pictures of one job")
 
         nodes.add_node()
         nodes.drain(nodes.second)
