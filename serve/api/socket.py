@@ -88,7 +88,8 @@ class EventSocket:
         try:
             principal = await self._admitted()
             async with self._services.jobs.feed(principal.tenant_id) as feed:
-                await self._follow(feed, principal)
+                # In a task of its own, which wakes without going through the layers around it.
+                await asyncio.create_task(self._follow(feed, principal))
         except CloseSocket as end:
             await self._close(end.code, end.reason)
         except WindowFull:
