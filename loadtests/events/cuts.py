@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from loadtests.events.service import (
     TERMINAL,
-    Acknowledging,
+    Acknowledgements,
     Service,
     cancel,
     is_durable,
@@ -142,7 +142,7 @@ class Follower:
             self._socket = None
 
     async def _read(self, socket: ClientConnection) -> None:
-        acknowledging = Acknowledging(socket)
+        acknowledgements = Acknowledgements()
         for job_id in [*self.account.seqs]:
             if job_id not in self.account.ended:
                 await self._watch(socket, job_id)
@@ -154,7 +154,8 @@ class Follower:
                 if event["type"] in TERMINAL:
                     self.account.ended.add(event["job_id"])
                     self.account.changed.set()
-            await acknowledging.received()
+            if (due := acknowledgements.received()) is not None:
+                await socket.send(due)
 
     async def _watch(self, socket: ClientConnection, job_id: str) -> None:
         after = max(self.account.seqs[job_id], default=0)

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 import orjson
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
 
-from loadtests.events.service import (
-    FIRST,
-    TERMINAL,
-    Acknowledging,
-    Service,
-    cancel,
-    driven,
-    is_durable,
-    submit,
-)
+from loadtests.events.listener import Listener
+from loadtests.events.service import FIRST, TERMINAL, Service, cancel, driven, is_durable, submit
 
 _OPENING = 32
 _AFTERMATH_S = 5.0
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a durable event says of itself."""
+
+    job_id: str
+    type: str
+    created_at: float
+
+
+@lru_cache(maxsize=64)
+def _decode(text: bytes) -> Heard | None:
+    """Once for all who are told the same."""
+    event = orjson.loads(text)
+    if not is_durable(event):
+        return None
+    created_at = datetime.fromisoformat(event["created_at"]).timestamp()
+    return Heard(event["job_id"], event["type"], created_at)
 
 
 class Latencies:
@@ -38,12 +50,12 @@ class Latencies:
         self.closed = 0
         """Connections that the server ended."""
 
-    def note(self, received_at: float, event: dict[str, str]) -> None:
-        took = received_at - _created_at(event)
+    def note(self, received_at: float, event: Heard) -> None:
+        took = received_at - event.created_at
         self.all.append(took)
-        if event["type"] == FIRST:
+        if event.type == FIRST:
             self.first.append(took)
-        if event["type"] in TERMINAL:
+        if event.type in TERMINAL:
             self.terminal.append(took)
 
     def __str__(self) -> str:
@@ -67,43 +79,26 @@ def _at(found: Sequence[float], share: float) -> float:
     return sorted(found)[min(len(found) - 1, int(share * len(found)))] * 1000 if found else 0.0
 
 
-def _created_at(event: dict[str, str]) -> float:
-    return datetime.fromisoformat(event["created_at"]).timestamp()
-
-
 async def everyone(service: Service, sockets: int, jobs_per_s: float, seconds: float) -> Latencies:
     """Every socket follows all jobs: each event goes to every one of them."""
     latencies = Latencies()
+    since = math.inf
 
-    async def listen(socket: ClientConnection) -> None:
-        acknowledging = Acknowledging(socket)
-        try:
-            async for text in socket:
-                now = time.time()
-                event = orjson.loads(text)
-                # What was replayed at the start is as old as it is.
-                if is_durable(event) and _created_at(event) > since:
-                    latencies.note(now, event)
-                await acknowledging.received()
-        except ConnectionClosed:
-            pass
-        latencies.closed += not ending
+    def hear(text: bytes) -> None:
+        now = time.time()
+        # What was replayed at the start is as old as it is.
+        if (event := _decode(text)) is not None and event.created_at > since:
+            latencies.note(now, event)
 
-    ending = False
-    async with AsyncExitStack() as opened:
-        connections = await _open(service, sockets, opened)
-        for socket in connections:
-            await socket.send('{"type":"watch_all"}')
+    async with _opened(service, sockets, hear) as listeners:
+        for listener in listeners:
+            listener.send('{"type":"watch_all"}')
         await asyncio.sleep(max(5.0, sockets / 100))
         since = time.time()
-        listening = [asyncio.create_task(listen(socket)) for socket in connections]
         async with driven(service, jobs_per_s, steps=1):
             await asyncio.sleep(seconds)
         await asyncio.sleep(_AFTERMATH_S)
-        ending = True
-        for task in listening:
-            task.cancel()
-        await asyncio.gather(*listening, return_exceptions=True)
+        latencies.closed = sum(listener.closed.done() for listener in listeners)
     return latencies
 
 
@@ -112,58 +107,49 @@ async def each_its_own(
 ) -> Latencies:
     """Every socket follows one job after another: an event goes to one of them."""
     latencies = Latencies()
+    watched_at: dict[str, float] = {}
 
-    async def listen(socket: ClientConnection) -> None:
-        acknowledging = Acknowledging(socket)
-        with suppress(ConnectionClosed):
-            async for text in socket:
-                now = time.time()
-                event = orjson.loads(text)
-                # What was there before the watch is as old as it is.
-                if is_durable(event) and _created_at(event) > watched_at[event["job_id"]]:
-                    latencies.note(now, event)
-                await acknowledging.received()
-        latencies.closed += not ending
+    def hear(text: bytes) -> None:
+        now = time.time()
+        # What was there before the watch is as old as it is.
+        if (event := _decode(text)) is not None and event.created_at > watched_at[event.job_id]:
+            latencies.note(now, event)
 
     async def one_job(number: int) -> None:
         job_id = await submit(client)
-        socket = connections[number % sockets]
         watched_at[job_id] = time.time()
-        await socket.send(orjson.dumps({"type": "watch", "job_id": job_id}), text=True)
+        watch = orjson.dumps({"type": "watch", "job_id": job_id})
+        listeners[number % sockets].send(watch.decode())
         await asyncio.sleep(0.3)
         if number % 2:
             await cancel(client, job_id)
 
-    watched_at: dict[str, float] = {}
-    ending = False
-    async with AsyncExitStack() as opened, service.client() as client, asyncio.TaskGroup() as jobs:
-        connections = await _open(service, sockets, opened)
-        listening = [asyncio.create_task(listen(socket)) for socket in connections]
-        until, number = time.monotonic() + seconds, 0
-        while time.monotonic() < until:
-            jobs.create_task(one_job(number))
-            number += 7  # spread over the replicas, whatever order they were opened in
-            await asyncio.sleep(1 / jobs_per_s)
+    async with _opened(service, sockets, hear) as listeners, service.client() as client:
+        async with asyncio.TaskGroup() as jobs:
+            until, number = time.monotonic() + seconds, 0
+            while time.monotonic() < until:
+                jobs.create_task(one_job(number))
+                number += 7  # spread over the replicas, whatever order they were opened in
+                await asyncio.sleep(1 / jobs_per_s)
         await asyncio.sleep(_AFTERMATH_S)
-        ending = True
-        for task in listening:
-            task.cancel()
-        await asyncio.gather(*listening, return_exceptions=True)
+        latencies.closed = sum(listener.closed.done() for listener in listeners)
     return latencies
 
 
-async def _open(service: Service, sockets: int, opened: AsyncExitStack) -> list[ClientConnection]:
+@asynccontextmanager
+async def _opened(
+    service: Service, sockets: int, hear: Callable[[bytes], None]
+) -> AsyncIterator[list[Listener]]:
     gate = asyncio.Semaphore(_OPENING)
 
-    async def one() -> ClientConnection:
+    async def one() -> None:
         async with gate:
-            socket = await service.socket()
-        opened.push_async_callback(_drop, socket)
-        return socket
+            listeners.append(await Listener.open(service, hear))
 
-    return list(await asyncio.gather(*(one() for _ in range(sockets))))
-
-
-async def _drop(socket: ClientConnection) -> None:
-    """Without the closing handshake: thousands of them would take a while."""
-    socket.transport.abort()
+    listeners: list[Listener] = []
+    try:
+        await asyncio.gather(*(one() for _ in range(sockets)))
+        yield listeners
+    finally:
+        for listener in listeners:
+            listener.abort()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx2
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 
 FIRST = "job.queued"
 TERMINAL = frozenset({"job.succeeded", "job.failed", "job.cancelled", "job.expired"})
@@ -87,22 +87,23 @@ async def driven(service: Service, jobs_per_s: float, steps: int) -> AsyncIterat
 _ACKNOWLEDGE_EVERY = 16
 
 
-class Acknowledging:
+class Acknowledgements:
     """Counts what a connection brings, and acknowledges every sixteenth message.
 
     The first time sooner, by chance: clients that came at different times do not do so as one.
     """
 
-    def __init__(self, socket: ClientConnection) -> None:
-        self._socket = socket
+    def __init__(self) -> None:
         self._received = 0
         self._due = random.randint(1, _ACKNOWLEDGE_EVERY)
 
-    async def received(self) -> None:
+    def received(self) -> str | None:
+        """One more has come; what to send now, if it is time."""
         self._received += 1
-        if self._received == self._due:
-            self._due += _ACKNOWLEDGE_EVERY
-            await self._socket.send(f'{{"type":"ack","messages":{self._received}}}')
+        if self._received < self._due:
+            return None
+        self._due += _ACKNOWLEDGE_EVERY
+        return f'{{"type":"ack","messages":{self._received}}}'
 
 
 def is_durable(message: dict[str, Any]) -> bool:

@@ -18,7 +18,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import WebSocketException
 
 from loadtests.chaos.evidence import TERMINAL as ENDED
-from loadtests.events.service import TERMINAL, Acknowledging, Service, cancel
+from loadtests.events.service import TERMINAL, Acknowledgements, Service, cancel
 
 _PROMPTS = ("red heart", "a cat", "blue dog", "a house", "green apple", "a star")
 _STEPS = (4, 20)
@@ -194,11 +194,12 @@ async def follow_socket(service: Service, job_id: str) -> None:
 
 
 async def _read_to_end(socket: ClientConnection) -> None:
-    acknowledging = Acknowledging(socket)
+    acknowledgements = Acknowledgements()
     async for text in socket:
         if orjson.loads(text)["type"] in TERMINAL:
             return
-        await acknowledging.received()
+        if (due := acknowledgements.received()) is not None:
+            await socket.send(due)
     raise EOFError("The WebSocket ended before the job did.")
 
 

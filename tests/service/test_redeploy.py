@@ -22,7 +22,7 @@ from loadtests.chaos.history import History, Operation, Phase, read_history
 from loadtests.chaos.plans import JobPlan
 from loadtests.chaos.processes import gcs_address
 from loadtests.chaos.snapshot import Snapshot, connect, running_images, take_snapshot
-from loadtests.events.service import TERMINAL, Acknowledging
+from loadtests.events.service import TERMINAL, Acknowledgements
 from loadtests.events.service import Service as Events
 from serve.local.port import free_port
 from serve.local.postgres import LocalPostgres
@@ -35,7 +35,7 @@ JOBS_PER_S = 1.0
 LONG_JOBS = 4  # they come first, and are being drawn when the old replica is told to stop
 LAST_JOBS = 2  # once every old replica is gone
 WATCHERS = 4
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 TIRED = "TimeoutError"  # of a client that heard nothing for 30 s, and closed its socket
 
 
@@ -84,7 +84,7 @@ class Watcher:
             )
 
     async def _read(self, socket: ClientConnection, connection: str) -> None:
-        acknowledging = Acknowledging(socket)
+        acknowledgements = Acknowledgements()
         told = set(self._seen)
         for job_id, seq in self._seen.items():
             self._note_watch(connection, job_id, seq)
@@ -99,7 +99,8 @@ class Watcher:
                     told.add(job_id)
                     self._note_watch(connection, job_id, 0)
                 self._note_event(connection, job_id, seq, event["type"])
-            await acknowledging.received()
+            if (due := acknowledgements.received()) is not None:
+                await socket.send(due)
 
     def _note_watch(self, connection: str, job_id: str, after: int) -> None:
         self._history.add(
