@@ -76,6 +76,7 @@ class Listener(asyncio.Protocol):
     def _shake_hands(self) -> None:
         if (refusal := self._rules.handshake_exc) is not None:
             self._opened.set_exception(refusal)
+            self.abort()
         else:
             self._opened.set_result(None)
 
