@@ -24,8 +24,10 @@ from serve.local.port import free_port
 
 START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 90.0
+PATIENCE_S = 240.0
 KEY = "a-key-of-24-characters-or-more"
 COMMAND = str(Path(sys.executable).with_name("sfumato"))
+LIVE = "FROM images WHERE state IN ('queued', 'running')"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -121,6 +123,14 @@ def start(folder: Path, port: int, **settings: str) -> Service:
             pytest.fail(f"`sfumato up` did not start:\n{service.output}")
         time.sleep(0.2)
     return service
+
+
+def wait_for(what: str, condition: Callable[[], bool]) -> None:
+    """Look again and again until it is so."""
+    until = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < until, f"not in {PATIENCE_S:g} s: {what}"
+        time.sleep(0.2)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,11 @@ import pytest
 from serve.local.port import free_port
 from serve.local.postgres import LocalPostgres
 from tests.conftest import query
-from tests.service.conftest import Service, start
+from tests.service.conftest import LIVE, Service, start, wait_for
 
 LONG: dict[str, Any] = {"prompt": "a house", "n": 8, "num_inference_steps": 100}
-LIVE = "FROM images WHERE state IN ('queued', 'running')"
 AS_GOOD_AS_DONE = "UPDATE images SET seconds = 0 WHERE state IN ('queued', 'running')"
 """What is predicted of them, so that a replica is stopped while there is much to draw."""
-PATIENCE_S = 240.0
 HELD = """
     SELECT workers.id, images.id, images.attempt
     FROM workers LEFT JOIN images ON images.worker_id = workers.id"""
@@ -40,13 +37,6 @@ def resting(folder: Path) -> Iterator[Service]:
     )
     yield service
     assert service.stop() == 0, service.output
-
-
-def wait_for(what: str, condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < until, f"not in {PATIENCE_S:g} s: {what}"
-        time.sleep(0.2)
 
 
 def finished(client: httpx2.Client, job: dict[str, Any]) -> dict[str, Any]:

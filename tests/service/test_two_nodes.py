@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -17,15 +16,13 @@ from serve.local.port import free_port
 from serve.security.keys import Keys
 from serve.settings import ScalingSettings, Settings, WorkerSettings
 from tests.conftest import query
-from tests.service.conftest import KEY
+from tests.service.conftest import KEY, LIVE, wait_for
 
 _NODE_CPUS = 2
 _REPLICA_CPUS = 1.5  # so that no two fit on one node
 _OBJECT_STORE_BYTES = 128 * 2**20
 _SHARED = "SELECT count(DISTINCT worker_id) FROM images WHERE state = 'running'"
-_LIVE = "SELECT count(*) FROM images WHERE state IN ('queued', 'running')"
 _PICTURES = 8  # of a job: as many as two replicas hold
-_PATIENCE_S = 240.0
 
 
 class TwoNodes:
@@ -116,15 +113,8 @@ async def admit(database_url: str) -> None:
     await database.close()
 
 
-def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.1)
-
-
 def test_two_nodes_share_a_job_and_a_drained_one_loses_nothing(nodes: TwoNodes) -> None:
-    until(lambda: len(nodes.workers()) == 2, _PATIENCE_S, "two workers")
+    wait_for("two workers", lambda: len(nodes.workers()) == 2)
     first = nodes.workers()
     with nodes.client() as client:
 
@@ -135,20 +125,20 @@ def test_two_nodes_share_a_job_and_a_drained_one_loses_nothing(nodes: TwoNodes) 
 
         jobs = [submit(steps=120)]
         # Alone: while one replica looks at its pictures, the other would take those of the next.
-        until(lambda: nodes.ask(_SHARED) == "2", _PATIENCE_S, "both draw pictures of one job")
+        wait_for("both draw pictures of one job", lambda: nodes.ask(_SHARED) == "2")
 
         nodes.add_node()
         nodes.drain(nodes.second)
 
         def replaced() -> bool:
             """There is work for both, however long a replica takes to come or to go."""
-            if int(nodes.ask(_LIVE)) < _PICTURES:
+            if int(nodes.ask(f"SELECT count(*) {LIVE}")) < _PICTURES:
                 jobs.append(submit(steps=40))
             workers = nodes.workers()
             return len(workers) == 2 and len(workers & first) == 1
 
-        until(replaced, _PATIENCE_S, "the replica on the drained node makes room for a new one")
-        until(lambda: nodes.ask(_LIVE) == "0", _PATIENCE_S, "every picture ends")
+        wait_for("the replica on the drained node makes room for a new one", replaced)
+        wait_for("every picture ends", lambda: nodes.ask(f"SELECT count(*) {LIVE}") == "0")
         states = [client.get(f"/v1/jobs/{job}").json()["state"] for job in jobs]
     assert states == ["succeeded"] * len(jobs)
     assert nodes.ask("SELECT sum(crashes) FROM images") == "0", "handed over, not lost"
