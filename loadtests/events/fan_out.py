@@ -90,15 +90,13 @@ async def everyone(service: Service, sockets: int, jobs_per_s: float, seconds: f
         if (event := _decode(text)) is not None and event.created_at > since:
             latencies.note(now, event)
 
-    async with _opened(service, sockets, hear) as listeners:
+    async with _listening(service, sockets, hear, latencies) as listeners:
         for listener in listeners:
             listener.send('{"type":"watch_all"}')
         await asyncio.sleep(max(5.0, sockets / 100))
         since = time.time()
         async with driven(service, jobs_per_s, steps=1):
             await asyncio.sleep(seconds)
-        await asyncio.sleep(_AFTERMATH_S)
-        latencies.closed = sum(listener.closed.done() for listener in listeners)
     return latencies
 
 
@@ -124,22 +122,24 @@ async def each_its_own(
         if number % 2:
             await cancel(client, job_id)
 
-    async with _opened(service, sockets, hear) as listeners, service.client() as client:
-        async with asyncio.TaskGroup() as jobs:
-            until, number = time.monotonic() + seconds, 0
-            while time.monotonic() < until:
-                jobs.create_task(one_job(number))
-                number += 7  # spread over the replicas, whatever order they were opened in
-                await asyncio.sleep(1 / jobs_per_s)
-        await asyncio.sleep(_AFTERMATH_S)
-        latencies.closed = sum(listener.closed.done() for listener in listeners)
+    async with (
+        _listening(service, sockets, hear, latencies) as listeners,
+        service.client() as client,
+        asyncio.TaskGroup() as jobs,
+    ):
+        until, number = time.monotonic() + seconds, 0
+        while time.monotonic() < until:
+            jobs.create_task(one_job(number))
+            number += 7  # spread over the replicas, whatever order they were opened in
+            await asyncio.sleep(1 / jobs_per_s)
     return latencies
 
 
 @asynccontextmanager
-async def _opened(
-    service: Service, sockets: int, hear: Callable[[bytes], None]
+async def _listening(
+    service: Service, sockets: int, hear: Callable[[bytes], None], latencies: Latencies
 ) -> AsyncIterator[list[Listener]]:
+    """Meanwhile and a moment longer; then those that the server closed are counted."""
     gate = asyncio.Semaphore(_OPENING)
 
     async def one() -> None:
@@ -150,6 +150,8 @@ async def _opened(
     try:
         await asyncio.gather(*(one() for _ in range(sockets)))
         yield listeners
+        await asyncio.sleep(_AFTERMATH_S)
+        latencies.closed = sum(listener.closed.done() for listener in listeners)
     finally:
         for listener in listeners:
             listener.abort()

@@ -35,9 +35,9 @@ class Listener(asyncio.Protocol):
             OSError: nobody listens there, or who does hangs up.
             websockets.exceptions.InvalidHandshake: the service refuses.
         """
-        uri = parse_uri(service.events_url)
-        loop = asyncio.get_running_loop()
-        _, listener = await loop.create_connection(lambda: cls(service, hear), uri.host, uri.port)
+        listener = cls(service, hear)
+        uri = listener._rules.uri
+        await asyncio.get_running_loop().create_connection(lambda: listener, uri.host, uri.port)
         await listener._opened
         return listener
 
@@ -52,8 +52,7 @@ class Listener(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         request = self._rules.connect()
-        for name, value in self._headers.items():
-            request.headers[name] = value
+        request.headers.update(self._headers)
         self._rules.send_request(request)
         self._flush()
 
