@@ -11,10 +11,8 @@ import shutil
 import signal
 import socket
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from multiprocessing.connection import Connection
@@ -229,26 +227,45 @@ async def test_only_old_remains_are_removed(tmp_path: Path) -> None:
     assert removed == 6
 
 
-async def test_a_folder_that_is_swept_meanwhile_is_made_again(tmp_path: Path) -> None:
+class Sweeper:
+    """Takes an empty folder away in the middle of a write, as often as `times` says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, call: str, folder: Path, times: int):
+        self._folder = folder
+        self.times = times
+        self._real = getattr(os, call)
+        monkeypatch.setattr(os, call, self)
+
+    def __call__(self, path: str | Path, *args: int) -> object:
+        if self.times and Path(path).parent == self._folder and self._folder.is_dir():
+            self.times -= 1
+            self._folder.rmdir()
+        return self._real(path, *args)
+
+
+@pytest.mark.parametrize(
+    ("call", "folder"),
+    [("mkdir", "a"), ("open", "a/b")],
+    ids=["before-its-folder-is-made", "before-its-file-is-made"],
+)
+async def test_a_folder_that_is_swept_meanwhile_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, folder: str
+) -> None:
     storage = open_storage(tmp_path.as_uri())
-    done = threading.Event()
+    sweeper = Sweeper(monkeypatch, call, tmp_path / folder, times=3)
+    await put(storage, "a/b/x.png")
+    assert sweeper.times == 0
+    assert tree(tmp_path) == ["a", "a/b", "a/b/x.png"]
 
-    def prune() -> None:
-        while not done.is_set():
-            for folder in ("a/b", "a"):
-                with suppress(OSError):
-                    (tmp_path / folder).rmdir()
-            time.sleep(0.001)  # a try must fall between two of these
 
-    sweeper = threading.Thread(target=prune)
-    sweeper.start()
-    try:
-        for number in range(200):
-            await put(storage, f"a/b/{number}.png")
-            await storage.delete([f"a/b/{number}.png"])
-    finally:
-        done.set()
-        sweeper.join()
+async def test_a_folder_that_is_always_swept_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(tmp_path.as_uri())
+    Sweeper(monkeypatch, "open", tmp_path / "a", times=10**6)
+    with pytest.raises(StorageUnavailable, match="failed: No such file or directory"):
+        await put(storage, "a/x.png")
+    assert tree(tmp_path) == []
 
 
 @pytest.fixture
