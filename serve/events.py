@@ -187,7 +187,7 @@ class EventBus:
     @contextlib.asynccontextmanager
     async def subscribe(self, tenant_id: UUID) -> AsyncIterator[Subscription]:
         """The tenant's events from now on."""
-        subscription = Subscription(ring=self._wave.ring)
+        subscription = Subscription(turn=self._wave.take)
         self._listeners.setdefault(tenant_id, set()).add(subscription)
         try:
             yield subscription

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from serve.events import Event
 
 
+def _at_once(wake: Callable[[], None]) -> None:
+    wake()
+
+
 class LatestProgress:
     """Progress that waits: the newest of each picture."""
 
@@ -59,17 +63,19 @@ class Subscription:
     """
 
     def __init__(
-        self, limit: int = 256, ring: Callable[[asyncio.Event], None] = asyncio.Event.set
+        self, limit: int = 256, turn: Callable[[Callable[[], None]], None] = _at_once
     ) -> None:
-        """``ring`` is asked to ring the bell with every offer, at once or when its turn comes."""
+        """``turn`` is given `wake` with every offer, to be called at once or in its turn."""
         self.overrun = False
         self.jobs: set[UUID] | None = None
         """Hears of these alone; None hears of every job of the tenant."""
         self._limit = limit
-        self._ring = ring
+        self._turn = turn
         self.bell = asyncio.Event()
         """Rung after every offer. Who waits for it clears it, and then looks for all that is there;
         others may ring it too, so that one wait serves several causes."""
+        self.wake: Callable[[], None] = self.bell.set
+        """Called after every offer; a listener that need not wait has its own here."""
         self._events: deque[Event] = deque()
         self._later = LatestProgress()
 
@@ -89,7 +95,7 @@ class Subscription:
         else:
             self._later.outdate(event)
             self._events.append(event)
-        self._ring(self.bell)
+        self._turn(self.wake)
         return True
 
     def pop(self) -> Event | None:

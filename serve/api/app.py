@@ -37,6 +37,7 @@ from serve.api.routes import (
     webhooks,
 )
 from serve.api.services import Services
+from serve.api.wire import WireInScope
 from serve.database import DatabaseUnavailable
 from serve.observability.metrics import Metrics
 
@@ -101,6 +102,7 @@ def create_app(services: Services) -> FastAPI:
 def _add_layers(app: FastAPI, services: Services) -> None:
     """What every request passes; the last added is the outermost."""
     settings = services.settings.http
+    app.add_middleware(WireInScope)
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(HeaderLimit)
     if settings.allowed_origins:

@@ -1,9 +1,9 @@
-"""What goes out to one client on a WebSocket: no more than it acknowledges."""
+"""What may go out to one client on a WebSocket: no more than it acknowledges."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from functools import lru_cache
 
 from serve.api.schemas.event import ServerMessage
 from serve.errors import ServiceError
@@ -25,16 +25,15 @@ class AckAhead(ServiceError):
 
 
 class Outbox:
-    """Sends messages, and counts the bytes of those that the client has not acknowledged.
+    """Says what to send, and counts the bytes of what the client has not acknowledged.
 
-    Behind Ray Serve a send never waits for the client, so that this count alone bounds what
-    piles up on the way. A message costs its own bytes and ``MESSAGE_COST_BYTES`` for what
-    relays keep beside it. Previews are told within a quarter of the window, progress within half
-    of it; the rest belongs to durable events.
+    A send need not wait for the client, so that this count alone bounds what piles up on the
+    way: what a method returns is counted already, and must be sent. A message costs its own bytes
+    and ``MESSAGE_COST_BYTES`` for what relays keep beside it. Previews are told within a quarter
+    of the window, progress within half of it; the rest belongs to durable events.
     """
 
-    def __init__(self, send: Callable[[str], Awaitable[None]], window: int = WINDOW_BYTES) -> None:
-        self._send = send
+    def __init__(self, window: int = WINDOW_BYTES) -> None:
         self._window = window
         self._costs: deque[int] = deque()
         """Of each message that is not acknowledged, oldest first."""
@@ -42,35 +41,36 @@ class Outbox:
         self._acknowledged = 0
         self._later = LatestProgress()
 
-    async def reply(self, message: ServerMessage) -> None:
-        """Send an answer.
+    def reply(self, message: ServerMessage) -> str:
+        """An answer's text.
 
         Raises:
             WindowFull: there is no room for it.
         """
-        await self._post(message.model_dump_json())
+        return self._counted(message.model_dump_json())
 
     def takes(self, event: Event) -> bool:
         """Whether there is room for it; progress, which can wait here, is always taken."""
         return event.seq is None or self._fits(event.text, self._window)
 
-    async def tell(self, event: Event) -> None:
-        """Send the event, or keep progress until there is room.
+    def tell(self, event: Event) -> str | None:
+        """The event's text; None keeps progress until there is room.
 
         Raises:
             WindowFull: there is no room for a durable one.
         """
         if event.seq is not None or self._fits(event.text, self._window // 4):
             self._later.outdate(event)
-            await self._post(event.text)
-        elif self._fits(event.without_preview.text, self._window // 2):
+            return self._counted(event.text)
+        if self._fits(event.without_preview.text, self._window // 2):
             self._later.outdate(event)
-            await self._post(event.without_preview.text)
-        else:
-            self._later.put(event.without_preview)
+            return self._counted(event.without_preview.text)
+        self._later.put(event.without_preview)
+        return None
 
-    async def acknowledge(self, messages: int) -> None:
-        """The client has received so many messages on this connection in all.
+    def acknowledge(self, messages: int) -> list[str]:
+        """The client has received so many messages on this connection in all: the texts of what
+        was kept, as far as there is room now.
 
         A number below an earlier one says nothing new.
 
@@ -87,23 +87,26 @@ class Outbox:
         while self._acknowledged < messages:
             self._used -= self._costs.popleft()
             self._acknowledged += 1
+        texts = []
         while (event := self._later.pop()) is not None:
             if not self._fits(event.text, self._window // 2):
                 self._later.put(event)
-                return
-            await self._post(event.text)
+                break
+            texts.append(self._counted(event.text))
+        return texts
 
     def _fits(self, text: str, room: int) -> bool:
         return self._used + _cost(text) <= room
 
-    async def _post(self, text: str) -> None:
+    def _counted(self, text: str) -> str:
         if not self._fits(text, self._window):
             raise WindowFull
         cost = _cost(text)
         self._costs.append(cost)
         self._used += cost
-        await self._send(text)
+        return text
 
 
+@lru_cache(maxsize=256)
 def _cost(text: str) -> int:
     return len(text.encode()) + MESSAGE_COST_BYTES

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
@@ -23,6 +25,7 @@ from serve.api.schemas.event import (
     Authenticated,
     ClientMessage,
     ErrorOut,
+    ServerMessage,
     Unwatch,
     Watch,
     WatchAll,
@@ -31,6 +34,7 @@ from serve.api.schemas.event import (
 from serve.api.schemas.problem import Problem
 from serve.api.services import Services
 from serve.api.text import printable
+from serve.api.wire import Wire
 from serve.errors import ServiceError
 from serve.events import Event
 from serve.jobs.feed import Feed
@@ -42,6 +46,7 @@ MAX_MESSAGE_CHARS = 16 * 1024
 MAX_WATCHED = 200
 AUTHENTICATE_WITHIN_S = 10.0
 CHECK_KEY_EVERY_S = 15.0
+"""At the latest."""
 ACKNOWLEDGE_WITHIN_S = 5.0
 """Of a full window."""
 
@@ -67,13 +72,24 @@ class EventSocket:
     sockets that follow the same jobs, what a wait costs is what an event costs.
     """
 
-    def __init__(self, websocket: WebSocket, services: Services, stopping: asyncio.Event) -> None:
+    def __init__(
+        self,
+        websocket: WebSocket,
+        wire: Wire | None,
+        services: Services,
+        stopping: asyncio.Event,
+    ) -> None:
         self._websocket = websocket
+        self._wire = wire
         self._services = services
         self._stopping = stopping
-        self._outbox = Outbox(websocket.send_text)
+        self._outbox = Outbox()
         self._incoming: asyncio.Queue[str] = asyncio.Queue(maxsize=1)
         self._watched: set[UUID] = set()
+        self._asleep = False
+        """Whether the task waits for the bell, so that others may do its work."""
+        self._check_due = False
+        """Whether the key is to be looked at again."""
         self._held: Event | None = None
         """Waits for acknowledgements; nothing is asked of the feed meanwhile."""
         self._patience: asyncio.Task[None] | None = None
@@ -103,7 +119,7 @@ class EventSocket:
         try:
             principal.require(Scope.READ)
         except InsufficientScope as error:
-            await self._outbox.reply(ErrorOut(problem=problem_of(error)))
+            await self._reply(ErrorOut(problem=problem_of(error)))
             raise CloseSocket(4403, error.message) from error
         return principal
 
@@ -121,24 +137,29 @@ class EventSocket:
                 first = _first_key(await self._receive())
             principal = await self._services.keys.authenticate(first)
         except (MissingKey, InvalidKey, InvalidTicket) as error:
-            await self._outbox.reply(ErrorOut(problem=problem_of(error)))
+            await self._reply(ErrorOut(problem=problem_of(error)))
             raise CloseSocket(4401, error.message) from error
         except TicketsUnavailable as error:
-            await self._outbox.reply(ErrorOut(problem=problem_of(error)))
+            await self._reply(ErrorOut(problem=problem_of(error)))
             raise CloseSocket(1013, "Tickets are not available; send the key instead.") from error
         except ValidationError as error:
-            await self._outbox.reply(ErrorOut(problem=_invalid_message(error)))
+            await self._reply(ErrorOut(problem=_invalid_message(error)))
             raise CloseSocket(4401, "The first message must be `authenticate`.") from error
         except TimeoutError as error:
             raise CloseSocket(4401, "No key came in time.") from error
-        await self._outbox.reply(Authenticated())
+        await self._reply(Authenticated())
         return principal
 
     async def _follow(self, feed: Feed, principal: Principal) -> None:
-        """Wait once for all that may happen: whatever does rings the feed's bell."""
+        """Wait once for all that may happen: whatever does rings the feed's bell.
+
+        Except for what can be told without this task: while it sleeps, `_tell` does so.
+        """
+        if self._wire is not None:
+            feed.answer_with(partial(self._tell, feed, self._wire))
         stopping = _ringing(feed.bell, self._stopping.wait())
         reading = _ringing(feed.bell, self._read(feed.bell))
-        checking = _ringing(feed.bell, asyncio.sleep(CHECK_KEY_EVERY_S))
+        self._check_later(feed.bell)
         try:
             while True:
                 feed.bell.clear()
@@ -149,29 +170,75 @@ class EventSocket:
                 if reading.done() and self._incoming.empty():
                     reading.result()
                 await self._deliver(feed)
-                if checking.done():
+                if self._check_due:
                     if not await self._services.keys.may_stay(principal):
                         raise CloseSocket(4401, "This API key is not valid any more.")
-                    checking = _ringing(feed.bell, asyncio.sleep(CHECK_KEY_EVERY_S))
-                await feed.bell.wait()
+                    self._check_later(feed.bell)
+                await self._sleep(feed.bell)
         finally:
-            tasks = [task for task in (stopping, reading, checking, self._patience) if task]
+            self._checking.cancel()
+            tasks = [task for task in (stopping, reading, self._patience) if task]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _check_later(self, bell: asyncio.Event) -> None:
+        """Look at the key again, at no moment that many sockets share."""
+
+        def ring() -> None:
+            self._check_due = True
+            bell.set()
+
+        self._check_due = False
+        wait_s = CHECK_KEY_EVERY_S * random.uniform(0.5, 1)  # noqa: S311
+        self._checking = asyncio.get_running_loop().call_later(wait_s, ring)
+
+    async def _sleep(self, bell: asyncio.Event) -> None:
+        self._asleep = True
+        try:
+            await bell.wait()
+        finally:
+            self._asleep = False
 
     async def _deliver(self, feed: Feed) -> None:
         """Tell what is ready, as far as the client's window goes."""
         if feed.overrun:
             raise CloseSocket(1013, "Too slow: connect again and resume by number.")
-        while (event := self._held or await feed.read_ready()) is not None:
+        while True:
+            while (text := self._next(feed)) is not None:
+                await self._websocket.send_text(text)
+            if self._held is not None or not feed.behind:
+                return
+            await feed.read_behind()
+
+    def _tell(self, feed: Feed, wire: Wire) -> None:
+        """What `_deliver` does, where nothing needs to be waited for; else wake the task.
+
+        Most of what an event costs with thousands of sockets is to wake one and to pass a
+        message through ASGI's layers (docs/decisions/0032-a-wire.md).
+        """
+        if self._asleep and self._held is None and not feed.overrun:
+            while wire.free:
+                if (text := self._next(feed)) is not None:
+                    wire.write(text)
+                elif self._held is None and not feed.behind:
+                    return
+                else:
+                    break
+        feed.bell.set()
+
+    def _next(self, feed: Feed) -> str | None:
+        """The next text to send, if anything is ready and the client's window takes it."""
+        while (event := self._held or feed.ready()) is not None:
             if not self._outbox.takes(event):
                 self._hold(event, feed)
-                return
+                return None
             self._release()
             if event.type.terminal:
                 self._watched.discard(event.job_id)
-            await self._outbox.tell(event)
+            if (text := self._outbox.tell(event)) is not None:
+                return text
+        return None
 
     def _hold(self, event: Event, feed: Feed) -> None:
         self._held = event
@@ -193,9 +260,9 @@ class EventSocket:
             job_id = getattr(message, "job_id", None)
             await self._obey(message, feed)
         except ValidationError as error:
-            await self._outbox.reply(ErrorOut(problem=_invalid_message(error)))
+            await self._reply(ErrorOut(problem=_invalid_message(error)))
         except ServiceError as error:
-            await self._outbox.reply(ErrorOut(problem=problem_of(error), job_id=job_id))
+            await self._reply(ErrorOut(problem=problem_of(error), job_id=job_id))
 
     async def _obey(self, message: ClientMessage, feed: Feed) -> None:
         match message:
@@ -213,7 +280,8 @@ class EventSocket:
             case WatchAll():
                 await feed.watch_all()
             case Ack(messages=messages):
-                await self._outbox.acknowledge(messages)
+                for text in self._outbox.acknowledge(messages):
+                    await self._websocket.send_text(text)
             case Authenticate():
                 raise AlreadyAuthenticated("This connection has its key already.")
 
@@ -233,6 +301,9 @@ class EventSocket:
         if len(text) > MAX_MESSAGE_CHARS:
             raise CloseSocket(1009, f"A message has {MAX_MESSAGE_CHARS} characters at most.")
         return text
+
+    async def _reply(self, message: ServerMessage) -> None:
+        await self._websocket.send_text(self._outbox.reply(message))
 
     async def _close(self, code: int, reason: str) -> None:
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):

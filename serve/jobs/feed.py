@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from uuid import UUID
 
@@ -45,6 +45,15 @@ class Feed:
         self._behind: set[UUID] = set()
         self._ready: deque[Event] = deque()
         subscription.jobs = set()
+
+    def answer_with(self, wake: Callable[[], None]) -> None:
+        """Call this when something may be ready, instead of ringing the bell."""
+        self._subscription.wake = wake
+
+    @property
+    def behind(self) -> bool:
+        """Whether something was missed, which `read_behind` brings."""
+        return bool(self._behind)
 
     @property
     def overrun(self) -> bool:
@@ -105,18 +114,14 @@ class Feed:
             self._take(event)
         return self._ready.popleft() if self._ready else None
 
-    async def read_ready(self) -> Event | None:
-        """The next event, if it can be told without waiting for one to happen."""
-        while (event := self.ready()) is None and self._behind:
-            await self._read_behind()
-        return event
-
     async def next(self, timeout_s: float | None = None) -> Event | None:
         """The next event, or None once ``timeout_s`` has passed."""
         until = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
         while True:
             self.bell.clear()
-            if (event := await self.read_ready()) is not None:
+            while (event := self.ready()) is None and self._behind:
+                await self.read_behind()
+            if event is not None:
                 return event
             try:  # around the wait alone: a read that is slow is let to its end
                 async with asyncio.timeout_at(until):
@@ -139,13 +144,14 @@ class Feed:
         elif event.seq > cursor:
             self._behind.add(event.job_id)
 
-    async def _read_behind(self) -> None:
+    async def read_behind(self) -> None:
+        """Read what was missed; when Postgres is away, the next poll tells of it again."""
         cursors = {job: self.cursors[job] for job in self._behind if job in self.cursors}
         try:
             async with self._database.transaction() as session:
                 events = await repository.events_after(session, self.tenant_id, cursors)
         except DatabaseUnavailable as error:
-            log.warning("feed.database_unavailable", error=str(error))  # the next poll brings them
+            log.warning("feed.database_unavailable", error=str(error))
             events = []
         self._behind.clear()
         self._emit(events)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 LATENCY_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -37,9 +38,10 @@ class ServiceSample:
 
 
 class Metrics:
-    """Counts this process's HTTP requests, and renders them beside what Postgres knows.
+    """Counts this process's HTTP requests and WebSockets, and renders them beside what Postgres
+    knows.
 
-    HTTP series carry a ``process`` label: behind a load balancer a scrape reaches any one
+    Their series carry a ``process`` label: behind a load balancer a scrape reaches any one
     ingress, and without it the counters of two would look like one that jumps back.
     """
 
@@ -60,6 +62,18 @@ class Metrics:
             buckets=LATENCY_BUCKETS,
             registry=self._registry,
         )
+
+        self._sockets = Gauge(
+            "sfumato_event_sockets",
+            "WebSockets that follow events now; `asgi` ones are told at a greater cost.",
+            ("process", "way"),
+            registry=self._registry,
+        )
+
+    def event_socket(self, *, wired: bool) -> AbstractContextManager[None]:
+        """Counts one as long as it is open; ``wired`` if it is written to past ASGI."""
+        way = "wire" if wired else "asgi"
+        return self._sockets.labels(self._process, way).track_inprogress()
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request; ``route`` is the template, never the path asked for."""

@@ -21,17 +21,17 @@ async def rung(bells: list[asyncio.Event]) -> list[int]:
 async def test_the_loop_goes_round_between_one_few_and_the_next() -> None:
     wave, bells = Wave(at_once=2), [asyncio.Event() for _ in range(5)]
     for bell in bells:
-        wave.ring(bell)
+        wave.take(bell.set)
     assert not any(bell.is_set() for bell in bells)
     assert await rung(bells) == [2, 4, 5]
     bells[3].clear()
-    wave.ring(bells[3])  # it moves again
+    wave.take(bells[3].set)  # it moves again
     assert await rung(bells) == [5]
 
 
 async def test_an_event_joins_the_one_before_for_all_whose_turn_is_to_come() -> None:
     wave = Wave(at_once=1)
-    listeners = [Subscription(ring=wave.ring) for _ in range(3)]
+    listeners = [Subscription(turn=wave.take) for _ in range(3)]
     told: list[tuple[int, list[int | None]]] = []
 
     async def listen(number: int) -> None:

@@ -77,6 +77,9 @@ def test_a_job_is_followed_to_its_end(fronted: Service) -> None:
         fronted.client() as client,
     ):
         assert not events.protocol.extensions  # asked for by default, and not granted
+        wired = re.compile(r'sfumato_event_sockets{process="\w+",way="wire"} 1.0')
+        while not wired.search(client.get("/metrics").text):  # of one process or the other
+            time.sleep(0.1)
         events.send('{"type":"watch_all"}')
         job = client.post("/v1/jobs", json={"prompt": "red heart"}).json()["id"]
         until = time.monotonic() + PATIENCE_S

@@ -9,6 +9,7 @@ from serve.api.documented import problems
 from serve.api.guarded_route import GuardedRoute
 from serve.api.schemas.ticket import TicketOut
 from serve.api.socket import EventSocket
+from serve.api.wire import Wire
 from serve.security.tickets import TICKET_S
 
 router = APIRouter(tags=["events"], route_class=GuardedRoute)
@@ -17,7 +18,10 @@ router = APIRouter(tags=["events"], route_class=GuardedRoute)
 @router.websocket("/v1/events")
 async def events(websocket: WebSocket) -> None:
     """Resumes by number: whoever names the last event they saw gets the rest, each once."""
-    await EventSocket(websocket, services_of(websocket), websocket.app.state.stopping).serve()
+    state = websocket.app.state
+    wire: Wire | None = websocket.state.wire
+    with state.metrics.event_socket(wired=wire is not None):
+        await EventSocket(websocket, wire, services_of(websocket), state.stopping).serve()
 
 
 @router.post(

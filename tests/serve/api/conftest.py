@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,9 +125,22 @@ async def operator(app: FastAPI, services: Services) -> AsyncIterator[httpx2.Asy
 @pytest.fixture
 async def server(app: FastAPI) -> AsyncIterator[str]:
     """The address of uvicorn on a loopback port; the app's lifespan is the fixture `app`'s."""
+    async with serving(app) as address:
+        yield address
+
+
+@asynccontextmanager
+async def serving(app: FastAPI, *, compresses: bool = False) -> AsyncIterator[str]:
+    """As behind HAProxy, where WebSockets are not compressed, unless they shall be."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
-        uvicorn.Config(app, lifespan="off", log_config=None, timeout_graceful_shutdown=3)
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            timeout_graceful_shutdown=3,
+            ws_per_message_deflate=compresses,
+        )
     )
     running = asyncio.create_task(server.serve(sockets=[listener]))
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"

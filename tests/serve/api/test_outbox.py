@@ -35,11 +35,18 @@ class Line:
         self.window = window
         self.told: list[dict[str, Any]] = []
         self.costs: list[int] = []
-        self.outbox = Outbox(self._send, window)
+        self.outbox = Outbox(window)
 
-    async def _send(self, text: str) -> None:
-        self.told.append(orjson.loads(text))
-        self.costs.append(len(text.encode()) + MESSAGE_COST_BYTES)
+    def tell(self, event: Event) -> None:
+        self._receive(self.outbox.tell(event))
+
+    def acknowledge(self, messages: int) -> None:
+        self._receive(*self.outbox.acknowledge(messages))
+
+    def _receive(self, *texts: str | None) -> None:
+        for text in filter(None, texts):
+            self.told.append(orjson.loads(text))
+            self.costs.append(len(text.encode()) + MESSAGE_COST_BYTES)
 
     @property
     def steps(self) -> list[int]:
@@ -50,10 +57,10 @@ class Line:
         return [event["seq"] for event in self.told if event["seq"] is not None]
 
 
-async def test_without_acknowledgement_previews_give_way_first_then_progress() -> None:
+def test_without_acknowledgement_previews_give_way_first_then_progress() -> None:
     line = Line()
     for step in range(100):
-        await line.outbox.tell(progress(step))
+        line.tell(progress(step))
     with_preview = [("preview" in event["data"]) for event in line.told]
     plain = with_preview.index(False)
     assert plain > 0
@@ -63,58 +70,58 @@ async def test_without_acknowledgement_previews_give_way_first_then_progress() -
     assert line.steps == list(range(len(line.told)))
 
 
-async def test_without_acknowledgement_durable_events_come_until_the_window_is_full() -> None:
+def test_without_acknowledgement_durable_events_come_until_the_window_is_full() -> None:
     line = Line()
     for step in range(100):
-        await line.outbox.tell(progress(step))
+        line.tell(progress(step))
 
-    async def tell_on() -> None:
+    def tell_on() -> None:
         for seq in itertools.count(1):
-            await line.outbox.tell(durable(seq))
+            line.tell(durable(seq))
 
     with pytest.raises(WindowFull):
-        await tell_on()
+        tell_on()
     assert line.seqs == list(range(1, len(line.seqs) + 1)), "none is left out before the end"
     assert sum(line.costs) <= line.window < sum(line.costs) + line.costs[-1]
 
 
-async def test_an_acknowledgement_tells_the_newest_progress_of_each_picture() -> None:
+def test_an_acknowledgement_tells_the_newest_progress_of_each_picture() -> None:
     line = Line()
     for step in range(100):
         for image in (1, 2):
-            await line.outbox.tell(progress(step, image))
+            line.tell(progress(step, image))
     before = len(line.told)
-    await line.outbox.acknowledge(before)
+    line.acknowledge(before)
     assert [(event["data"]["image_id"], event["data"]["step"]) for event in line.told[before:]] == [
         ("1", 99),
         ("2", 99),
     ]
-    await line.outbox.acknowledge(len(line.told))
+    line.acknowledge(len(line.told))
     assert len(line.told) == before + 2, "each is told once"
-    await line.outbox.tell(progress(100, 1))
+    line.tell(progress(100, 1))
     assert "preview" in line.told[-1]["data"]
 
 
-async def test_no_progress_is_told_after_its_picture_or_its_job() -> None:
+def test_no_progress_is_told_after_its_picture_or_its_job() -> None:
     for end in (EventType.IMAGE_SUCCEEDED, EventType.CANCELLED):
         line = Line()
         for step in range(100):
-            await line.outbox.tell(progress(step))
-        await line.outbox.tell(durable(1, end))
+            line.tell(progress(step))
+        line.tell(durable(1, end))
         before = len(line.told)
-        await line.outbox.acknowledge(before)
+        line.acknowledge(before)
         assert len(line.told) == before
 
 
-async def test_who_acknowledges_more_than_was_sent_is_told_so() -> None:
+def test_who_acknowledges_more_than_was_sent_is_told_so() -> None:
     line = Line()
-    await line.outbox.tell(durable(1))
+    line.tell(durable(1))
     with pytest.raises(AckAhead, match="1 were sent"):
-        await line.outbox.acknowledge(2)
-    await line.outbox.acknowledge(1)
-    await line.outbox.acknowledge(0)  # an old one, overtaken
-    await line.outbox.tell(durable(2))
-    await line.outbox.acknowledge(2)
+        line.acknowledge(2)
+    line.acknowledge(1)
+    line.acknowledge(0)  # an old one, overtaken
+    line.tell(durable(2))
+    line.acknowledge(2)
 
 
 @given(
@@ -127,19 +134,19 @@ async def test_who_acknowledges_more_than_was_sent_is_told_so() -> None:
         max_size=120,
     )
 )
-async def test_never_more_than_a_window_is_under_way(moves: list[tuple[str, int]]) -> None:
+def test_never_more_than_a_window_is_under_way(moves: list[tuple[str, int]]) -> None:
     line = Line(window=8 * 1024)
     acknowledged = seq = 0
     for step, (move, number) in enumerate(moves):
         try:
             if move == "progress":
-                await line.outbox.tell(progress(step, number))
+                line.tell(progress(step, number))
             elif move == "durable":
                 seq += 1
-                await line.outbox.tell(durable(seq))
+                line.tell(durable(seq))
             else:
                 acknowledged = min(acknowledged + number, len(line.told))
-                await line.outbox.acknowledge(acknowledged)
+                line.acknowledge(acknowledged)
         except WindowFull:
             assert move == "durable"
             assert sum(line.costs[acknowledged:]) > line.window // 2
