@@ -217,14 +217,11 @@ class EventSocket:
         Most of what an event costs with thousands of sockets is to wake one and to pass a
         message through ASGI's layers (docs/decisions/0032-a-wire.md).
         """
-        if self._asleep and self._held is None and not feed.overrun:
-            while wire.free:
-                if (text := self._next(feed)) is not None:
-                    wire.write(text)
-                elif self._held is None and not feed.behind:
-                    return
-                else:
-                    break
+        if self._asleep and self._held is None and not feed.overrun and wire.free:
+            if texts := list(iter(partial(self._next, feed), None)):
+                wire.write(texts)
+            if self._held is None and not feed.behind:
+                return
         feed.bell.set()
 
     def _next(self, feed: Feed) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from functools import lru_cache
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -48,9 +49,9 @@ class Wire:
             and not protocol.transport.is_closing()
         )
 
-    def write(self, text: str) -> None:
-        """Write the message, after all that was sent; only while the wire is free."""
-        self._protocol.transport.write(_frame(text))
+    def write(self, texts: Iterable[str]) -> None:
+        """Write the messages, after all that was sent; only while the wire is free."""
+        self._protocol.transport.write(b"".join(map(_frame, texts)))
 
 
 @lru_cache(maxsize=64)

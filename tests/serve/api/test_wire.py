@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -25,15 +25,15 @@ BULK = "A" * 100_000
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every text that went by wire."""
-    texts: list[str] = []
+    noted: list[str] = []
     write = Wire.write
 
-    def note(wire: Wire, text: str) -> None:
-        texts.append(text)
-        write(wire, text)
+    def note(wire: Wire, texts: Sequence[str]) -> None:
+        noted.extend(texts)
+        write(wire, texts)
 
     monkeypatch.setattr(Wire, "write", note)
-    return texts
+    return noted
 
 
 @pytest.fixture
