@@ -52,10 +52,10 @@ def test_bytes_that_the_file_has_not(header: str) -> None:
 
 def test_many_ranges_cost_nothing() -> None:
     header = "bytes=" + ",".join(f"{n}-" for n in range(10_000))
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(1000):
         asked_range(header, SIZE)
-    assert time.perf_counter() - started < 0.5  # 0.5 ms each would be a hundred times too slow
+    assert time.thread_time() - started < 0.5  # 0.5 ms each would be a hundred times too slow
 
 
 async def test_parts_of_a_file(client: httpx2.AsyncClient, services: Services) -> None:

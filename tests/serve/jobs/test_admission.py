@@ -18,6 +18,7 @@ from serve.jobs.lifecycle import Jobs
 from serve.jobs.price import PriceList
 from serve.models import JobState
 from serve.settings import Settings
+from tests.serve.clock import Clock
 from tests.serve.jobs.conftest import MODEL, ask
 
 EACH = PriceList().price(ask()).device
@@ -26,6 +27,19 @@ EACH = PriceList().price(ask()).device
 def door(database: Database, pictures: float) -> Admission:
     """Closed once so many of ``ask``'s pictures wait."""
     return Admission(database, [MODEL], max_wait_s=pictures * EACH)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("serve.jobs.admission.monotonic", clock)
+    return clock
+
+
+async def looked(admission: Admission) -> None:
+    """A look that is under way is over."""
+    while admission._looking:
+        await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -61,16 +75,16 @@ async def test_to_refuse_takes_no_query(database: Database, queries: list[str]) 
 
 
 async def test_what_other_processes_let_in_counts_after_a_look(
-    database: Database, jobs: Jobs, tenant_id: UUID
+    database: Database, jobs: Jobs, tenant_id: UUID, clock: Clock
 ) -> None:
     admission = door(database, 3)
     await admission.admit(EACH)
     await jobs.submit(tenant_id, ask(n=10))
 
     async def admit_again() -> None:
-        await asyncio.sleep(0.6)  # older than half a second
+        clock.advance(0.6)  # older than half a second
         await admission.admit(EACH)  # has it look
-        await asyncio.sleep(0.4)
+        await looked(admission)
         await admission.admit(EACH)
 
     with pytest.raises(Overloaded, match=r"accepted; try again later"):
@@ -78,15 +92,15 @@ async def test_what_other_processes_let_in_counts_after_a_look(
 
 
 async def test_what_postgres_has_not_taken_yet_counts_however_often_one_looks(
-    database: Database,
+    database: Database, clock: Clock
 ) -> None:
     admission = door(database, 3)
     await admission.admit(4 * EACH)
     for _ in range(2):
-        await asyncio.sleep(0.6)
+        clock.advance(0.6)
         with pytest.raises(Overloaded):
             await admission.admit(EACH)  # has it look
-        await asyncio.sleep(0.4)
+        await looked(admission)
     with pytest.raises(Overloaded):
         await admission.admit(EACH)
     admission.settle(4 * EACH, accepted=False)
@@ -94,14 +108,14 @@ async def test_what_postgres_has_not_taken_yet_counts_however_often_one_looks(
 
 
 async def test_what_was_accepted_counts_once(
-    database: Database, jobs: Jobs, tenant_id: UUID
+    database: Database, jobs: Jobs, tenant_id: UUID, clock: Clock
 ) -> None:
     jobs.admission = admission = door(database, 5)
     await jobs.submit(tenant_id, ask(n=4))
     for _ in range(2):
-        await asyncio.sleep(0.6)
+        clock.advance(0.6)
         await admission.check()  # has it look
-        await asyncio.sleep(0.4)
+        await looked(admission)
     await admission.admit(2 * EACH)  # four wait, not eight
     with pytest.raises(Overloaded):
         await admission.admit(EACH)

@@ -81,10 +81,10 @@ def test_no_prompt_makes_it_slow() -> None:
         ["/(a+)+$/", "/(a|aa)+$/", "/(.*)*x(.*)*y/", *(f"w{n}" for n in range(10_000))]
     )
     text = "a" * 3999 + "!"
-    started = time.perf_counter()
+    started = time.thread_time()
     assert not evil.blocks(text)
     assert not evil.blocks("a b " * 1000)
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1
 
 
 @pytest.mark.parametrize("line", ["!!!", "/(unclosed/", r"/(a)\1/", " ".join(["word"] * 33)])

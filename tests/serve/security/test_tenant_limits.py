@@ -12,14 +12,17 @@ from sqlalchemy import text
 from serve.database import Database, DatabaseUnavailable
 from serve.security import tenant_limits
 from serve.security.keys import Keys
-from serve.security.tenant_limits import TenantLimits, TenantLimitsCache
+from serve.security.tenant_limits import FRESH_S, TenantLimits, TenantLimitsCache
+from tests.serve.clock import Clock
 
 DEFAULTS = TenantLimits(requests_per_minute=60, gpu_seconds_per_month=9)
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tenant_limits, "FRESH_S", 0.4)
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(tenant_limits, "monotonic", clock)
+    return clock
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ async def test_its_own_before_the_settings(database: Database, tenant_id: UUID) 
 
 
 async def test_a_change_elsewhere_holds_in_time_and_one_here_at_once(
-    database: Database, tenant_id: UUID
+    database: Database, tenant_id: UUID, clock: Clock
 ) -> None:
     cache = TenantLimitsCache(database, DEFAULTS)
 
@@ -59,12 +62,12 @@ async def test_a_change_elsewhere_holds_in_time_and_one_here_at_once(
     assert await now() == 60
     await change(database, 7)
     assert await now() == 60
-    await asyncio.sleep(0.25)  # older than half its time: read in the background
-    await now()
-    await asyncio.sleep(0.1)
+    clock.advance(0.6 * FRESH_S)
+    assert await now() == 60, "read in the background"
+    await asyncio.gather(*cache._looking.values())
     assert await now() == 7
     await change(database, 8)
-    await asyncio.sleep(0.45)  # too old
+    clock.advance(1.1 * FRESH_S)
     assert await now() == 8
     await change(database, 9)
     cache.forget(tenant_id)
@@ -72,13 +75,13 @@ async def test_a_change_elsewhere_holds_in_time_and_one_here_at_once(
 
 
 async def test_while_postgres_is_away_the_old_ones_hold(
-    database: Database, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
+    database: Database, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     cache = TenantLimitsCache(database, DEFAULTS)
     known = await cache.of(tenant_id)
     nowhere = Database("postgresql://127.0.0.1:1/nowhere")
     monkeypatch.setattr(cache, "_database", nowhere)
-    await asyncio.sleep(0.45)
+    clock.advance(1.1 * FRESH_S)
 
     assert await cache.of(tenant_id) == known
     with pytest.raises(DatabaseUnavailable):
