@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from serve.subscription import Subscription
 from serve.wave import Wave
@@ -54,3 +55,23 @@ async def test_an_event_joins_the_one_before_for_all_whose_turn_is_to_come() -> 
             await asyncio.sleep(0)
         offer(2)
     assert told == [(0, [1]), (1, [1, 2]), (2, [1, 2]), (0, [2])]
+
+
+async def test_one_that_fails_keeps_nobody_waiting() -> None:
+    wave, woken, failures = Wave(at_once=2), list[int](), list[str]()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: failures.append(str(context["exception"])))
+
+    def fail() -> None:
+        raise RuntimeError("It has no ears.")
+
+    wave.take(fail)
+    for number in range(4):
+        wave.take(partial(woken.append, number))
+    try:
+        async with asyncio.timeout(10):
+            while len(woken) < 4:
+                await asyncio.sleep(0)
+    finally:
+        loop.set_exception_handler(None)
+    assert (woken, failures) == ([0, 1, 2, 3], ["It has no ears."])
