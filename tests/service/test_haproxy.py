@@ -9,7 +9,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx2
@@ -77,9 +77,6 @@ def test_a_job_is_followed_to_its_end(fronted: Service) -> None:
         fronted.client() as client,
     ):
         assert not events.protocol.extensions  # asked for by default, and not granted
-        wired = re.compile(r'sfumato_event_sockets{process="\w+",way="wire"} 1.0')
-        while not wired.search(client.get("/metrics").text):  # of one process or the other
-            time.sleep(0.1)
         events.send('{"type":"watch_all"}')
         job = client.post("/v1/jobs", json={"prompt": "red heart"}).json()["id"]
         until = time.monotonic() + PATIENCE_S
@@ -89,6 +86,17 @@ def test_a_job_is_followed_to_its_end(fronted: Service) -> None:
             if event["job_id"] == job:
                 told.append(event["type"])
     assert told[-1] == "job.succeeded"
+
+
+def test_sockets_are_written_to_past_asgi(fronted: Service) -> None:
+    with ExitStack() as stack:
+        for _ in range(4):  # each ingress has some: HAProxy goes by who has the fewest
+            address = f"ws://127.0.0.1:{fronted.port}/v1/events"
+            stack.enter_context(connect(address, additional_headers=AUTHORIZED))
+        client = stack.enter_context(fronted.client())
+        metrics = client.get("/metrics").text
+    assert re.search(r'sfumato_event_sockets{process="\w+",way="wire"} [1-9]', metrics), metrics
+    assert 'way="asgi"' not in metrics
 
 
 def test_what_haproxy_listens_on_is_on_loopback(fronted: Service) -> None:
