@@ -140,6 +140,8 @@ def _start_ray(settings: Settings, parts: ExitStack) -> None:
     # Ray reads these when it is imported; telemetry is the operator's to turn on.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # a service is no batch job
+    # A proxy that is not ready by then is killed, and the start with it: five seconds are few.
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
     os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S", "1")
     os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "2")
     # From the ingress to the proxy an event costs half as much this way as by Ray's own streams.

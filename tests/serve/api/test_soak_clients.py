@@ -56,7 +56,7 @@ async def test_every_kind_of_client_hears_of_the_end(
 async def test_jobs_that_nobody_draws_are_lost(
     server: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clients, "_PATIENCE_S", 2.0)
+    monkeypatch.setattr(clients, "_PATIENCE_S", 8.0)
     load = Load(Service(server, key), jobs_per_s=20, seed=1)
     await load.run(1)
     tally = load.tally

@@ -52,6 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def replicas(folder: Path) -> Iterator[PostprocessReplicas]:
     ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR)
     try:
+        serve.start(proxy_location="Disabled")
         settings = Settings(storage_url=(folder / "pictures").as_uri())
         deployment = serve.deployment(ray_actor_options={"num_cpus": 0.1})(Mortal)
         serve.run(deployment.bind(settings, folder / "die"), route_prefix=None)
