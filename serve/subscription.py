@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -10,10 +11,6 @@ from uuid import UUID
 
 if TYPE_CHECKING:
     from serve.events import Event
-
-
-def _at_once(wake: Callable[[], None]) -> None:
-    wake()
 
 
 class LatestProgress:
@@ -63,7 +60,7 @@ class Subscription:
     """
 
     def __init__(
-        self, limit: int = 256, turn: Callable[[Callable[[], None]], None] = _at_once
+        self, limit: int = 256, turn: Callable[[Callable[[], None]], None] = operator.call
     ) -> None:
         """``turn`` is given `wake` with every offer, to be called at once or in its turn."""
         self.overrun = False

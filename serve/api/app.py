@@ -19,6 +19,7 @@ from serve.api.layers.rate_limit_fields import RateLimitFields
 from serve.api.layers.request_id import RequestId
 from serve.api.layers.request_metrics import RequestMetrics
 from serve.api.layers.security_headers import SecurityHeaders
+from serve.api.layers.wire_in_scope import WireInScope
 from serve.api.openapi import DescribedAPI, operation_id
 from serve.api.routes import (
     docs,
@@ -37,7 +38,6 @@ from serve.api.routes import (
     webhooks,
 )
 from serve.api.services import Services
-from serve.api.wire import WireInScope
 from serve.database import DatabaseUnavailable
 from serve.observability.metrics import Metrics
 

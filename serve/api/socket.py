@@ -88,11 +88,9 @@ class EventSocket:
         self._watched: set[UUID] = set()
         self._asleep = False
         """Whether the task waits for the bell, so that others may do its work."""
-        self._check_due = False
-        """Whether the key is to be looked at again."""
         self._held: Event | None = None
         """Waits for acknowledgements; nothing is asked of the feed meanwhile."""
-        self._patience: asyncio.Task[None] | None = None
+        self._patience: _Alarm | None = None
         """With a client that has let its window fill up."""
 
     async def serve(self) -> None:
@@ -159,7 +157,7 @@ class EventSocket:
             feed.answer_with(partial(self._tell, feed, self._wire))
         stopping = _ringing(feed.bell, self._stopping.wait())
         reading = _ringing(feed.bell, self._read(feed.bell))
-        self._check_later(feed.bell)
+        checking = _key_check(feed.bell)
         try:
             while True:
                 feed.bell.clear()
@@ -170,28 +168,17 @@ class EventSocket:
                 if reading.done() and self._incoming.empty():
                     reading.result()
                 await self._deliver(feed)
-                if self._check_due:
+                if checking.due:
                     if not await self._services.keys.may_stay(principal):
                         raise CloseSocket(4401, "This API key is not valid any more.")
-                    self._check_later(feed.bell)
+                    checking = _key_check(feed.bell)
                 await self._sleep(feed.bell)
         finally:
-            self._checking.cancel()
-            tasks = [task for task in (stopping, reading, self._patience) if task]
-            for task in tasks:
+            checking.cancel()
+            self._release()
+            for task in (stopping, reading):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _check_later(self, bell: asyncio.Event) -> None:
-        """Look at the key again, at no moment that many sockets share."""
-
-        def ring() -> None:
-            self._check_due = True
-            bell.set()
-
-        self._check_due = False
-        wait_s = CHECK_KEY_EVERY_S * random.uniform(0.5, 1)  # noqa: S311
-        self._checking = asyncio.get_running_loop().call_later(wait_s, ring)
+            await asyncio.gather(stopping, reading, return_exceptions=True)
 
     async def _sleep(self, bell: asyncio.Event) -> None:
         self._asleep = True
@@ -240,8 +227,8 @@ class EventSocket:
     def _hold(self, event: Event, feed: Feed) -> None:
         self._held = event
         if self._patience is None:
-            self._patience = _ringing(feed.bell, asyncio.sleep(ACKNOWLEDGE_WITHIN_S))
-        elif self._patience.done():
+            self._patience = _Alarm(feed.bell, ACKNOWLEDGE_WITHIN_S)
+        elif self._patience.due:
             raise WindowFull
 
     def _release(self) -> None:
@@ -345,6 +332,27 @@ def _invalid_message(error: ValidationError) -> Problem:
         code="invalid_message",
         param=printable(field, 100) or None,
     )
+
+
+class _Alarm:
+    """Rings the bell once, after so many seconds."""
+
+    def __init__(self, bell: asyncio.Event, after_s: float) -> None:
+        self.due = False
+        self._bell = bell
+        self._timer = asyncio.get_running_loop().call_later(after_s, self._ring)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+    def _ring(self) -> None:
+        self.due = True
+        self._bell.set()
+
+
+def _key_check(bell: asyncio.Event) -> _Alarm:
+    """When to look at the key again: at no moment that many sockets share."""
+    return _Alarm(bell, CHECK_KEY_EVERY_S * random.uniform(0.5, 1))  # noqa: S311
 
 
 def _ringing(bell: asyncio.Event, cause: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

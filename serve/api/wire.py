@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from functools import lru_cache
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
@@ -57,15 +57,3 @@ class Wire:
 @lru_cache(maxsize=64)
 def _frame(text: str) -> bytes:
     return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
-
-
-class WireInScope:
-    """Leaves a WebSocket's wire, or None, in its scope's state."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            scope.setdefault("state", {})["wire"] = Wire.behind(receive)
-        await self._app(scope, receive, send)
