@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,14 +31,20 @@ class Broken:
 
 
 class Slow:
-    """Never is done in time."""
+    """Never is done in time: not before the test is over."""
+
+    over = threading.Event()
+    judged = 0
 
     def classify_prompt(self, text: str) -> Verdict:
-        time.sleep(0.5)
-        return Verdict(True)
+        return self._judge()
 
     def classify_picture(self, rgb: NDArray[np.uint8]) -> Verdict:
-        time.sleep(0.5)
+        return self._judge()
+
+    def _judge(self) -> Verdict:
+        self.over.wait(30)
+        type(self).judged += 1
         return Verdict(True)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from serve.moderation.errors import (
 )
 from serve.moderation.moderation import Moderation
 from serve.settings import ModerationSettings
+from tests.serve.moderation.classifiers import Slow
 
 CLASSIFIERS = "tests.serve.moderation.classifiers"
 LIGHT = np.full((8, 8, 3), 200, dtype=np.uint8)
@@ -32,6 +35,14 @@ async def test_both_sides_are_judged() -> None:
         await strict.judge_picture(LIGHT // 4)
 
 
+@pytest.fixture
+def _slow_until_the_end() -> Iterator[None]:
+    Slow.over.clear()
+    yield
+    Slow.over.set()
+
+
+@pytest.mark.usefixtures("_slow_until_the_end")
 @pytest.mark.parametrize(("name", "limit"), [("Broken", 5), ("Slow", 0.05)])
 async def test_what_cannot_be_judged_is_refused_unless_allowed(name: str, limit: float) -> None:
     closed = moderation(name, timeout_s=limit)
@@ -42,6 +53,7 @@ async def test_what_cannot_be_judged_is_refused_unless_allowed(name: str, limit:
     opened = moderation(name, timeout_s=limit, on_failure="allow")
     await opened.judge_prompt("peace")
     await opened.judge_picture(LIGHT)
+    assert Slow.judged == 0, "nobody waited for it"
 
 
 async def test_without_one_everything_is_allowed() -> None:
