@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 import uvloop
 
-from loadtests.events import cuts, fan_out, slow_readers
+from loadtests.events import cuts, fan_out, reconnect, slow_readers
 from loadtests.events.service import Service
 
 app = typer.Typer(help="Measure live events of a running service.", no_args_is_help=True)
@@ -73,6 +73,17 @@ def measure_cuts(
 ) -> None:
     """Gaps and doubles after cuts and resumption."""
     typer.echo(str(asyncio.run(cuts.resume(Service(url, key), number, seed=seed))))
+
+
+@app.command("reconnect")
+def measure_reconnect(
+    key: Key,
+    url: Url = LOCAL,
+    sockets: Annotated[int, typer.Option(help="Clients that come at once.")] = 2000,
+) -> None:
+    """Seconds until clients that all come at once have resumed."""
+    typer.echo(f"{sockets} clients come at once")
+    typer.echo(str(uvloop.run(reconnect.storm(Service(url, key), sockets))))
 
 
 app()

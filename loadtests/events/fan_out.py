@@ -62,8 +62,9 @@ class Latencies:
         return (
             "\n".join(
                 f"  {name:15} {len(found):7} received"
-                f"  p50 {_at(found, 0.5):7.1f} ms  p99 {_at(found, 0.99):7.1f} ms"
-                f"  most {max(found, default=0) * 1000:7.1f} ms"
+                f"  p50 {milliseconds_at(found, 0.5):7.1f} ms"
+                f"  p99 {milliseconds_at(found, 0.99):7.1f} ms"
+                f"  most {milliseconds_at(found, 1.0):7.1f} ms"
                 for name, found in (
                     ("durable events", self.all),
                     ("first events", self.first),
@@ -74,8 +75,8 @@ class Latencies:
         )
 
 
-def _at(found: Sequence[float], share: float) -> float:
-    """In milliseconds."""
+def milliseconds_at(found: Sequence[float], share: float) -> float:
+    """Below which so many of these seconds lie."""
     return sorted(found)[min(len(found) - 1, int(share * len(found)))] * 1000 if found else 0.0
 
 

@@ -13,7 +13,8 @@ import structlog
 from serve.database import Database, DatabaseUnavailable
 from serve.events import EventBus
 from serve.jobs import repository
-from serve.jobs.feed import MOST_JOBS, Feed
+from serve.jobs.feed import Feed
+from serve.jobs.replay import MOST_JOBS, lower
 
 log = structlog.get_logger(__name__)
 
@@ -99,10 +100,7 @@ async def _lowest(feeds: list[Feed]) -> dict[UUID, dict[UUID, int]]:
     """By tenant and job, the lowest cursor of all feeds."""
     lowest: dict[UUID, dict[UUID, int]] = {}
     for number, feed in enumerate(feeds):
-        jobs = lowest.setdefault(feed.tenant_id, {})
-        for job_id, seq in feed.cursors.items():
-            if seq < jobs.get(job_id, seq + 1):
-                jobs[job_id] = seq
+        lower(lowest.setdefault(feed.tenant_id, {}), feed.cursors)
         if number % _FEEDS_A_TURN == _FEEDS_A_TURN - 1:
             await asyncio.sleep(0)  # let others have a turn: there may be thousands
     return lowest

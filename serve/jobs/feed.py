@@ -10,15 +10,15 @@ from uuid import UUID
 
 import structlog
 
-from serve.database import Database, DatabaseUnavailable
+from serve.database import DatabaseUnavailable
 from serve.events import Event
-from serve.jobs import repository
 from serve.jobs.errors import JobNotFound
+from serve.jobs.replay import Replay
 from serve.subscription import Subscription
 
 log = structlog.get_logger(__name__)
 
-MOST_JOBS = 1000
+MOST_MUTED = 1000
 MOST_ENDED = 5000
 REMEMBER_END_S = 60.0
 
@@ -31,12 +31,12 @@ class Feed:
     hint. For one task at a time; `next` may be cancelled at any point without loss.
     """
 
-    def __init__(self, database: Database, subscription: Subscription, tenant_id: UUID) -> None:
+    def __init__(self, replay: Replay, subscription: Subscription, tenant_id: UUID) -> None:
         self.tenant_id = tenant_id
         self.cursors: dict[UUID, int] = {}
         """The last number told of each watched job."""
         self.watching_all = False
-        self._database = database
+        self._replay = replay
         self._subscription = subscription
         self.bell = subscription.bell
         self._ended: dict[UUID, float] = {}
@@ -67,15 +67,14 @@ class Feed:
             JobNotFound: the tenant has no such job.
         """
         self._hear(job_id)  # before the read: whatever that does not see is heard
-        async with self._database.transaction() as session:
-            events = await repository.events_after(session, self.tenant_id, {job_id: after})
-            if not events and not await repository.job_exists(session, self.tenant_id, job_id):
-                self._unhear(job_id)
-                raise JobNotFound(f"There is no job {job_id}.")
+        found = await self._replay.after(self.tenant_id, {job_id: after})
+        if job_id not in found:
+            self._unhear(job_id)
+            raise JobNotFound(f"There is no job {job_id}.")
         self._ended.pop(job_id, None)
         self._muted.pop(job_id, None)
         self.cursors[job_id] = after
-        self._emit(events)
+        self._emit(found[job_id])
 
     def unwatch(self, job_id: UUID) -> None:
         """Follow a job no longer."""
@@ -83,14 +82,13 @@ class Feed:
         self._unhear(job_id)
         if self.watching_all:
             self._muted[job_id] = None
-            if len(self._muted) > MOST_JOBS:
+            if len(self._muted) > MOST_MUTED:
                 del self._muted[next(iter(self._muted))]
 
     async def watch_all(self) -> None:
         """Follow every job of the tenant that has not ended, and those to come."""
         self._subscription.jobs = None
-        async with self._database.transaction() as session:
-            live = await repository.live_jobs(session, self.tenant_id, MOST_JOBS)
+        live = await self._replay.live(self.tenant_id)
         self.watching_all = True
         self.discover(live)
         self._behind.update(job_id for job_id in live if job_id in self.cursors)
@@ -148,13 +146,13 @@ class Feed:
         """Read what was missed; when Postgres is away, the next poll tells of it again."""
         cursors = {job: self.cursors[job] for job in self._behind if job in self.cursors}
         try:
-            async with self._database.transaction() as session:
-                events = await repository.events_after(session, self.tenant_id, cursors)
+            found = await self._replay.after(self.tenant_id, cursors)
         except DatabaseUnavailable as error:
             log.warning("feed.database_unavailable", error=str(error))
-            events = []
+            found = {}
         self._behind.clear()
-        self._emit(events)
+        for events in found.values():
+            self._emit(events)
 
     def _emit(self, events: Iterable[Event]) -> None:
         for event in events:

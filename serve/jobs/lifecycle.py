@@ -22,6 +22,7 @@ from serve.jobs.errors import (
 from serve.jobs.feed import Feed
 from serve.jobs.ledger import Ledger
 from serve.jobs.price import Price
+from serve.jobs.replay import Replay
 from serve.jobs.request import JobRequest
 from serve.models import Job, JobState, Worker
 from serve.moderation.moderation import Moderation
@@ -43,6 +44,7 @@ class Jobs:
         self.limits = RateLimits(database, settings)
         self.ledger = Ledger(database, self.limits.tenants)
         self._moderation = Moderation(settings.moderation)
+        self._replay = Replay(database)
         self._catch_up = CatchUp(database, bus)
 
     async def submit(
@@ -226,7 +228,7 @@ class Jobs:
     async def feed(self, tenant_id: UUID) -> AsyncIterator[Feed]:
         """The tenant's events, for one client."""
         async with self._bus.subscribe(tenant_id) as subscription:
-            feed = Feed(self._database, subscription, tenant_id)
+            feed = Feed(self._replay, subscription, tenant_id)
             async with self._catch_up.joined(feed):
                 yield feed
 

@@ -91,7 +91,11 @@ class TwoNodes:
 
 
 @pytest.fixture
-def nodes(database_url: str, valkey_url: str, tmp_path: Path) -> Iterator[TwoNodes]:
+def nodes(
+    database_url: str, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TwoNodes]:
+    # As `sfumato up` does: what Ray starts inherits it.
+    monkeypatch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
     settings = Settings(
         database_url=database_url,
         redis_url=valkey_url,

@@ -5,7 +5,7 @@ job. So no two transactions can wait for each other.
 """
 
 from serve.jobs.repository.claiming import any_queued, charge, queues_of, take_images
-from serve.jobs.repository.events import append_event, events_after, events_beyond, first_event
+from serve.jobs.repository.events import append_event, events_beyond, first_event
 from serve.jobs.repository.files import orphans
 from serve.jobs.repository.images import (
     abandoned_images,
@@ -21,6 +21,7 @@ from serve.jobs.repository.images import (
 )
 from serve.jobs.repository.jobs import (
     count_jobs,
+    existing_jobs,
     job_by_idempotency_key,
     job_exists,
     live_jobs,
@@ -94,8 +95,8 @@ __all__ = [
     "delete_silent_workers",
     "delete_worker",
     "end_images",
-    "events_after",
     "events_beyond",
+    "existing_jobs",
     "first_event",
     "forget_lost_sources",
     "forget_sources",

@@ -69,13 +69,6 @@ async def _append(session: Session, job: Job, event_type: EventType, data: dict[
     )
 
 
-async def events_after(
-    session: Session, tenant_id: UUID, cursors: Mapping[UUID, int]
-) -> Sequence[Event]:
-    """Events of several jobs of the tenant, each beyond its own cursor, in order."""
-    return await events_beyond(session, {tenant_id: cursors})
-
-
 def _beyond() -> Select[UUID, UUID, int, str, datetime, dict[str, Any]]:
     cursor = (
         func.unnest(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import (
     Uuid,
+    any_,
     bindparam,
     column,
     func,
@@ -86,6 +87,21 @@ async def load_jobs(
 async def job_exists(session: Session, tenant_id: UUID, job_id: UUID) -> bool:
     statement = select(Job.id).where(Job.id == job_id, Job.tenant_id == tenant_id)
     return await session.scalar(statement) is not None
+
+
+_TENANTS_OF = select(Job.tenant_id, Job.id).where(
+    Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid)))
+)
+
+
+async def existing_jobs(
+    session: Session, jobs: Collection[tuple[UUID, UUID]]
+) -> set[tuple[UUID, UUID]]:
+    """Those of these that there are, each a tenant and a job of it."""
+    if not jobs:
+        return set()
+    rows = await session.execute(_TENANTS_OF, {"job_ids": [job_id for _, job_id in jobs]})
+    return {(tenant_id, job_id) for tenant_id, job_id in rows}.intersection(jobs)
 
 
 async def live_jobs(session: Session, tenant_id: UUID, limit: int) -> Sequence[UUID]:

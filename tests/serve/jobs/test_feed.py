@@ -16,6 +16,7 @@ from serve.jobs.claims import Claims
 from serve.jobs.errors import JobNotFound
 from serve.jobs.feed import Feed
 from serve.jobs.lifecycle import Jobs
+from serve.jobs.replay import Replay
 from serve.jobs.stored_file import StoredFile
 from serve.models import Job
 from serve.subscription import Subscription
@@ -65,7 +66,7 @@ async def test_hints_lost_doubled_and_out_of_order_make_the_same_stream(
     hints = st.lists(st.sampled_from(stored), max_size=12)
     after = data.draw(st.integers(0, 6))
     subscription = Subscription()
-    feed = Feed(database, subscription, tenant_id)
+    feed = Feed(Replay(database), subscription, tenant_id)
     for hint in data.draw(hints):
         subscription.offer(hint)
     if data.draw(st.booleans()):
@@ -122,7 +123,7 @@ async def test_a_gap_in_a_live_event_is_read_at_once(
     job = await ended_job(jobs, claims, tenant_id)
     stored = await stored_events(jobs, tenant_id, job.id)
     subscription = Subscription()
-    feed = Feed(database, subscription, tenant_id)  # nobody polls for it
+    feed = Feed(Replay(database), subscription, tenant_id)  # nobody polls for it
     subscription.jobs = None
     feed.discover([job.id])
     subscription.offer(stored[3])
@@ -135,7 +136,7 @@ async def test_a_cancelled_wait_loses_nothing(
     job = await ended_job(jobs, claims, tenant_id)
     stored = await stored_events(jobs, tenant_id, job.id)
     subscription = Subscription()
-    feed = Feed(database, subscription, tenant_id)
+    feed = Feed(Replay(database), subscription, tenant_id)
     feed.discover([job.id])
     subscription.jobs = {job.id}
     subscription.offer(stored[-1])
