@@ -66,7 +66,7 @@ def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
 def new_database(postgres_url: str, template: str) -> Iterator[str]:
     """A copy of the template, and its address."""
     name = f"test_{uuid.uuid4().hex}"
-    query(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    query(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     yield postgres_url.replace("@/sfumato?", f"@/{name}?")
     query(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
