@@ -13,38 +13,62 @@ A = TypeVar("A")
 class Together(Generic[Q, A]):
     """Puts questions together that come while others are being answered.
 
-    Who asks alone is answered at once. Whoever asks meanwhile waits for that answer, and then for
-    their own, with up to ``at_once`` others. No answer is older than its question.
+    Who asks alone is answered at once. Whoever asks meanwhile waits for that round to end, though
+    never for more than ``patience_s`` of it, and then for their own, with up to ``at_once`` others.
+    No answer is older than its question.
     """
 
     def __init__(
-        self, answer: Callable[[Sequence[Q]], Awaitable[Sequence[A]]], at_once: int
+        self,
+        answer: Callable[[Sequence[Q]], Awaitable[Sequence[A]]],
+        at_once: int,
+        patience_s: float = 1.0,
     ) -> None:
-        """``answer`` gives an answer to each question, in their order; one call at a time."""
+        """``answer`` gives an answer to each question, in their order."""
         self._answer = answer
         self._at_once = at_once
-        self._gathering: list[Q] | None = None
-        """To be asked by the last task; nobody joins what is asked already."""
-        self._last: asyncio.Task[Sequence[A]] | None = None
+        self._patience_s = patience_s
+        self._last: _Round[Q, A] | None = None
 
     async def ask(self, question: Q) -> A:
         """The answer; what ``answer`` raises is raised for all whom it was to answer.
 
         Who leaves does not take it from the others.
         """
-        if self._gathering is None or len(self._gathering) == self._at_once:
-            self._gathering = []
-            self._last = asyncio.create_task(self._answer_after(self._last, self._gathering))
-        assert self._last is not None  # noqa: S101 - it asks what is gathered
-        place = len(self._gathering)
-        self._gathering.append(question)
-        return (await asyncio.shield(self._last))[place]
+        joined = self._last
+        if joined is None or joined.begun.is_set() or len(joined.questions) == self._at_once:
+            joined = self._last = _Round(self._answer, joined, self._patience_s)
+        place = len(joined.questions)
+        joined.questions.append(question)
+        answers = await asyncio.shield(joined.answers)
+        return answers[place]
 
-    async def _answer_after(
-        self, before: asyncio.Task[Sequence[A]] | None, questions: list[Q]
+
+class _Round(Generic[Q, A]):
+    """Questions that are asked together, once the round before has ended or takes too long.
+
+    One that hangs, on a connection that broke without a word, may not hold up all others.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Sequence[Q]], Awaitable[Sequence[A]]],
+        before: _Round[Q, A] | None,
+        patience_s: float,
+    ) -> None:
+        self.questions: list[Q] = []
+        self.begun = asyncio.Event()
+        """Nobody joins any more."""
+        self.answers = asyncio.create_task(self._run(answer, before, patience_s))
+
+    async def _run(
+        self,
+        answer: Callable[[Sequence[Q]], Awaitable[Sequence[A]]],
+        before: _Round[Q, A] | None,
+        patience_s: float,
     ) -> Sequence[A]:
-        if before is not None and not before.done():
-            await asyncio.wait({before})
-        if self._gathering is questions:
-            self._gathering = None
-        return await self._answer(questions)
+        if before is not None:
+            await before.begun.wait()
+            await asyncio.wait({before.answers}, timeout=patience_s)
+        self.begun.set()
+        return await answer(self.questions)

@@ -18,7 +18,7 @@ _Cursors = tuple[UUID, Mapping[UUID, int]]
 
 
 class Replay:
-    """Reads on one connection at a time, however many clients come back at once.
+    """Reads on one connection at a time, as long as Postgres answers, however many come back.
 
     With a transaction each, those of a redeploy would take all connections of the pool from whoever
     submits (docs/decisions/0033-clients-that-come-back.md).

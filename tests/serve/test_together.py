@@ -35,7 +35,7 @@ async def asked(answerer: Answerer, times: int) -> None:
 
 async def test_who_asks_alone_is_answered_at_once() -> None:
     answerer = Answerer()
-    together = Together(answerer, at_once=3)
+    together = Together(answerer, at_once=3, patience_s=60)
     for number in range(3):
         answerer.let.release()
         assert await together.ask(number) == number**2
@@ -44,7 +44,7 @@ async def test_who_asks_alone_is_answered_at_once() -> None:
 
 async def test_who_comes_meanwhile_is_answered_with_as_many_others_as_fit() -> None:
     answerer = Answerer()
-    together = Together(answerer, at_once=3)
+    together = Together(answerer, at_once=3, patience_s=60)
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         first = tasks.create_task(together.ask(1))
         await asked(answerer, 1)
@@ -61,7 +61,7 @@ async def test_who_comes_meanwhile_is_answered_with_as_many_others_as_fit() -> N
 async def test_nobody_joins_a_question_that_is_on_its_way() -> None:
     """What is read may be older than the question then."""
     answerer = Answerer()
-    together = Together(answerer, at_once=3)
+    together = Together(answerer, at_once=3, patience_s=60)
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         tasks.create_task(together.ask(1))
         await asked(answerer, 1)
@@ -79,7 +79,7 @@ async def test_nobody_joins_a_question_that_is_on_its_way() -> None:
 
 async def test_who_leaves_takes_the_answer_from_nobody() -> None:
     answerer = Answerer()
-    together = Together(answerer, at_once=3)
+    together = Together(answerer, at_once=3, patience_s=60)
     leaving, staying = (asyncio.create_task(together.ask(number)) for number in (1, 2))
     await asked(answerer, 1)
     leaving.cancel()
@@ -91,7 +91,7 @@ async def test_who_leaves_takes_the_answer_from_nobody() -> None:
 
 async def test_a_failure_is_told_to_those_whom_it_concerns_and_the_next_are_answered() -> None:
     answerer = Answerer()
-    together = Together(answerer, at_once=2)
+    together = Together(answerer, at_once=2, patience_s=60)
     answerer.fault = ConnectionError("Nobody is there.")
     failing = [asyncio.create_task(together.ask(number)) for number in (1, 2)]
     await asked(answerer, 1)
@@ -104,3 +104,18 @@ async def test_a_failure_is_told_to_those_whom_it_concerns_and_the_next_are_answ
     answerer.fault = None
     answerer.let.release()
     assert await asyncio.wait_for(waiting, 10) == 9
+
+
+async def test_a_round_that_hangs_holds_nobody_up_for_long() -> None:
+    answerer = Answerer()
+    together = Together(answerer, at_once=1, patience_s=0.01)
+    hanging = asyncio.create_task(together.ask(1))
+    await asked(answerer, 1)
+    waiting = [asyncio.create_task(together.ask(number)) for number in (2, 3)]
+    async with asyncio.timeout(10):
+        while len(answerer.asked) < 3:
+            await asyncio.sleep(0.01)
+    assert not hanging.done()
+    for _ in range(3):
+        answerer.let.release()
+    assert await asyncio.wait_for(asyncio.gather(hanging, *waiting), 10) == [1, 4, 9]
