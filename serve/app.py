@@ -7,6 +7,7 @@ from typing import Any
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
+from ray.serve.schema import LoggingConfig
 
 from serve.deployments.autoscaling import BacklogPolicy
 from serve.deployments.diffusion import Diffusion
@@ -78,6 +79,7 @@ def bind(settings: Settings) -> Application:
     return serve.deployment(
         ray_actor_options={"num_cpus": 0.25, "runtime_env": {"env_vars": _ON_ONE_LOOP}},
         max_ongoing_requests=_SOCKETS,
+        logging_config=LoggingConfig(enable_access_log=False),  # ours tells of each request
         health_check_period_s=1,  # the dead man's switch leans on it
         graceful_shutdown_wait_loop_s=_SHUTDOWN_LOOP_S,
         autoscaling_config=AutoscalingConfig(

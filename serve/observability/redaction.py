@@ -25,25 +25,41 @@ _SECRET_FIELDS = frozenset(
     }
 )
 _PROMPT_FIELDS = frozenset({"negative_prompt", "prompt", "revised_prompt"})
+# Each with what is in lower case in all that it could match: most of what is logged has none of
+# these words, and to look for a word costs a tenth of a pattern.
 _SECRETS = (
-    (re.compile(r"\bsfm_[\w-]{4,}"), f"sfm_{REDACTED}"),
-    (re.compile(r"\bwhsec_[\w+/=-]+"), f"whsec_{REDACTED}"),
-    (re.compile(r"(?i)(\bbearer\s+)[\w.~+/=-]+"), rf"\1{REDACTED}"),
-    (re.compile(r"(?i)(\bx-api-key['\"]?\s*[:=,]\s*b?['\"]?)[^\s'\"]+"), rf"\1{REDACTED}"),
-    (re.compile(r"(?i)([?&](?:key|signature|ticket|token)=)[^&#\s\"'<>]+"), rf"\1{REDACTED}"),
-    (re.compile(r"(\w://[^\s:/@]*:)[^\s@/]+@"), rf"\1{REDACTED}@"),  # a URL's password
+    ("sfm_", re.compile(r"\bsfm_[\w-]{4,}"), f"sfm_{REDACTED}"),
+    ("whsec_", re.compile(r"\bwhsec_[\w+/=-]+"), f"whsec_{REDACTED}"),
+    ("bearer", re.compile(r"(?i)(\bbearer\s+)[\w.~+/=-]+"), rf"\1{REDACTED}"),
+    (
+        "api",
+        re.compile(r"(?i)(\bx-api-key['\"]?\s*[:=,]\s*b?['\"]?)[^\s'\"]+"),
+        rf"\1{REDACTED}",
+    ),
+    (
+        "=",
+        re.compile(r"(?i)([?&](?:key|signature|ticket|token)=)[^&#\s\"'<>]+"),
+        rf"\1{REDACTED}",
+    ),
+    ("://", re.compile(r"(\w://[^\s:/@]*:)[^\s@/]+@"), rf"\1{REDACTED}@"),  # a URL's password
 )
 _QUOTED = r"""(?:"(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$))"""
 _PROMPTS = (
-    (re.compile(rf"""(?s)(\b(?:\w+_)?prompt['"]?\s*[:=]\s*){_QUOTED}"""), rf"\1{REDACTED}"),
-    # What FastAPI, Pydantic, asyncpg and Postgres say of a value that they cannot take.
-    (re.compile(rf"""(?s)(['"]input['"]\s*:\s*){_QUOTED}"""), rf"\1{REDACTED}"),
-    (re.compile(r"(?s)\binput_value=.*?(?=, input_type=|$)"), f"input_value={REDACTED}"),
     (
-        re.compile(r"(query argument \$\d+: |input syntax for type [\w ]+: )[^\n]+"),
+        "prompt",
+        re.compile(rf"""(?s)(\b(?:\w+_)?prompt['"]?\s*[:=]\s*){_QUOTED}"""),
         rf"\1{REDACTED}",
     ),
-    (re.compile(r"(\bDETAIL:\s+)[^\n]+"), rf"\1{REDACTED}"),
+    # What FastAPI, Pydantic, asyncpg and Postgres say of a value that they cannot take.
+    ("input", re.compile(rf"""(?s)(['"]input['"]\s*:\s*){_QUOTED}"""), rf"\1{REDACTED}"),
+    (
+        "input_value",
+        re.compile(r"(?s)\binput_value=.*?(?=, input_type=|$)"),
+        f"input_value={REDACTED}",
+    ),
+    ("query argument", re.compile(r"(query argument \$\d+: )[^\n]+"), rf"\1{REDACTED}"),
+    ("input syntax", re.compile(r"(input syntax for type [\w ]+: )[^\n]+"), rf"\1{REDACTED}"),
+    ("detail:", re.compile(r"(\bDETAIL:\s+)[^\n]+"), rf"\1{REDACTED}"),
 )
 # Controls, line and paragraph separators, what turns the direction of writing, lone surrogates.
 _HARMFUL = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
@@ -73,6 +89,8 @@ class Redactor:
 
     def _value(self, value: Any) -> Any:
         match value:
+            case str():
+                return _line(self._text(value))
             case None | bool() | int() | float():
                 return value
             case Mapping():
@@ -86,11 +104,15 @@ class Redactor:
                 return _line(self._text(str(value)))
 
     def _text(self, text: str) -> str:
-        for pattern, replacement in self._patterns:
-            text = pattern.sub(replacement, text)
+        lowered = text.lower()
+        for word, pattern, replacement in self._patterns:
+            if word in lowered:
+                text = pattern.sub(replacement, text)
         return text
 
 
 def _line(text: str) -> str:
     """The text in one line, without anything that a terminal obeys."""
+    if text.isascii() and text.isprintable():
+        return text
     return _FORGING.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)

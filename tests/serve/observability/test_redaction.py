@@ -10,6 +10,8 @@ from typing import Literal
 import pytest
 import structlog
 from fastapi.exceptions import RequestValidationError
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from sqlalchemy import text
 
@@ -140,6 +142,40 @@ def test_a_value_cannot_forge_a_line(form: Form, capsys: pytest.CaptureFixture[s
             "warning",
             "error",
         ]
+
+
+_PIECES = [
+    *(
+        "sfm_abcd",
+        "whsec_Ab+/",
+        "Bearer ",
+        "beareR\t",
+        "X-API-Key: ",
+        "x-api-\u212aey=",
+        "x-ap\u0130-key:",
+    ),
+    *(
+        "?key=",
+        "&TOKEN=",
+        "&to\u212aen=",
+        "?\u017fignature=",
+        "&t\u0130cket=",
+        "a://b:c@d",
+        "prompt='",
+        'my_prompt="',
+    ),
+    *("'input': '", '"input":"', "input_value=", ", input_type=", "query argument $1: "),
+    *("input syntax for type int: ", "DETAIL:  ", "'", '"', "\\", " ", "\n", "secret", "\u0130"),
+]
+
+
+@given(text=st.lists(st.sampled_from(_PIECES), max_size=8).map("".join))
+def test_no_pattern_is_passed_by_that_would_match(text: str) -> None:
+    redactor = Redactor(allow_prompts=False)
+    expected = text
+    for _, pattern, replacement in redactor._patterns:
+        expected = pattern.sub(replacement, expected)
+    assert redactor._text(text) == expected
 
 
 def _raise(message: str) -> None:
