@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Q = TypeVar("Q")
@@ -37,38 +38,34 @@ class Together(Generic[Q, A]):
         """
         joined = self._last
         if joined is None or joined.begun.is_set() or len(joined.questions) == self._at_once:
-            joined = self._last = _Round(self._answer, joined, self._patience_s)
+            joined = self._last = self._round(joined)
         place = len(joined.questions)
         joined.questions.append(question)
         answers = await asyncio.shield(joined.answers)
         return answers[place]
 
+    def _round(self, before: _Round[Q, A] | None) -> _Round[Q, A]:
+        questions: list[Q] = []
+        begun = asyncio.Event()
+        answers = asyncio.create_task(self._answer_after(before, begun, questions))
+        return _Round(questions, begun, answers)
 
-class _Round(Generic[Q, A]):
-    """Questions that are asked together, once the round before has ended or takes too long.
-
-    One that hangs, on a connection that broke without a word, may not hold up all others.
-    """
-
-    def __init__(
-        self,
-        answer: Callable[[Sequence[Q]], Awaitable[Sequence[A]]],
-        before: _Round[Q, A] | None,
-        patience_s: float,
-    ) -> None:
-        self.questions: list[Q] = []
-        self.begun = asyncio.Event()
-        """Nobody joins any more."""
-        self.answers = asyncio.create_task(self._run(answer, before, patience_s))
-
-    async def _run(
-        self,
-        answer: Callable[[Sequence[Q]], Awaitable[Sequence[A]]],
-        before: _Round[Q, A] | None,
-        patience_s: float,
+    async def _answer_after(
+        self, before: _Round[Q, A] | None, begun: asyncio.Event, questions: Sequence[Q]
     ) -> Sequence[A]:
         if before is not None:
             await before.begun.wait()
-            await asyncio.wait({before.answers}, timeout=patience_s)
-        self.begun.set()
-        return await answer(self.questions)
+            # One that hangs, on a connection that broke without a word, may not hold up all others.
+            await asyncio.wait({before.answers}, timeout=self._patience_s)
+        begun.set()
+        return await self._answer(questions)
+
+
+@dataclass(frozen=True)
+class _Round(Generic[Q, A]):
+    """Questions that are asked together."""
+
+    questions: list[Q]
+    begun: asyncio.Event
+    """Nobody joins any more."""
+    answers: asyncio.Task[Sequence[A]]

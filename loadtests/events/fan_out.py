@@ -61,10 +61,7 @@ class Latencies:
     def __str__(self) -> str:
         return (
             "\n".join(
-                f"  {name:15} {len(found):7} received"
-                f"  p50 {milliseconds_at(found, 0.5):7.1f} ms"
-                f"  p99 {milliseconds_at(found, 0.99):7.1f} ms"
-                f"  most {milliseconds_at(found, 1.0):7.1f} ms"
+                f"  {name:15} {len(found):7} received{spread(found)}"
                 for name, found in (
                     ("durable events", self.all),
                     ("first events", self.first),
@@ -75,8 +72,16 @@ class Latencies:
         )
 
 
-def milliseconds_at(found: Sequence[float], share: float) -> float:
-    """Below which so many of these seconds lie."""
+def spread(found: Sequence[float]) -> str:
+    """Where these seconds lie, in milliseconds."""
+    return "".join(
+        f"  {name} {_at(found, share):7.1f} ms"
+        for name, share in (("p50", 0.5), ("p99", 0.99), ("most", 1.0))
+    )
+
+
+def _at(found: Sequence[float], share: float) -> float:
+    """In milliseconds."""
     return sorted(found)[min(len(found) - 1, int(share * len(found)))] * 1000 if found else 0.0
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from loadtests.events.fan_out import milliseconds_at
+from loadtests.events.fan_out import spread
 from loadtests.events.listener import Listener
 from loadtests.events.service import TERMINAL, Service, cancel, submit
 
@@ -26,12 +26,7 @@ class Result:
     sockets: int
 
     def __str__(self) -> str:
-        return (
-            f"  {len(self.resumed)} of {self.sockets} resumed"
-            f"  p50 {milliseconds_at(self.resumed, 0.5):7.1f} ms"
-            f"  p99 {milliseconds_at(self.resumed, 0.99):7.1f} ms"
-            f"  most {milliseconds_at(self.resumed, 1.0):7.1f} ms"
-        )
+        return f"  {len(self.resumed)} of {self.sockets} resumed{spread(self.resumed)}"
 
 
 async def storm(service: Service, sockets: int, settle_s: float = 5.0) -> Result:

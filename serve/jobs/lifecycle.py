@@ -191,7 +191,7 @@ class Jobs:
         """
         events = []
         async with self._database.transaction() as session:
-            if not await repository.job_exists(session, tenant_id, job_id):
+            if not await repository.existing_jobs(session, [(tenant_id, job_id)]):
                 raise _no_job(job_id)
             job, now = await repository.lock_job(session, job_id)
             if not job.state.terminal:

@@ -88,7 +88,7 @@ class Pictures:
             JobUnended: it may still bring pictures.
         """
         async with self._database.transaction() as session:
-            if not await repository.job_exists(session, tenant_id, job_id):
+            if not await repository.existing_jobs(session, [(tenant_id, job_id)]):
                 raise JobNotFound(f"There is no job {job_id}.")
             job, _ = await repository.lock_job(session, job_id)  # so that two take turns
             if not job.state.terminal:

@@ -84,11 +84,6 @@ async def load_jobs(
     return (await session.scalars(statement)).all()
 
 
-async def job_exists(session: Session, tenant_id: UUID, job_id: UUID) -> bool:
-    statement = select(Job.id).where(Job.id == job_id, Job.tenant_id == tenant_id)
-    return await session.scalar(statement) is not None
-
-
 _TENANTS_OF = select(Job.tenant_id, Job.id).where(
     Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid)))
 )

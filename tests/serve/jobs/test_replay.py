@@ -34,12 +34,13 @@ def transactions(database: Database) -> Iterator[Counter[str]]:
         counts["open"] -= 1
 
     engine = database.engine.sync_engine
-    for name, listener in (("begin", begin), ("commit", end), ("rollback", end)):
+    listeners = (("begin", begin), ("commit", end), ("rollback", end))
+    for name, listener in listeners:
         event.listen(engine, name, listener)
     try:
         yield counts
     finally:
-        for name, listener in (("begin", begin), ("commit", end), ("rollback", end)):
+        for name, listener in listeners:
             event.remove(engine, name, listener)
 
 
