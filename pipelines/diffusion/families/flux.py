@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipelines.diffusion.catalog import describe
-from pipelines.diffusion.families import flux_packed
 from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.families.transformer import TransformerFamily
 from pipelines.diffusion.pretrained import read_pipeline
@@ -75,39 +74,21 @@ class Flux(TransformerFamily):
             mu=self._mu(params),
         )
 
-    def _uniform(self, rows: Sequence[Row]) -> Sequence[Tensor]:
+    def _forward(self, rows: Sequence[Row]) -> Sequence[Tensor]:
         latents = torch.cat([row.trajectory.model_input for row in rows])
         text = torch.cat([row.text.tokens for row in rows])
+        scales = [row.trajectory.conditioning.guidance_scale for row in rows]
         output: Tensor = self.denoiser(
             hidden_states=_patches(latents),
             img_ids=_positions(latents),
             encoder_hidden_states=text,
             txt_ids=text.new_zeros(text.shape[1], 3),
+            pooled_projections=self._pooled(rows),
+            timestep=self._timesteps(rows).to(latents.dtype) / 1000,
+            guidance=torch.tensor(scales, device=self.device) if self._takes_guidance else None,
             return_dict=False,
-            **self._conditions(rows),
         )[0]
         return torch.split(_latents(output, latents), 1)
-
-    def _packed(self, rows: Sequence[Row]) -> Sequence[Tensor]:
-        latents = [row.trajectory.model_input for row in rows]
-        outputs = flux_packed.forward(
-            self.denoiser,
-            [_patches(each) for each in latents],
-            [_positions(each) for each in latents],
-            torch.cat([row.text.tokens for row in rows]),
-            **self._conditions(rows),
-        )
-        return [_latents(output, each) for output, each in zip(outputs, latents, strict=True)]
-
-    def _conditions(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """What both forwards take of each row, beside latents and text."""
-        timesteps = self._timesteps(rows).to(rows[0].trajectory.latents.dtype)
-        scales = [row.trajectory.conditioning.guidance_scale for row in rows]
-        return {
-            "pooled_projections": self._pooled(rows),
-            "timestep": timesteps / 1000,
-            "guidance": torch.tensor(scales, device=self.device) if self._takes_guidance else None,
-        }
 
 
 def _patches(latents: Tensor) -> Tensor:

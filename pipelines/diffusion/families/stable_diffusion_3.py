@@ -16,7 +16,6 @@ from torch import Tensor
 
 from pipelines.diffusion.catalog import describe, read_index
 from pipelines.diffusion.errors import RequestError
-from pipelines.diffusion.families.packing import Segments, final_norm, joint_block
 from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.families.transformer import TransformerFamily
 from pipelines.diffusion.pretrained import read_pipeline
@@ -83,7 +82,7 @@ class StableDiffusion3(TransformerFamily):
                 f" knows positions up to {side} pixels a side."
             )
 
-    def _uniform(self, rows: Sequence[Row]) -> Sequence[Tensor]:
+    def _forward(self, rows: Sequence[Row]) -> Sequence[Tensor]:
         output: Tensor = self.denoiser(
             hidden_states=torch.cat([row.trajectory.model_input for row in rows]),
             timestep=self._timesteps(rows),
@@ -92,26 +91,3 @@ class StableDiffusion3(TransformerFamily):
             return_dict=False,
         )[0]
         return torch.split(output, 1)
-
-    def _packed(self, rows: Sequence[Row]) -> Sequence[Tensor]:
-        """diffusers' ``SD3Transformer2DModel`` over rows of different sizes."""
-        transformer = self.denoiser
-        latents = [row.trajectory.model_input for row in rows]
-        pictures = [transformer.pos_embed(each) for each in latents]
-        segments = Segments.of([each.shape[1] for each in pictures], self.device)
-        with segments.running():
-            hidden = torch.cat(pictures, dim=1)
-            text = transformer.context_embedder(torch.cat([row.text.tokens for row in rows]))
-            embedding = transformer.time_text_embed(self._timesteps(rows), self._pooled(rows))
-            for block in transformer.transformer_blocks:
-                hidden, text = joint_block(block, hidden, text, embedding, segments)
-            hidden = final_norm(transformer.norm_out, hidden, embedding, segments)
-            tokens = segments.split(transformer.proj_out(hidden))
-        return [self._latents(*each) for each in zip(tokens, latents, strict=True)]
-
-    def _latents(self, tokens: Tensor, like: Tensor) -> Tensor:
-        """(1, tokens, channels of a patch) to latents of the height and width of ``like``."""
-        patch = self._patch_size
-        rows, columns = like.shape[-2] // patch, like.shape[-1] // patch
-        grid = tokens.reshape(1, rows, columns, patch, patch, -1)
-        return grid.permute(0, 5, 1, 3, 2, 4).reshape(1, -1, rows * patch, columns * patch)

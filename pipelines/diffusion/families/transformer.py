@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,39 +16,16 @@ from pipelines.diffusion.request import SamplingParams
 
 
 class TransformerFamily(LatentFamily):
-    """Requests of all sizes share a forward pass.
-
-    Rows of one size go through the model's own forward, so that whatever is compiled, captured or
-    replaced in it applies. Rows of several sizes are packed: docs/decisions/0008-mixed-sizes.md.
-    """
+    """A loaded pipeline around a transformer, whose timesteps may shift with the picture's size."""
 
     @property
     def denoiser(self) -> Any:
         return self.pipeline.transformer
 
-    def batch_key(self, params: SamplingParams) -> Hashable:
-        """The same for all."""
-        return self.description.class_name
-
     @property
     @abstractmethod
     def _patch_size(self) -> int:
         """The latents that a token covers along a side."""
-
-    @abstractmethod
-    def _uniform(self, rows: Sequence[Row]) -> Sequence[Tensor]:
-        """As ``_forward``, for rows of one size."""
-
-    @abstractmethod
-    def _packed(self, rows: Sequence[Row]) -> Sequence[Tensor]:
-        """As ``_forward``, for rows of several sizes."""
-
-    def _forward(self, rows: Sequence[Row]) -> Sequence[Tensor]:
-        return self._uniform(rows) if _one_size(rows) else self._packed(rows)
-
-    def _filled(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """A packed pass is neither compiled nor captured, and has no use for buckets."""
-        return super()._filled(rows) if _one_size(rows) else rows
 
     def _skipped_steps(self, params: SamplingParams) -> int:
         """These pipelines round the steps that are left out, not those that are made."""
@@ -76,7 +53,3 @@ class TransformerFamily(LatentFamily):
     def _pooled(rows: Sequence[Row]) -> Tensor:
         """(rows, width); these models all have a pooled embedding of the prompt."""
         return torch.cat([row.text.pooled for row in rows if row.text.pooled is not None])
-
-
-def _one_size(rows: Sequence[Row]) -> bool:
-    return len({row.trajectory.latents.shape for row in rows}) == 1

@@ -72,7 +72,7 @@ class ZImage(TransformerFamily):
             mu=self._mu(params),
         )
 
-    def _uniform(self, rows: Sequence[Row]) -> Sequence[Tensor]:
+    def _forward(self, rows: Sequence[Row]) -> Sequence[Tensor]:
         """The transformer points from noise to picture, diffusers' schedulers the other way."""
         outputs = self.denoiser(
             [row.trajectory.model_input[0, :, None].to(self.dtype) for row in rows],
@@ -81,11 +81,3 @@ class ZImage(TransformerFamily):
             return_dict=False,
         )[0]
         return [-output.float()[None, :, 0] for output in outputs]
-
-    def _packed(self, rows: Sequence[Row]) -> Sequence[Tensor]:
-        """The transformer pads and masks lists of latents and captions of any size by itself.
-
-        What is padded to a multiple of 32 tokens is learnt and seen, row by row; what is padded
-        beyond that to the longest row is masked. So no row depends on another.
-        """
-        return self._uniform(rows)

@@ -62,10 +62,8 @@ class LoraLayer:
             pass
         elif rows.same:
             self._add_common(rows, x, output)
-        elif rows.lead(x.shape):
-            self._add_stacked(rows, x, output)
         else:
-            self._add_packed(rows, x, output)
+            self._add_stacked(rows, x, output)
         return output
 
     def _add_common(self, rows: LoraRows, x: Tensor, output: Tensor) -> None:
@@ -79,13 +77,6 @@ class LoraLayer:
                     x, pair.down, None, target.stride, target.padding, target.dilation
                 )
                 output += functional.conv2d(hidden * scale, pair.up)
-
-    def _add_packed(self, rows: LoraRows, x: Tensor, output: Tensor) -> None:
-        """(1, tokens, width), each row with tokens of its own."""
-        for i, each in rows:
-            for pair, scale in self._known([each]):
-                span = rows.span(i, x.shape)
-                _add_product(output[0, span], x[0, span], pair, scale)
 
     def _add_stacked(self, rows: LoraRows, x: Tensor, output: Tensor) -> None:
         """The leading dimension is the rows; the updates are stacked for this call alone."""
@@ -114,6 +105,8 @@ class LoraLayer:
         for i, each in rows:
             for pair, scale in self._known([each]):
                 by_rank[len(pair.down)].append((i, pair, scale))
+        if by_rank:
+            rows.check_lead(x.shape)
         for entries in by_rank.values():
             index, pairs, scales = zip(*entries, strict=True)
             yield _Stack(

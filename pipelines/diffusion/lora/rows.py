@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from pipelines.diffusion.errors import LoraLayoutError
-from pipelines.diffusion.families.packing import running_segments
 from pipelines.diffusion.request import LoraScale
 
 
@@ -29,20 +28,13 @@ class LoraRows:
         """What all rows take, where it is the ``same``."""
         return self._rows[0]
 
-    def lead(self, shape: torch.Size) -> bool:
-        """Whether the rows are the leading dimension of an input of that shape."""
-        return shape[0] == len(self._rows)
+    def check_lead(self, shape: torch.Size) -> None:
+        """Raises LoraLayoutError unless the rows are the leading dimension of such an input.
 
-    def span(self, row: int, shape: torch.Size) -> slice:
-        """A row's tokens in an input of (1, tokens, width), packed by ``running_segments``.
-
-        Raises LoraLayoutError for any other input: where a row lies is never guessed.
+        Where a row lies is never guessed.
         """
-        segments = running_segments()
-        if segments is None or shape[:-1] != (1, sum(segments.lengths)):
+        if shape[0] != len(self._rows):
             raise LoraLayoutError(
                 f"An input of {tuple(shape)} does not say where each of {len(self._rows)} rows"
                 " lies, and their LoRAs differ; draw them one at a time."
             )
-        start = sum(segments.lengths[:row])
-        return slice(start, start + segments.lengths[row])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,6 @@ from torch import Tensor
 
 from pipelines.diffusion.catalog import describe
 from pipelines.diffusion.engine import DiffusionEngine
-from pipelines.diffusion.families.packing import running_segments
-from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.families.transformer import TransformerFamily
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.preview import predicted_original
@@ -194,7 +192,7 @@ def mixed_requests(params: Params) -> list[Request]:
     return requests
 
 
-def test_sizes_mix_in_one_batch(model: Model, params: Params, run: Run) -> None:
+def test_sizes_take_turns(model: Model, params: Params, run: Run) -> None:
     requests = mixed_requests(params)
     for request in requests:
         run(DiffusionEngine(model.family), request)
@@ -208,7 +206,6 @@ def test_sizes_mix_in_one_batch(model: Model, params: Params, run: Run) -> None:
     outputs += run(engine, *requests[3:])
 
     order = [output.request_id for output in outputs if isinstance(output, Result)]
-    assert engine.stats().steps < 10
     for request, expected in zip(requests, alone, strict=True):
         assert_same(model.drawn[order.index(request.id)], expected)
 
@@ -225,57 +222,6 @@ def test_rows_of_one_size_take_the_models_own_forward(
     hook.remove()
     doubled = model.name != "flux-dev"
     assert calls == [3 if doubled else 2] * 4
-
-
-def test_only_rows_of_one_size_fill_a_batch_bucket(
-    params: Params, run: Run, families: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    family, counts = families["flux-dev"], []
-    forward = family._forward
-
-    def count_rows(rows: Sequence[Row]) -> Sequence[Tensor]:
-        counts.append(len(rows))
-        result: Sequence[Tensor] = forward(rows)
-        return result
-
-    monkeypatch.setattr(family, "batch_buckets", (4,))
-    monkeypatch.setattr(family, "_forward", count_rows)
-    for widths in ((64, 64), (64, 48)):
-        asked = [params(width=width, num_inference_steps=1) for width in widths]
-        run(DiffusionEngine(family), *(Request(str(i), each) for i, each in enumerate(asked)))
-    assert counts == [4, 2]
-
-
-def test_segments_tell_the_rows_of_every_linear_input(
-    model: Model, params: Params, run: Run
-) -> None:
-    """What a LoRA needs: rows in the leading dimension, or one sequence and its segments."""
-    inputs: list[tuple[int, ...]] = []
-
-    def look(_: Any, args: tuple[Tensor, ...]) -> None:
-        segments = running_segments()
-        assert segments is not None
-        shape = tuple(args[0].shape)
-        assert sorted(set(segments.rows.tolist())) == list(range(rows))
-        if shape[0] == 1:
-            inputs.append(segments.lengths)
-            assert sum(segments.lengths) == len(segments.rows) == shape[1]
-        else:
-            assert shape[0] == rows
-
-    rows = 2
-    hooks = [
-        module.register_forward_pre_hook(look)
-        for module in model.family.denoiser.modules()
-        if isinstance(module, torch.nn.Linear)
-    ]
-    asked = [params(width=width, guidance_scale=1.0) for width in (64, 96)]
-    run(DiffusionEngine(model.family), *(Request(str(i), each) for i, each in enumerate(asked)))
-    for hook in hooks:
-        hook.remove()
-    assert (64, 96) in inputs
-    assert ((512 + 64, 512 + 96) in inputs) == model.name.startswith("flux")
-    assert running_segments() is None
 
 
 def test_the_last_preview_shows_the_picture(model: Model, params: Params, run: Run) -> None:

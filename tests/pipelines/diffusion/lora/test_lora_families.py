@@ -102,7 +102,7 @@ def test_same_as_diffusers(model: Model, params: Params, asked: tuple[LoraScale,
 
 
 def test_eight_of_all_kinds_share_each_pass(model: Model, params: Params) -> None:
-    """With both LoRAs, one, none; other scales; guided or not; sizes too, where they can."""
+    """With both LoRAs, one, none; other scales; guided or not."""
     choices = [
         loras(everything=1.0),
         (),
@@ -113,7 +113,6 @@ def test_eight_of_all_kinds_share_each_pass(model: Model, params: Params) -> Non
         loras(everything=1.0),
         loras(attention=0.7),
     ]
-    mixed_sizes = model.name not in ("sd", "sdxl")
     asked = [
         params(
             prompt="a blue cat" if i % 3 else "a red fox",
@@ -121,7 +120,6 @@ def test_eight_of_all_kinds_share_each_pass(model: Model, params: Params) -> Non
             seed=i,
             num_inference_steps=1 + i % 3,
             guidance_scale=0.0 if i % 2 else 4.0,
-            width=48 if mixed_sizes and i % 4 == 3 else 64,
         )
         for i, choice in enumerate(choices)
     ]
