@@ -75,7 +75,7 @@ class SpeedSettings(Section):
     batch_buckets: tuple[int, ...] = Field(
         (1, 2, 4, 8, 16), description="Rows that passes are compiled or captured for, as JSON."
     )
-    decode_thread: Use = Field(Use.AUTO, description="Decoding beside the step loop.")
+    decode_stream: Use = Field(Use.AUTO, description="Decoding beside the steps, on CUDA.")
     vae_tiling: Use = Field(Use.AUTO, description="In tiles; `auto` where memory is short.")
     vae_memory_bytes: int | None = Field(
         None, ge=0, description="What a decoding may take; unset, what is free on a GPU."

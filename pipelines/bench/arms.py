@@ -16,7 +16,6 @@ from pipelines.bench.plan import BATCH, ArmName
 from pipelines.bench.subject import Subject
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.request import Failure, Progress, Request, Result
-from pipelines.diffusion.warm_up import warm_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class Arms:
     def _warm_engine(self) -> DiffusionEngine:
         if self._engine is None:
             self._engine = self._subject.engine(BATCH)
-            warm_up(self._engine)
+            self._engine.warm_up()
         return self._engine
 
 

@@ -29,7 +29,8 @@ def run(plan: Plan, say: Say) -> Report:
     machine = describe_machine(subject.device)
     say("warming up")
     sizes = [(subject.width, subject.height)]
-    warm_buckets(subject.family, sizes, 2 * max(plan.batches))
+    for _ in warm_buckets(subject.family, sizes, 2 * max(plan.batches)):
+        pass
     budget = Budget(plan.minutes * 60)  # neither loading nor compiling is what it is for
     say("matrix products")
     roof = measure_roof(subject.device, subject.family.dtype, subject.clock, budget.share(0.02))

@@ -15,7 +15,7 @@ EAGER = Acceleration(
     vae_channels_last=Use.NEVER,
     compile=Use.NEVER,
     cuda_graphs=Use.NEVER,
-    decode_thread=Use.NEVER,
+    decode_stream=Use.NEVER,
 )
 """As diffusers makes it."""
 

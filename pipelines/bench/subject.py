@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, get_type_hints
+from typing import Any, cast
 
 import torch
 
@@ -18,7 +18,7 @@ from pipelines.bench.plan import ArchitectureName, ClockName, Plan
 from pipelines.diffusion.catalog import ModelDescription, describe
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.families.latent import LatentFamily
-from pipelines.diffusion.families.registry import family_loader
+from pipelines.diffusion.families.registry import family_class
 from pipelines.diffusion.loading import choose_device, choose_dtype, load_model
 from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.speed.accelerate import accelerate
@@ -100,10 +100,8 @@ def open_subject(plan: Plan) -> Subject:
 
 def family_of(pipeline: Any) -> LatentFamily:
     """The registered family over a pipeline in memory, on its device already."""
-    # A family's loader says which class it returns; there is no folder to call it with.
-    family = get_type_hints(family_loader(type(pipeline).__name__))["return"]
-    made: LatentFamily = family(pipeline, describe_pipeline(pipeline))
-    return made
+    family = family_class(type(pipeline).__name__)
+    return cast("LatentFamily", family(pipeline, describe_pipeline(pipeline)))
 
 
 def describe_pipeline(pipeline: Any) -> ModelDescription:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -19,6 +19,7 @@ from pipelines.diffusion.batching.cost import CostModel, Profile
 from pipelines.diffusion.decoder import Decoder
 from pipelines.diffusion.errors import DiffusionError, RequestError, UnsafePictureError
 from pipelines.diffusion.families.base import Family
+from pipelines.diffusion.families.latent import LatentFamily
 from pipelines.diffusion.pool import ModelPool
 from pipelines.diffusion.request import (
     EngineStats,
@@ -29,12 +30,15 @@ from pipelines.diffusion.request import (
     Request,
     Result,
 )
+from pipelines.diffusion.speed.accelerate import warm_buckets
+from pipelines.diffusion.speed.device_memory import DeviceMemory, release_memory
 from pipelines.diffusion.trajectory import Trajectory
+from pipelines.diffusion.warm_up import measure, warm_up
 
 logger = logging.getLogger(__name__)
 
 _STEP_SHARE = 0.8
-_LOADING_SECONDS = 0.5  # how long a step without a batch waits for a model
+_READING_SECONDS = 0.5  # how long a step without a batch waits for a model
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +51,7 @@ class _Entry:
     family: Family | None = None  # once its model is there
     trajectory: Trajectory | None = None  # once it has begun
     begun: float = 0.0
+    short_at: int = -1  # how many had left when there was no memory for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,9 @@ class _Running:
 
 
 class DiffusionEngine:
-    """Draws many requests at once, a step at a time. For one thread; see ``EngineRunner``.
+    """Draws many requests at once, a step at a time. For one thread, which owns the device.
+
+    See ``EngineRunner`` for a thread of its own, and docs/decisions/0034-one-thread.md for why.
 
     A request's own failure (its prompt, its noise scheduler, its latents, its picture) never
     touches its batch-mates. Only a broken device raises out of ``step``.
@@ -74,20 +81,29 @@ class DiffusionEngine:
         models: Family | ModelPool,
         max_batch: int = 8,
         clock: Callable[[], float] = time.monotonic,
+        threads: int | None = None,
     ) -> None:
-        """``max_batch`` is in requests; ``clock`` is in seconds."""
+        """``max_batch`` is in requests; ``clock`` is in seconds.
+
+        ``threads`` are those of the CPU that the warm-up has torch compute with.
+        """
+        self._threads = threads
         self.models = models if isinstance(models, ModelPool) else ModelPool.of(models)
         self.costs = {name: CostModel() for name in self.models.names}
         self.measured: set[str] = set()
-        """Models of which ``warm_up`` knows where they saturate the device: their steps end there.
+        """Models whose warm-up told where they saturate the device: their steps end there.
 
         Steps of random sizes, on a machine that does other things, say too little about that.
         """
+        self._tuning: deque[Iterator[None]] = deque()  # what makes later steps faster
+        self._memory: DeviceMemory | None = None  # of the first model's device
         self.clock = clock
         self._batcher = StepBatcher(max_batch, clock)
         self._step_memory: int | None = None
         self._entries: dict[str, _Entry] = {}  # all that are in
         self._arrivals: deque[_Entry] = deque()  # those whose model is not there yet
+        self._departures = 0  # of requests, so far
+        self._undecoded: deque[_Running] = deque()  # for want of memory
         self._decoder: Decoder[_Entry] | None = None  # once a family wants one
         self._outputs: list[Output] = []  # of the step that is being made
         self._stats = EngineStats()
@@ -118,6 +134,31 @@ class DiffusionEngine:
         profiles = {name: cost.profile() for name, cost in self.costs.items()}
         return {name: profile for name, profile in profiles.items() if profile["denoise"]}
 
+    @torch.inference_mode()
+    def warm_up(self, memory: DeviceMemory | None = None) -> None:
+        """Before the first request: loads the default model, and makes it ready.
+
+        Raises WarmUpError if it cannot draw, and whatever its loading raised.
+        """
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        self._memory, name = memory, self.models.default
+        if name in self.models.loaded:
+            for _ in self._warm_up(name, self.models.load(name, self._warm_up)):
+                pass
+        else:
+            self.models.load(name, self._warm_up)
+        while self.tune():
+            pass
+        self.reset_stats()
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Output]:
+        """Adds the requests, and steps until nothing is left to do; whatever comes of it."""
+        for request in requests:
+            self.add(request)
+        while self.has_work:
+            yield from self.step()
+
     def add(self, request: Request) -> None:
         """Takes part from the next step on, or waits for a slot. ValueError if it is in already."""
         if request.id in self._entries:
@@ -145,9 +186,25 @@ class DiffusionEngine:
         predictions = self._denoise(batch)
         self._update(predictions)
         self._collect(wait=not batch)
+        self._load(wait=not batch)
         self.longest_step = max(self.longest_step, self.clock() - start)
         outputs, self._outputs = self._outputs, []
         return outputs
+
+    @torch.inference_mode()
+    def tune(self) -> bool:
+        """A slice of what makes later steps faster, for when there is no work.
+
+        It may take as long as a compiler does. False if none is left.
+        """
+        while self._tuning:
+            try:
+                next(self._tuning[0])
+            except StopIteration:
+                self._tuning.popleft()
+            else:
+                return True
+        return False
 
     def bound_memory(self, free: int | None) -> None:
         """Of the device's ``free`` bytes most are for steps, the rest for what is between them."""
@@ -158,9 +215,7 @@ class DiffusionEngine:
         self._stats = EngineStats()
 
     def close(self) -> None:
-        """Ends the threads beside the loop; what is still in comes to nothing."""
-        if self._decoder is not None:
-            self._decoder.close()
+        """Ends the reading of models; what is still in comes to nothing."""
         self.models.close()
 
     def _schedule(self) -> list[_Running]:
@@ -171,9 +226,13 @@ class DiffusionEngine:
         for request_id in self._batcher.next_batch():
             entry = self._entries[request_id]
             with self._isolated(request_id):
-                batch.append(self._begun(entry))
-        if not batch and self._arrivals:
-            self.models.wait(_LOADING_SECONDS)
+                try:
+                    batch.append(self._begun(entry))
+                except torch.OutOfMemoryError:
+                    release_memory()
+                    if self._batcher.active <= 1:
+                        raise
+                    self._postpone(entry)
         return batch
 
     def _denoise(self, batch: list[_Running]) -> list[tuple[_Running, Tensor]]:
@@ -207,31 +266,74 @@ class DiffusionEngine:
                     self._decode(running)
 
     def _collect(self, wait: bool) -> None:
-        """Pictures that were decoded beside the loop."""
+        """Pictures that were decoded beside the steps, and those that now have memory for it."""
+        for _ in range(len(self._undecoded)):
+            running = self._undecoded.popleft()
+            with self._isolated(running.request.id):
+                self._decode(running)
         if self._decoder is None:
             return
         for entry, picture in self._decoder.wait() if wait else self._decoder.ready():
-            if self._entries.get(entry.request.id) is not entry:
-                continue  # it was aborted, or its time was up
-            with self._isolated(entry.request.id):
-                if isinstance(picture, Exception):
-                    raise picture
-                self._finish(entry, picture)
+            if self._entries.get(entry.request.id) is entry:  # else it was aborted, or is late
+                with self._isolated(entry.request.id):
+                    self._finish(entry, picture)
+
+    def _load(self, wait: bool) -> None:
+        """A slice of the model that loads."""
+        if wait and self._arrivals:
+            self.models.wait(_READING_SECONDS)
+        self.models.advance(self._warm_up)
+
+    def _warm_up(self, name: str, family: Family) -> Iterator[None]:
+        """A model that has just been placed; its tuning is left for when there is no work."""
+        cost, memory = self.costs[name], self._memory or DeviceMemory(family.device)
+        yield from self._timed(warm_up(family, cost, self.max_batch, memory, self.clock))
+        if isinstance(family, LatentFamily):
+            self.measured.add(name)
+            self._tuning.append(self._tuned(family, cost, memory))
+        self.bound_memory(memory.free())
+
+    def _timed(self, slices: Iterator[None]) -> Iterator[None]:
+        """Each as a step among ``longest_step``."""
+        start = self.clock()
+        for _ in slices:
+            self.longest_step = max(self.longest_step, self.clock() - start)
+            yield
+            start = self.clock()
+
+    def _tuned(self, family: LatentFamily, cost: CostModel, memory: DeviceMemory) -> Iterator[None]:
+        """Every batch bucket is compiled or captured, and steps are measured anew."""
+        compiled = False
+        for _ in warm_buckets(family, rows=self.max_batch * cost.guided_rows):
+            compiled = True
+            yield
+        if compiled:
+            yield from measure(family, cost, self.max_batch, memory, self.clock)
+            self.bound_memory(memory.free())
 
     def _admit(self) -> None:
         """To the batcher goes whose model is there; the others keep their order."""
-        loading: list[_Entry] = []
+        waiting: list[_Entry] = []
         while self._arrivals:
             entry = self._arrivals.popleft()
             with self._isolated(entry.request.id):
-                entry.family = self.models.acquire(entry.model)
-                if entry.family is None:
-                    loading.append(entry)
+                entry.family = entry.family or self.models.acquire(entry.model)
+                if entry.family is None or self._short_of_memory(entry):
+                    waiting.append(entry)
                 else:
                     self._enter(entry, entry.family)
             if self.models.full:
                 break  # who came later waits as well: else a model in use would never leave
-        self._arrivals.extendleft(reversed(loading))
+        self._arrivals.extendleft(reversed(waiting))
+
+    def _postpone(self, entry: _Entry) -> None:
+        """There was no memory for its first latents: it waits until another has left."""
+        self._batcher.remove(entry.request.id)
+        entry.short_at = self._departures
+        self._arrivals.appendleft(entry)
+
+    def _short_of_memory(self, entry: _Entry) -> bool:
+        return entry.short_at == self._departures and self._batcher.active > 0
 
     def _enter(self, entry: _Entry, family: Family) -> None:
         params, cost = entry.request.params, self.costs[entry.model]
@@ -284,10 +386,9 @@ class DiffusionEngine:
 
     def _observe(self, batch: list[_Running], seconds: float) -> None:
         rows = sum(running.trajectory.conditioning.rows for running in batch)
-        sizes = {each.request.params.width * each.request.params.height for each in batch}
+        params = batch[0].request.params
         cost = self.costs[batch[0].entry.model]
-        if len(sizes) == 1:
-            cost.observe(sizes.pop(), rows, seconds)
+        cost.observe(params.width * params.height, rows, seconds)
         for running in batch:
             trajectory = running.trajectory
             left = trajectory.steps - trajectory.steps_after_next
@@ -296,7 +397,7 @@ class DiffusionEngine:
         self._stats = replace(
             self._stats,
             steps=self._stats.steps + 1,
-            rows=self._stats.rows + len(batch),
+            request_steps=self._stats.request_steps + len(batch),
             denoise_seconds=self._stats.denoise_seconds + seconds,
         )
 
@@ -312,15 +413,26 @@ class DiffusionEngine:
             )
 
     def _decode(self, running: _Running) -> None:
-        """Its slot is free from here on."""
+        """Its slot is free from here on. Without memory it waits until another has left."""
         entry, latents = running.entry, running.trajectory.latents
         self._batcher.remove(entry.request.id)
-        if running.family.decodes_beside:
-            self._decoder = self._decoder or Decoder()
-            self._decoder.submit(entry, running.family.decode, latents)
+        if self._short_of_memory(entry):
+            self._undecoded.append(running)
             return
         start = self.clock()
-        picture = running.family.decode(latents).cpu()
+        try:
+            if running.family.decodes_beside:
+                self._decoder = self._decoder or Decoder()
+                self._decoder.submit(entry, running.family.decode, latents)
+                return
+            picture = running.family.decode(latents).cpu()
+        except torch.OutOfMemoryError:
+            release_memory()
+            entry.short_at = self._departures
+            if not self._batcher.active:
+                raise
+            self._undecoded.append(running)
+            return
         params = entry.request.params
         seconds = self.clock() - start
         self.costs[entry.model].observe_decode(params.width * params.height, seconds)
@@ -329,6 +441,12 @@ class DiffusionEngine:
     def _finish(self, entry: _Entry, picture: Tensor) -> None:
         if not picture.isfinite().all():
             raise RequestError(_NOT_FINITE)
+        params, (height, width) = entry.request.params, picture.shape[-2:]
+        if (width, height) != (params.width, params.height):
+            raise RequestError(
+                f"The model drew {width}x{height} pixels for {params.width}x{params.height}; ask"
+                " for a size that it draws."
+            )
         seconds = self.clock() - entry.begun
         self._outputs.append(Result(entry.request.id, _to_bytes(picture), seconds))
         self._leave(entry.request.id)
@@ -350,7 +468,10 @@ class DiffusionEngine:
 
     def _fail(self, request_id: str, error: Exception) -> None:
         reason = str(error)
-        if not isinstance(error, DiffusionError):
+        if isinstance(error, torch.OutOfMemoryError):
+            logger.warning("Request %s found no memory: %s", request_id, error)
+            reason = _NO_MEMORY
+        elif not isinstance(error, DiffusionError):
             logger.error("Request %s failed.", request_id, exc_info=error)
             reason = f"{type(error).__name__}: {error}"
         unsafe = isinstance(error, UnsafePictureError)
@@ -360,7 +481,9 @@ class DiffusionEngine:
 
     def _leave(self, request_id: str) -> None:
         entry = self._entries.pop(request_id)
+        self._departures += 1
         self._batcher.remove(request_id)
+        self._undecoded = deque(each for each in self._undecoded if each.entry is not entry)
         if entry in self._arrivals:
             self._arrivals.remove(entry)
         if entry.family is not None:
@@ -369,6 +492,7 @@ class DiffusionEngine:
             entry.trajectory.release()
 
 
+_NO_MEMORY = "The device has too little memory for this picture; ask for a smaller one."
 _NOT_FINITE = "The model's output was not a number; try other parameters or another dtype."
 
 

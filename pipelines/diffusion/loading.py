@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from torch import nn
 
 from pipelines.diffusion.catalog import HUB_ID, describe
 from pipelines.diffusion.errors import (
@@ -16,13 +18,17 @@ from pipelines.diffusion.errors import (
     UnsupportedDtypeError,
 )
 from pipelines.diffusion.families.base import Family
+from pipelines.diffusion.families.controlnet import read_controlnet
 from pipelines.diffusion.families.latent import LatentFamily
-from pipelines.diffusion.families.registry import family_loader
+from pipelines.diffusion.families.registry import family_class
 from pipelines.diffusion.families.unet import UNetFamily
 from pipelines.diffusion.parts import check_parts, why_unloadable
+from pipelines.diffusion.pool import Placing
 from pipelines.diffusion.speed.accelerate import accelerate
 from pipelines.diffusion.speed.acceleration import Acceleration
 from pipelines.diffusion.weights import BROKEN_FILES
+
+_SLICE_BYTES = 256 * 2**20
 
 
 def load_model(
@@ -35,36 +41,90 @@ def load_model(
     acceleration: Acceleration | None = None,
     without: Collection[str] = (),
 ) -> Family:
-    """Loads a model, safetensors only.
+    """Loads a model at once: ``read_model``, and what it returns to its end.
 
-    ``source`` is a local diffusers folder or a hub id. ``device`` is "auto" (CUDA where there is
-    one) or torch's name for one; ``dtype`` is "auto" (see docs/decisions/0003-dtype.md),
-    "float32", "bfloat16" or "float16". ``threads`` sets how many CPU threads torch computes with,
-    for the whole process. ``controlnets`` are folders and ``loras`` files by the name that
-    requests use. Without ``acceleration`` every speed-up is on "auto". ``without`` names parts that
-    are not to be loaded: ``SAFETY_CHECKER`` alone can be spared. Raises ModelLoadError.
+    ``threads`` sets how many CPU threads torch computes with in the calling thread.
     """
     if threads is not None:
         torch.set_num_threads(threads)
+    placing = read_model(source, device, dtype, controlnets, loras, acceleration, without)
+    while True:
+        try:
+            next(placing)
+        except StopIteration as end:
+            family: Family = end.value
+            return family
+
+
+def read_model(
+    source: str | Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    controlnets: Mapping[str, Path] | None = None,
+    loras: Mapping[str, Path] | None = None,
+    acceleration: Acceleration | None = None,
+    without: Collection[str] = (),
+) -> Placing:
+    """Reads a model into plain memory, safetensors only; the generator puts it on its device.
+
+    ``source`` is a local diffusers folder or a hub id. ``device`` is "auto" (CUDA where there is
+    one) or torch's name for one; ``dtype`` is "auto" (see docs/decisions/0003-dtype.md),
+    "float32", "bfloat16" or "float16". ``controlnets`` are folders and ``loras`` files by the name
+    that requests use. Without ``acceleration`` every speed-up is on "auto". ``without`` names
+    parts that are not to be loaded: ``SAFETY_CHECKER`` alone can be spared. Raises ModelLoadError,
+    as does the generator.
+    """
     folder = find_folder(source, without)
     description = describe(folder)
     check_parts(folder, without)
     chosen = choose_device(device)
-    chosen_dtype = choose_dtype(dtype, chosen)
+    family_class_ = family_class(description.class_name)
     try:
-        family = family_loader(description.class_name)(folder, chosen, chosen_dtype, without)
+        pipeline = family_class_.read(folder, choose_dtype(dtype, chosen), without)
     except BROKEN_FILES as error:
         raise why_unloadable(folder, error, without) from error
+    read_controlnets = {}
     for name, path in (controlnets or {}).items():
-        if not isinstance(family, UNetFamily):
+        if not hasattr(pipeline, "unet") or not description.takes_image:
             raise ModelLoadError(f"{str(folder)!r} has no UNet; leave out ControlNet {name!r}.")
-        family.load_controlnet(name, path)
-    for name, path in (loras or {}).items():
-        if not isinstance(family, LatentFamily):
-            raise LoraLoadError(f"{str(folder)!r} is called whole; leave out LoRA {name!r}.")
-        family.loras.load(name, path)
-    accelerate(family, acceleration or Acceleration())
-    return family
+        factor = description.vae_scale_factor
+        read_controlnets[name] = read_controlnet(path, pipeline.unet, factor)
+
+    def place() -> Placing:
+        yield from _moved(pipeline, chosen)
+        family = family_class_(pipeline, description)
+        yield
+        for name, controlnet in read_controlnets.items():
+            assert isinstance(family, UNetFamily)  # noqa: S101 - it has a UNet
+            family.add_controlnet(name, controlnet)
+            yield
+        for name, path in (loras or {}).items():
+            if not isinstance(family, LatentFamily):
+                raise LoraLoadError(f"{str(folder)!r} is called whole; leave out LoRA {name!r}.")
+            family.loras.load(name, path)
+            yield
+        accelerate(family, acceleration or Acceleration())
+        yield
+        return family
+
+    return place()
+
+
+def _moved(pipeline: Any, device: torch.device) -> Iterator[None]:
+    """Module by module, so that a step is never far: a part of 20 GB takes seconds."""
+    moved = 0
+    for part in pipeline.components.values():
+        if not isinstance(part, nn.Module):
+            continue
+        for module in part.modules():
+            if not any(True for _ in module.children()):
+                module.to(device)
+                moved += sum(each.nbytes for each in module.parameters())
+            if moved > _SLICE_BYTES:
+                moved = 0
+                yield
+        part.to(device)  # what is in no leaf
+    yield
 
 
 def find_folder(source: str | Path, without: Collection[str] = ()) -> Path:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import logging
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -13,41 +13,73 @@ import torch
 
 from pipelines.diffusion.errors import RequestError
 from pipelines.diffusion.families.base import Family
+from pipelines.diffusion.speed.device_memory import release_memory
 
 logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 60.0
+"""How long requests for a model that could not be loaded are told so, until it is tried again."""
+
+Placing = Generator[None, None, Family]
+"""Puts a model that was read on its device, a slice at a time; returns it."""
+
+WarmUp = Callable[[str, Family], Iterator[None]]
+"""What else a model goes through before it is used, a slice at a time."""
+
+
+def _nothing(_name: str, _family: Family) -> Iterator[None]:
+    return iter(())
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model that can be loaded: how, and the bytes that its weights will take."""
+    """A model that can be loaded, and the bytes that its weights will take.
 
-    load: Callable[[], Family]
+    ``read`` takes it from the disk into plain memory, in a thread of its own: it computes nothing.
+    """
+
+    read: Callable[[], Placing]
     nbytes: int
 
 
-class ModelPool:
-    """Models by name, loaded when first asked for, beside the running step loop.
+@dataclass(slots=True)
+class _Loading:
+    name: str
+    reading: Future[Placing]
+    slices: Placing | None = None  # once it was read
+    evicted: bool = False  # whether idle models have left for it, as memory ran out
 
+
+class ModelPool:
+    """Models by name, loaded when first asked for.
+
+    One thread of its own reads weights; all else is for the caller's thread, slice by slice.
     When their weights would exceed ``max_bytes`` the least recently used one that has no request
-    leaves first. A model that is larger than ``max_bytes`` is loaded alone. For one thread, but
-    for the loading, which has its own.
+    leaves first. A model that is larger than ``max_bytes`` is loaded alone.
     """
 
-    def __init__(self, sources: Mapping[str, ModelSource], max_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        sources: Mapping[str, ModelSource],
+        max_bytes: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """The first of ``sources`` is the default; without ``max_bytes`` none ever leaves."""
         self._sources = dict(sources)
         self._max_bytes = max_bytes
+        self._clock = clock
         self._families: OrderedDict[str, Family] = OrderedDict()  # the least recently used first
         self._users: dict[str, int] = dict.fromkeys(sources, 0)
-        self._loading: tuple[str, Future[Family]] | None = None  # one at a time
-        self._failures: dict[str, BaseException] = {}
+        self._loading: _Loading | None = None  # one at a time
+        self._failures: dict[str, tuple[Exception, float]] = {}  # and until when they are told
         self._full = False
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="model-loader")
+        # With one OpenMP thread: a second team would halve the engine's speed on a CPU.
+        self._reader = ThreadPoolExecutor(1, "model-reader", torch.set_num_threads, (1,))
 
     @classmethod
     def of(cls, family: Family, name: str = "default") -> ModelPool:
         """One model, loaded already."""
-        pool = cls({name: ModelSource(lambda: family, 0)})
+        pool = cls({name: ModelSource(lambda: placed(family), 0)})
         pool._families[name] = family
         return pool
 
@@ -73,16 +105,15 @@ class ModelPool:
     def acquire(self, name: str) -> Family | None:
         """A model to use until ``release``; None while it loads or waits for room.
 
-        Raises RequestError for a name that is not here, and once whatever its loading raised.
+        Raises RequestError for a name that is not here, and for a minute whatever its loading
+        raised.
         """
         if name not in self._sources:
             raise RequestError(
                 f"There is no model {name!r} here; choose one of {', '.join(self._sources)}."
             )
-        self._collect()
         self._full = False
-        if name in self._failures:
-            raise self._failures.pop(name)
+        self._raise_failure(name)
         if name in self._families:
             self._families.move_to_end(name)
             self._users[name] += 1
@@ -91,59 +122,106 @@ class ModelPool:
             self._full = not self._make_room(self._sources[name].nbytes)
             if not self._full:
                 logger.info("Loading model %s.", name)
-                self._loading = name, self._loader.submit(self._sources[name].load)
+                self._loading = _Loading(name, self._read(name))
         return None
 
     def release(self, name: str) -> None:
         """One request fewer."""
         self._users[name] -= 1
 
-    def load(self, name: str) -> Family:
+    def advance(self, warm_up: WarmUp) -> None:
+        """The next slice of the model that loads, once it is read."""
+        loading = self._loading
+        if loading is None or not loading.reading.done():
+            return
+        try:
+            if loading.slices is None:
+                loading.slices = self._arrive(loading, warm_up)
+            next(loading.slices)
+        except StopIteration as end:
+            self._families[loading.name] = end.value
+            self._loading = None
+        except torch.AcceleratorError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, its requests are told
+            self._give_up(loading, error)
+
+    def load(self, name: str, warm_up: WarmUp = _nothing) -> Family:
         """Waits for a model. RuntimeError if all that is loaded is in use and leaves no room."""
         while (family := self.acquire(name)) is None:
             if self._full:
                 raise RuntimeError(f"There is no room for model {name!r}.")
             self.wait(timeout=None)
+            self.advance(warm_up)
         self.release(name)
         return family
 
     def wait(self, timeout: float | None) -> None:
-        """Until the model that loads is here, or ``timeout`` seconds are over."""
+        """Until the model that loads is read, or ``timeout`` seconds are over."""
         if self._loading is not None:
-            wait([self._loading[1]], timeout)
+            wait([self._loading.reading], timeout)
 
     def close(self) -> None:
-        """Waits for the model that loads, and forgets all."""
-        self._loader.shutdown()
+        """Forgets all; what is read meanwhile comes to nothing."""
+        self._reader.shutdown(wait=False, cancel_futures=True)
         self._families.clear()
 
-    def _collect(self) -> None:
-        """Takes in what has loaded."""
-        if self._loading is None or not self._loading[1].done():
+    def _read(self, name: str) -> Future[Placing]:
+        torch.get_num_threads()  # so that this thread's number is settled before the reader's
+        return self._reader.submit(self._sources[name].read)
+
+    @staticmethod
+    def _arrive(loading: _Loading, warm_up: WarmUp) -> Placing:
+        family = yield from loading.reading.result()
+        yield from warm_up(loading.name, family)
+        return family
+
+    def _give_up(self, loading: _Loading, error: Exception) -> None:
+        """Where memory ran out it is tried once more, without the models that are idle."""
+        loading.slices, self._loading = None, None
+        if isinstance(error, torch.OutOfMemoryError) and self._idle and not loading.evicted:
+            for name in self._idle:
+                self._evict(name)
+            self._loading = _Loading(loading.name, self._read(loading.name), evicted=True)
             return
-        name, future = self._loading
-        self._loading = None
-        error = future.exception()
-        if error is None:
-            self._families[name] = future.result()
-        else:
-            logger.error("Model %s could not be loaded.", name, exc_info=error)
-            self._failures[name] = error
+        logger.error("Model %s could not be loaded.", loading.name, exc_info=error)
+        error = error.with_traceback(None)  # which holds what was loaded
+        self._failures[loading.name] = error, self._clock() + RETRY_SECONDS
+
+    def _raise_failure(self, name: str) -> None:
+        if name not in self._failures:
+            return
+        error, until = self._failures[name]
+        if self._clock() < until:
+            raise error.with_traceback(None)
+        del self._failures[name]
 
     def _make_room(self, nbytes: int) -> bool:
         """Lets idle models leave until so many bytes are free; False if all others are in use."""
         if self._max_bytes is None:
             return True
-        idle = [name for name in self._families if not self._users[name]]
         while self._families and self._held + nbytes > self._max_bytes:
-            if not idle:
+            if not self._idle:
                 return False
-            logger.info("Model %s leaves to make room.", idle[0])
-            del self._families[idle.pop(0)]
-            gc.collect()  # modules with hooks or captured graphs refer to themselves
-            torch.cuda.empty_cache()  # nothing where there is no CUDA
+            self._evict(self._idle[0])
         return True
+
+    def _evict(self, name: str) -> None:
+        logger.info("Model %s leaves to make room.", name)
+        del self._families[name]
+        release_memory()
+
+    @property
+    def _idle(self) -> list[str]:
+        """The least recently used first."""
+        return [name for name in self._families if not self._users[name]]
 
     @property
     def _held(self) -> int:
         return sum(self._sources[name].nbytes for name in self._families)
+
+
+def placed(family: Family) -> Placing:
+    """One that is on its device already."""
+    yield
+    return family

@@ -1,4 +1,4 @@
-"""From a folder to a diffusers pipeline on its device."""
+"""From a folder to a diffusers pipeline in plain memory."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from pipelines.diffusion.weights import count_tensors
 def read_pipeline(
     pipeline_class: Any,
     folder: Path,
-    device: torch.device,
     dtype: torch.dtype,
     without: Collection[str] = (),
     **parts: Any,
 ) -> Any:
-    """Reads safetensors alone, from the disk alone.
+    """Reads safetensors alone, from the disk alone, into the machine's own memory.
 
     ``parts`` replace what the folder names; of what it names ``without`` is not loaded.
 
@@ -36,7 +35,7 @@ def read_pipeline(
     for part, network in pipeline.components.items():
         if part not in parts and isinstance(network, nn.Module) and (folder / part).is_dir():
             _check_complete(folder / part, network)
-    return pipeline.to(device)
+    return pipeline
 
 
 def _check_complete(folder: Path, network: nn.Module) -> None:

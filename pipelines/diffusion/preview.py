@@ -25,14 +25,17 @@ class PreviewMap:
         self._bias = bias
 
     @classmethod
-    def fit(cls, encode: Callable[[Tensor], Tensor], vae_scale_factor: int) -> PreviewMap:
+    @torch.inference_mode()
+    def fit(cls, encode: Callable[[Tensor], Tensor], vae_scale_factor: int) -> PreviewMap | None:
         """Solves for the map by least squares on what the VAE makes of a few plain pictures.
 
         ``encode`` takes float32 pictures of (rows, 3, height, width) from -1 to 1 to latents as
-        the denoiser sees them.
+        the denoiser sees them. None if those are not finite: who only decodes draws all the same.
         """
         pictures = _plain_pictures(_LATENT_SIZE * vae_scale_factor)
         latents = encode(pictures * 2 - 1).float().cpu()
+        if not latents.isfinite().all():
+            return None
         colours = functional.avg_pool2d(pictures, vae_scale_factor)
         inputs = latents.movedim(1, -1).flatten(0, 2)
         inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)

@@ -137,13 +137,13 @@ Output = Progress | Result | Failure | Expired
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Counters since the engine's start. ``rows / steps`` is the mean batch fill in requests.
+    """Counters since the engine's start. ``request_steps / steps`` is the mean batch in requests.
 
     Of those that are in, ``active`` have begun, ``waiting`` have not, ``decoding`` are drawn.
     """
 
     steps: int = 0
-    rows: int = 0
+    request_steps: int = 0
     finished: int = 0
     failed: int = 0
     aborted: int = 0

@@ -16,6 +16,7 @@ from pipelines.diffusion.errors import EngineStoppedError
 from pipelines.diffusion.request import EngineStats, Failure, Output, Progress, Request
 
 _PATIENCE = 10  # steps of the longest so far: a full batch after a warm-up of one, and some more
+_COMPILER_PATIENCE = 600.0  # seconds
 _PROFILE_SECONDS = 10.0
 _IDLE_SECONDS = 0.5  # how long the loop sleeps without work, and so how often it ticks
 
@@ -23,7 +24,9 @@ logger = logging.getLogger(__name__)
 
 
 class EngineRunner:
-    """Runs a DiffusionEngine in a thread. Every method is safe from any thread.
+    """Runs a DiffusionEngine in a thread, its warm-up included: no other touches the device.
+
+    Every method is safe from any thread.
 
     ``on_outputs`` is called from the engine's thread after each step that has any, and must
     return soon: the next step waits for it. After ``abort`` answered True no Result or Failure
@@ -55,12 +58,21 @@ class EngineRunner:
         self._profiles = engine.profiles()
         self._profiled_at = engine.clock()
         self._ticks = 0
+        self._idle = True  # nothing is left to tune
+        self._tuning = False
         self._error: BaseException | None = None
+        self._warm = threading.Event()
         self._thread = threading.Thread(target=self._run, name="diffusion-engine", daemon=True)
 
     def start(self) -> None:
-        """Once; ``warm_up`` comes before it."""
+        """Once. Requests are taken from now on, and drawn once the default model is warm."""
         self._thread.start()
+
+    def wait_until_warm(self) -> None:
+        """Until the default model has made its first picture; raises what kept it from that."""
+        self._warm.wait()
+        if self._error is not None:
+            raise self._error
 
     @property
     def max_batch(self) -> int:
@@ -88,9 +100,10 @@ class EngineRunner:
         """Seconds without a tick after which the loop hangs, as far as one can tell.
 
         A large model on a CPU takes minutes for what a GPU does in milliseconds, so the measure is
-        the longest step so far, the warm-up's included.
+        the longest step so far; while steps are compiled, ten minutes.
         """
-        return _PATIENCE * max(_IDLE_SECONDS, self._engine.longest_step)
+        longest = max(_IDLE_SECONDS, self._engine.longest_step)
+        return _COMPILER_PATIENCE if self._tuning else _PATIENCE * longest
 
     @property
     def alive(self) -> bool:
@@ -164,18 +177,33 @@ class EngineRunner:
         if self._niceness and sys.platform == "linux":
             os.nice(self._niceness)  # there it is a thread's own, and what it starts inherits it
         try:
+            self._engine.warm_up()
+            self._warm.set()
             while self._take_messages():
-                outputs = self._engine.step() if self._engine.has_work else []
-                self._hand_out(outputs)
+                if self._engine.has_work:
+                    self._hand_out(self._engine.step())
+                    self._idle = False
+                else:
+                    self._tune()
                 self._ticks += 1
         except Exception as error:
             logger.exception("The engine's loop died.")
             self._die(error)
+        finally:
+            self._warm.set()
+            self._engine.close()
+
+    def _tune(self) -> None:
+        self._tuning = True
+        self._idle = not self._engine.tune()
+        self._tuning = False
 
     def _take_messages(self) -> bool:
         """Waits for work, and moves what came into the engine; False when the loop should end."""
         with self._wake:
-            if not (self._engine.has_work or self._inbox or self._aborts or self._stopping):
+            if self._idle and not (
+                self._engine.has_work or self._inbox or self._aborts or self._stopping
+            ):
                 self._wake.wait(_IDLE_SECONDS)
             # Aborts first: one who was aborted may have been submitted again.
             while self._aborts:

@@ -10,6 +10,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from pipelines.diffusion.speed.acceleration import Use
+from pipelines.diffusion.speed.device_memory import release_memory
 from pipelines.diffusion.speed.vae_tiling import VaeTiling
 
 
@@ -40,9 +41,21 @@ class Vae:
         return scaled
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents to pictures of (rows, 3, height, width), about -1 to 1, in the VAE's dtype."""
+        """Latents to pictures of (rows, 3, height, width), about -1 to 1, in the VAE's dtype.
+
+        What is not finite comes out as NaN, which whoever clamps the picture does not hide. Where
+        memory runs out it is decoded once more, in tiles if it can be.
+        """
         unscaled = latents.to(self.model.dtype) / self._scale + self._mean
         tiled = self.tiling.wanted(self.model, latents)
+        try:
+            decoded = self._decoded(unscaled, tiled)
+        except torch.OutOfMemoryError:
+            release_memory()
+            decoded = self._decoded(unscaled, tiled=hasattr(self.model, "tiled_decode"))
+        return decoded.masked_fill_(~decoded.isfinite(), torch.nan)
+
+    def _decoded(self, unscaled: Tensor, tiled: bool) -> Tensor:
         decode = self.model.tiled_decode if tiled else self.model.decode
         decoded: Tensor = decode(unscaled, return_dict=False)[0]
         return decoded

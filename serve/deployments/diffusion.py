@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import structlog
 from ray.serve.handle import DeploymentHandle
@@ -32,8 +33,8 @@ class Diffusion:
         self, settings: Settings, postprocess: DeploymentHandle[Postprocess]
     ) -> None:
         from pipelines.diffusion.engine import DiffusionEngine
+        from pipelines.diffusion.loading import choose_device
         from pipelines.diffusion.runner import EngineRunner
-        from pipelines.diffusion.warm_up import warm_up
         from serve.deployments.pool import hidden_previews, open_pool
 
         configure_logging(settings.log_format, log_prompts=settings.log_prompts)
@@ -41,9 +42,7 @@ class Diffusion:
         assert settings.redis_url is not None  # noqa: S101
         pool = await asyncio.to_thread(open_pool, settings)
         hidden = await asyncio.to_thread(hidden_previews, settings)
-        engine = DiffusionEngine(pool, settings.worker.max_batch)
-        await asyncio.to_thread(warm_up, engine)
-        device = str(pool.load(pool.default).device)
+        device = str(choose_device(settings.model.device))
         self._database = Database(settings.database_url)
         self._bus = EventBus(settings.redis_url)
         await self._bus.start()
@@ -51,8 +50,13 @@ class Diffusion:
         delivery = Delivery(PostprocessReplicas(postprocess), settings.worker)
         sources = SourceLoader(open_storage(settings.storage), settings.worker)
         self._worker = Worker(claims, self._bus, sources.load, delivery, settings.worker, hidden)
+        # Ray sets OMP_NUM_THREADS to the replica's CPU share, rounded: 1.
+        threads = settings.worker.threads or os.cpu_count()
+        engine = DiffusionEngine(pool, settings.worker.max_batch, threads=threads)
         niceness = settings.worker.niceness if device == "cpu" else 0
         runner = EngineRunner(engine, self._worker.take, niceness)
+        runner.start()
+        await asyncio.to_thread(runner.wait_until_warm)
         self._working = asyncio.create_task(self._worker.run(runner, device), name="worker")
         log.info("diffusion.ready", models=pool.names, device=device)
 

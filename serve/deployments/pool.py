@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from pipelines.diffusion.catalog import SAFETY_CHECKER, describe, find_description
-from pipelines.diffusion.families.base import Family
-from pipelines.diffusion.loading import choose_device, choose_dtype, find_folder, load_model
+from pipelines.diffusion.loading import choose_device, choose_dtype, find_folder, read_model
 from pipelines.diffusion.parts import check_parts
-from pipelines.diffusion.plain_request import plain_params
-from pipelines.diffusion.pool import ModelPool, ModelSource
-from pipelines.diffusion.speed.accelerate import warm_buckets
+from pipelines.diffusion.pool import ModelPool, ModelSource, Placing
 from pipelines.diffusion.weights import weights_bytes
 from serve.errors import naming_model
 from serve.settings import FurtherModelSettings, Settings
@@ -51,8 +45,8 @@ def _source(name: str, model: FurtherModelSettings, settings: Settings) -> Model
         describe(folder)
         check_parts(folder, without)
         dtype = choose_dtype(model.dtype, choose_device(model.device))
-    load = partial(_load, name, folder, model, settings)
-    return ModelSource(load, weights_bytes(folder, dtype, without))
+    read = partial(_read, name, folder, model, settings)
+    return ModelSource(read, weights_bytes(folder, dtype, without))
 
 
 def _without(settings: Settings) -> tuple[str, ...]:
@@ -60,24 +54,20 @@ def _without(settings: Settings) -> tuple[str, ...]:
     return () if settings.moderation.safety_checker else (SAFETY_CHECKER,)
 
 
-def _load(name: str, folder: Path, model: FurtherModelSettings, settings: Settings) -> Family:
+def _read(name: str, folder: Path, model: FurtherModelSettings, settings: Settings) -> Placing:
     with naming_model(name):
-        family = load_model(
+        placing = read_model(
             folder,
             model.device,
             model.dtype,
-            # Ray sets OMP_NUM_THREADS to the replica's CPU share, rounded: 1.
-            settings.worker.threads or os.cpu_count(),
             model.controlnets,
             model.loras,
             settings.speed.acceleration,
             _without(settings),
         )
-    warm_buckets(family, rows=settings.worker.max_batch * _guided_rows(family))
-    return family
+    return _named(name, placing)
 
 
-@torch.inference_mode()
-def _guided_rows(family: Family) -> int:
-    """Of the denoiser's batch, for a picture with guidance."""
-    return family.encode(plain_params(family.description, guidance_scale=5.0)).rows
+def _named(name: str, placing: Placing) -> Placing:
+    with naming_model(name):
+        return (yield from placing)

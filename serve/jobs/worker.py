@@ -91,7 +91,6 @@ class Worker:
             self._hidden,
         )
         self._lease = Lease(self._claims, engine, device, self._drawing, self._settings.heartbeat_s)
-        engine.start()
         await self._lease.begin()
         pull = asyncio.create_task(self._pull(), name="pull")
         lease = asyncio.create_task(self._lease.keep(self._draining), name="heartbeat")

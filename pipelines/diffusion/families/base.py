@@ -19,8 +19,7 @@ class Family(Protocol):
     """Loaded weights behind four verbs: encode, prepare, denoise, decode.
 
     All but ``denoise`` concern one request; what they raise is that request's own failure.
-    Every method is called by one thread, under ``torch.inference_mode``; ``decode`` by another
-    where ``decodes_beside``.
+    Every method is called by one thread, under ``torch.inference_mode``.
     """
 
     @property
@@ -34,7 +33,7 @@ class Family(Protocol):
 
     @property
     def decodes_beside(self) -> bool:
-        """Whether ``decode`` is better called by a thread beside the step loop than within it."""
+        """Whether ``decode`` is better called on a CUDA stream of its own than within the step."""
 
     def batch_key(self, params: SamplingParams) -> Hashable:
         """Requests with equal keys can share a forward pass."""

@@ -32,40 +32,17 @@ _SHARED = (
 class ControlNets:
     """Those of one UNet by name; each runs on the rows that use it, at the steps that it acts."""
 
-    def __init__(self, unet: Any, vae_scale_factor: int) -> None:
+    def __init__(self, unet: Any) -> None:
         self._unet = unet
-        self._vae_scale_factor = vae_scale_factor
         self._models: dict[str, Any] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._models)
 
-    def load(self, name: str, folder: Path) -> None:
-        """Reads a folder of a ``ControlNetModel``, safetensors only.
-
-        Raises ModelLoadError for one that is broken, or that does not fit the UNet.
-        """
-        self._check(folder)
-        try:
-            model, told = ControlNetModel.from_pretrained(
-                folder,
-                dtype=self._unet.dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-        except BROKEN_FILES as error:
-            raise ModelLoadError(
-                f"The ControlNet in {str(folder)!r} could not be loaded; copy or download it"
-                f" again: {error}"
-            ) from error
-        if told["missing_keys"]:  # diffusers would fill them with random numbers
-            raise ModelLoadError(
-                f"{str(folder)!r} lacks {len(told['missing_keys'])} weights that its config.json"
-                " asks for; copy or download it again."
-            )
-        self._models[name] = model.to(self._unet.device).eval()
+    def add(self, name: str, model: Any) -> None:
+        """``model`` is as ``read_controlnet`` gives it."""
+        self._models[name] = model.to(self._unet.device)
 
     def prepare(self, asked: ControlImage) -> Control:
         return Control(
@@ -101,30 +78,58 @@ class ControlNets:
             "mid_block_additional_residual": total[-1],
         }
 
-    def _check(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise ModelNotFoundError(
-                f"There is no ControlNet folder {str(folder)!r}; give one that diffusers'"
-                " save_pretrained wrote."
+
+def read_controlnet(folder: Path, unet: Any, vae_scale_factor: int) -> Any:
+    """A ``ControlNetModel`` in plain memory, in the UNet's dtype; safetensors only.
+
+    Raises ModelLoadError for one that is broken, or that does not fit the UNet.
+    """
+    _check(folder, unet, vae_scale_factor)
+    try:
+        model, told = ControlNetModel.from_pretrained(
+            folder,
+            dtype=unet.dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except BROKEN_FILES as error:
+        raise ModelLoadError(
+            f"The ControlNet in {str(folder)!r} could not be loaded; copy or download it"
+            f" again: {error}"
+        ) from error
+    if told["missing_keys"]:  # diffusers would fill them with random numbers
+        raise ModelLoadError(
+            f"{str(folder)!r} lacks {len(told['missing_keys'])} weights that its config.json"
+            " asks for; copy or download it again."
+        )
+    return model.eval()
+
+
+def _check(folder: Path, unet: Any, vae_scale_factor: int) -> None:
+    if not folder.is_dir():
+        raise ModelNotFoundError(
+            f"There is no ControlNet folder {str(folder)!r}; give one that diffusers'"
+            " save_pretrained wrote."
+        )
+    path = folder / "config.json"
+    config = read_json(path)
+    if config.get("_class_name") != "ControlNetModel":
+        raise ModelIndexError(
+            f"{str(path)!r} names {config.get('_class_name')!r}; choose a folder of a"
+            " 'ControlNetModel'."
+        )
+    check_weights(folder)
+    has = {name: config.get(name) for name in _SHARED}
+    wants = {name: unet.config.get(name) for name in _SHARED}
+    has["pixels to a latent"] = 2 ** (len(config["conditioning_embedding_out_channels"]) - 1)
+    wants["pixels to a latent"] = vae_scale_factor
+    for name, value in wants.items():
+        if _plain(has[name]) != _plain(value):
+            raise ModelLoadError(
+                f"{str(path)!r} does not fit the model: its {name} is {has[name]}, not"
+                f" {value}; take a ControlNet that was trained for this model."
             )
-        path = folder / "config.json"
-        config = read_json(path)
-        if config.get("_class_name") != "ControlNetModel":
-            raise ModelIndexError(
-                f"{str(path)!r} names {config.get('_class_name')!r}; choose a folder of a"
-                " 'ControlNetModel'."
-            )
-        check_weights(folder)
-        has = {name: config.get(name) for name in _SHARED}
-        wants = {name: self._unet.config.get(name) for name in _SHARED}
-        has["pixels to a latent"] = 2 ** (len(config["conditioning_embedding_out_channels"]) - 1)
-        wants["pixels to a latent"] = self._vae_scale_factor
-        for name, value in wants.items():
-            if _plain(has[name]) != _plain(value):
-                raise ModelLoadError(
-                    f"{str(path)!r} does not fit the model: its {name} is {has[name]}, not"
-                    f" {value}; take a ControlNet that was trained for this model."
-                )
 
 
 def _acts(name: str, model: Any, row: Row) -> bool:

@@ -16,21 +16,12 @@ from diffusers import FluxPipeline
 from torch import Tensor
 from torch.nn import functional
 
-from pipelines.diffusion.catalog import describe
 from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.families.transformer import TransformerFamily
 from pipelines.diffusion.pretrained import read_pipeline
 from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.schedulers import make_scheduler
 from pipelines.diffusion.trajectory import TextEmbedding
-
-
-def load(
-    folder: Path, device: torch.device, dtype: torch.dtype, without: Collection[str] = ()
-) -> Flux:
-    """Loads a diffusers folder; only safetensors are read."""
-    pipeline = read_pipeline(FluxPipeline, folder, device, dtype, without)
-    return Flux(pipeline, describe(folder))
 
 
 class Flux(TransformerFamily):
@@ -45,6 +36,10 @@ class Flux(TransformerFamily):
       ``guidance_scale`` says. With one, ``guidance_scale`` above 1 is what diffusers calls
       ``true_cfg_scale``: classifier-free guidance by a second row.
     """
+
+    @staticmethod
+    def read(folder: Path, dtype: torch.dtype, without: Collection[str] = ()) -> Any:
+        return read_pipeline(FluxPipeline, folder, dtype, without)
 
     @property
     def _patch_size(self) -> int:

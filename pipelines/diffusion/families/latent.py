@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,8 +58,12 @@ class LatentFamily(ABC):
         self.acceleration: Acceleration | None = None
         self.batch_buckets: tuple[int, ...] = ()
         self.first_block_cache: FirstBlockCache | None = None
-        with torch.inference_mode():
-            self._preview_map = PreviewMap.fit(self.vae.encode, description.vae_scale_factor)
+        self._preview_map = PreviewMap.fit(self.vae.encode, description.vae_scale_factor)
+
+    @staticmethod
+    @abstractmethod
+    def read(folder: Path, dtype: torch.dtype, without: Collection[str] = ()) -> Any:
+        """A diffusers folder's pipeline in plain memory; only safetensors are read."""
 
     @property
     @abstractmethod
@@ -81,7 +86,7 @@ class LatentFamily(ABC):
     @property
     def decodes_beside(self) -> bool:
         speed_ups = self.acceleration
-        return speed_ups is not None and speed_ups.decode_thread is Use.ALWAYS
+        return speed_ups is not None and speed_ups.decode_stream is Use.ALWAYS
 
     def batch_key(self, params: SamplingParams) -> Hashable:
         """The picture's (height, width): convolutions and group norm force it, nothing else."""
@@ -128,7 +133,10 @@ class LatentFamily(ABC):
         picture: Tensor = (self.vae.decode(latents).float() * 0.5 + 0.5).clamp(0, 1)
         return picture
 
-    def preview(self, trajectory: Trajectory, prediction: Tensor) -> NDArray[np.uint8]:
+    def preview(self, trajectory: Trajectory, prediction: Tensor) -> NDArray[np.uint8] | None:
+        """None of a VAE whose encoder knows no numbers."""
+        if self._preview_map is None:
+            return None
         return self._preview_map(
             predicted_original(
                 trajectory.scheduler, trajectory.scaled_latents, prediction, trajectory.timestep

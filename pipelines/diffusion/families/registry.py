@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
 
+    from pipelines.diffusion.catalog import ModelDescription
     from pipelines.diffusion.families.base import Family
 
-    FamilyLoader = Callable[[Path, torch.device, torch.dtype, Collection[str]], Family]
+    class FamilyClass(Protocol):
+        """What a family's class offers beside its instances."""
+
+        @staticmethod
+        def read(folder: Path, dtype: torch.dtype, without: Collection[str] = ()) -> Any:
+            """The folder's pipeline in plain memory, less the parts ``without``."""
+
+        def __call__(self, pipeline: Any, description: ModelDescription) -> Family:
+            """The family, over a pipeline that is on its device."""
 
 
 @dataclass(frozen=True, slots=True)
 class FamilyEntry:
-    """How to load a family, and what its model folders do not say of themselves.
+    """A family, and what its model folders do not say of themselves.
 
-    ``loader`` is "module:function". ``denoiser`` is the part that denoises, ``patch_size`` the
+    ``family`` is "module:Class". ``denoiser`` is the part that denoises, ``patch_size`` the
     latents that one of its tokens covers along a side, ``sample_size`` the default latents along
     a side where the denoiser's configuration has none.
     """
 
-    loader: str
+    family: str
     denoiser: str
     patch_size: int = 1
     sample_size: int | None = None
 
 
 _STABLE_DIFFUSION = FamilyEntry(
-    "pipelines.diffusion.families.stable_diffusion:load", denoiser="unet"
+    "pipelines.diffusion.families.stable_diffusion:StableDiffusion", denoiser="unet"
 )
 _STABLE_DIFFUSION_XL = FamilyEntry(
-    "pipelines.diffusion.families.stable_diffusion_xl:load", denoiser="unet"
+    "pipelines.diffusion.families.stable_diffusion_xl:StableDiffusionXL", denoiser="unet"
 )
 
 _FAMILIES = {
@@ -48,18 +57,18 @@ _FAMILIES = {
     "StableDiffusionXLImg2ImgPipeline": _STABLE_DIFFUSION_XL,
     "StableDiffusionXLInpaintPipeline": _STABLE_DIFFUSION_XL,
     "StableDiffusion3Pipeline": FamilyEntry(
-        "pipelines.diffusion.families.stable_diffusion_3:load",
+        "pipelines.diffusion.families.stable_diffusion_3:StableDiffusion3",
         denoiser="transformer",
         patch_size=2,
     ),
     "FluxPipeline": FamilyEntry(
-        "pipelines.diffusion.families.flux:load",
+        "pipelines.diffusion.families.flux:Flux",
         denoiser="transformer",
         patch_size=2,
         sample_size=128,
     ),
     "ZImagePipeline": FamilyEntry(
-        "pipelines.diffusion.families.z_image:load",
+        "pipelines.diffusion.families.z_image:ZImage",
         denoiser="transformer",
         patch_size=2,
         sample_size=128,
@@ -67,7 +76,7 @@ _FAMILIES = {
 }
 
 
-_WHOLE_CALL = "pipelines.diffusion.families.whole_call:load"
+_WHOLE_CALL = "pipelines.diffusion.families.whole_call:WholeCall"
 
 
 def native_classes() -> tuple[str, ...]:
@@ -80,8 +89,8 @@ def family_entry(class_name: str) -> FamilyEntry | None:
     return _FAMILIES.get(class_name)
 
 
-def family_loader(class_name: str) -> FamilyLoader:
-    """The function that loads such a folder, without the parts that are named to it."""
+def family_class(class_name: str) -> FamilyClass:
+    """The class that draws with such a folder."""
     entry = family_entry(class_name)
-    module, _, name = (_WHOLE_CALL if entry is None else entry.loader).partition(":")
-    return cast("FamilyLoader", getattr(import_module(module), name))
+    module, _, name = (_WHOLE_CALL if entry is None else entry.family).partition(":")
+    return cast("FamilyClass", getattr(import_module(module), name))

@@ -5,23 +5,11 @@ The reference is diffusers' ``StableDiffusionPipeline``, whose parts are used as
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from pathlib import Path
-
-import torch
 from torch import Tensor
 
-from pipelines.diffusion.catalog import describe
 from pipelines.diffusion.errors import UnsafePictureError
-from pipelines.diffusion.families.unet import UNetFamily, load_pipeline
+from pipelines.diffusion.families.unet import UNetFamily
 from pipelines.diffusion.trajectory import TextEmbedding
-
-
-def load(
-    folder: Path, device: torch.device, dtype: torch.dtype, without: Collection[str] = ()
-) -> StableDiffusion:
-    """Loads a diffusers folder; only safetensors are read."""
-    return StableDiffusion(load_pipeline(folder, device, dtype, without), describe(folder))
 
 
 class StableDiffusion(UNetFamily):

@@ -14,7 +14,7 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 from torch import Tensor
 
-from pipelines.diffusion.catalog import describe, read_index
+from pipelines.diffusion.catalog import read_index
 from pipelines.diffusion.errors import RequestError
 from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.families.transformer import TransformerFamily
@@ -24,17 +24,6 @@ from pipelines.diffusion.schedulers import make_scheduler
 from pipelines.diffusion.trajectory import TextEmbedding
 
 _T5 = ("text_encoder_3", "tokenizer_3")
-
-
-def load(
-    folder: Path, device: torch.device, dtype: torch.dtype, without: Collection[str] = ()
-) -> StableDiffusion3:
-    """Loads a diffusers folder; only safetensors are read."""
-    index = read_index(folder)
-    # diffusers does without the T5 only where told so.
-    absent = {part: None for part in _T5 if index.get(part, (None,))[0] is None}
-    pipeline = read_pipeline(StableDiffusion3Pipeline, folder, device, dtype, without, **absent)
-    return StableDiffusion3(pipeline, describe(folder))
 
 
 class StableDiffusion3(TransformerFamily):
@@ -47,6 +36,13 @@ class StableDiffusion3(TransformerFamily):
     Inpainting has diffusers' latents, but not its picture: ``StableDiffusion3InpaintPipeline``
     forgets the VAE's shift when it decodes, which discolours what the mask keeps.
     """
+
+    @staticmethod
+    def read(folder: Path, dtype: torch.dtype, without: Collection[str] = ()) -> Any:
+        index = read_index(folder)
+        # diffusers does without the T5 only where told so.
+        absent = {part: None for part in _T5 if index.get(part, (None,))[0] is None}
+        return read_pipeline(StableDiffusion3Pipeline, folder, dtype, without, **absent)
 
     @property
     def _patch_size(self) -> int:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipelines.diffusion.catalog import describe
 from pipelines.diffusion.families.rows import Row
-from pipelines.diffusion.families.unet import UNetFamily, load_pipeline
+from pipelines.diffusion.families.unet import UNetFamily
 from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.trajectory import TextEmbedding
 
@@ -24,18 +24,15 @@ _AESTHETIC_SCORE = 6.0
 _NEGATIVE_AESTHETIC_SCORE = 2.5
 
 
-def load(
-    folder: Path, device: torch.device, dtype: torch.dtype, without: Collection[str] = ()
-) -> StableDiffusionXL:
-    """Loads a diffusers folder; only safetensors are read."""
-    pipeline = load_pipeline(folder, device, dtype, without)
-    if dtype is torch.float16 and pipeline.vae.config.force_upcast:
-        pipeline.vae.to(torch.float32)  # it overflows in float16
-    return StableDiffusionXL(pipeline, describe(folder))
-
-
 class StableDiffusionXL(UNetFamily):
     """A loaded ``StableDiffusionXLPipeline``, or the one for image-to-image or inpainting."""
+
+    @staticmethod
+    def read(folder: Path, dtype: torch.dtype, without: Collection[str] = ()) -> Any:
+        pipeline = UNetFamily.read(folder, dtype, without)
+        if dtype is torch.float16 and pipeline.vae.config.force_upcast:
+            pipeline.vae.to(torch.float32)  # it overflows in float16
+        return pipeline
 
     def _embed(self, text: str) -> TextEmbedding:
         return TextEmbedding(*self._encoded(text))

@@ -23,30 +23,26 @@ from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.trajectory import Conditioning, Trajectory, noised
 
 
-def load_pipeline(
-    folder: Path, device: torch.device, dtype: torch.dtype, without: Collection[str] = ()
-) -> Any:
-    """A diffusers folder with a UNet; only safetensors are read.
-
-    Raises ModelLoadError for a UNet that wants other channels than the latents, or these with a
-    mask and the masked picture's latents.
-    """
-    pipeline = read_pipeline(DiffusionPipeline, folder, device, dtype, without)
-    channels, latents = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
-    if channels not in (latents, 2 * latents + 1):
-        raise ModelLoadError(
-            f"{str(folder / 'unet' / 'config.json')!r} asks for {channels} channels; take a model"
-            f" of {latents}, or of {2 * latents + 1} for inpainting."
-        )
-    return pipeline
-
-
 class UNetFamily(LatentFamily):
     """A loaded pipeline around a ``UNet2DConditionModel``."""
 
     def __init__(self, pipeline: Any, description: ModelDescription) -> None:
         super().__init__(pipeline, description)
-        self._controlnets = ControlNets(pipeline.unet, description.vae_scale_factor)
+        self._controlnets = ControlNets(pipeline.unet)
+
+    @staticmethod
+    def read(folder: Path, dtype: torch.dtype, without: Collection[str] = ()) -> Any:
+        """Raises ModelLoadError for a UNet that wants other channels than the latents, or these
+        with a mask and the masked picture's latents.
+        """
+        pipeline = read_pipeline(DiffusionPipeline, folder, dtype, without)
+        channels, latents = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
+        if channels not in (latents, 2 * latents + 1):
+            raise ModelLoadError(
+                f"{str(folder / 'unet' / 'config.json')!r} asks for {channels} channels; take a"
+                f" model of {latents}, or of {2 * latents + 1} for inpainting."
+            )
+        return pipeline
 
     @property
     def denoiser(self) -> Any:
@@ -56,9 +52,9 @@ class UNetFamily(LatentFamily):
     def controlnet_names(self) -> tuple[str, ...]:
         return self._controlnets.names
 
-    def load_controlnet(self, name: str, folder: Path) -> None:
-        """Requests can name it from now on. Raises ModelLoadError."""
-        self._controlnets.load(name, folder)
+    def add_controlnet(self, name: str, model: Any) -> None:
+        """Requests can name it from now on; ``model`` is as ``read_controlnet`` gives it."""
+        self._controlnets.add(name, model)
 
     def prepare(self, params: SamplingParams, conditioning: Conditioning) -> Trajectory:
         trajectory = super().prepare(params, conditioning)

@@ -30,15 +30,6 @@ from pipelines.diffusion.trajectory import Conditioning, TextEmbedding, Trajecto
 _VERDICTS = ("nsfw_content_detected", "nsfw_detected", "watermark_detected")
 
 
-def load(
-    folder: Path, device: torch.device, dtype: torch.dtype, without: Collection[str] = ()
-) -> WholeCall:
-    """Loads a diffusers folder; only safetensors are read. Raises UnsupportedFamilyError."""
-    description = describe(folder)
-    pipeline_class = text_to_image_class(description.class_name)
-    return WholeCall(read_pipeline(pipeline_class, folder, device, dtype, without), description)
-
-
 class WholeCall:
     """A loaded pipeline that draws the requests of a call together, and no others meanwhile.
 
@@ -56,6 +47,12 @@ class WholeCall:
         self._parameters = inspect.signature(pipeline.__call__).parameters
         self._running: SharedCall | None = None
         pipeline.set_progress_bar_config(disable=True)
+
+    @staticmethod
+    def read(folder: Path, dtype: torch.dtype, without: Collection[str] = ()) -> Any:
+        """Raises UnsupportedFamilyError."""
+        pipeline_class = text_to_image_class(describe(folder).class_name)
+        return read_pipeline(pipeline_class, folder, dtype, without)
 
     @property
     def device(self) -> torch.device:

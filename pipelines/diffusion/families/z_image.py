@@ -16,7 +16,6 @@ from diffusers import ZImagePipeline
 from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sigmas
 from torch import Tensor
 
-from pipelines.diffusion.catalog import describe
 from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.families.transformer import TransformerFamily
 from pipelines.diffusion.pretrained import read_pipeline
@@ -27,20 +26,16 @@ from pipelines.diffusion.trajectory import Conditioning, TextEmbedding
 _TIMESTEPS = 1000  # what the pipeline divides by, whatever the noise scheduler's configuration says
 
 
-def load(
-    folder: Path, device: torch.device, dtype: torch.dtype, without: Collection[str] = ()
-) -> ZImage:
-    """Loads a diffusers folder; only safetensors are read."""
-    pipeline = read_pipeline(ZImagePipeline, folder, device, dtype, without)
-    return ZImage(pipeline, describe(folder))
-
-
 class ZImage(TransformerFamily):
     """A loaded ``ZImagePipeline``.
 
     Any ``guidance_scale`` above 0 guides, as in the pipeline: 0 here is what 1 is elsewhere, so
     that distilled models such as Z-Image-Turbo are to be asked for with 0.
     """
+
+    @staticmethod
+    def read(folder: Path, dtype: torch.dtype, without: Collection[str] = ()) -> Any:
+        return read_pipeline(ZImagePipeline, folder, dtype, without)
 
     def encode(self, params: SamplingParams) -> Conditioning:
         """The pipeline's e_c + w (e_c - e_u) is e_u + (w + 1) (e_c - e_u), as ``guide`` has it."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -28,6 +27,7 @@ from pipelines.diffusion.speed.vae_tiling import VaeTiling
 
 logger = logging.getLogger(__name__)
 
+_NO_STREAMS = "A stream of its own needs a CUDA device; set decode_stream to 'never'."
 _COMPILED_SHAPES = 256
 """A block is compiled for each bucket at each of its widths; torch gives up at 8 by default."""
 
@@ -86,48 +86,47 @@ def choose(family: LatentFamily, wanted: Acceleration) -> Acceleration:
         cuda_graphs=_decide(
             wanted.cuda_graphs, pays=on_cuda, obstacle=_graphs_obstacle(wanted, device)
         ),
-        decode_thread=_decide(wanted.decode_thread, pays=on_cuda),
+        decode_stream=_decide(
+            wanted.decode_stream, pays=on_cuda, obstacle=None if on_cuda else _NO_STREAMS
+        ),
         vae_tiling=_tiling(wanted.vae_tiling, family.vae.model),
     )
 
 
 def warm_buckets(
     family: Family, sizes: Iterable[tuple[int, int]] = (), rows: int = 16
-) -> dict[int, float]:
-    """Runs each batch bucket up to ``rows``, so that no request waits for a compiler.
+) -> Iterator[int]:
+    """Compiles or captures one batch bucket a slice, up to ``rows``; yields it.
 
-    At the model's default size and at ``sizes`` of (width, height) in pixels; afterwards other
-    shapes run uncompiled, in the whole process. Where memory ends, larger buckets are left out:
-    the engine halves such a batch. A model that does not compile runs uncompiled, with a warning.
-    Returns the seconds of each bucket, none where nothing is compiled or captured.
+    At the model's default size and at ``sizes`` of (width, height) in pixels; other shapes run
+    uncompiled, in the whole process, so that no request waits for a compiler. Where memory ends,
+    larger buckets are left out: the engine halves such a batch. A model that does not compile runs
+    uncompiled, with a warning.
     """
-    seconds: dict[int, float] = {}
-    if not isinstance(family, LatentFamily) or not family.batch_buckets:
-        return seconds
+    if not isinstance(family, LatentFamily):
+        return
     model = family.description
     shapes = [(model.default_width, model.default_height), *sizes]
-    stance = "eager_on_recompile"
-    buckets = [each for each in sorted(family.batch_buckets) if each <= rows]
-    with (
-        torch.inference_mode(),
-        torch.compiler.set_stance("default"),
-        torch._dynamo.config.patch(recompile_limit=_COMPILED_SHAPES),
-    ):
-        for bucket in buckets:
-            start = time.perf_counter()
-            try:
+    for bucket in sorted(each for each in family.batch_buckets if each <= rows):
+        stance = "eager_on_recompile"
+        try:
+            with (
+                torch.inference_mode(),
+                torch.compiler.set_stance("default"),
+                torch._dynamo.config.patch(recompile_limit=_COMPILED_SHAPES),
+            ):
                 for width, height in shapes:
                     _run_bucket(family, bucket, width, height)
-            except torch.OutOfMemoryError:
-                logger.warning("No memory for %d rows; batches stay below.", bucket)
-                break
-            except torch._dynamo.exc.TorchDynamoException as error:
-                logger.warning("Nothing is compiled; set compile to 'never': %s", error)
-                stance = "force_eager"
-                break
-            seconds[bucket] = time.perf_counter() - start
-    torch.compiler.set_stance(stance)
-    return seconds
+        except torch.OutOfMemoryError:
+            logger.warning("No memory for %d rows; batches stay below.", bucket)
+            return
+        except torch._dynamo.exc.TorchDynamoException as error:
+            logger.warning("Nothing is compiled; set compile to 'never': %s", error)
+            stance = "force_eager"
+            return
+        finally:
+            torch.compiler.set_stance(stance)
+        yield bucket
 
 
 def repeated_blocks(denoiser: Any) -> list[nn.Module]:
@@ -199,7 +198,7 @@ def _without_denoiser(wanted: Acceleration) -> Acceleration:
         compile=Use.NEVER,
         cuda_graphs=Use.NEVER,
         batch_buckets=(),
-        decode_thread=Use.NEVER,
+        decode_stream=Use.NEVER,
         vae_tiling=Use.NEVER,
         prompt_cache_bytes=0,
     )

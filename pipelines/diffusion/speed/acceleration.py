@@ -40,7 +40,7 @@ class Acceleration:
 
     ``channels_last`` is the denoiser's memory format. Compiled and captured passes come in
     ``batch_buckets`` of rows (a guided picture has two): a batch is filled up to the next by
-    repeating a row. ``decode_thread`` takes decoding off the step loop. ``vae_tiling`` decodes
+    repeating a row. ``decode_stream`` decodes beside the steps on CUDA. ``vae_tiling`` decodes
     piecewise, which shows faintly: by default where a decode would not fit into
     ``vae_memory_bytes``, or without that into what is free on the CUDA device.
     ``first_block_threshold`` above 0 skips the rest of a transformer for rows whose first block
@@ -53,7 +53,7 @@ class Acceleration:
     compile: Use = Use.AUTO
     cuda_graphs: Use = Use.AUTO
     batch_buckets: tuple[int, ...] = (1, 2, 4, 8, 16)
-    decode_thread: Use = Use.AUTO
+    decode_stream: Use = Use.AUTO
     vae_tiling: Use = Use.AUTO
     vae_memory_bytes: int | None = None
     prompt_cache_bytes: int = 64 * 2**20

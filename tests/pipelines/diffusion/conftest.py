@@ -11,10 +11,16 @@ from typing import Any
 import pytest
 import torch
 
+from pipelines.diffusion.catalog import describe
 from pipelines.diffusion.engine import DiffusionEngine
-from pipelines.diffusion.families.stable_diffusion import StableDiffusion, load
+from pipelines.diffusion.families.stable_diffusion import StableDiffusion
 from pipelines.diffusion.request import Output, Request, SamplingParams
 from tests.pipelines.diffusion.tiny.stable_diffusion import build_pipeline
+
+
+def load_plain(folder: Path, dtype: torch.dtype = torch.float32) -> StableDiffusion:
+    """On the CPU, without a speed-up."""
+    return StableDiffusion(StableDiffusion.read(folder, dtype), describe(folder))
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +32,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_family(model_folder: Path) -> StableDiffusion:
-    return load(model_folder, torch.device("cpu"), torch.float32)
+    return load_plain(model_folder)
 
 
 @pytest.fixture
@@ -41,7 +47,7 @@ def build(tmp_path: Path) -> Callable[..., StableDiffusion]:
 
     def build_family(**unet: Any) -> StableDiffusion:
         build_pipeline(**unet).save_pretrained(tmp_path / "built")
-        return load(tmp_path / "built", torch.device("cpu"), torch.float32)
+        return load_plain(tmp_path / "built")
 
     return build_family
 

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+import torch
 
 from pipelines.diffusion.errors import ModelLoadError, RequestError
 from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.families.stable_diffusion import StableDiffusion
-from pipelines.diffusion.pool import ModelPool, ModelSource
+from pipelines.diffusion.pool import RETRY_SECONDS, ModelPool, ModelSource, Placing, placed
 
 
 def settled(pool: ModelPool, name: str) -> Family | None:
@@ -16,31 +17,59 @@ def settled(pool: ModelPool, name: str) -> Family | None:
     first = pool.acquire(name)
     if first is not None:
         return first
-    pool.wait(timeout=10)
+    if pool.full:
+        return None
+    pool.load(name)
     return pool.acquire(name)
 
 
 @pytest.fixture
 def source(family: StableDiffusion) -> Callable[[int], ModelSource]:
     def make(nbytes: int) -> ModelSource:
-        return ModelSource(lambda: StableDiffusion(family.pipeline, family.description), nbytes)
+        return ModelSource(
+            lambda: placed(StableDiffusion(family.pipeline, family.description)), nbytes
+        )
 
     return make
 
 
-def test_a_model_loads_beside_its_caller(family: StableDiffusion) -> None:
-    may_load = threading.Event()
+def test_a_model_is_read_beside_its_caller_who_does_the_rest(family: StableDiffusion) -> None:
+    may_read, threads = threading.Event(), []
 
-    def load() -> Family:
-        may_load.wait(10)
+    def read() -> Placing:
+        assert torch.get_num_threads() == 1, "a second OpenMP team would halve the first's speed"
+        may_read.wait(10)
+        threads.append(threading.current_thread())
+        return place()
+
+    def place() -> Placing:
+        threads.append(threading.current_thread())
+        yield
+        threads.append(threading.current_thread())
         return family
 
-    pool = ModelPool({"slow": ModelSource(load, 1)})
+    def warm_up(name: str, given: Family) -> Iterator[None]:
+        assert (name, given) == ("slow", family)
+        yield
+        threads.append(threading.current_thread())
+
+    before = torch.get_num_threads()
+    pool = ModelPool({"slow": ModelSource(read, 1)})
     assert pool.acquire("slow") is None
     assert not pool.full
-    may_load.set()
+    pool.advance(warm_up)
+    assert threads == []
+    may_read.set()
     pool.wait(timeout=10)
-    assert pool.acquire("slow") is family
+    slices = 0
+    while pool.acquire("slow") is None:
+        pool.advance(warm_up)
+        slices += 1
+    assert slices == 3
+    reader, *others = threads
+    assert reader is not threading.current_thread()
+    assert others == [threading.current_thread()] * 3
+    assert torch.get_num_threads() == before
     pool.close()
 
 
@@ -76,22 +105,48 @@ def test_one_larger_than_the_room_is_alone(source: Callable[[int], ModelSource])
     pool.close()
 
 
-def test_a_failed_load_is_told_once_and_tried_again(family: StableDiffusion) -> None:
-    broken = [True]
+def test_a_failed_load_is_told_for_a_minute_and_then_tried_again(family: StableDiffusion) -> None:
+    now, tries = 0.0, 0
 
-    def load() -> Family:
-        if broken[0]:
+    def read() -> Placing:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
             raise ModelLoadError("The disk was away.")
+        return placed(family)
+
+    sources = {"flaky": ModelSource(read, 1), "fine": ModelSource(lambda: placed(family), 1)}
+    pool = ModelPool(sources, clock=lambda: now)
+    for _ in range(3):
+        with pytest.raises(ModelLoadError, match="disk was away"):
+            pool.load("flaky")
+    assert settled(pool, "fine") is family  # nobody else hears of it
+    assert tries == 1
+    now = RETRY_SECONDS
+    assert settled(pool, "flaky") is family
+    pool.close()
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_without_memory_idle_models_leave_and_it_is_tried_once_more(
+    source: Callable[[int], ModelSource], family: StableDiffusion, idle: bool
+) -> None:
+    def place() -> Placing:
+        yield
+        if pool.loaded:
+            raise torch.OutOfMemoryError
         return family
 
-    pool = ModelPool({"flaky": ModelSource(load, 1), "fine": ModelSource(lambda: family, 1)})
-    assert pool.acquire("flaky") is None
-    pool.wait(timeout=10)
-    assert settled(pool, "fine") is family  # nobody else hears of it
-    with pytest.raises(ModelLoadError, match="disk was away"):
-        pool.acquire("flaky")
-    broken[0] = False
-    assert settled(pool, "flaky") is family
+    pool = ModelPool({"a": source(1), "large": ModelSource(place, 1)})
+    assert settled(pool, "a")
+    if idle:
+        pool.release("a")
+        assert settled(pool, "large") is family
+        assert pool.loaded == ["large"]
+    else:
+        with pytest.raises(torch.OutOfMemoryError):
+            pool.load("large")
+        assert pool.loaded == ["a"]
     pool.close()
 
 

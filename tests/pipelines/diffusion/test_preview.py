@@ -17,6 +17,7 @@ def test_a_linear_vae_is_found_exactly() -> None:
         return latents + 0.25
 
     preview = PreviewMap.fit(encode, vae_scale_factor=4)
+    assert preview is not None
     picture = torch.rand(1, 3, 5, 7, generator=torch.Generator().manual_seed(1))
     latents = torch.einsum("oc,nchw->nohw", mixing, picture * 2 - 1) + 0.25
     image = preview(latents)

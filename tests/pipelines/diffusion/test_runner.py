@@ -76,7 +76,7 @@ def test_many_threads_submit(runner: EngineRunner, desk: Desk, params: Params) -
     desk.wait_for(lambda: len(desk.final()) == 12)
     assert all(isinstance(output, Result) for output in desk.final().values())
     stats = runner.stats()
-    assert stats.rows / stats.steps > 1
+    assert stats.request_steps / stats.steps > 1
     assert (stats.active, stats.waiting) == (0, 0)
 
 

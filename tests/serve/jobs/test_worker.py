@@ -104,6 +104,7 @@ class Workshop:
         store = store or self._store
         worker = Worker(self._claims, self._bus, self._load_source, store, SETTINGS, hidden)
         runner = EngineRunner(engine, worker.take)
+        runner.start()
         task = asyncio.create_task(worker.run(runner, "cpu"))
         try:
             yield worker, runner, task

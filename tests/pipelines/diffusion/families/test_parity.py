@@ -13,9 +13,10 @@ from diffusers import StableDiffusionPipeline
 
 from pipelines import embedded
 from pipelines.diffusion.engine import DiffusionEngine
-from pipelines.diffusion.families.stable_diffusion import StableDiffusion, load
+from pipelines.diffusion.families.stable_diffusion import StableDiffusion
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.request import NoiseScheduler, Output, Request, Result, SamplingParams
+from tests.pipelines.diffusion.conftest import load_plain
 from tests.pipelines.diffusion.reference import draw_by
 from tests.pipelines.diffusion.tiny.stable_diffusion import build_pipeline
 
@@ -234,7 +235,7 @@ def test_long_prompts_are_cut(
 @pytest.mark.skipif(not EMBEDDED.is_dir(), reason="the embedded model is not trained yet")
 def test_the_embedded_model(params: Params, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real one, in one mixed batch: every noise scheduler, guided or not."""
-    loaded = load(EMBEDDED, torch.device("cpu"), torch.float32)
+    loaded = load_plain(EMBEDDED)
     size = loaded.description.default_width, loaded.description.default_height
     requests = {
         str(scheduler): params(

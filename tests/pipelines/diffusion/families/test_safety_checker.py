@@ -22,8 +22,6 @@ from pipelines.diffusion.families.stable_diffusion import StableDiffusion
 from pipelines.diffusion.families.whole_call import WholeCall
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.request import Failure, Output, Request, Result, SamplingParams
-from pipelines.diffusion.speed.acceleration import Acceleration, Use
-from pipelines.diffusion.warm_up import warm_up
 from pipelines.diffusion.weights import weights_bytes
 from tests.pipelines.diffusion.tiny import deepfloyd_if, safety_checker, stable_diffusion
 
@@ -81,9 +79,8 @@ def _by_diffusers(pipeline: Any, asked: list[SamplingParams]) -> tuple[torch.Ten
     return output.images, output.nsfw_content_detected
 
 
-def _loaded(folder: Path, *without: str, beside: bool = False) -> Family:
-    acceleration = Acceleration(decode_thread=Use.ALWAYS) if beside else None
-    return load_model(folder, "cpu", "float32", acceleration=acceleration, without=without)
+def _loaded(folder: Path, *without: str) -> Family:
+    return load_model(folder, "cpu", "float32", without=without)
 
 
 def _requests(params: Params) -> list[Request]:
@@ -94,19 +91,13 @@ def _pictures(outputs: list[Output]) -> dict[str, np.ndarray[Any, Any]]:
     return {each.request_id: each.image for each in outputs if isinstance(each, Result)}
 
 
-@pytest.mark.parametrize(
-    ("folder", "beside"),
-    [("native", False), ("native", True), ("whole", False)],
-    indirect=["folder"],
-)
-def test_those_are_refused_that_diffusers_refuses(
-    folder: Path, params: Params, run: Run, beside: bool
-) -> None:
+@pytest.mark.parametrize("folder", ["native", "whole"], indirect=True)
+def test_those_are_refused_that_diffusers_refuses(folder: Path, params: Params, run: Run) -> None:
     pipeline = DiffusionPipeline.from_pretrained(folder)
     _, flags = _by_diffusers(pipeline, [params(seed=seed) for seed in SEEDS])
     assert flags[:2] == [True, False]
 
-    family = _loaded(folder, beside=beside)
+    family = _loaded(folder)
     outputs = run(DiffusionEngine(family), *_requests(params))
 
     failed = [each for each in outputs if isinstance(each, Failure)]
@@ -208,7 +199,7 @@ def test_a_model_without_one_can_be_told_to_leave_it_out(model_folder: Path) -> 
 
 
 def test_a_model_that_draws_what_it_refuses_is_warm_all_the_same(native: Path) -> None:
-    warm_up(DiffusionEngine(_loaded(native), max_batch=2))
+    DiffusionEngine(_loaded(native), max_batch=2).warm_up()
 
 
 def test_as_it_was_published(native: Path, params: Params, run: Run) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import UnsafePictureError, UnsupportedFamilyError
-from pipelines.diffusion.families.whole_call import WholeCall, load
+from pipelines.diffusion.families.whole_call import WholeCall
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.request import (
     Failure,
@@ -30,7 +30,6 @@ from pipelines.diffusion.request import (
     SamplingParams,
 )
 from pipelines.diffusion.trajectory import Trajectory
-from pipelines.diffusion.warm_up import warm_up
 from tests.pipelines.diffusion.tiny import perturbed_attention, pixart_alpha
 
 pytestmark = [
@@ -393,7 +392,7 @@ def test_what_cannot_be_drawn(
 
 def test_warm_up(loaded: WholeCall) -> None:
     engine = DiffusionEngine(loaded)
-    warm_up(engine)
+    engine.warm_up()
     assert not engine.has_work
 
 
@@ -411,4 +410,4 @@ def test_warm_up(loaded: WholeCall) -> None:
 def test_unsupported_class(tmp_path: Path, class_name: str, told: str) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": class_name}))
     with pytest.raises(UnsupportedFamilyError, match=f"'{class_name}', which {told}.*StableDiff"):
-        load(tmp_path, torch.device("cpu"), torch.float32)
+        WholeCall.read(tmp_path, torch.float32)

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from pipelines.diffusion.catalog import describe
 from pipelines.diffusion.engine import DiffusionEngine
-from pipelines.diffusion.families.z_image import ZImage, load
+from pipelines.diffusion.families.z_image import ZImage
 from pipelines.diffusion.request import NoiseScheduler, Output, Request, SamplingParams
 from tests.pipelines.diffusion.reference import draw_by
 from tests.pipelines.diffusion.tiny.z_image import build_pipeline
@@ -36,7 +37,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """With timesteps shifted by a constant, as Z-Image-Turbo's are, and by the picture's size."""
     folder: Path = tmp_path_factory.mktemp("z-image")
     build_pipeline(dynamic_shifting=request.param).save_pretrained(folder)
-    return load(folder, torch.device("cpu"), torch.float32)
+    return ZImage(ZImage.read(folder, torch.float32), describe(folder))
 
 
 @pytest.fixture
@@ -165,7 +166,7 @@ def test_prompts_of_any_length_share_a_batch(
     finished = [output.request_id for output in outputs if hasattr(output, "image")]
     assert sorted(finished) == [request.id for request in requests]
     stats = engine.stats()
-    assert stats.rows / stats.steps > 1.5
+    assert stats.request_steps / stats.steps > 1.5
     for request in requests:
         ours = drawn[finished.index(request.id)]
         assert_same(ours, reference(loaded, request.params))

@@ -25,10 +25,11 @@ from pipelines.diffusion.errors import (
     PickledWeightsError,
     RequestError,
 )
-from pipelines.diffusion.families.stable_diffusion import StableDiffusion, load
+from pipelines.diffusion.families.stable_diffusion import StableDiffusion
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.lora.bank import LoraBank
 from pipelines.diffusion.request import Failure, LoraScale, Output, Request, SamplingParams
+from tests.pipelines.diffusion.conftest import load_plain
 from tests.pipelines.diffusion.lora.lora_files import (
     Matrices,
     attention,
@@ -137,7 +138,7 @@ def loaded(model_folder: Path, files: dict[str, Path]) -> StableDiffusion:
 @pytest.fixture
 def bank(model_folder: Path) -> LoraBank:
     """Of a model of its own."""
-    return load(model_folder, torch.device("cpu"), torch.float32).loras
+    return load_plain(model_folder).loras
 
 
 @pytest.mark.parametrize(
@@ -265,7 +266,7 @@ def test_a_name_can_pass_to_another(
     model_folder: Path, params: Params, files: dict[str, Path]
 ) -> None:
     """While a batch of the same names goes on."""
-    family = load(model_folder, torch.device("cpu"), torch.float32)
+    family = load_plain(model_folder)
     short = partial(params, num_inference_steps=2)
     asked = short(loras=loras(x=1.0)), short(), short(loras=loras(x=0.5, y=1.0))
     plain = draw(family, params())[0]
@@ -291,7 +292,7 @@ def test_bytes_are_the_matrices(bank: LoraBank, files: dict[str, Path]) -> None:
 
 
 def test_dtype_follows_the_layer(model_folder: Path, files: dict[str, Path]) -> None:
-    bank = load(model_folder, torch.device("cpu"), torch.bfloat16).loras
+    bank = load_plain(model_folder, torch.bfloat16).loras
     bank.load("a", files["a"])
     dtypes = {pair.up.dtype for pair in bank.adapter("a").pairs.values()}
     assert dtypes == {torch.bfloat16}
@@ -304,7 +305,7 @@ def test_passes_without_loras_run_no_hooks(loaded: StableDiffusion, params: Para
 
 
 def test_channels_last(model_folder: Path, files: dict[str, Path], params: Params) -> None:
-    family = load(model_folder, torch.device("cpu"), torch.float32)
+    family = load_plain(model_folder)
     family.denoiser.to(memory_format=torch.channels_last)
     for name in ("convolutions", "a"):
         family.loras.load(name, files[name])
@@ -316,7 +317,7 @@ def test_channels_last(model_folder: Path, files: dict[str, Path], params: Param
 def test_compiled_blocks_are_passed_by(
     model_folder: Path, files: dict[str, Path], params: Params
 ) -> None:
-    family = load(model_folder, torch.device("cpu"), torch.float32)
+    family = load_plain(model_folder)
     family.pipeline.unet.mid_block.compile(backend="eager")
     plain = draw(family, params(num_inference_steps=1))[0]
     family.loras.load("a", files["a"])

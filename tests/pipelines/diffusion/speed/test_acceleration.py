@@ -12,12 +12,13 @@ from torch import Tensor
 
 from pipelines.diffusion.errors import AccelerationError
 from pipelines.diffusion.families.base import Family
-from pipelines.diffusion.families.stable_diffusion import StableDiffusion, load
+from pipelines.diffusion.families.stable_diffusion import StableDiffusion
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.speed import accelerate as module
 from pipelines.diffusion.speed.accelerate import accelerate, choose, repeated_blocks, warm_buckets
 from pipelines.diffusion.speed.acceleration import Acceleration, AttentionBackend, Float8, Use
+from tests.pipelines.diffusion.conftest import load_plain
 from tests.pipelines.diffusion.tiny import flux, stable_diffusion_3
 
 Params = Callable[..., SamplingParams]
@@ -28,7 +29,7 @@ NOTHING = Acceleration(
     vae_channels_last=Use.NEVER,
     compile=Use.NEVER,
     cuda_graphs=Use.NEVER,
-    decode_thread=Use.NEVER,
+    decode_stream=Use.NEVER,
     vae_tiling=Use.NEVER,
 )
 
@@ -36,7 +37,7 @@ NOTHING = Acceleration(
 @pytest.fixture
 def fresh(model_folder: Path) -> StableDiffusion:
     """Weights of its own, to be changed."""
-    return load(model_folder, torch.device("cpu"), torch.float32)
+    return load_plain(model_folder)
 
 
 @torch.inference_mode()
@@ -53,7 +54,7 @@ def test_auto_on_the_cpu(fresh: StableDiffusion) -> None:
     assert fresh.acceleration == expected
     assert fresh.batch_buckets == ()
     assert fresh.first_block_cache is None
-    assert warm_buckets(fresh) == {}
+    assert list(warm_buckets(fresh)) == []
 
 
 def test_auto_on_cuda(family: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +69,7 @@ def test_auto_on_cuda(family: StableDiffusion, monkeypatch: pytest.MonkeyPatch) 
         vae_channels_last=Use.ALWAYS,
         compile=Use.ALWAYS,
         cuda_graphs=Use.ALWAYS,
-        decode_thread=Use.ALWAYS,
+        decode_stream=Use.ALWAYS,
     )
     monkeypatch.setattr(module, "find_spec", lambda _: None)
     assert choose(family, Acceleration()).compile is Use.NEVER
@@ -187,8 +188,7 @@ def compiler() -> Iterator[None]:
 def test_compiled_buckets(family: StableDiffusion, fresh: StableDiffusion, params: Params) -> None:
     """Compiled once for each bucket before the first request, and never again."""
     accelerate(fresh, replace(NOTHING, compile=Use.ALWAYS, batch_buckets=(2, 4)))
-    seconds = warm_buckets(fresh)
-    assert list(seconds) == [2, 4]
+    assert list(warm_buckets(fresh)) == [2, 4]
     compiled = graphs()
     assert compiled > 0
     asked = [params(seed=seed, guidance_scale=1.0) for seed in range(5)]
