@@ -104,7 +104,11 @@ class WorkerSettings(Section):
         ge=0,
         description="Pictures held beyond a step, to choose from; unset, as many as in a step.",
     )
-    threads: int = Field(0, ge=0, description="CPU threads of the engine; 0 for one a core.")
+    threads: int = Field(
+        0,
+        ge=0,
+        description="CPU threads of the engine; 0 for as many as pay at the start.",
+    )
     niceness: int = Field(
         0, ge=0, le=19, description="How far drawing on a CPU gives way to answering requests."
     )

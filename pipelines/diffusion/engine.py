@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -33,7 +34,7 @@ from pipelines.diffusion.request import (
 from pipelines.diffusion.speed.accelerate import warm_buckets
 from pipelines.diffusion.speed.device_memory import DeviceMemory, release_memory
 from pipelines.diffusion.trajectory import Trajectory
-from pipelines.diffusion.warm_up import measure, warm_up
+from pipelines.diffusion.warm_up import choose_threads, measure, warm_up
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class _Running:
 class DiffusionEngine:
     """Draws many requests at once, a step at a time. For one thread, which owns the device.
 
-    See ``EngineRunner`` for a thread of its own, and docs/decisions/0034-one-thread.md for why.
+    See ``EngineRunner`` for a thread of its own, and docs/decisions/0035-one-thread.md for why.
 
     A request's own failure (its prompt, its noise scheduler, its latents, its picture) never
     touches its batch-mates. Only a broken device raises out of ``step``.
@@ -85,7 +86,8 @@ class DiffusionEngine:
     ) -> None:
         """``max_batch`` is in requests; ``clock`` is in seconds.
 
-        ``threads`` are those of the CPU that the warm-up has torch compute with.
+        ``threads`` are those of the CPU that the warm-up has torch compute with, 0 for as many as
+        are worth it by its measurement; None leaves torch as it is.
         """
         self._threads = threads
         self.models = models if isinstance(models, ModelPool) else ModelPool.of(models)
@@ -140,7 +142,7 @@ class DiffusionEngine:
 
         Raises WarmUpError if it cannot draw, and whatever its loading raised.
         """
-        if self._threads is not None:
+        if self._threads:
             torch.set_num_threads(self._threads)
         self._memory, name = memory, self.models.default
         if name in self.models.loaded:
@@ -287,7 +289,12 @@ class DiffusionEngine:
     def _warm_up(self, name: str, family: Family) -> Iterator[None]:
         """A model that has just been placed; its tuning is left for when there is no work."""
         cost, memory = self.costs[name], self._memory or DeviceMemory(family.device)
-        yield from self._timed(warm_up(family, cost, self.max_batch, memory, self.clock))
+        slices = warm_up(family, cost, self.max_batch, memory, self.clock)
+        if self._threads == 0 and family.device.type == "cpu" and isinstance(family, LatentFamily):
+            next(slices)  # by then what is lazy is done
+            self._threads = choose_threads(family, self.max_batch, os.cpu_count() or 1, self.clock)
+            logger.info("Computing with %d CPU threads.", self._threads)
+        yield from self._timed(slices)
         if isinstance(family, LatentFamily):
             self.measured.add(name)
             self._tuning.append(self._tuned(family, cost, memory))

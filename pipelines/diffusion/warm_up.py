@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from statistics import median
 
 import torch
 
@@ -17,6 +19,7 @@ from pipelines.diffusion.speed.device_memory import DeviceMemory
 Clock = Callable[[], float]
 
 _ROUNDS = 3
+_WORTH = 1.1
 _LONGEST_STEP = 1.0  # seconds: after such a step no larger batch is measured
 
 
@@ -64,6 +67,34 @@ def measure(
             if cost.seconds_per_step(pixels, rows) > _LONGEST_STEP:
                 break
             pictures *= 2
+
+
+def choose_threads(family: LatentFamily, max_batch: int, most: int, clock: Clock) -> int:
+    """How many CPU threads to compute with: from 1 to ``most``, as measured now.
+
+    Of steps of one request and of ``max_batch``, whatever else the machine does meanwhile. Twice
+    the threads must be worth a tenth: a core that is not needed is the rest of the service's.
+    """
+    params = plain_params(family.description, guidance_scale=5.0)
+    trajectories = [family.prepare(params, family.encode(params)) for _ in range(max_batch)]
+    choices = [1 << i for i in range(most.bit_length()) if 1 << i < most] + [most]
+    seconds: dict[tuple[int, int], list[float]] = {}
+    for threads in [*choices, *reversed(choices)] * _ROUNDS:
+        torch.set_num_threads(threads)
+        for size in (1, max_batch):
+            start = clock()
+            _all_finite(family.denoise(trajectories[:size]))
+            seconds.setdefault((threads, size), []).append(clock() - start)
+    chosen = 1
+    for threads in choices:
+        gain = math.prod(
+            median(seconds[chosen, size]) / median(seconds[threads, size])
+            for size in (1, max_batch)
+        )
+        if gain > _WORTH**2:
+            chosen = threads
+    torch.set_num_threads(chosen)
+    return chosen
 
 
 def _draw_first(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 import structlog
 from ray.serve.handle import DeploymentHandle
@@ -50,9 +49,7 @@ class Diffusion:
         delivery = Delivery(PostprocessReplicas(postprocess), settings.worker)
         sources = SourceLoader(open_storage(settings.storage), settings.worker)
         self._worker = Worker(claims, self._bus, sources.load, delivery, settings.worker, hidden)
-        # Ray sets OMP_NUM_THREADS to the replica's CPU share, rounded: 1.
-        threads = settings.worker.threads or os.cpu_count()
-        engine = DiffusionEngine(pool, settings.worker.max_batch, threads=threads)
+        engine = DiffusionEngine(pool, settings.worker.max_batch, threads=settings.worker.threads)
         niceness = settings.worker.niceness if device == "cpu" else 0
         runner = EngineRunner(engine, self._worker.take, niceness)
         runner.start()

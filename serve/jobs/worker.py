@@ -234,8 +234,12 @@ class Worker:
         try:
             if isinstance(output, Result):
                 picture = source.kept_in(output.image) if source else output.image
+                began = monotonic()
                 files = await self._store.store(picture, claim)
-                if not await insist(lambda: self._claims.complete(claim, files)):
+                complete = partial(
+                    self._claims.complete, claim, files, output.seconds, monotonic() - began
+                )
+                if not await insist(complete):
                     log.info("worker.claim_lost", image_id=str(claim.image_id))
         except PostprocessFailed as error:
             reason, code = str(error), error.code

@@ -45,6 +45,8 @@ EVENTS = {
         image_id=_IMAGE_ID,
         index=0,
         variants=["original", "thumbnail"],
+        drawing_s=0.512,
+        storing_s=0.019,
     ),
     EventType.SUCCEEDED: _event(EventType.SUCCEEDED, 4, "02.480113"),
     EventType.FAILED: _event(

@@ -29,6 +29,7 @@ from pipelines.diffusion.request import (
 from pipelines.diffusion.speed.acceleration import Acceleration, Use
 from pipelines.diffusion.speed.device_memory import DeviceMemory
 from pipelines.diffusion.trajectory import Trajectory
+from pipelines.diffusion.warm_up import choose_threads
 
 Params = Callable[..., SamplingParams]
 Run = Callable[..., list[Output]]
@@ -521,3 +522,170 @@ def test_a_model_distilled_for_guidance_takes_one_row(
     engine = DiffusionEngine(build(time_cond_proj_dim=8))
     run(engine, Request("one", params(guidance_scale=5.0)))
     assert engine.costs["default"].guided_rows == 1
+
+
+def out_of_memory_once(times: int, call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call, which finds no memory the first ``times``."""
+    left = times
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        if left:
+            left -= 1
+            raise torch.OutOfMemoryError("no memory")
+        return call(*args, **kwargs)
+
+    return failing
+
+
+@pytest.mark.parametrize("part", ["encode", "prepare"])
+def test_without_memory_for_its_beginning_a_request_waits_for_another(
+    family: StableDiffusion,
+    params: Params,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+) -> None:
+    engine = DiffusionEngine(family)
+    engine.add(Request("first", params(num_inference_steps=3)))
+    engine.step()
+    monkeypatch.setattr(family, part, out_of_memory_once(1, getattr(family, part)))
+    outputs = run(engine, Request("second", params(prompt="an owl", num_inference_steps=2)))
+    assert list(results(outputs)) == ["first", "second"]
+    assert engine.stats().steps == 5, "the second began when the first had left"
+
+
+def test_a_drawn_picture_without_memory_for_its_decoding_is_not_lost(
+    family: StableDiffusion, params: Params, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = results(
+        run(DiffusionEngine(family), Request("short", params(num_inference_steps=1)))
+    )
+    monkeypatch.setattr(family, "decode", out_of_memory_once(1, family.decode))
+    requests = [Request("short", params(num_inference_steps=1)), Request("long", params())]
+    drawn = results(run(DiffusionEngine(family), *requests))
+    assert list(drawn) == ["long", "short"], "decoded when the other had left"
+    np.testing.assert_allclose(drawn["short"].image, expected["short"].image, atol=1)
+
+
+def test_alone_and_without_memory_it_fails_with_a_sentence(
+    family: StableDiffusion, params: Params, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in ("encode", "decode"):
+        with monkeypatch.context() as patch:
+            patch.setattr(family, part, out_of_memory_once(1, getattr(family, part)))
+            outputs = run(DiffusionEngine(family), Request("one", params()))
+        assert "ask for a smaller one" in failures(outputs)["one"]
+
+
+def test_a_vae_that_finds_no_memory_decodes_in_tiles(
+    family: StableDiffusion, params: Params, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae = family.vae.model
+    tiled: list[bool] = []
+    decode_tiled = vae.tiled_decode
+
+    def decode_in_tiles(*args: Any, **kwargs: Any) -> Any:
+        tiled.append(True)
+        return decode_tiled(*args, **kwargs)
+
+    monkeypatch.setattr(vae, "decode", out_of_memory_once(9, vae.decode))
+    monkeypatch.setattr(vae, "tiled_decode", decode_in_tiles)
+    assert list(results(run(DiffusionEngine(family), Request("one", params())))) == ["one"]
+    assert tiled == [True]
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_a_vae_whose_output_is_not_finite_fails_the_request(
+    family: StableDiffusion,
+    params: Params,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    value: float,
+) -> None:
+    decode = family.vae.model.decode
+
+    def broken(*args: Any, **kwargs: Any) -> tuple[torch.Tensor]:
+        picture = decode(*args, **kwargs)[0].clone()
+        picture[0, 0, 3, 5] = value
+        return (picture,)
+
+    monkeypatch.setattr(family.vae.model, "decode", broken)
+    outputs = run(DiffusionEngine(family), Request("one", params()))
+    assert "not a number" in failures(outputs)["one"]
+
+
+def test_a_vae_that_only_decodes_draws_without_previews(
+    family: StableDiffusion, params: Params, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = family.vae.model.encode
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        output = encode(*args, **kwargs)
+        output.latent_dist.mean = output.latent_dist.mean * torch.nan
+        return output
+
+    monkeypatch.setattr(family.vae.model, "encode", broken)
+    blind = StableDiffusion(family.pipeline, family.description)
+    outputs = run(DiffusionEngine(blind), Request("one", params(), preview_every=1))
+    assert all(each.preview is None for each in outputs if isinstance(each, Progress))
+    assert list(results(outputs)) == ["one"]
+
+
+def test_a_picture_of_another_size_than_was_asked_is_not_delivered(
+    family: StableDiffusion, params: Params, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = family.decode
+    monkeypatch.setattr(family, "decode", lambda latents: decode(latents)[..., :32])
+    outputs = run(DiffusionEngine(family), Request("one", params()))
+    assert "drew 32x64 pixels for 64x64" in failures(outputs)["one"]
+
+
+def test_a_model_that_loads_later_is_warmed_and_bounds_memory_anew(
+    family: StableDiffusion, params: Params, run: Run
+) -> None:
+    pool = ModelPool({name: ModelSource(lambda: placed(family), 0) for name in ("first", "second")})
+    engine = DiffusionEngine(pool, max_batch=4)
+    memory = MemoryOf(free=10_000_000, peak=100)
+    engine.warm_up(memory)
+    assert engine.measured == {"first"}
+    memory._free = 20_000_000
+    run(engine, Request("one", params(), model="second"))
+    assert engine.measured == {"first", "second"}
+    assert engine.costs["second"].profile()["denoise"]
+    assert engine._step_memory == 16_000_000
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "threads"),
+    [
+        ({1: (1.0, 4.0), 2: (0.7, 2.2), 4: (0.5, 1.2)}, 4),
+        ({1: (1.0, 4.0), 2: (0.7, 2.2), 4: (0.69, 2.1)}, 2),
+        ({1: (1.0, 4.0), 2: (1.4, 3.9), 4: (2.0, 5.0)}, 1),
+    ],
+    ids=["all pay", "half pays", "the machine is busy"],
+)
+def test_as_many_threads_as_pay(
+    family: StableDiffusion,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: dict[int, tuple[float, float]],
+    threads: int,
+) -> None:
+    now, set_to = 0.0, 0
+    denoise = family.denoise
+
+    def set_threads(number: int) -> None:
+        nonlocal set_to
+        set_to = number
+
+    def take_time(trajectories: Sequence[Trajectory]) -> list[torch.Tensor]:
+        nonlocal now
+        now += seconds[set_to][len(trajectories) > 1]
+        return denoise(trajectories)
+
+    monkeypatch.setattr(family, "denoise", take_time)
+    monkeypatch.setattr(torch, "set_num_threads", set_threads)
+    with torch.inference_mode():
+        assert choose_threads(family, max_batch=4, most=4, clock=lambda: now) == threads
+    assert set_to == threads

@@ -84,7 +84,7 @@ def test_a_model_loads_beside_eight_requests_with_loras(pool: ModelPool, params:
         )
         for i in range(8)
     ]
-    alone = {}
+    alone: dict[str, np.ndarray[Any, Any]] = {}
     for each in asked:
         alone |= pictures(list(engine.generate([each])))
     assert np.abs(alone["1"].astype(int) - pictures_without_lora(engine, asked[1])).max() > 8
@@ -127,7 +127,8 @@ def test_no_other_thread_computes(model_folder: Path, lora: Path, params: Params
     def note(_module: nn.Module, _inputs: Any) -> None:
         callers.add(threading.current_thread().name)
 
-    done, finished = threading.Event(), set()
+    done = threading.Event()
+    finished: set[str] = set()
 
     def take(outputs: list[Any]) -> None:
         finished.update(each.request_id for each in outputs if isinstance(each, Result))
