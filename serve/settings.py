@@ -73,7 +73,8 @@ class SpeedSettings(Section):
     compile: Use = Field(Use.AUTO, description="torch.compile, block by block.")
     cuda_graphs: Use = Field(Use.AUTO, description="Captured passes, one a bucket and size.")
     batch_buckets: tuple[int, ...] = Field(
-        (1, 2, 4, 8, 16), description="Rows that passes are compiled or captured for, as JSON."
+        (1, 2, 3, 4, 6, 8, 12, 16),
+        description="Rows that passes are compiled or captured for, as JSON.",
     )
     decode_stream: Use = Field(Use.AUTO, description="Decoding beside the steps, on CUDA.")
     vae_tiling: Use = Field(Use.AUTO, description="In tiles; `auto` where memory is short.")

@@ -16,6 +16,7 @@ from diffusers import FluxPipeline
 from torch import Tensor
 from torch.nn import functional
 
+from pipelines.diffusion.families.latent import TIMESTEPS_DEVICE
 from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.families.transformer import TransformerFamily
 from pipelines.diffusion.pretrained import read_pipeline
@@ -64,7 +65,7 @@ class Flux(TransformerFamily):
             params.scheduler,
             self.pipeline.scheduler,
             steps,
-            self.device,
+            TIMESTEPS_DEVICE,
             sigmas=np.linspace(1.0, 1 / steps, steps),
             mu=self._mu(params),
         )
@@ -72,7 +73,8 @@ class Flux(TransformerFamily):
     def _forward(self, rows: Sequence[Row]) -> Sequence[Tensor]:
         latents = torch.cat([row.trajectory.model_input for row in rows])
         text = torch.cat([row.text.tokens for row in rows])
-        scales = [row.trajectory.conditioning.guidance_scale for row in rows]
+        scales = torch.tensor([row.trajectory.conditioning.guidance_scale for row in rows])
+        scales = scales.to(self.device, non_blocking=True)
         output: Tensor = self.denoiser(
             hidden_states=_patches(latents),
             img_ids=_positions(latents),
@@ -80,7 +82,7 @@ class Flux(TransformerFamily):
             txt_ids=text.new_zeros(text.shape[1], 3),
             pooled_projections=self._pooled(rows),
             timestep=self._timesteps(rows).to(latents.dtype) / 1000,
-            guidance=torch.tensor(scales, device=self.device) if self._takes_guidance else None,
+            guidance=scales if self._takes_guidance else None,
             return_dict=False,
         )[0]
         return torch.split(_latents(output, latents), 1)
@@ -102,4 +104,4 @@ def _positions(latents: Tensor) -> Tensor:
     """(tokens, 3): zero, then each token's row and column."""
     height, width = latents.shape[-2] // 2, latents.shape[-1] // 2
     grid = torch.cartesian_prod(torch.arange(height), torch.arange(width))
-    return functional.pad(grid, (1, 0)).to(latents)
+    return functional.pad(grid, (1, 0)).to(latents, non_blocking=True)

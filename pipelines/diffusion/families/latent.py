@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipelines.diffusion.catalog import ModelDescription
 from pipelines.diffusion.errors import RequestError
-from pipelines.diffusion.families.rows import Row, guide, rows_of
+from pipelines.diffusion.families.rows import Row, guide, rows_of, takes_loras
 from pipelines.diffusion.lora.bank import LoraBank
 from pipelines.diffusion.pixels import mask_tensor, picture_tensor
 from pipelines.diffusion.preview import PreviewMap, predicted_original
@@ -35,6 +35,9 @@ from pipelines.diffusion.trajectory import (
 from pipelines.diffusion.vae import Vae
 
 PROMPT_CACHE_BYTES = 64 * 2**20
+
+TIMESTEPS_DEVICE = "cpu"
+"""Noise schedulers index by timesteps on the host; from a GPU each reading waits for its work."""
 
 
 class LatentFamily(ABC):
@@ -57,6 +60,7 @@ class LatentFamily(ABC):
         # Set by ``accelerate``:
         self.acceleration: Acceleration | None = None
         self.batch_buckets: tuple[int, ...] = ()
+        self.captures = False  # set by ``warm_buckets``: memory is measured before
         self.first_block_cache: FirstBlockCache | None = None
         self._preview_map = PreviewMap.fit(self.vae.encode, description.vae_scale_factor)
 
@@ -77,6 +81,11 @@ class LatentFamily(ABC):
     @abstractmethod
     def _forward(self, rows: Sequence[Row]) -> Sequence[Tensor]:
         """One pass of the denoiser: for each row an output of (1, channels, height, width)."""
+
+    @property
+    def fixed_prompt_length(self) -> bool:
+        """Whether the denoiser sees all prompts at one length, so that shapes of passes repeat."""
+        return True
 
     @property
     def controlnet_names(self) -> tuple[str, ...]:
@@ -149,7 +158,9 @@ class LatentFamily(ABC):
             return self._forward(rows)
 
     def _filled(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """Up to the next batch bucket."""
+        """Up to the next batch bucket; passes with LoRAs are neither compiled nor replayed."""
+        if any(takes_loras(row) for row in rows):
+            return rows
         return padded(rows, self.batch_buckets)
 
     def _is_guided(self, params: SamplingParams) -> bool:
@@ -167,7 +178,7 @@ class LatentFamily(ABC):
 
     def _scheduler(self, params: SamplingParams) -> Any:
         return make_scheduler(
-            params.scheduler, self.pipeline.scheduler, params.num_inference_steps, self.device
+            params.scheduler, self.pipeline.scheduler, params.num_inference_steps, TIMESTEPS_DEVICE
         )
 
     def _skipped_steps(self, params: SamplingParams) -> int:

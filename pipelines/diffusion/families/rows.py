@@ -30,6 +30,11 @@ def rows_of(trajectories: Sequence[Trajectory]) -> list[Row]:
     return rows
 
 
+def takes_loras(row: Row) -> bool:
+    """Whether adapters are added to it; at scale 0 none is."""
+    return any(lora.scale for lora in row.trajectory.conditioning.loras)
+
+
 def guide(trajectories: Sequence[Trajectory], outputs: Sequence[Tensor]) -> list[Tensor]:
     """One prediction for each, out of the outputs for ``rows_of`` them.
 

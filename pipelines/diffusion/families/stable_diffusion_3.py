@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pipelines.diffusion.catalog import read_index
 from pipelines.diffusion.errors import RequestError
+from pipelines.diffusion.families.latent import TIMESTEPS_DEVICE
 from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.families.transformer import TransformerFamily
 from pipelines.diffusion.pretrained import read_pipeline
@@ -62,7 +63,7 @@ class StableDiffusion3(TransformerFamily):
             params.scheduler,
             self.pipeline.scheduler,
             params.num_inference_steps,
-            self.device,
+            TIMESTEPS_DEVICE,
             **schedule,
         )
 

@@ -60,7 +60,9 @@ class StableDiffusionXL(UNetFamily):
             "text_embeds": torch.cat(
                 [row.text.pooled for row in rows if row.text.pooled is not None]
             ),
-            "time_ids": torch.tensor(ids, dtype=rows[0].text.tokens.dtype).to(self.device),
+            "time_ids": torch.tensor(ids, dtype=rows[0].text.tokens.dtype).to(
+                self.device, non_blocking=True
+            ),
         }
 
     def _time_ids(self, row: Row) -> tuple[float, ...]:

@@ -47,7 +47,8 @@ class TransformerFamily(LatentFamily):
 
     def _timesteps(self, rows: Sequence[Row]) -> Tensor:
         """(rows,), from 0 to the number of training timesteps."""
-        return torch.stack([row.trajectory.timestep.float() for row in rows]).to(self.device)
+        timesteps = torch.stack([row.trajectory.timestep.float() for row in rows])
+        return timesteps.to(self.device, non_blocking=True)
 
     @staticmethod
     def _pooled(rows: Sequence[Row]) -> Tensor:

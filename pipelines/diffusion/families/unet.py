@@ -108,7 +108,8 @@ class UNetFamily(LatentFamily):
         trajectory.model_channels = torch.cat([hole, kept], dim=1)
 
     def _forward(self, rows: Sequence[Row]) -> Sequence[Tensor]:
-        timesteps = torch.stack([row.trajectory.timestep.float() for row in rows]).to(self.device)
+        timesteps = torch.stack([row.trajectory.timestep.float() for row in rows])
+        timesteps = timesteps.to(self.device, non_blocking=True)
         text: dict[str, Any] = {
             "encoder_hidden_states": torch.cat([row.text.tokens for row in rows])
         }
@@ -140,4 +141,4 @@ class UNetFamily(LatentFamily):
         embedding: Tensor = self.pipeline.get_guidance_scale_embedding(
             scales, embedding_dim=self._guidance_width
         )
-        return embedding.to(self.device, self.dtype)
+        return embedding.to(self.device, self.dtype, non_blocking=True)

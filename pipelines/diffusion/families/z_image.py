@@ -16,6 +16,7 @@ from diffusers import ZImagePipeline
 from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sigmas
 from torch import Tensor
 
+from pipelines.diffusion.families.latent import TIMESTEPS_DEVICE
 from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.families.transformer import TransformerFamily
 from pipelines.diffusion.pretrained import read_pipeline
@@ -43,6 +44,11 @@ class ZImage(TransformerFamily):
         return replace(conditioning, guidance_scale=params.guidance_scale + 1)
 
     @property
+    def fixed_prompt_length(self) -> bool:
+        """The transformer takes captions as long as they are; padding is a token of its own."""
+        return False
+
+    @property
     def _patch_size(self) -> int:
         return 2
 
@@ -62,7 +68,7 @@ class ZImage(TransformerFamily):
             params.scheduler,
             self.pipeline.scheduler,
             steps,
-            self.device,
+            TIMESTEPS_DEVICE,
             sigmas=get_default_z_image_sigmas(steps),
             mu=self._mu(params),
         )

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -38,10 +38,11 @@ def accelerate(family: Family, wanted: Acceleration) -> Acceleration:
     Raises AccelerationError for what was asked for and cannot work; nothing has changed then.
     """
     if not isinstance(family, LatentFamily):
-        return _without_denoiser(wanted)
-    family.acceleration = chosen = choose(family, wanted)
-    denoiser = family.denoiser
-    set_attention(denoiser, chosen.attention)
+        return _accelerate_whole_calls(family, wanted)
+    chosen, denoiser = choose(family, wanted), family.denoiser
+    asked = wanted.attention is not AttentionBackend.AUTO
+    chosen = replace(chosen, attention=set_attention(denoiser, chosen.attention, asked))
+    family.acceleration = chosen
     if chosen.channels_last is Use.ALWAYS:
         denoiser.to(memory_format=torch.channels_last)
     if chosen.vae_channels_last is Use.ALWAYS:
@@ -60,7 +61,9 @@ def accelerate(family: Family, wanted: Acceleration) -> Acceleration:
         )
     if chosen.cuda_graphs is Use.ALWAYS:
         denoiser.forward = CudaGraphs(
-            denoiser.forward, CudaCapture(), bypass=lambda: family.loras.running
+            denoiser.forward,
+            CudaCapture(family.device),
+            bypass=lambda: family.loras.running or not family.captures,
         )
     return chosen
 
@@ -69,7 +72,7 @@ def choose(family: LatentFamily, wanted: Acceleration) -> Acceleration:
     """``wanted``, decided for this model and its device. Raises AccelerationError."""
     denoiser, device = family.denoiser, family.device
     on_cuda = device.type == "cuda"
-    check_float8(wanted.float8, device)
+    check_float8(wanted.float8, device, family.dtype)
     if wanted.first_block_threshold > 0 and not can_cache_first_block(denoiser):
         raise AccelerationError(
             "The first block can be cached in FLUX.1 and Stable Diffusion 3 alone; set"
@@ -82,9 +85,14 @@ def choose(family: LatentFamily, wanted: Acceleration) -> Acceleration:
             wanted.channels_last, pays=on_cuda and isinstance(family, UNetFamily)
         ),
         vae_channels_last=_decide(wanted.vae_channels_last, pays=True),
-        compile=_decide(wanted.compile, pays=on_cuda, obstacle=_compile_obstacle(denoiser, device)),
+        compile=_decide(
+            wanted.compile,
+            # What is compiled at the warm-up's prompt would run for prompts of its length alone.
+            pays=on_cuda and family.fixed_prompt_length,
+            obstacle=_compile_obstacle(repeated_blocks(denoiser), device),
+        ),
         cuda_graphs=_decide(
-            wanted.cuda_graphs, pays=on_cuda, obstacle=_graphs_obstacle(wanted, device)
+            wanted.cuda_graphs, pays=on_cuda, obstacle=_graphs_obstacle(family, wanted)
         ),
         decode_stream=_decide(
             wanted.decode_stream, pays=on_cuda, obstacle=None if on_cuda else _NO_STREAMS
@@ -105,6 +113,7 @@ def warm_buckets(
     """
     if not isinstance(family, LatentFamily):
         return
+    family.captures = True
     model = family.description
     shapes = [(model.default_width, model.default_height), *sizes]
     for bucket in sorted(each for each in family.batch_buckets if each <= rows):
@@ -129,12 +138,15 @@ def warm_buckets(
         yield bucket
 
 
-def repeated_blocks(denoiser: Any) -> list[nn.Module]:
-    """The blocks that the denoiser is made of: what diffusers compiles, or its ModuleLists'."""
-    names = getattr(denoiser, "_repeated_blocks", None) or {
-        type(block).__name__ for block in getattr(denoiser, "transformer_blocks", ())
+def repeated_blocks(part: Any) -> list[nn.Module]:
+    """The blocks that a denoiser is made of: what diffusers compiles, or its ModuleLists'.
+
+    None of another part of a pipeline.
+    """
+    names = getattr(part, "_repeated_blocks", None) or {
+        type(block).__name__ for block in getattr(part, "transformer_blocks", ())
     }
-    return [module for module in denoiser.modules() if type(module).__name__ in names]
+    return [each for each in part.modules() if type(each).__name__ in names] if names else []
 
 
 def _run_bucket(family: LatentFamily, rows: int, width: int, height: int) -> None:
@@ -153,9 +165,9 @@ def _decide(wanted: Use, *, pays: bool, obstacle: str | None = None) -> Use:
     return Use.ALWAYS if on else Use.NEVER
 
 
-def _compile_obstacle(denoiser: Any, device: torch.device) -> str | None:
-    if not repeated_blocks(denoiser):
-        return f"{type(denoiser).__name__} has no repeated blocks; set compile to 'never'."
+def _compile_obstacle(blocks: list[nn.Module], device: torch.device) -> str | None:
+    if not blocks:
+        return "The denoiser has no repeated blocks to compile; set compile to 'never'."
     if device.type == "cuda" and find_spec("triton") is None:
         return "torch.compile needs triton on CUDA; pip install triton, or set compile to 'never'."
     if device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
@@ -163,9 +175,14 @@ def _compile_obstacle(denoiser: Any, device: torch.device) -> str | None:
     return None
 
 
-def _graphs_obstacle(wanted: Acceleration, device: torch.device) -> str | None:
-    if device.type != "cuda":
+def _graphs_obstacle(family: LatentFamily, wanted: Acceleration) -> str | None:
+    if family.device.type != "cuda":
         return "CUDA graphs need a CUDA device; set cuda_graphs to 'never'."
+    if not family.fixed_prompt_length:
+        return (
+            "Prompts of this model differ in length, so that nearly every batch would need a CUDA"
+            " graph of its own; set cuda_graphs to 'never'."
+        )
     if wanted.first_block_threshold > 0:
         return "A CUDA graph cannot skip blocks; set cuda_graphs to 'never'."
     return None
@@ -182,20 +199,31 @@ def _tiling(wanted: Use, vae: Any) -> Use:
     )
 
 
-def _without_denoiser(wanted: Acceleration) -> Acceleration:
-    """A pipeline that is called whole stays as diffusers made it. Raises AccelerationError."""
+def _accelerate_whole_calls(family: Family, wanted: Acceleration) -> Acceleration:
+    """A pipeline that is called whole can be compiled if asked for, and has no other speed-up.
+
+    Its calls come in any batch size, so blocks are compiled for all at once, in the first call.
+    Raises AccelerationError.
+    """
     asked = [name for name in wanted.__slots__ if getattr(wanted, name) is Use.ALWAYS]
     asked += ["float8"] if wanted.float8 is not Float8.NEVER else []
     asked += ["first_block_threshold"] if wanted.first_block_threshold > 0 else []
-    if asked:
+    if refused := [name for name in asked if name != "compile"]:
         raise AccelerationError(
-            f"A pipeline that is called whole cannot have {' and '.join(asked)}; leave it out."
+            f"A pipeline that is called whole cannot have {' and '.join(refused)}; leave it out."
         )
+    if asked:
+        components = cast("Any", family).pipeline.components.values()
+        blocks = [block for part in components for block in repeated_blocks(part)]
+        if obstacle := _compile_obstacle(blocks, family.device):
+            raise AccelerationError(obstacle)
+        for block in blocks:
+            block.compile(dynamic=True)
     return Acceleration(
         attention=AttentionBackend.SDPA,
         channels_last=Use.NEVER,
         vae_channels_last=Use.NEVER,
-        compile=Use.NEVER,
+        compile=wanted.compile if asked else Use.NEVER,
         cuda_graphs=Use.NEVER,
         batch_buckets=(),
         decode_stream=Use.NEVER,

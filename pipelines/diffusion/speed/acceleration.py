@@ -52,7 +52,7 @@ class Acceleration:
     vae_channels_last: Use = Use.AUTO
     compile: Use = Use.AUTO
     cuda_graphs: Use = Use.AUTO
-    batch_buckets: tuple[int, ...] = (1, 2, 4, 8, 16)
+    batch_buckets: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16)
     decode_stream: Use = Use.AUTO
     vae_tiling: Use = Use.AUTO
     vae_memory_bytes: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -11,6 +12,8 @@ from torch.nn.attention import activate_flash_attention_impl
 
 from pipelines.diffusion.errors import AccelerationError
 from pipelines.diffusion.speed.acceleration import AttentionBackend
+
+logger = logging.getLogger(__name__)
 
 _HOPPER = 9  # the only compute capability that torch runs FlashAttention 3 on
 
@@ -29,18 +32,33 @@ def choose_attention(
     return wanted
 
 
-def set_attention(denoiser: Any, backend: AttentionBackend) -> None:
-    """``backend`` as ``choose_attention`` gives it.
+def set_attention(denoiser: Any, backend: AttentionBackend, asked: bool) -> AttentionBackend:
+    """``backend`` as ``choose_attention`` gives it. Returns what it attends by.
 
-    FlashAttention 3 takes the place of 2 within torch's SDPA, for the whole process.
+    FlashAttention 3 takes the place of 2 within torch's SDPA, for the whole process. What does not
+    start is an AccelerationError where it was ``asked`` for; else SDPA goes on, with a warning.
     """
-    if backend is AttentionBackend.FLASH3:
-        activate_flash_attention_impl("FA3")
-    elif backend is AttentionBackend.XFORMERS:
-        if any(hasattr(each, "_attention_backend") for each in denoiser.attn_processors.values()):
-            denoiser.set_attention_backend("xformers")
-        else:
-            denoiser.enable_xformers_memory_efficient_attention()
+    try:
+        if backend is AttentionBackend.FLASH3:
+            activate_flash_attention_impl("FA3")
+        elif backend is AttentionBackend.XFORMERS:
+            _set_xformers(denoiser)
+    except (ImportError, OSError, AttributeError, RuntimeError, ValueError) as error:
+        if asked:
+            raise AccelerationError(
+                f"Attention by {backend} does not start; set attention to 'auto'. {error}"
+            ) from error
+        logger.warning("Attention by %s does not start, so by SDPA: %s", backend, error)
+        return AttentionBackend.SDPA
+    return backend
+
+
+def _set_xformers(denoiser: Any) -> None:
+    processors = [getattr(each, "processor", None) for each in denoiser.modules()]
+    if any(hasattr(each, "_attention_backend") for each in processors):
+        denoiser.set_attention_backend("xformers")
+    else:
+        denoiser.enable_xformers_memory_efficient_attention()
 
 
 def _flash3_obstacle(device: torch.device, dtype: torch.dtype) -> str | None:

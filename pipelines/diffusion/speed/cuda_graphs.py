@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,7 @@ class CudaGraphs:
         forward: Callable[..., Any],
         capture: Capture,
         bypass: Callable[[], bool] = lambda: False,
-        limit: int = 16,
+        limit: int = 32,
     ) -> None:
         """While ``bypass`` says so, passes hold more than their arguments tell, and run as ever."""
         self._forward = forward
@@ -89,12 +90,11 @@ class CudaGraphs:
         try:
             replay, outputs = self._capture(lambda: self._forward(*args, **kwargs))
             graph = _Graph(inputs, outputs, replay)
+            tree_map(lambda leaf: leaf.zero_() if isinstance(leaf, Tensor) else leaf, outputs)
             if _close(_replayed(graph, inputs), expected):
                 return graph
             reason = "it replays something else"
-        except torch.AcceleratorError:
-            raise
-        except RuntimeError as error:
+        except RuntimeError as error:  # a broken device is told by the eager pass that follows
             reason = str(error)
         logger.warning("A forward pass runs without a CUDA graph: %s.", reason)
         return None
@@ -103,15 +103,39 @@ class CudaGraphs:
 class CudaCapture:
     """``Capture`` by torch.cuda.graph; all graphs share a memory pool, as they run in turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
+        self._failed: list[Any] = []
 
     def __call__(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        """Raises what ``run`` or the capture raises; torch is then as it was before."""
         graph = torch.cuda.CUDAGraph()
-        # Other threads, such as the decoder's, go on allocating meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            outputs = run()
+        with torch.cuda.device(self._device):
+            before = torch.cuda.current_stream()
+            try:
+                # Other threads, such as the decoder's, go on allocating meanwhile.
+                with torch.cuda.graph(
+                    graph, self._pool, self._stream, capture_error_mode="thread_local"
+                ):
+                    outputs = run()
+            except Exception:
+                self._clean_up(graph, before)
+                raise
         return graph.replay, outputs
+
+    def _clean_up(self, graph: Any, before: Any) -> None:
+        """What torch.cuda.graph leaves undone where the capture cannot even be ended.
+
+        The capture's stream is current still, and the allocators ask the graph, while it lives,
+        whether memory is for its pool.
+        """
+        torch.cuda.set_stream(before)
+        with suppress(RuntimeError):  # the capture was ended, and only what it ran had raised
+            torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), self._pool)
+        self._failed.append(graph)
+        self._pool = torch.cuda.graph_pool_handle()
 
 
 def _signature(leaf: Any) -> Hashable:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.diffusion.families.rows import Row
+from pipelines.diffusion.families.rows import Row, takes_loras
 from pipelines.diffusion.speed.batch_buckets import padded
 from pipelines.diffusion.trajectory import CachedBlocks
 
@@ -63,8 +63,9 @@ class FirstBlockCache:
             groups.setdefault(key, []).append(i)
         outputs: dict[int, Tensor] = {}
         for indices in groups.values():
-            group = padded([rows[i] for i in indices], self._buckets)
-            forward = _Pass(group, self._threshold, self._buckets)
+            buckets = () if takes_loras(rows[indices[0]]) else self._buckets
+            group = padded([rows[i] for i in indices], buckets)
+            forward = _Pass(group, self._threshold, buckets)
             with self._replaced_blocks(forward):
                 outputs.update(zip(indices, run(group), strict=False))
             self.evaluations += len(indices)

@@ -15,8 +15,8 @@ _CAPABILITY = (8, 9)  # Ada and later multiply in float8
 _MULTIPLE = 16  # of both dimensions of a weight, which float8 matrix products want
 
 
-def check_float8(kind: Float8, device: torch.device) -> None:
-    """Raises AccelerationError where it cannot work."""
+def check_float8(kind: Float8, device: torch.device, dtype: torch.dtype) -> None:
+    """``dtype`` is the weights'. Raises AccelerationError where it cannot work."""
     if kind is Float8.NEVER:
         return
     if find_spec("torchao") is None:
@@ -27,6 +27,11 @@ def check_float8(kind: Float8, device: torch.device) -> None:
     if kind is Float8.DYNAMIC and not able:
         raise AccelerationError(
             "Computing in float8 needs a GPU of compute capability 8.9 or more; set float8 to"
+            " 'weights' or 'never'."
+        )
+    if kind is Float8.DYNAMIC and dtype is not torch.bfloat16:
+        raise AccelerationError(
+            "Computing in float8 needs bfloat16 beside it; set dtype to 'bfloat16', or float8 to"
             " 'weights' or 'never'."
         )
 
@@ -45,10 +50,13 @@ def quantize(blocks: Sequence[nn.Module], kind: Float8) -> None:
         quantize_,
     )
 
+    # torchao would else set torch's float32 precision and the compiler's tuning, for all models.
     config = (
-        Float8WeightOnlyConfig()
+        Float8WeightOnlyConfig(set_inductor_config=False)
         if kind is Float8.WEIGHTS
-        else Float8DynamicActivationFloat8WeightConfig(granularity=PerRow())
+        else Float8DynamicActivationFloat8WeightConfig(
+            granularity=PerRow(), set_inductor_config=False
+        )
     )
     for block in blocks:
         quantize_(block, config, filter_fn=_fits)

@@ -1,27 +1,34 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from pipelines.bench.subject import family_of
+from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import AccelerationError
 from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.families.stable_diffusion import StableDiffusion
+from pipelines.diffusion.families.whole_call import WholeCall
 from pipelines.diffusion.loading import load_model
-from pipelines.diffusion.request import SamplingParams
+from pipelines.diffusion.request import Output, Request, Result, SamplingParams
 from pipelines.diffusion.speed import accelerate as module
+from pipelines.diffusion.speed import attention, float8
 from pipelines.diffusion.speed.accelerate import accelerate, choose, repeated_blocks, warm_buckets
 from pipelines.diffusion.speed.acceleration import Acceleration, AttentionBackend, Float8, Use
 from tests.pipelines.diffusion.conftest import load_plain
-from tests.pipelines.diffusion.tiny import flux, stable_diffusion_3
+from tests.pipelines.diffusion.tiny import flux, pixart_alpha, stable_diffusion_3, z_image
 
 Params = Callable[..., SamplingParams]
+Run = Callable[..., list[Output]]
 
 NOTHING = Acceleration(
     attention=AttentionBackend.SDPA,
@@ -38,6 +45,15 @@ NOTHING = Acceleration(
 def fresh(model_folder: Path) -> StableDiffusion:
     """Weights of its own, to be changed."""
     return load_plain(model_folder)
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> WholeCall:
+    """A pipeline without a family of its own, which is called whole."""
+    pixart_alpha.build_pipeline().save_pretrained(tmp_path)
+    family = load_model(tmp_path, device="cpu", dtype="float32")
+    assert isinstance(family, WholeCall)
+    return family
 
 
 @torch.inference_mode()
@@ -94,6 +110,72 @@ def test_what_cannot_work_names_the_remedy(
         load_model(model_folder, device="cpu", acceleration=wanted)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("libcudart.so.13: cannot open shared object file"),
+        RuntimeError("Module 'flash_attn_interface' does not expose FA3 kernels"),
+        ValueError("Unknown flash attention impl 'FA3'. Available implementations: []"),
+    ],
+)
+def test_flash_attention_that_does_not_start(
+    error: Exception,
+    fresh: StableDiffusion,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The errors are those of torch's activation."""
+
+    def refuse(_: str) -> None:
+        raise error
+
+    monkeypatch.setattr(attention, "activate_flash_attention_impl", refuse)
+    monkeypatch.setattr(attention, "_flash3_obstacle", lambda *_: None)
+    chosen = accelerate(fresh, replace(NOTHING, attention=AttentionBackend.AUTO))
+    assert chosen.attention is AttentionBackend.SDPA
+    assert str(error) in caplog.text
+    fresh.acceleration = None
+    with pytest.raises(AccelerationError, match="set attention to 'auto'"):
+        accelerate(fresh, replace(NOTHING, attention=AttentionBackend.FLASH3))
+    assert fresh.acceleration is None
+
+
+@pytest.mark.parametrize(
+    ("build", "remedy"), [(flux.build_dev, "xformers"), (z_image.build_pipeline, "xformers")]
+)
+def test_xformers_that_does_not_start(build: Callable[[], Any], remedy: str) -> None:
+    """Models with one attention processor for all backends, and with none to be asked for."""
+    with pytest.raises(AccelerationError, match=remedy):
+        attention.set_attention(build().transformer, AttentionBackend.XFORMERS, asked=True)
+
+
+def test_what_float8_computes_with(
+    family: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(family, "device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(float8, "find_spec", lambda _: object())
+    for dtype in (torch.float32, torch.float16):
+        monkeypatch.setattr(family, "dtype", dtype)
+        with pytest.raises(AccelerationError, match="set dtype to 'bfloat16'"):
+            choose(family, Acceleration(float8=Float8.DYNAMIC))
+        assert choose(family, Acceleration(float8=Float8.WEIGHTS)).float8 is Float8.WEIGHTS
+    monkeypatch.setattr(family, "dtype", torch.bfloat16)
+    assert choose(family, Acceleration(float8=Float8.DYNAMIC)).float8 is Float8.DYNAMIC
+
+
+def test_prompts_of_any_length_and_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Z-Image's passes have as many shapes as there are combinations of captions."""
+    family = family_of(z_image.build_pipeline())
+    monkeypatch.setattr(family, "device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(module, "find_spec", lambda _: object())
+    chosen = choose(family, Acceleration())
+    assert chosen.cuda_graphs is chosen.compile is Use.NEVER
+    with pytest.raises(AccelerationError, match="set cuda_graphs to 'never'"):
+        choose(family, Acceleration(cuda_graphs=Use.ALWAYS))
+
+
 def test_no_compiler(family: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(AccelerationError, match=r"install g\+\+"):
@@ -111,8 +193,8 @@ def test_a_vae_without_tiles(family: StableDiffusion, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     "wanted",
     [
-        Acceleration(compile=Use.ALWAYS),
-        Acceleration(float8=Float8.WEIGHTS),
+        Acceleration(cuda_graphs=Use.ALWAYS),
+        Acceleration(compile=Use.ALWAYS, float8=Float8.WEIGHTS),
         Acceleration(first_block_threshold=0.1),
     ],
 )
@@ -121,6 +203,36 @@ def test_a_pipeline_that_is_called_whole(wanted: Acceleration) -> None:
     with pytest.raises(AccelerationError, match="leave it out"):
         accelerate(whole, wanted)
     assert accelerate(whole, Acceleration()).compile is Use.NEVER
+
+
+def test_whole_calls_without_blocks_are_not_compiled(whole: WholeCall) -> None:
+    whole.pipeline.transformer.transformer_blocks = nn.ModuleList()
+    with pytest.raises(AccelerationError, match="no repeated blocks"):
+        accelerate(whole, Acceleration(compile=Use.ALWAYS))
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("compiler")
+def test_compiled_whole_calls(whole: WholeCall, params: Params, run: Run) -> None:
+    """Once for calls of any size, and to the same pictures."""
+    asked = [
+        Request(str(seed), params(seed=seed, width=256, height=256, num_inference_steps=2))
+        for seed in range(3)
+    ]
+    expected = drawn(run(DiffusionEngine(whole), *asked))
+    assert accelerate(whole, Acceleration(compile=Use.ALWAYS)).compile is Use.ALWAYS
+    before = graphs()
+    assert abs(drawn(run(DiffusionEngine(whole), *asked)) - expected).max() <= 1  # of 255
+    compiled = graphs()
+    assert compiled > before
+    assert abs(drawn(run(DiffusionEngine(whole), *asked[:2])) - expected[:2]).max() <= 1
+    assert graphs() == compiled
+
+
+def drawn(outputs: Sequence[Output]) -> NDArray[np.int16]:
+    """(pictures, height, width, 3), by identifier."""
+    pictures = {each.request_id: each.image for each in outputs if isinstance(each, Result)}
+    return np.stack([pictures[id_] for id_ in sorted(pictures)]).astype(np.int16)
 
 
 def test_a_graph_and_a_cache_exclude_each_other(

@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import count
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from pipelines.diffusion.speed.cuda_graphs import CudaGraphs
+from pipelines.diffusion.speed.cuda_graphs import CudaCapture, CudaGraphs
+
+# As torch words them, in the capture and where it is ended.
+UNSUPPORTED = torch.AcceleratorError("CUDA error: operation not permitted when stream is capturing")
+INVALIDATED = torch.AcceleratorError(
+    "CUDA error: operation failed due to a previous error during capture"
+)
 
 
 class Recorder:
     """``Capture`` as CUDA does it: replays read and write the same memory as the recorded pass."""
 
-    def __init__(self, broken: bool = False, refuses: bool = False) -> None:
+    def __init__(
+        self, broken: bool = False, empty: bool = False, refuses: Exception | None = None
+    ) -> None:
         self.captures = 0
         self.replays = 0
         self._broken = broken
+        self._empty = empty
         self._refuses = refuses
 
     def __call__(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
         self.captures += 1
         if self._refuses:
-            raise RuntimeError("operation not permitted when stream is capturing")
+            raise self._refuses
         outputs = run()
 
         def replay() -> None:
             self.replays += 1
+            if self._empty:
+                return
             for ours, new in zip(outputs, run(), strict=True):
                 ours.copy_(new + 1 if self._broken else new)
 
@@ -143,7 +156,13 @@ def test_passes_that_hold_more_than_their_arguments_are_not_replayed() -> None:
 
 @pytest.mark.parametrize(
     ("recorder", "reason"),
-    [(Recorder(refuses=True), "not permitted"), (Recorder(broken=True), "something else")],
+    [
+        (Recorder(refuses=RuntimeError("an uncapturable pass")), "an uncapturable pass"),
+        (Recorder(refuses=INVALIDATED), "previous error during capture"),
+        (Recorder(refuses=torch.OutOfMemoryError("CUDA out of memory")), "out of memory"),
+        (Recorder(broken=True), "something else"),
+        (Recorder(empty=True), "something else"),
+    ],
 )
 def test_what_cannot_be_captured_runs_as_ever(
     recorder: Recorder, reason: str, caplog: pytest.LogCaptureFixture
@@ -154,3 +173,104 @@ def test_what_cannot_be_captured_runs_as_ever(
         assert torch.equal(ours, expected)
     assert recorder.captures == 1
     assert reason in caplog.text
+
+
+def test_a_broken_device_is_told_by_the_eager_pass() -> None:
+    denoiser = graphed(Recorder(refuses=INVALIDATED))
+    call(denoiser, 2)
+    passes = vars(denoiser)["forward"]
+    vars(passes)["_forward"] = dies_after(passes._forward, calls=1)
+    with pytest.raises(torch.AcceleratorError, match="illegal memory access"):
+        call(denoiser, 2)
+
+
+def dies_after(forward: Callable[..., Any], calls: int) -> Callable[..., Any]:
+    made = count()
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if next(made) >= calls:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+        return forward(*args, **kwargs)
+
+    return run
+
+
+class Driver:
+    """Of what lies below torch.cuda.graph as much as to see what that leaves undone."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.current: object = "default stream"
+        self.pools = count()
+        self.allocating: set[int] = set()
+        self.invalidated = False
+        for name in ("synchronize", "empty_cache"):
+            monkeypatch.setattr(torch.cuda, name, lambda: None)
+        monkeypatch.setattr(torch._C, "_host_emptyCache", lambda: None, raising=False)
+        monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", self.end, raising=False)
+        monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "Stream", lambda _: "capture stream")
+        monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: next(self.pools))
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda: self.current)
+        monkeypatch.setattr(
+            torch.cuda, "set_stream", lambda stream: setattr(self, "current", stream)
+        )
+        monkeypatch.setattr(torch.cuda, "stream", self.stream)
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: Graph(self))
+
+    def end(self, _device: int, pool: int) -> None:
+        if pool not in self.allocating:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+        self.allocating.remove(pool)
+
+    @contextmanager
+    def stream(self, stream: object) -> Iterator[None]:
+        before, self.current = self.current, stream
+        yield
+        self.current = before
+
+
+class Graph:
+    """A torch.cuda.CUDAGraph whose capture cannot be ended once it is invalidated."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def capture_begin(self, pool: int, **_options: Any) -> None:
+        self._pool = pool
+        self._driver.allocating.add(pool)
+
+    def capture_end(self) -> None:
+        if self._driver.invalidated:
+            self._driver.invalidated = False
+            raise INVALIDATED
+        self._driver.end(0, self._pool)
+
+    def replay(self) -> None:
+        """Nothing: what was captured has run already."""
+
+
+@pytest.mark.parametrize(
+    ("error", "invalidates"),
+    [(UNSUPPORTED, True), (torch.OutOfMemoryError("CUDA out of memory"), False)],
+)
+def test_a_capture_that_fails_leaves_torch_as_it_was(
+    error: Exception, invalidates: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver(monkeypatch)
+    capture = CudaCapture(torch.device("cuda"))
+
+    def run() -> None:
+        assert driver.current == "capture stream"
+        driver.invalidated = invalidates
+        raise error
+
+    with pytest.raises(type(error)):
+        capture(run)
+    assert driver.current == "default stream"
+    assert not driver.allocating
+
+    seen = []
+    capture(lambda: seen.append(set(driver.allocating)))
+    assert seen == [{1}]  # a pool of its own, not the one that failed
+    assert driver.current == "default stream"

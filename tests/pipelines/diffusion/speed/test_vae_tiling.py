@@ -89,10 +89,19 @@ def test_free_memory_of_a_cuda_device(
     latents = torch.empty(1, 4, 32, 32)
     needed = decode_bytes(model, latents)
     free = [needed - 300]
+    segments = [
+        {"device": 1, "segment_pool_id": (0, 0), "total_size": 500, "allocated_size": 200},
+        {
+            "device": 1,
+            "segment_pool_id": (0, 1),
+            "total_size": 9000,
+            "allocated_size": 0,
+        },  # graphs'
+        {"device": 0, "segment_pool_id": (0, 0), "total_size": 9000, "allocated_size": 0},
+    ]
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free[0], 10**9))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 500)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 200)
-    monkeypatch.setattr(Tensor, "device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda **_: segments)
+    monkeypatch.setattr(Tensor, "device", torch.device("cuda:1"))
     tiling = VaeTiling(Use.AUTO)
     assert not tiling.wanted(model, latents)
     free[0] -= 1
