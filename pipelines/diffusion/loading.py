@@ -19,7 +19,7 @@ from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.families.latent import LatentFamily
 from pipelines.diffusion.families.registry import family_loader
 from pipelines.diffusion.families.unet import UNetFamily
-from pipelines.diffusion.parts import check_parts, why_unloadable
+from pipelines.diffusion.parts import check_parts, first_line
 from pipelines.diffusion.speed.accelerate import accelerate
 from pipelines.diffusion.speed.acceleration import Acceleration
 from pipelines.diffusion.weights import BROKEN_FILES
@@ -54,7 +54,10 @@ def load_model(
     try:
         family = family_loader(description.class_name)(folder, chosen, chosen_dtype, without)
     except BROKEN_FILES as error:
-        raise why_unloadable(folder, error, without) from error
+        raise ModelLoadError(
+            f"{str(folder)!r} could not be loaded, though each of its parts can be; check that they"
+            f" belong together and that the device is large enough: {first_line(error)}"
+        ) from error
     for name, path in (controlnets or {}).items():
         if not isinstance(family, UNetFamily):
             raise ModelLoadError(f"{str(folder)!r} has no UNet; leave out ControlNet {name!r}.")
