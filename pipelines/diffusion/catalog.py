@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,12 @@ from pipelines.diffusion.errors import (
     ModelNotFoundError,
     RequestError,
 )
-from pipelines.diffusion.families.registry import FamilyEntry, family_entry
+from pipelines.diffusion.families.registry import (
+    FamilyEntry,
+    WholeCallEntry,
+    family_entry,
+    whole_call_entry,
+)
 from pipelines.diffusion.request import NoiseScheduler
 from pipelines.diffusion.sizes import PIXEL_MULTIPLE, Sizes, sizes_of
 
@@ -40,6 +45,9 @@ class ModelDescription:
     ``needs_image``: it draws from a picture only; ``needs_mask``: from a picture and a mask;
     ``takes_image``: it can start from a picture. ``has_safety_checker``: of its own, for what it
     draws.
+
+    ``fixed_steps`` is the one number of steps that it draws in. ``sizes`` are the only ones that it
+    draws, (width, height); ``area`` is the square, in pixels a side, that it brings all sizes to.
     """
 
     class_name: str
@@ -53,28 +61,45 @@ class ModelDescription:
     needs_mask: bool = False
     takes_image: bool = True
     has_safety_checker: bool = False
+    fixed_steps: int | None = None
+    sizes: tuple[tuple[int, int], ...] = ()
+    area: int | None = None
 
     def check_size(self, width: int, height: int) -> None:
         """Raises RequestError for a size that cannot be drawn."""
+        if self.sizes and (width, height) not in self.sizes:
+            listed = ", ".join(f"{width}x{height}" for width, height in self.sizes)
+            raise RequestError(
+                f"A picture of {width}x{height} pixels cannot be drawn; this model takes {listed}."
+            )
         multiple = self.size_multiple
         if min(width, height) < multiple or width % multiple or height % multiple:
             raise RequestError(
                 f"A picture of {width}x{height} pixels cannot be drawn; this model takes multiples"
                 f" of {multiple}."
             )
+        if self.area is None:
+            return
+        scale = self.area / math.sqrt(width * height)
+        drawn = tuple(int(side * scale // multiple * multiple) for side in (width, height))
+        if drawn != (width, height):
+            raise RequestError(
+                f"A picture of {width}x{height} pixels cannot be drawn; this model takes sizes of"
+                f" about {self.area}x{self.area} pixels, and would draw {drawn[0]}x{drawn[1]}."
+            )
 
 
 def describe(folder: Path) -> ModelDescription:
     """Reads a local diffusers folder.
 
-    Of a class without a family here it says what the JSON files do, whether or not diffusers can
-    draw with it: only loading tells. Raises ModelNotFoundError, ModelIndexError, CustomCodeError
-    or MissingPartError.
+    Raises ModelNotFoundError, ModelIndexError, CustomCodeError, UnsupportedFamilyError or
+    MissingPartError.
     """
     index = read_index(folder)
     class_name = _class_name(folder, index)
     family = family_entry(class_name)
-    sizes = _unlisted_sizes(folder) if family is None else _sizes(folder, family)
+    whole = WholeCallEntry() if family else whole_call_entry(class_name)
+    sizes = _sizes(folder, family) if family else _whole_call_sizes(folder, whole)
     scheduler_path = folder / "scheduler" / "scheduler_config.json"
     scheduler = read_json(scheduler_path) if family or scheduler_path.is_file() else {}
     unet = folder / "unet" / "config.json"
@@ -91,6 +116,9 @@ def describe(folder: Path) -> ModelDescription:
         needs_mask=needs_mask,
         takes_image=family is not None,
         has_safety_checker=is_part(SAFETY_CHECKER, index.get(SAFETY_CHECKER)),
+        fixed_steps=whole.steps,
+        sizes=whole.sizes,
+        area=None if whole.area is None else whole.area * sizes.latent,
     )
 
 
@@ -142,8 +170,12 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def is_part(name: str, origin: Any) -> bool:
-    """Whether an entry of ``model_index.json`` is a part, and not null."""
-    return not name.startswith("_") and isinstance(origin, list) and origin[0] is not None
+    """Whether an entry of ``model_index.json`` is a part: [package, class], neither of them null.
+
+    Others are arguments of the pipeline, which may be lists as well.
+    """
+    named = isinstance(origin, list) and len(origin) == 2
+    return named and not name.startswith("_") and all(isinstance(each, str) for each in origin)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -187,11 +219,12 @@ def _sizes(folder: Path, family: FamilyEntry) -> Sizes:
     return Sizes(width * factor, height * factor, multiple, factor)
 
 
-def _unlisted_sizes(folder: Path) -> Sizes:
-    return sizes_of(
-        _first_config(folder, _DENOISERS) or {},
-        _first_config(folder, _DECODERS),
-    )
+def _whole_call_sizes(folder: Path, whole: WholeCallEntry) -> Sizes:
+    denoiser = _first_config(folder, _DENOISERS) or {}
+    if whole.sample_size is not None:
+        denoiser |= {"sample_size": whole.sample_size}
+    sizes = sizes_of(denoiser, _first_config(folder, _DECODERS))
+    return replace(sizes, multiple=math.lcm(sizes.multiple, whole.multiple))
 
 
 def _first_config(folder: Path, parts: tuple[str, ...]) -> dict[str, Any] | None:

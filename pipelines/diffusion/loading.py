@@ -22,7 +22,7 @@ from pipelines.diffusion.families.controlnet import read_controlnet
 from pipelines.diffusion.families.latent import LatentFamily
 from pipelines.diffusion.families.registry import family_class
 from pipelines.diffusion.families.unet import UNetFamily
-from pipelines.diffusion.parts import check_parts, why_unloadable
+from pipelines.diffusion.parts import check_parts, first_line
 from pipelines.diffusion.pool import Placing
 from pipelines.diffusion.speed.accelerate import accelerate
 from pipelines.diffusion.speed.acceleration import Acceleration
@@ -82,7 +82,7 @@ def read_model(
     try:
         pipeline = family_class_.read(folder, choose_dtype(dtype, chosen), without)
     except BROKEN_FILES as error:
-        raise why_unloadable(folder, error, without) from error
+        raise _unfitting(folder, error) from error
     read_controlnets = {}
     for name, path in (controlnets or {}).items():
         if not hasattr(pipeline, "unet") or not description.takes_image:
@@ -92,7 +92,12 @@ def read_model(
 
     def place() -> Placing:
         yield from _moved(pipeline, chosen)
-        family = family_class_(pipeline, description)
+        try:
+            family = family_class_(pipeline, description)
+        except torch.OutOfMemoryError:
+            raise
+        except BROKEN_FILES as error:
+            raise _unfitting(folder, error) from error
         yield
         for name, controlnet in read_controlnets.items():
             assert isinstance(family, UNetFamily)  # noqa: S101 - it has a UNet
@@ -108,6 +113,13 @@ def read_model(
         return family
 
     return place()
+
+
+def _unfitting(folder: Path, error: Exception) -> ModelLoadError:
+    return ModelLoadError(
+        f"{str(folder)!r} could not be loaded, though each of its parts can be; check that they"
+        f" belong together and that the device is large enough: {first_line(error)}"
+    )
 
 
 def _moved(pipeline: Any, device: torch.device) -> Iterator[None]:

@@ -8,20 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import torch
 import transformers
+from torch import nn
 
 from pipelines.diffusion.catalog import SAFETY_CHECKER, is_part, read_index, read_json
 from pipelines.diffusion.errors import (
     BrokenPartError,
+    BrokenWeightsError,
     CustomCodeError,
     MissingPartError,
     ModelIndexError,
-    ModelLoadError,
 )
-from pipelines.diffusion.weights import BROKEN_FILES, check_weights
+from pipelines.diffusion.weights import BROKEN_FILES, check_weights, count_tensors, variant_of
 
 _FEATURE_EXTRACTOR = "feature_extractor"
 _LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
+_RENAMED = {"CLIPFeatureExtractor": "CLIPImageProcessor"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +36,39 @@ class Part:
     class_name: str
 
     @property
-    def is_network(self) -> bool:
-        """Else it is a tokenizer or a noise scheduler."""
-        return (self.folder / "config.json").is_file()
-
-    @property
     def class_(self) -> Any:
         """None where the installed libraries have none of that name."""
         module = _LIBRARIES.get(self.package) or getattr(diffusers.pipelines, self.package, None)
-        return getattr(module, self.class_name, None)
+        return getattr(module, _RENAMED.get(self.class_name, self.class_name), None)
+
+    @property
+    def is_network(self) -> bool:
+        """Else it is a tokenizer or a noise scheduler."""
+        return isinstance(self.class_, type) and issubclass(self.class_, nn.Module)
+
+    def load(self, dtype: torch.dtype) -> Any:
+        """Reads it from the disk alone, and of weights safetensors alone.
+
+        Raises ModelIndexError, BrokenPartError or, for a network that has more tensors than its
+        files hold, BrokenWeightsError: diffusers and transformers warn, and leave random numbers
+        in the others.
+        """
+        options: dict[str, Any] = {}
+        if self.is_network:
+            variant = variant_of(self.folder)
+            options = {"dtype": dtype, "use_safetensors": True, "variant": variant}
+        try:
+            loaded = self.class_.from_pretrained(self.folder, local_files_only=True, **options)
+        except BROKEN_FILES as error:
+            for file in self.folder.glob("*.json"):
+                read_json(file)
+            raise BrokenPartError(
+                f"{str(self.folder)!r} cannot be loaded as {self.class_name}; copy all its files"
+                f" from one and the same model: {first_line(error)}"
+            ) from error
+        if isinstance(loaded, nn.Module):
+            _check_complete(self.folder, loaded)
+        return loaded
 
 
 def parts_of(folder: Path, without: Collection[str] = ()) -> Iterator[Part]:
@@ -54,7 +81,8 @@ def parts_of(folder: Path, without: Collection[str] = ()) -> Iterator[Part]:
 def check_parts(folder: Path, without: Collection[str] = ()) -> None:
     """That every part is there, needs no code of its own and has sound weights.
 
-    Raises MissingPartError, CustomCodeError, PickledWeightsError or BrokenWeightsError.
+    Raises MissingPartError, CustomCodeError, ModelIndexError, PickledWeightsError or
+    BrokenWeightsError.
     """
     for part in parts_of(folder, without):
         if not part.folder.is_dir():
@@ -67,6 +95,12 @@ def check_parts(folder: Path, without: Collection[str] = ()) -> None:
                 f"{str(code)!r} is the model's own code, which is not run"
                 " here; choose a model whose parts are diffusers' or transformers'."
             )
+        if part.class_ is None:
+            raise ModelIndexError(
+                f"model_index.json of {str(folder)!r} names {part.class_name!r} of"
+                f" {part.package!r}, which is not installed; upgrade diffusers and transformers, or"
+                " choose another model."
+            )
         if part.is_network:
             check_weights(part.folder)
     names = {part.folder.name for part in parts_of(folder, without)}
@@ -77,32 +111,17 @@ def check_parts(folder: Path, without: Collection[str] = ()) -> None:
         )
 
 
-def why_unloadable(folder: Path, error: Exception, without: Collection[str] = ()) -> ModelLoadError:
-    """Names the part that cannot be loaded by itself, after the whole raised ``error``."""
-    for part in parts_of(folder, without):
-        if part.class_ is None:
-            return ModelIndexError(
-                f"model_index.json of {str(folder)!r} names {part.class_name!r} of"
-                f" {part.package!r}, which is not installed; upgrade diffusers and transformers, or"
-                " choose another model."
-            )
-        try:
-            for file in part.folder.glob("*.json"):
-                read_json(file)
-            options = {"use_safetensors": True} if part.is_network else {}
-            part.class_.from_pretrained(part.folder, local_files_only=True, **options)
-        except ModelLoadError as reason:
-            return reason
-        except BROKEN_FILES as reason:
-            return BrokenPartError(
-                f"{str(part.folder)!r} cannot be loaded as {part.class_name}; copy all its files"
-                f" from one and the same model: {_first_line(reason)}"
-            )
-    return ModelLoadError(
-        f"{str(folder)!r} could not be loaded, though each of its parts can be; check that they"
-        f" belong together and that the device is large enough: {_first_line(error)}"
-    )
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What it says, or its name where it says nothing."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _check_complete(folder: Path, network: nn.Module) -> None:
+    """By number, since some names differ between the files and the network."""
+    wanted = len({tensor.data_ptr() for tensor in network.state_dict().values()})  # tied ones once
+    held = count_tensors(folder)
+    if held < wanted:
+        raise BrokenWeightsError(
+            f"{str(folder)!r} holds {held} tensors of the {wanted} that its config.json asks for;"
+            " copy its weights and config.json from one and the same model."
+        )

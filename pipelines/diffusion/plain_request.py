@@ -19,7 +19,7 @@ def plain_params(
         prompt="sfumato",
         width=width,
         height=height,
-        num_inference_steps=_STEPS,
+        num_inference_steps=model.fixed_steps or _STEPS,
         guidance_scale=guidance_scale,
         seed=0,
         image=np.zeros((height, width, 3), np.uint8) if model.needs_image else None,

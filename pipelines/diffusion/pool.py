@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pipelines.diffusion.errors import RequestError
+from pipelines.diffusion.errors import ModelLoadError, RequestError
 from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.speed.device_memory import release_memory
 
@@ -185,6 +185,11 @@ class ModelPool:
             self._loading = _Loading(loading.name, self._read(loading.name), evicted=True)
             return
         logger.error("Model %s could not be loaded.", loading.name, exc_info=error)
+        if isinstance(error, torch.OutOfMemoryError):
+            error = ModelLoadError(
+                f"The device has too little memory for model {loading.name!r}; load fewer models at"
+                " once, or this one in a smaller dtype."
+            )
         error = error.with_traceback(None)  # which holds what was loaded
         self._failures[loading.name] = error, self._clock() + RETRY_SECONDS
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from pipelines.diffusion.catalog import read_json
+from pipelines.diffusion.catalog import is_part, read_index, read_json
 from pipelines.diffusion.errors import BrokenWeightsError, MissingPartError, PickledWeightsError
 
 # What diffusers, transformers and safetensors raise over files that do not fit together.
@@ -26,7 +26,9 @@ BROKEN_FILES = (
     ValueError,
 )
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_VARIANT = re.compile(r"\.(?P<variant>[a-z]\w*)(-\d+-of-\d+)?\.safetensors$")
+_DIFFUSERS, _TRANSFORMERS = "diffusion_pytorch_model", "model"
+_VARIANT = re.compile(r"\.(?P<variant>[a-z]\w*)(-\d+-of-\d+)?\.safetensors")
+_PREFERRED_VARIANTS = ("fp32", "bf16", "fp16")
 
 
 def check_weights(folder: Path) -> None:
@@ -34,23 +36,52 @@ def check_weights(folder: Path) -> None:
 
     Raises MissingPartError, PickledWeightsError or BrokenWeightsError.
     """
-    files = list(folder.glob("*.safetensors"))
+    for file in weight_files(folder):
+        _check_header(file)
+
+
+def variant_of(folder: Path) -> str | None:
+    """The variant that a network is read by: None where it has weights without one.
+
+    Among several it is that of the most digits.
+    """
+    stem = _stem(folder)
+    if _files(folder, stem, None):
+        return None
+    ends = (file.name.removeprefix(stem) for file in folder.glob(f"{stem}*.safetensors"))
+    variants = {found["variant"] for found in map(_VARIANT.fullmatch, ends) if found}
+    preferred = (variant for variant in _PREFERRED_VARIANTS if variant in variants)
+    return next(preferred, min(variants, default=None))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that a network's weights are read from.
+
+    Raises MissingPartError or PickledWeightsError if there are none, or a shard is missing.
+    """
+    stem = _stem(folder)
+    files = _files(folder, stem, variant_of(folder))
     if not files and any(file for pattern in _PICKLES for file in folder.glob(pattern)):
         raise PickledWeightsError(
             f"{str(folder)!r} has only pickled weights, which can run code; convert them to"
             " safetensors with save_pretrained(..., safe_serialization=True)."
         )
     if not files:
-        raise MissingPartError(f"{str(folder)!r} has no *.safetensors; download the model again.")
-    _check_variant(folder, files)
-    for file in _files_in_use(folder):
-        _check_header(file)
+        raise MissingPartError(
+            f"{str(folder)!r} has no {stem}.safetensors; download the model again."
+        )
+    for file in files:
+        if not file.is_file():
+            raise MissingPartError(
+                f"{str(file)!r} is missing, a shard of the weights; copy or download it again."
+            )
+    return files
 
 
 def count_tensors(folder: Path) -> int:
     """How many a network's files hold."""
     total = 0
-    for file in _files_in_use(folder):
+    for file in weight_files(folder):
         with safe_open(file, framework="pt") as tensors:
             total += len(tensors.keys())
     return total
@@ -59,40 +90,30 @@ def count_tensors(folder: Path) -> int:
 def weights_bytes(model: Path, dtype: torch.dtype, without: Collection[str] = ()) -> int:
     """What the networks of a model folder but ``without`` take once loaded in ``dtype``."""
     elements = 0
-    for config in model.glob("*/config.json"):
-        if config.parent.name in without:
+    for name, origin in read_index(model).items():
+        folder = model / name
+        if name in without or not is_part(name, origin) or not any(folder.glob("*.safetensors")):
             continue
-        for file in _files_in_use(config.parent):
+        for file in weight_files(folder):
             with safe_open(file, framework="pt") as tensors:
                 shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
             elements += sum(math.prod(shape) for shape in shapes)
     return elements * dtype.itemsize
 
 
-def _check_variant(folder: Path, files: list[Path]) -> None:
-    found = [_VARIANT.search(file.name) for file in files]
-    variants = {each["variant"] for each in found if each}
-    if variants and all(found):
-        raise MissingPartError(
-            f"{str(folder)!r} has its weights only as variant {min(variants)!r}; load them once"
-            f" with variant={min(variants)!r} and save them without."
-        )
+def _stem(folder: Path) -> str:
+    """How the library whose configuration it is names its weights."""
+    return _DIFFUSERS if "_class_name" in read_json(folder / "config.json") else _TRANSFORMERS
 
 
-def _files_in_use(folder: Path) -> Iterator[Path]:
-    """Those that a loader would read: the shards of an index, else whatever has no variant."""
-    shards: set[str] = set()
-    for index in folder.glob("*.safetensors.index.json"):
-        shards |= set(_weight_map(index).values())
-    for shard in sorted(shards):
-        if not (folder / shard).is_file():
-            raise MissingPartError(
-                f"{str(folder / shard)!r} is missing, a shard of the weights; copy or download it"
-                " again."
-            )
-        yield folder / shard
-    if not shards:
-        yield from (each for each in folder.glob("*.safetensors") if not _VARIANT.search(each.name))
+def _files(folder: Path, stem: str, variant: str | None) -> list[Path]:
+    """Of a whole file and shards diffusers prefers the shards, transformers the file."""
+    infix = f".{variant}" if variant else ""
+    file = folder / f"{stem}{infix}.safetensors"
+    index = folder / f"{stem}.safetensors.index{infix}.json"
+    if index.is_file() and (stem == _DIFFUSERS or not file.is_file()):
+        return [folder / shard for shard in sorted(set(_weight_map(index).values()))]
+    return [file] if file.is_file() else []
 
 
 def _weight_map(index: Path) -> dict[str, Any]:

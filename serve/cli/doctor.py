@@ -65,12 +65,17 @@ def _torch(_: Settings) -> Finding:
 
 
 def _model(name: str, settings: FurtherModelSettings, service: Settings) -> Finding:
-    from pipelines.diffusion.catalog import describe, find_description
+    from pipelines.diffusion.catalog import SAFETY_CHECKER, describe, find_description
     from pipelines.diffusion.errors import ModelLoadError
     from pipelines.diffusion.loading import choose_device, choose_dtype
+    from pipelines.diffusion.parts import check_parts
 
+    without = () if service.moderation.safety_checker else (SAFETY_CHECKER,)
     try:
-        model = describe(find_description(settings.path))
+        folder = find_description(settings.path)
+        model = describe(folder)
+        if Path(settings.path).is_dir():  # of what is on the hub the weights are not here yet
+            check_parts(folder, without)
         device = choose_device(settings.device)
         dtype = choose_dtype(settings.dtype, device)
     except ModelLoadError as error:

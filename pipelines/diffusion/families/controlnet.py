@@ -16,7 +16,7 @@ from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.pixels import unit_tensor
 from pipelines.diffusion.request import ControlImage
 from pipelines.diffusion.trajectory import Control
-from pipelines.diffusion.weights import BROKEN_FILES, check_weights
+from pipelines.diffusion.weights import BROKEN_FILES, check_weights, variant_of
 
 # What a ControlNet and its UNet have in common: the shapes of what is added, and of what is read.
 _SHARED = (
@@ -90,6 +90,7 @@ def read_controlnet(folder: Path, unet: Any, vae_scale_factor: int) -> Any:
             folder,
             dtype=unet.dtype,
             use_safetensors=True,
+            variant=variant_of(folder),
             local_files_only=True,
             output_loading_info=True,
         )

@@ -2,80 +2,72 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from contextlib import suppress
+from contextvars import copy_context
 from typing import Any
 
 import torch
+from greenlet import getcurrent, greenlet
 from torch import Tensor
 
 StepCallback = Callable[[Tensor], None]
 
 
 class PipelineCall:
-    """Runs a call in a thread of its own, which moves only while another waits in ``advance``.
+    """Runs a call on a stack of its own, a greenlet, which stands still between two steps.
 
-    A pipeline loops by itself and tells of a step by a callback, so to stand still between two
-    steps takes a stack of its own. The thread that advances is never at work at the same time.
+    A pipeline loops by itself and tells of a step by a callback. The greenlet belongs to the
+    thread that advances it first; no other may. The call sees the context variables of whoever
+    began it, and sets none outside.
     """
 
     def __init__(self, call: Callable[[StepCallback], Any]) -> None:
-        """``call`` is to call its argument with the latents after each step."""
-        self._call = call
-        self._go = threading.Semaphore(0)
-        self._stood_still = threading.Semaphore(0)
-        self._closing = False
-        self._error: BaseException | None = None
+        """``call`` is to call its argument with the latents after each step.
+
+        It must not hold the PipelineCall: what a standing greenlet holds is never collected.
+        """
+        self._greenlet = greenlet(call)
+        self._greenlet.gr_context = copy_context()
+        self._next: tuple[StepCallback, ...] = (_stand_still,)
         self.steps = 0
         """Steps made so far."""
         self.latents: Tensor | None = None
         """After the last step, as the pipeline tells them."""
         self.output: Any = None
         """What the call returned, once it is ``finished``."""
-        self.finished = False
-        self._thread = threading.Thread(target=self._run, name="pipeline-call", daemon=True)
-        self._thread.start()
 
+    @property
+    def finished(self) -> bool:
+        """Returned, raised or closed."""
+        return bool(self._greenlet.dead)
+
+    # torch's modes belong to the thread. Those that the call holds open over a step end within
+    # this one, which gives back what was set outside.
+    @torch.inference_mode()
     def advance(self) -> None:
         """To the end of the next step, or of the call; raises what the call raises."""
-        self._go.release()
-        self._stood_still.acquire()
-        if self._error is not None:
-            try:
-                raise self._error
-            finally:
-                self._error = None  # its traceback holds the call's tensors
+        self._greenlet.parent = getcurrent()
+        given, self._next = self._next, ()
+        value = self._greenlet.switch(*given)
+        if self.finished:
+            self.output = value
+        else:
+            self.steps += 1
+            self.latents = value
 
+    @torch.inference_mode()
     def close(self) -> None:
-        """Ends the call where it stands; nothing more comes of it."""
-        if not self.finished:
-            self._closing = True
-            self._go.release()
-        self._thread.join()
+        """Unwinds the call where it stands; nothing more comes of it."""
+        self._greenlet.parent = getcurrent()
+        self._greenlet.throw()  # GreenletExit, which is no Exception that a pipeline catches
 
-    def _run(self) -> None:
-        try:
-            with torch.inference_mode():
-                self._wait()
-                self.output = self._call(self._on_step)
-        except _ClosedError:
-            pass
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that advances
-            self._error = error
-        self.finished = True
-        self._stood_still.release()
-
-    def _on_step(self, latents: Tensor) -> None:
-        self.steps += 1
-        self.latents = latents
-        self._stood_still.release()
-        self._wait()
-
-    def _wait(self) -> None:
-        self._go.acquire()
-        if self._closing:
-            raise _ClosedError
+    def __del__(self) -> None:
+        # ValueError: dropped by a thread that is not its own, to which greenlet leaves it;
+        # RuntimeError: the interpreter ends.
+        with suppress(ValueError, RuntimeError):
+            self.close()
 
 
-class _ClosedError(BaseException):
-    """Unwinds the call; no pipeline catches what is not an Exception."""
+def _stand_still(latents: Tensor) -> None:
+    getcurrent().parent.switch(latents)

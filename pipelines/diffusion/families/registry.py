@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from pipelines.diffusion.errors import UnsupportedFamilyError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +79,78 @@ _FAMILIES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class WholeCallEntry:
+    """A pipeline that is drawn by its own call, and what its model folder does not say of it.
+
+    ``guidance`` is the argument of the call that guides without a model distilled for it.
+    ``output_type`` is "np" where tensors are not scaled to colours, nor judged. ``steps`` is the
+    one number of steps that the model draws in, ``sizes`` are the only ones that it draws in,
+    (width, height) in pixels; where they are none both sides are multiples of ``multiple`` pixels.
+    ``area`` is the square of so many latents a side that the call brings all sizes to.
+    ``sample_size`` is as in ``FamilyEntry``. ``alone``: rows of a call depend on each other, or a
+    negative prompt makes it one of a single row, so that each request gets its own.
+    """
+
+    guidance: str = "guidance_scale"
+    output_type: str = "pt"
+    steps: int | None = None
+    sizes: tuple[tuple[int, int], ...] = ()
+    multiple: int = 1
+    area: int | None = None
+    sample_size: int | None = None
+    alone: bool = False
+
+
+_HUNYUAN_SIZES = (
+    *((1024, 1024), (1280, 1280), (1024, 768), (1152, 864), (1280, 960)),
+    *((768, 1024), (864, 1152), (960, 1280), (1280, 768), (768, 1280)),
+)
+_KANDINSKY_5_SIZES = (
+    *((1024, 1024), (640, 1408), (1408, 640), (768, 1280), (1280, 768), (896, 1152), (1152, 896)),
+)
+
+# A class is listed once a tiny random model of it drew as its own call does:
+# tests/pipelines/diffusion/families/test_whole_call_classes.py.
+WHOLE_CALLS = {
+    "AuraFlowPipeline": WholeCallEntry(),
+    "BriaPipeline": WholeCallEntry(),
+    "ChromaPipeline": WholeCallEntry(),
+    "CogView3PlusPipeline": WholeCallEntry(),
+    "CogView4Pipeline": WholeCallEntry(multiple=16, alone=True),
+    "Flux2KleinPipeline": WholeCallEntry(),
+    "HiDreamImagePipeline": WholeCallEntry(area=128, sample_size=128),
+    "HunyuanDiTPipeline": WholeCallEntry(sizes=_HUNYUAN_SIZES),
+    "IFPipeline": WholeCallEntry(output_type="np"),
+    "Kandinsky3Pipeline": WholeCallEntry(output_type="np", multiple=64),
+    "Kandinsky5T2IPipeline": WholeCallEntry(sizes=_KANDINSKY_5_SIZES, alone=True),
+    "KandinskyV22CombinedPipeline": WholeCallEntry(output_type="np", multiple=64, alone=True),
+    "KolorsPipeline": WholeCallEntry(),
+    "Krea2Pipeline": WholeCallEntry(),
+    "Lumina2Pipeline": WholeCallEntry(),
+    "OvisImagePipeline": WholeCallEntry(),
+    "PixArtAlphaPipeline": WholeCallEntry(),
+    "PixArtSigmaPipeline": WholeCallEntry(),
+    "QwenImagePipeline": WholeCallEntry(guidance="true_cfg_scale"),
+    "SanaPipeline": WholeCallEntry(multiple=32),
+    "SanaSprintPipeline": WholeCallEntry(steps=2, multiple=32),
+    "StableDiffusionPAGPipeline": WholeCallEntry(),
+}
+
 _WHOLE_CALL = "pipelines.diffusion.families.whole_call:WholeCall"
+
+# What pipelines of other kinds do, by their classes' names.
+_OTHER_KINDS = {
+    "makes videos": re.compile(
+        r"Video|2V|Wan|LTX|Mochi|Allegro|Animate|Latte|Cosmos|SkyReels|Helios|HunyuanVideo|AnyFlow"
+    ),
+    "makes sounds": re.compile(r"Audio|Music|AceStep"),
+    "draws no pictures, but what another pipeline draws them from": re.compile(r"Prior|Encod"),
+    "draws from a picture": re.compile(
+        r"Img2Img|Image2Image|ImageTo|Inpaint|Upscale|SuperResolution|Edit|Pix2Pix|ControlNet|Adapter"
+        r"|Kontext|Fill|Redux|Variation|Decoder|Depth|Marigold"
+    ),
+}
 
 
 def native_classes() -> tuple[str, ...]:
@@ -87,6 +161,17 @@ def native_classes() -> tuple[str, ...]:
 def family_entry(class_name: str) -> FamilyEntry | None:
     """None for a class that is drawn by whole calls, if it can be at all."""
     return _FAMILIES.get(class_name)
+
+
+def whole_call_entry(class_name: str) -> WholeCallEntry:
+    """Raises UnsupportedFamilyError for a class that nothing here can draw with."""
+    if class_name in WHOLE_CALLS:
+        return WHOLE_CALLS[class_name]
+    does = (kind for kind, names in _OTHER_KINDS.items() if names.search(class_name))
+    raise UnsupportedFamilyError(
+        f"model_index.json names {class_name!r}, which {next(does, 'is not served')}; choose a"
+        f" text-to-image model of {', '.join((*_FAMILIES, *WHOLE_CALLS))}."
+    )
 
 
 def family_class(class_name: str) -> FamilyClass:

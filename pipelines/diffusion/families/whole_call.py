@@ -1,4 +1,4 @@
-"""Any other text-to-image pipeline of diffusers, by its own ``__call__``.
+"""Text-to-image pipelines of diffusers without a family of their own, by their ``__call__``.
 
 Why and how: docs/decisions/0012-whole-calls.md.
 """
@@ -10,17 +10,18 @@ from collections.abc import Collection, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, IFPipeline
+from diffusers import DiffusionPipeline
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.diffusion.catalog import ModelDescription, describe
 from pipelines.diffusion.errors import RequestError
 from pipelines.diffusion.families.pipeline_call import StepCallback
+from pipelines.diffusion.families.registry import whole_call_entry
 from pipelines.diffusion.families.shared_call import CalledTrajectory, Drawn, SharedCall
-from pipelines.diffusion.families.text_to_image import text_to_image_class
 from pipelines.diffusion.pretrained import read_pipeline
 from pipelines.diffusion.request import NoiseScheduler, SamplingParams
 from pipelines.diffusion.schedulers import new_scheduler
@@ -45,13 +46,14 @@ class WholeCall:
         self.description = description
         self._scheduler = pipeline.scheduler
         self._parameters = inspect.signature(pipeline.__call__).parameters
+        self._entry = whole_call_entry(description.class_name)
         self._running: SharedCall | None = None
         pipeline.set_progress_bar_config(disable=True)
 
     @staticmethod
     def read(folder: Path, dtype: torch.dtype, without: Collection[str] = ()) -> Any:
-        """Raises UnsupportedFamilyError."""
-        pipeline_class = text_to_image_class(describe(folder).class_name)
+        """Raises ModelLoadError."""
+        pipeline_class = getattr(diffusers, describe(folder).class_name)
         return read_pipeline(pipeline_class, folder, dtype, without)
 
     @property
@@ -94,7 +96,7 @@ class WholeCall:
         called = [each for each in trajectories if isinstance(each, CalledTrajectory)]
         if self._running is None or self._running.over:
             waiting = [each for each in called if each.call is None and each.error is None]
-            self._running = self._begin(_sharers(waiting)) if waiting else None
+            self._running = self._begin(self._sharers(waiting)) if waiting else None
         if self._running is not None:
             try:
                 self._running.advance()
@@ -111,13 +113,18 @@ class WholeCall:
         """None: how to look into a pipeline's latents is not known of them all."""
         return None
 
+    def _sharers(self, waiting: Sequence[CalledTrajectory]) -> list[CalledTrajectory]:
+        first = min(waiting, key=lambda each: each.place)
+        if first.alone or self._entry.alone:
+            return [first]
+        key = _call_key(first.params)
+        return [each for each in waiting if not each.alone and _call_key(each.params) == key]
+
     def _begin(self, members: Sequence[CalledTrajectory]) -> SharedCall:
         """All of ``members`` have one ``_call_key``."""
         params = members[0].params
         self.pipeline.scheduler = members[0].scheduler
-        guidance = "guidance_scale"
-        if "true_cfg_scale" in self._parameters and not self._default(guidance):
-            guidance = "true_cfg_scale"  # beside it guidance_scale is for distilled models
+        guidance = self._entry.guidance
         offered: dict[str, Any] = {
             "prompt": [each.params.prompt for each in members],
             "height": params.height,
@@ -125,60 +132,35 @@ class WholeCall:
             "num_inference_steps": params.num_inference_steps,
             guidance: params.guidance_scale,
             "generator": [each.generator for each in members],
-            # IF hands tensors on to its next stage, neither scaled to colours nor judged.
-            "output_type": "np" if isinstance(self.pipeline, IFPipeline) else "pt",
+            "output_type": self._entry.output_type,
         }
         if params.negative_prompt or guidance == "true_cfg_scale":
             offered["negative_prompt"] = [each.params.negative_prompt for each in members]
         arguments = {name: offered[name] for name in offered if name in self._parameters}
 
+        # It holds neither the family nor its requests, which a call that is dropped would keep.
+        pipeline, parameters, rows = self.pipeline, self._parameters, len(members)
+
         def call(on_step: StepCallback) -> Drawn:
-            output = self.pipeline(**arguments, **self._callback(on_step))
-            return Drawn(self._pictures(output.images), self._refused(output, len(members)))
+            output = pipeline(**arguments, **_callback(parameters, on_step))
+            pictures = _pictures(output).to(pipeline.device)
+            drawn = pictures.shape[-1], pictures.shape[-2]
+            if drawn != (params.width, params.height):
+                raise RequestError(
+                    f"The model drew {drawn[0]}x{drawn[1]} pixels instead of {params.width}x"
+                    f"{params.height}; ask for the size that it draws."
+                )
+            return Drawn(pictures, _refused(pipeline, output, rows))
 
         return SharedCall(members, call)
 
-    def _pictures(self, images: Tensor | NDArray[np.float32]) -> Tensor:
-        if isinstance(images, Tensor):
-            return images
-        return torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device)
-
-    def _refused(self, output: Any, rows: int) -> list[bool]:
-        """Raises RequestError where there is a safety checker that the call has not asked."""
-        found = [getattr(output, name, None) for name in _VERDICTS]
-        verdicts = [each for each in found if each is not None]
-        if verdicts:
-            return [any(of_row) for of_row in zip(*verdicts, strict=True)]
-        if self.description.has_safety_checker and self.pipeline.safety_checker is not None:
-            raise RequestError(
-                f"{self.description.class_name} does not ask its safety checker; load the model"
-                " without it."
-            )
-        return [False] * rows
-
-    def _callback(self, on_step: StepCallback) -> dict[str, Any]:
-        """In the form that the pipeline takes; without one its call is a single step."""
-        if "callback_on_step_end" in self._parameters:
-
-            def on_step_end(
-                _: Any, __: int, ___: Any, tensors: dict[str, Tensor]
-            ) -> dict[str, Any]:
-                on_step(tensors["latents"])
-                return {}
-
-            return {"callback_on_step_end": on_step_end}
-        if "callback" in self._parameters:
-            return {"callback": lambda _, __, latents: on_step(latents), "callback_steps": 1}
-        return {}
-
-    def _default(self, name: str) -> Any:
-        parameter = self._parameters.get(name)
-        return parameter and parameter.default
-
     def _check(self, params: SamplingParams) -> None:
-        self.description.check_size(params.width, params.height)
-        if params.num_inference_steps < 1:
+        description, steps = self.description, params.num_inference_steps
+        description.check_size(params.width, params.height)
+        if steps < 1:
             raise RequestError("A picture takes at least one denoising step.")
+        if description.fixed_steps not in (None, steps):
+            raise RequestError(f"This model draws in {description.fixed_steps} steps, not {steps}.")
         given = {
             "image": params.image is not None,
             "mask": params.mask is not None,
@@ -201,12 +183,38 @@ class WholeCall:
         return any(isinstance(each, DiffusionPipeline) for each in vars(self.pipeline).values())
 
 
-def _sharers(waiting: Sequence[CalledTrajectory]) -> list[CalledTrajectory]:
-    first = min(waiting, key=lambda each: each.place)
-    if first.alone:
-        return [first]
-    key = _call_key(first.params)
-    return [each for each in waiting if not each.alone and _call_key(each.params) == key]
+def _callback(parameters: Collection[str], on_step: StepCallback) -> dict[str, Any]:
+    """In the form that the pipeline takes; without one its call is a single step."""
+    if "callback_on_step_end" in parameters:
+
+        def on_step_end(_: Any, __: int, ___: Any, tensors: dict[str, Tensor]) -> dict[str, Any]:
+            on_step(tensors["latents"])
+            return {}
+
+        return {"callback_on_step_end": on_step_end}
+    if "callback" in parameters:
+        return {"callback": lambda _, __, latents: on_step(latents), "callback_steps": 1}
+    return {}
+
+
+def _pictures(output: Any) -> Tensor:
+    """(rows, 3, height, width) from 0 to 1; some pipelines call them by the singular."""
+    found: Any = getattr(output, "images", None)
+    images: Tensor | NDArray[np.float32] = output.image if found is None else found
+    return images if isinstance(images, Tensor) else torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+def _refused(pipeline: Any, output: Any, rows: int) -> list[bool]:
+    """Raises RequestError where there is a safety checker that the call has not asked."""
+    found = [getattr(output, name, None) for name in _VERDICTS]
+    verdicts = [each for each in found if each is not None]
+    if verdicts:
+        return [any(of_row) for of_row in zip(*verdicts, strict=True)]
+    if getattr(pipeline, "safety_checker", None) is not None:
+        raise RequestError(
+            f"{type(pipeline).__name__} does not ask its safety checker; load the model without it."
+        )
+    return [False] * rows
 
 
 def _call_key(params: SamplingParams) -> Hashable:

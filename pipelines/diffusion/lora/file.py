@@ -29,7 +29,16 @@ logger = logging.getLogger(__name__)
 LoraTarget = nn.Linear | nn.Conv2d
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_DORA = ("dora_scale", "lora_magnitude_vector")
+# Adapters that are no sum of a down and an up matrix, by how LyCORIS, kohya or PEFT name theirs.
+_OTHER_KINDS = {
+    "LoHa": re.compile(r"\.hada_"),
+    "LoKr": re.compile(r"\.lokr_"),
+    "(IA)^3": re.compile(r"\.(ia3_|on_input$)"),
+    "BOFT": re.compile(r"\.boft_"),
+    "OFT": re.compile(r"\.oft_"),
+    "DoRA": re.compile(r"\.(dora_scale|lora_magnitude_vector)"),
+    "full difference of weights": re.compile(r"\.diff(_b)?$"),
+}
 _MATRIX = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(\.default)?\.weight")
 # What the converters raise over a file that is not what they take it for.
 _UNREADABLE = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -108,11 +117,12 @@ def _check_file(path: Path) -> None:
         raise LoraLoadError(
             f"{str(path)!r} is not a safetensors file ({error}); download or convert it again."
         ) from error
-    if any(mark in key for key in keys for mark in _DORA):
-        raise LoraLoadError(
-            f"{str(path)!r} is a DoRA, whose magnitudes depend on the fused weights and so cannot"
-            " be applied per request; use a plain LoRA."
-        )
+    for kind, mark in _OTHER_KINDS.items():
+        if any(mark.search(key) for key in keys):
+            raise LoraLoadError(
+                f"{str(path)!r} holds a {kind}, not a LoRA; use a plain LoRA, or merge the {kind}"
+                " into a copy of the model and serve that."
+            )
 
 
 def _convert(

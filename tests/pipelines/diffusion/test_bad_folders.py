@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel
 
 from pipelines.diffusion.errors import (
     BrokenPartError,
@@ -23,7 +27,6 @@ from pipelines.diffusion.errors import (
 )
 from pipelines.diffusion.families.stable_diffusion import StableDiffusion
 from pipelines.diffusion.loading import load_model
-from pipelines.diffusion.parts import why_unloadable
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 TEXT = "text_encoder/model.safetensors"
@@ -56,7 +59,7 @@ def test_pickled_weights(folder: Path) -> None:
 
 def test_no_weights(folder: Path) -> None:
     (folder / TEXT).unlink()
-    with pytest.raises(MissingPartError, match=r"text_encoder' has no \*.safetensors; download"):
+    with pytest.raises(MissingPartError, match=r"text_encoder' has no model.safetensors; download"):
         load_model(folder)
 
 
@@ -76,17 +79,6 @@ def test_missing_shard(folder: Path) -> None:
     gone.unlink()
     with pytest.raises(MissingPartError, match=f"{gone.name}' is missing, a shard .*; copy"):
         load_model(folder, device="cpu")
-
-
-def test_only_a_variant(folder: Path) -> None:
-    (folder / UNET).rename(folder / "unet" / "diffusion_pytorch_model.fp16.safetensors")
-    with pytest.raises(MissingPartError, match="only as variant 'fp16'; load them once with"):
-        load_model(folder, device="cpu")
-
-
-def test_a_variant_beside_the_weights(folder: Path) -> None:
-    shutil.copy(folder / UNET, folder / "unet" / "diffusion_pytorch_model.fp16.safetensors")
-    assert isinstance(load_model(folder, device="cpu"), StableDiffusion)
 
 
 @pytest.mark.parametrize("weights", [UNET, TEXT, VAE])
@@ -152,7 +144,9 @@ def test_index_that_is_not_json(folder: Path) -> None:
 
 def test_unknown_pipeline(folder: Path) -> None:
     change(folder / "model_index.json", _class_name="SomeOtherPipeline")
-    with pytest.raises(UnsupportedFamilyError, match=r"'SomeOtherPipeline', which is no .*choose"):
+    with pytest.raises(
+        UnsupportedFamilyError, match=r"'SomeOtherPipeline', which is not served; choose"
+    ):
         load_model(folder)
 
 
@@ -179,8 +173,43 @@ def test_float8_weights_are_read_as_they_are(folder: Path) -> None:
     assert load_model(folder, device="cpu", dtype="float32").dtype == torch.float32
 
 
-def test_parts_that_load_one_by_one(folder: Path) -> None:
-    """As on a device that is too small."""
-    reason = why_unloadable(folder, RuntimeError("out of memory\nand more"))
-    assert "though each of its parts can be" in str(reason)
-    assert str(reason).endswith("out of memory")
+def test_parts_that_do_not_belong_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+    def init(*_: object) -> None:
+        raise ValueError("4 channels for 8\nand more")
+
+    monkeypatch.setattr(StableDiffusion, "__init__", init)
+    with pytest.raises(
+        ModelLoadError, match=r"though each of its parts can be.*: 4 channels for 8$"
+    ):
+        load_model(folder, device="cpu")
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer"])
+def test_nothing_is_read_twice_to_explain_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Whichever part is broken, in the order in which they are read."""
+    reads: Counter[str] = Counter()
+    for class_ in (UNet2DConditionModel, AutoencoderKL, CLIPTextModel):
+        monkeypatch.setattr(class_, "from_pretrained", counting(class_.from_pretrained, reads))
+    if part == "tokenizer":
+        (folder / part / "tokenizer.json").write_text("{}")
+    else:
+        tensors = load_file(next((folder / part).glob("*.safetensors")))
+        grown = {
+            name: tensor.repeat(2, *[1] * (tensor.dim() - 1)) for name, tensor in tensors.items()
+        }
+        save_file(grown, next((folder / part).glob("*.safetensors")), metadata={"format": "pt"})
+    with pytest.raises(BrokenPartError, match=f"{part}' cannot be loaded as"):
+        load_model(folder, device="cpu")
+    assert max(reads.values(), default=1) == 1
+    assert reads[part] == (part != "tokenizer")
+
+
+def counting(read: Callable[..., Any], reads: Counter[str]) -> Callable[..., Any]:
+    def counted(folder: Path, **options: Any) -> Any:
+        reads[folder.name] += 1
+        return read(folder, **options)
+
+    return counted

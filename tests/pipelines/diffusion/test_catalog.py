@@ -70,10 +70,9 @@ def test_broken_index(folder: Path, content: str) -> None:
 
 
 def test_a_class_that_is_drawn_by_whole_calls(folder: Path) -> None:
-    """Whether diffusers can is told when it is loaded: nothing of it is imported here."""
-    change(folder / "model_index.json", _class_name="SomeOtherPipeline")
+    change(folder / "model_index.json", _class_name="KolorsPipeline")
     description = describe(folder)
-    assert description.class_name == "SomeOtherPipeline"
+    assert description.class_name == "KolorsPipeline"
     assert description.default_width == 64
     assert description.default_scheduler == "DDIMScheduler"
 

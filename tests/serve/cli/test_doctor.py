@@ -20,11 +20,16 @@ def test_every_model_is_checked(
     build_pipeline().save_pretrained(tmp_path / "tiny")
     parts = build_pipeline().components | safety_checker.build_parts()
     StableDiffusionPipeline(**parts).save_pretrained(tmp_path / "checked")
+    build_pipeline().save_pretrained(tmp_path / "halves", variant="fp16")
+    build_pipeline().save_pretrained(tmp_path / "gone")
+    (tmp_path / "gone" / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     models = {
         "checked": FurtherModelSettings(
             path=str(tmp_path / "checked"), dtype="float16", device="cpu"
         ),
         "tiny": FurtherModelSettings(path=str(tmp_path / "tiny"), dtype="float16", device="cpu"),
+        "halves": FurtherModelSettings(path=str(tmp_path / "halves"), device="cpu"),
+        "gone": FurtherModelSettings(path=str(tmp_path / "gone"), device="cpu"),
         "lost": FurtherModelSettings(path="/no/such"),
         "odd": FurtherModelSettings(path=str(tmp_path / "tiny"), device="abacus"),
     }
@@ -38,6 +43,9 @@ def test_every_model_is_checked(
     assert "✓ Model: sfumato-embedded: StableDiffusionPipeline, " in said
     assert "✓ Model: tiny: StableDiffusionPipeline, 64×64 pixels, cpu, torch.float16\n" in said
     assert ", 64×64 pixels, cpu, torch.float16, safety checker on\n" in said
+    assert "✓ Model: halves: StableDiffusionPipeline, 64×64 pixels, cpu" in said
+    assert "✗ Model: gone\n" in said
+    assert "unet' has no diffusion_pytorch_model.safetensors; download the model again." in said
     assert "✗ Model: lost\n    There is no model folder '/no/such'" in said
     assert "✗ Model: odd\n    There is no device 'abacus'" in said
 

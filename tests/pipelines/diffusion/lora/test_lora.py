@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -359,6 +360,34 @@ MID = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 
 
 @pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("LoHa", ["hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "alpha"]),
+        ("LoKr", ["lokr_w1", "lokr_w2", "alpha"]),
+        ("LoKr", ["lokr_w1_a", "lokr_w1_b", "lokr_w2", "dora_scale"]),
+        ("(IA)^3", ["weight", "on_input"]),
+        ("(IA)^3", ["ia3_l"]),
+        ("OFT", ["oft_blocks", "alpha"]),
+        ("OFT", ["oft_R.weight"]),
+        ("BOFT", ["boft_R", "boft_s"]),
+        ("DoRA", ["lora_down.weight", "lora_up.weight", "dora_scale"]),
+        ("DoRA", ["lora_A.weight", "lora_B.weight", "lora_magnitude_vector"]),
+        ("full difference of weights", ["diff"]),
+        ("full difference of weights", ["lora_down.weight", "lora_up.weight", "diff_b"]),
+    ],
+)
+def test_adapters_of_other_kinds_are_refused_by_name(
+    bank: LoraBank, tmp_path: Path, kind: str, names: list[str]
+) -> None:
+    layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    path = tmp_path / "adapter.safetensors"
+    save_file({f"{layer}.{name}": torch.zeros(4, 4) for name in names}, path)
+    told = re.escape(f"holds a {kind}, not a LoRA; use a plain LoRA, or merge the {kind} into a")
+    with pytest.raises(LoraLoadError, match=told):
+        bank.load("x", path)
+
+
+@pytest.mark.parametrize(
     ("changes", "told"),
     [
         (
@@ -367,8 +396,7 @@ MID = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
         ),
         ({"unet.conv_in.lora_A.weight": torch.ones(4, 4, 1, 1)}, "for unet.conv_in, which takes"),
         ({f"{MID}.lora_B.weight": None}, "has only one of its two matrices"),
-        ({f"{MID}.lora_magnitude_vector": torch.ones(16)}, "is a DoRA"),
-        ({f"{MID}.dora_scale": torch.ones(16)}, "is a DoRA"),
+        ({f"{MID}.lora_magnitude_vector": torch.ones(16)}, "holds a DoRA, not a LoRA"),
         ({f"{MID}.lora_B.bias": torch.ones(16)}, "neither the down nor the up matrix"),
         ({"unet.mid_block.lora_A.weight": torch.ones(4, 4)}, "only one of its two matrices"),
         (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from diffusers import DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtTransformer2DModel
 
-from tests.pipelines.diffusion.tiny.stable_diffusion import vae
+from tests.pipelines.diffusion.tiny.stable_diffusion import vae_of_eight
 from tests.pipelines.diffusion.tiny.text import t5_encoder, t5_tokenizer
 
 
@@ -26,10 +26,6 @@ def build_pipeline() -> PixArtAlphaPipeline:
             caption_channels=16,
             norm_num_groups=4,
         ).eval(),
-        vae=vae(
-            block_out_channels=(8, 8, 8, 8),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-        ),
+        vae=vae_of_eight(),
         scheduler=DPMSolverMultistepScheduler(),
     )

@@ -76,6 +76,16 @@ def vae(**overrides: Any) -> AutoencoderKL:
     return AutoencoderKL(**configuration | overrides).eval()
 
 
+def vae_of_eight(**overrides: Any) -> AutoencoderKL:
+    """Eight pixels to a latent, which some pipelines take for granted."""
+    return vae(
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        **overrides,
+    )
+
+
 def scheduler() -> DDIMScheduler:
     return DDIMScheduler(
         beta_schedule="scaled_linear",
