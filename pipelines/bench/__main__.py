@@ -1,10 +1,18 @@
-"""`python -m pipelines.bench`: the engine's bench where the service is not installed."""
+"""`python -m pipelines.bench`: the benches where the service is not installed."""
 
 from __future__ import annotations
+
+import sys
 
 import typer
 
 from pipelines.bench.command import engine
+from pipelines.bench.gpu.command import gpu
+
+app = typer.Typer(help="Measure how fast the engine is.")
+app.command()(engine)
+app.command()(gpu)
 
 if __name__ == "__main__":
-    typer.run(engine)
+    arguments = sys.argv[1:]
+    app(arguments if arguments[:1] in (["engine"], ["gpu"]) else ["engine", *arguments])

@@ -22,6 +22,7 @@ class ArchitectureName(StrEnum):
     SDXL = "sdxl"
     SD3_MEDIUM = "sd3-medium"
     FLUX_DEV = "flux-dev"
+    Z_IMAGE = "z-image"
 
 
 class ClockName(StrEnum):
@@ -44,12 +45,14 @@ class Plan:
     """One run. ``model`` is a folder or hub id; with neither it nor an architecture, ours.
 
     ``steps`` are what the requests of a trace ask for, ``curve_steps`` those of the batch curve.
+    ``narrow`` builds a tiny model in the architecture's place, which only shows that a run works.
     ``size`` is the pictures' side in pixels, the model's own by default. ``requests`` is for
     each pass of an arm, ``loads`` are shares of the batch-8 capacity.
     """
 
     model: str | None = None
     architecture: ArchitectureName | None = None
+    narrow: bool = False
     device: str = "auto"
     dtype: str = "auto"
     threads: int | None = None

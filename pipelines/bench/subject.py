@@ -83,7 +83,8 @@ def open_subject(plan: Plan) -> Subject:
         name, notes = "embedded" if plan.model is None else source, []
     else:
         device = choose_device(plan.device)
-        pipeline = build_pipeline(plan.architecture, device, choose_dtype(plan.dtype, device))
+        dtype = choose_dtype(plan.dtype, device)
+        pipeline = build_pipeline(plan.architecture, device, dtype, narrow=plan.narrow)
         family = family_of(pipeline)
         accelerate(family, plan.acceleration)
         name, notes = plan.architecture.value, _notes(plan.architecture)

@@ -13,8 +13,10 @@ from diffusers import (
 
 from pipelines.bench.architectures import stable_diffusion, text
 
+Config = dict[str, Any]
+
 # The configurations of black-forest-labs/FLUX.1-dev.
-TRANSFORMER: dict[str, Any] = {
+TRANSFORMER: Config = {
     "patch_size": 1,
     "in_channels": 64,
     "num_layers": 19,
@@ -48,14 +50,14 @@ def flux_dev_scheduler() -> FlowMatchEulerDiscreteScheduler:
     return FlowMatchEulerDiscreteScheduler(**SCHEDULER)
 
 
-def flux_dev(scheduler: Any) -> FluxPipeline:
+def flux_dev(scheduler: Any, transformer: Config = TRANSFORMER, vae: Config = VAE) -> FluxPipeline:
     """Pictures of 1024x1024 pixels."""
     return FluxPipeline(
         scheduler=scheduler,
-        vae=AutoencoderKL(**VAE).eval(),
-        text_encoder=text.clip_text_encoder(TRANSFORMER["pooled_projection_dim"]),
+        vae=AutoencoderKL(**vae).eval(),
+        text_encoder=text.clip_text_encoder(transformer["pooled_projection_dim"]),
         tokenizer=text.clip_tokenizer(),
-        text_encoder_2=text.t5_encoder(TRANSFORMER["joint_attention_dim"]),
+        text_encoder_2=text.t5_encoder(transformer["joint_attention_dim"]),
         tokenizer_2=text.t5_tokenizer(512),
-        transformer=FluxTransformer2DModel(**TRANSFORMER).eval(),
+        transformer=FluxTransformer2DModel(**transformer).eval(),
     )

@@ -14,9 +14,11 @@ from diffusers import (
 
 from pipelines.bench.architectures import text
 
+Config = dict[str, Any]
+
 # unet/config.json, vae/config.json and scheduler/scheduler_config.json of
 # stable-diffusion-v1-5/stable-diffusion-v1-5; what is not named is diffusers' default.
-UNET: dict[str, Any] = {
+UNET: Config = {
     "sample_size": 64,
     "in_channels": 4,
     "out_channels": 4,
@@ -28,7 +30,7 @@ UNET: dict[str, Any] = {
     "cross_attention_dim": 768,
     "norm_num_groups": 32,
 }
-VAE: dict[str, Any] = {
+VAE: Config = {
     "sample_size": 512,
     "latent_channels": 4,
     "block_out_channels": (128, 256, 512, 512),
@@ -72,21 +74,8 @@ def sd15_scheduler() -> PNDMScheduler:
     return PNDMScheduler(**SCHEDULER, skip_prk_steps=True)
 
 
-def sd15(scheduler: Any) -> StableDiffusionPipeline:
+def sd15(scheduler: Any, unet: Config = UNET, vae: Config = VAE) -> StableDiffusionPipeline:
     """Pictures of 512x512 pixels."""
-    return _pipeline(UNET, VAE, scheduler)
-
-
-def small_scheduler() -> DDIMScheduler:
-    return DDIMScheduler(**SCHEDULER, clip_sample=False)
-
-
-def small(scheduler: Any) -> StableDiffusionPipeline:
-    """Pictures of 128x128 pixels."""
-    return _pipeline(SMALL_UNET, SMALL_VAE, scheduler)
-
-
-def _pipeline(unet: dict[str, Any], vae: dict[str, Any], scheduler: Any) -> StableDiffusionPipeline:
     return StableDiffusionPipeline(
         tokenizer=text.clip_tokenizer(),
         text_encoder=text.clip_text_encoder(unet["cross_attention_dim"]),
@@ -97,3 +86,12 @@ def _pipeline(unet: dict[str, Any], vae: dict[str, Any], scheduler: Any) -> Stab
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+def small_scheduler() -> DDIMScheduler:
+    return DDIMScheduler(**SCHEDULER, clip_sample=False)
+
+
+def small(scheduler: Any) -> StableDiffusionPipeline:
+    """Pictures of 128x128 pixels."""
+    return sd15(scheduler, SMALL_UNET, SMALL_VAE)

@@ -13,8 +13,10 @@ from diffusers import (
 
 from pipelines.bench.architectures import stable_diffusion, text
 
+Config = dict[str, Any]
+
 # The configurations of stabilityai/stable-diffusion-3-medium-diffusers.
-TRANSFORMER: dict[str, Any] = {
+TRANSFORMER: Config = {
     "sample_size": 128,
     "patch_size": 2,
     "in_channels": 16,
@@ -42,16 +44,18 @@ def sd3_medium_scheduler() -> FlowMatchEulerDiscreteScheduler:
     return FlowMatchEulerDiscreteScheduler(shift=3.0)
 
 
-def sd3_medium(scheduler: Any) -> StableDiffusion3Pipeline:
+def sd3_medium(
+    scheduler: Any, transformer: Config = TRANSFORMER, vae: Config = VAE
+) -> StableDiffusion3Pipeline:
     """Pictures of 1024x1024 pixels."""
     return StableDiffusion3Pipeline(
-        transformer=SD3Transformer2DModel(**TRANSFORMER).eval(),
+        transformer=SD3Transformer2DModel(**transformer).eval(),
         scheduler=scheduler,
-        vae=AutoencoderKL(**VAE).eval(),
+        vae=AutoencoderKL(**vae).eval(),
         text_encoder=text.projecting_clip_text_encoder(768),
         tokenizer=text.clip_tokenizer(),
         text_encoder_2=text.projecting_clip_text_encoder(1280),
         tokenizer_2=text.clip_tokenizer(),
-        text_encoder_3=text.t5_encoder(TRANSFORMER["joint_attention_dim"]),
+        text_encoder_3=text.t5_encoder(transformer["joint_attention_dim"]),
         tokenizer_3=text.t5_tokenizer(512),
     )

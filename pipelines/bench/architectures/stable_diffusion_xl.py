@@ -13,8 +13,10 @@ from diffusers import (
 
 from pipelines.bench.architectures import stable_diffusion, text
 
+Config = dict[str, Any]
+
 # The configurations of stabilityai/stable-diffusion-xl-base-1.0.
-UNET: dict[str, Any] = {
+UNET: Config = {
     "sample_size": 128,
     "in_channels": 4,
     "out_channels": 4,
@@ -45,15 +47,15 @@ def sdxl_scheduler() -> EulerDiscreteScheduler:
     return EulerDiscreteScheduler(**SCHEDULER)
 
 
-def sdxl(scheduler: Any) -> StableDiffusionXLPipeline:
+def sdxl(scheduler: Any, unet: Config = UNET, vae: Config = VAE) -> StableDiffusionXLPipeline:
     """Pictures of 1024x1024 pixels."""
     return StableDiffusionXLPipeline(
-        vae=AutoencoderKL(**VAE).eval(),
+        vae=AutoencoderKL(**vae).eval(),
         text_encoder=text.clip_text_encoder(768),
         text_encoder_2=text.projecting_clip_text_encoder(1280),
         tokenizer=text.clip_tokenizer(),
         tokenizer_2=text.clip_tokenizer(),
-        unet=UNet2DConditionModel(**UNET).eval(),
+        unet=UNet2DConditionModel(**unet).eval(),
         scheduler=scheduler,
         force_zeros_for_empty_prompt=True,
         add_watermarker=False,

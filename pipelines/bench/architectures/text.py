@@ -13,6 +13,9 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3Model,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -21,6 +24,11 @@ from transformers import (
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 _CLIP_VOCABULARY = ["<|startoftext|>", "<|endoftext|>", *_LETTERS, *(f"{c}</w>" for c in _LETTERS)]
 _T5_VOCABULARY = ["<pad>", "</s>", "<unk>", "▁", *_LETTERS]
+_QWEN_MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+_QWEN_VOCABULARY = [*_QWEN_MARKS, "Ġ", *_LETTERS]
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}"
+)
 
 CLIP_TOKENS = 77
 
@@ -62,6 +70,33 @@ def t5_encoder(width: int) -> T5EncoderModel:
             num_layers=1,
             num_heads=8,
             feed_forward_proj="gated-gelu",
+        )
+    ).eval()
+
+
+def qwen_tokenizer() -> Qwen2Tokenizer:
+    """Reads letter by letter, within a chat template."""
+    return Qwen2Tokenizer(
+        vocab={token: i for i, token in enumerate(_QWEN_VOCABULARY)},
+        merges=[],
+        additional_special_tokens=_QWEN_MARKS[1:],
+        chat_template=_CHAT_TEMPLATE,
+    )
+
+
+def qwen_encoder(width: int) -> Qwen3Model:
+    """Embeddings of (rows, tokens, width); the layer's input is what pipelines read."""
+    return Qwen3Model(
+        Qwen3Config(
+            vocab_size=len(_QWEN_VOCABULARY),
+            hidden_size=width,
+            intermediate_size=width,
+            num_hidden_layers=1,
+            num_attention_heads=width // 64,
+            num_key_value_heads=width // 64,
+            head_dim=64,
+            max_position_embeddings=1024,
+            pad_token_id=0,
         )
     ).eval()
 
