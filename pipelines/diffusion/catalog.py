@@ -39,7 +39,7 @@ class ModelDescription:
 
     ``needs_image``: it draws from a picture only; ``needs_mask``: from a picture and a mask;
     ``takes_image``: it can start from a picture. ``has_safety_checker``: of its own, for what it
-    draws.
+    draws. ``max_clip_skip``: the most of the CLIP text encoders' last layers that can be left out.
     """
 
     class_name: str
@@ -53,6 +53,7 @@ class ModelDescription:
     needs_mask: bool = False
     takes_image: bool = True
     has_safety_checker: bool = False
+    max_clip_skip: int = 0
 
     def check_size(self, width: int, height: int) -> None:
         """Raises RequestError for a size that cannot be drawn."""
@@ -61,6 +62,17 @@ class ModelDescription:
             raise RequestError(
                 f"A picture of {width}x{height} pixels cannot be drawn; this model takes multiples"
                 f" of {multiple}."
+            )
+
+    def check_clip_skip(self, clip_skip: int) -> None:
+        """Raises RequestError for more layers than can be left out."""
+        if clip_skip and not self.max_clip_skip:
+            raise RequestError(
+                "clip_skip is for models that read prompts by CLIP; leave it out.", "clip_skip"
+            )
+        if not 0 <= clip_skip <= self.max_clip_skip:
+            raise RequestError(
+                f"clip_skip must be from 0 to {self.max_clip_skip} for this model.", "clip_skip"
             )
 
 
@@ -91,6 +103,7 @@ def describe(folder: Path) -> ModelDescription:
         needs_mask=needs_mask,
         takes_image=family is not None,
         has_safety_checker=is_part(SAFETY_CHECKER, index.get(SAFETY_CHECKER)),
+        max_clip_skip=0 if family is None else _max_clip_skip(folder, family),
     )
 
 
@@ -185,6 +198,13 @@ def _sizes(folder: Path, family: FamilyEntry) -> Sizes:
     height, width = size if isinstance(size, list) else (size, size)
     multiple = math.lcm(PIXEL_MULTIPLE, factor * family.patch_size)
     return Sizes(width * factor, height * factor, multiple, factor)
+
+
+def _max_clip_skip(folder: Path, family: FamilyEntry) -> int:
+    """As far as diffusers goes: down to the embedding that the first layer reads."""
+    configs = [folder / part / "config.json" for part in family.clip_encoders]
+    layers = [read_json(path).get("num_hidden_layers", 12) for path in configs if path.is_file()]
+    return min(layers, default=family.clip_unused) - family.clip_unused
 
 
 def _unlisted_sizes(folder: Path) -> Sizes:
