@@ -44,7 +44,7 @@ class ModelDescription:
 
     ``needs_image``: it draws from a picture only; ``needs_mask``: from a picture and a mask;
     ``takes_image``: it can start from a picture. ``has_safety_checker``: of its own, for what it
-    draws.
+    draws. ``max_clip_skip``: the most of the CLIP text encoders' last layers that can be left out.
 
     ``fixed_steps`` is the one number of steps that it draws in. ``sizes`` are the only ones that it
     draws, (width, height); ``area`` is the square, in pixels a side, that it brings all sizes to.
@@ -64,6 +64,7 @@ class ModelDescription:
     fixed_steps: int | None = None
     sizes: tuple[tuple[int, int], ...] = ()
     area: int | None = None
+    max_clip_skip: int = 0
 
     def check_size(self, width: int, height: int) -> None:
         """Raises RequestError for a size that cannot be drawn."""
@@ -86,6 +87,17 @@ class ModelDescription:
             raise RequestError(
                 f"A picture of {width}x{height} pixels cannot be drawn; this model takes sizes of"
                 f" about {self.area}x{self.area} pixels, and would draw {drawn[0]}x{drawn[1]}."
+            )
+
+    def check_clip_skip(self, clip_skip: int) -> None:
+        """Raises RequestError for more layers than can be left out."""
+        if clip_skip and not self.max_clip_skip:
+            raise RequestError(
+                "clip_skip is for models that read prompts by CLIP; leave it out.", "clip_skip"
+            )
+        if not 0 <= clip_skip <= self.max_clip_skip:
+            raise RequestError(
+                f"clip_skip must be from 0 to {self.max_clip_skip} for this model.", "clip_skip"
             )
 
 
@@ -119,6 +131,7 @@ def describe(folder: Path) -> ModelDescription:
         fixed_steps=whole.steps,
         sizes=whole.sizes,
         area=None if whole.area is None else whole.area * sizes.latent,
+        max_clip_skip=0 if family is None else _max_clip_skip(folder, family),
     )
 
 
@@ -225,6 +238,13 @@ def _whole_call_sizes(folder: Path, whole: WholeCallEntry) -> Sizes:
         denoiser |= {"sample_size": whole.sample_size}
     sizes = sizes_of(denoiser, _first_config(folder, _DECODERS))
     return replace(sizes, multiple=math.lcm(sizes.multiple, whole.multiple))
+
+
+def _max_clip_skip(folder: Path, family: FamilyEntry) -> int:
+    """As far as diffusers goes: down to the embedding that the first layer reads."""
+    configs = [folder / part / "config.json" for part in family.clip_encoders]
+    layers = [read_json(path).get("num_hidden_layers", 12) for path in configs if path.is_file()]
+    return min(layers, default=family.clip_unused) - family.clip_unused
 
 
 def _first_config(folder: Path, parts: tuple[str, ...]) -> dict[str, Any] | None:

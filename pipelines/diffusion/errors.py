@@ -60,7 +60,14 @@ class AccelerationError(ModelLoadError):
 
 
 class RequestError(DiffusionError):
-    """The request itself is at fault; the message goes to whoever sent it."""
+    """The request itself is at fault; the message goes to whoever sent it.
+
+    ``param`` is the field of the request, where one alone is at fault.
+    """
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class UnsafePictureError(RequestError):

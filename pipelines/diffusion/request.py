@@ -58,6 +58,9 @@ class SamplingParams:
     With ``image``, (height, width, 3) uint8, the picture starts from it: ``strength``, above 0 to
     1, is the share of the steps that are made. With ``mask`` as well, (height, width) uint8, only
     what is 128 or more there is painted anew.
+
+    ``clip_skip`` is diffusers': so many of the last layers of the CLIP text encoders are left out
+    when ``prompt`` is read, at most the model's ``max_clip_skip``.
     """
 
     prompt: str
@@ -73,6 +76,7 @@ class SamplingParams:
     strength: float = 0.8
     control: ControlImage | None = None
     loras: tuple[LoraScale, ...] = ()
+    clip_skip: int = 0
 
 
 @dataclass(frozen=True, slots=True)

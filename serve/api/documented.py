@@ -51,20 +51,22 @@ def _with_403(statuses: tuple[int, ...]) -> list[int]:
     return sorted({*statuses, 403} if 401 in statuses else statuses)
 
 
-def form_body(
-    body: type[BaseModel], *, required: str, optional: str | None = None
-) -> dict[str, Any]:
+_FILES = {
+    "image": "PNG, JPEG or WebP; `image[]` is the same. One picture is taken.",
+    "mask": "PNG as large as the image; where its alpha is 0 the picture is edited.",
+    "control_image": "PNG, JPEG or WebP: what `control` follows, in place of its `image`.",
+}
+
+
+def form_body(body: type[BaseModel], required: str, *optional: str) -> dict[str, Any]:
     """A multipart form of the body's fields and of files, which routes read by themselves."""
     schema = _inlined(body.model_json_schema())
     files = {
-        name: {"type": "string", "format": "binary", "description": description}
-        for name, description in (
-            (required, "PNG, JPEG or WebP; `image[]` is the same. One picture is taken."),
-            (optional, "PNG as large as the image; where its alpha is 0 the picture is edited."),
-        )
-        if name
+        name: {"type": "string", "format": "binary", "description": _FILES[name]}
+        for name in (required, *optional)
     }
-    schema["properties"] = {**files, **schema["properties"]}
+    fields = {name: _in_a_form(told) for name, told in schema["properties"].items()}
+    schema["properties"] = {**files, **fields}
     schema["required"] = [required, *schema.get("required", [])]
     content = {"multipart/form-data": {"schema": schema}}
     return {
@@ -74,6 +76,16 @@ def form_body(
             "content": content,
         }
     }
+
+
+def _in_a_form(field: dict[str, Any]) -> dict[str, Any]:
+    """A field that is no plain value is sent as the text of its JSON."""
+    kinds = field.get("anyOf", ())
+    nested = [each for each in kinds if each.get("type") in ("array", "object")]
+    if not nested:
+        return field
+    told = {"type": "string", "contentMediaType": "application/json", "contentSchema": nested[0]}
+    return {**{name: field[name] for name in field if name not in ("anyOf", "default")}, **told}
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:

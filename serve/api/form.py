@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
+import orjson
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from serve.api.errors import ClientLeft, InvalidForm, InvalidValue, MissingField
+from serve.api.errors import ClientLeft, InvalidForm, InvalidValue, JsonTooDeep, MissingField
+from serve.api.json_depth import MAX_DEPTH, deeper_than
 from serve.api.text import printable
 
 _MOST_FILES = 17  # OpenAI's most images, and a mask: beyond, nobody is told how many it was
@@ -124,7 +126,22 @@ def _value(field: str, kinds: set[Any], text: str) -> Any:
         if text not in _SWITCH:
             raise InvalidValue(f"{field} must be `true` or `false`.", param=field)
         return _SWITCH[text]
+    if any(get_origin(kind) is list or _is_body(kind) for kind in kinds):
+        return _json(field, text)
     return text
+
+
+def _is_body(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _json(field: str, text: str) -> Any:
+    if deeper_than(MAX_DEPTH, text.encode(errors="replace")):
+        raise JsonTooDeep(f"{field}: the JSON is nested deeper than {MAX_DEPTH} levels.")
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidValue(f"{field} must be JSON: {error}.", param=field) from error
 
 
 def _kinds(annotation: Any) -> set[Any]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import BinaryIO, NamedTuple
 from uuid import UUID
 
 import anyio
 import anyio.to_thread
 from PIL.Image import Image as Picture
-from starlette.datastructures import UploadFile
 
 from pipelines.imaging import errors as imaging
 from pipelines.imaging.errors import InvalidUpload
@@ -43,6 +43,13 @@ _REFUSALS: dict[type[InvalidUpload], type[InvalidPictureFile]] = {
 Size = tuple[int, int]
 
 
+class Upload(NamedTuple):
+    """A file that came in, and the field that it came in."""
+
+    file: BinaryIO
+    param: str
+
+
 class Intake:
     """One process's way from uploads to sources."""
 
@@ -50,7 +57,7 @@ class Intake:
         self._sources = sources
         self._places = anyio.CapacityLimiter(_AT_ONCE)
 
-    async def size(self, image: UploadFile) -> Size:
+    async def size(self, image: Upload) -> Size:
         """The picture's own size, of which nothing is decoded.
 
         Raises:
@@ -59,46 +66,49 @@ class Intake:
         return await anyio.to_thread.run_sync(_own_size, image, limiter=self._places)
 
     async def keep(
-        self, tenant_id: UUID, asked: JobRequest, image: UploadFile, mask: UploadFile | None
+        self, tenant_id: UUID, asked: JobRequest, uploads: Mapping[str, Upload]
     ) -> JobRequest:
-        """Keep the picture and its mask at the size that is asked, and name them in the request.
+        """Keep pictures at the size that is asked, and name them in the request.
+
+        ``uploads`` are by the field that names them, of `serve.jobs.request.SOURCES`.
 
         Raises:
             InvalidPictureFile: a file is not what it should be.
             StorageUnavailable, DatabaseUnavailable: it is not kept.
         """
-        decode = partial(_decoded, image, mask, (asked.width, asked.height))
+        decode = partial(_decoded, uploads, (asked.width, asked.height))
         files = await anyio.to_thread.run_sync(decode, limiter=self._places)
-        image_sha256, *mask_sha256 = await self._sources.keep(tenant_id, *files)
-        return replace(asked, image=image_sha256, mask=mask_sha256[0] if mask_sha256 else None)
+        kept = await self._sources.keep(tenant_id, *files.values())
+        return replace(asked, **dict(zip(files, kept, strict=True)))  # type: ignore[arg-type]
 
 
 # These read the uploads, and so are for a thread.
 
 
-def _own_size(image: UploadFile) -> Size:
-    with _opened(image, "image") as picture:
+def _own_size(image: Upload) -> Size:
+    with _opened(image) as picture:
         return upright_size(picture)
 
 
-def _decoded(image: UploadFile, mask: UploadFile | None, size: Size) -> list[bytes]:
-    """The files to keep."""
-    with _opened(image, "image") as picture:
-        own = upright_size(picture)
-        files = [source_file(source_pixels(picture, size))]
-    del picture
-    if mask is not None:
-        with _opened(mask, "mask") as picture:
-            files.append(source_file(mask_pixels(picture, own, size)))
-    return files
+def _decoded(uploads: Mapping[str, Upload], size: Size) -> dict[str, bytes]:
+    """The files to keep, one picture after the other."""
+    return {name: _fitted(name, uploads, size) for name in uploads}
+
+
+def _fitted(name: str, uploads: Mapping[str, Upload], size: Size) -> bytes:
+    own = _own_size(uploads["image"]) if name == "mask" else size
+    with _opened(uploads[name]) as picture:
+        if name == "mask":
+            return source_file(mask_pixels(picture, own, size))
+        return source_file(source_pixels(picture, size))
 
 
 @contextmanager
-def _opened(upload: UploadFile, field: str) -> Iterator[Picture]:
-    """The upload's picture; what turns out to be wrong with it is told of the field."""
+def _opened(upload: Upload) -> Iterator[Picture]:
+    """The upload's picture; what turns out to be wrong with it is told of its field."""
     try:
         upload.file.seek(0)
         yield open_upload(upload.file.read())
     except InvalidUpload as error:
         refusal = _REFUSALS.get(type(error), InvalidPictureFile)
-        raise refusal(f"{field}: {error}", param=field) from error
+        raise refusal(f"{upload.param}: {error}", param=upload.param) from error

@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TypeVar
 from uuid import UUID
 
+from pipelines.diffusion.adapters import check_control, check_loras
 from pipelines.diffusion.batching.cost import made_steps
 from pipelines.diffusion.catalog import ModelDescription, noise_schedulers
-from pipelines.diffusion.request import NoiseScheduler
+from pipelines.diffusion.errors import RequestError
+from pipelines.diffusion.request import LoraScale, NoiseScheduler
 from pipelines.imaging.source import fitted_size
 from serve.api.errors import InvalidValue, ModelNotFound
-from serve.api.schemas.picture import PictureBody
-from serve.jobs.request import JobRequest
+from serve.api.schemas.picture import ControlBody, LoraBody, PictureBody
+from serve.jobs.request import ControlNetUse, JobRequest
 from serve.settings import Settings
 
 Number = TypeVar("Number", int, float)
@@ -96,6 +100,9 @@ class Limits:
             ),
             seed=_within("seed", body.seed, _seed(seed_for), 0, MAX_SEED - n),
             scheduler=self._scheduler(body.scheduler or NoiseScheduler.DEFAULT),
+            clip_skip=self._clip_skip(body.clip_skip or 0),
+            loras=self._loras(body.loras or ()),
+            control=self._control(body.control),
             output_format=body.output_format or "png",
             output_compression=_compression(body),
             priority=_within("priority", body.priority, 0, -MAX_PRIORITY, MAX_PRIORITY),
@@ -198,6 +205,25 @@ class Limits:
             )
         return name
 
+    def _clip_skip(self, clip_skip: int) -> int:
+        with _told_as_invalid():
+            self._description.check_clip_skip(clip_skip)
+        return clip_skip
+
+    def _loras(self, asked: Sequence[LoraBody]) -> tuple[LoraScale, ...]:
+        loras = tuple(LoraScale(each.name, each.scale) for each in asked)
+        with _told_as_invalid():
+            check_loras(loras, self._bounds.loras)
+        return loras
+
+    def _control(self, asked: ControlBody | None) -> ControlNetUse | None:
+        if asked is None:
+            return None
+        use = ControlNetUse(asked.name, asked.scale, asked.start, asked.end)
+        with _told_as_invalid():
+            check_control(**asdict(use), known=self._bounds.controlnets)
+        return use
+
     def _prompt(self, prompt: str, may_be_empty: bool) -> str:
         if not prompt.strip() and not may_be_empty:
             raise InvalidValue("prompt must not be empty.", param="prompt")
@@ -210,6 +236,17 @@ class Limits:
                 f"{param} must have {most} characters at most; this has {len(text)}.", param=param
             )
         return text
+
+
+@contextmanager
+def _told_as_invalid() -> Iterator[None]:
+    """What the engine would refuse is refused here, in the same words."""
+    try:
+        yield
+    except RequestError as error:
+        named = error.param and error.param not in str(error)
+        message = f"{error.param}: {error}" if named else str(error)
+        raise InvalidValue(message, param=error.param) from error
 
 
 def seed_name(tenant_id: UUID, idempotency_key: str | None) -> str | None:

@@ -28,6 +28,6 @@ class Claim:
     deadline_s: float | None = field(default=None, compare=False)
 
     @property
-    def sources(self) -> list[SourceKey]:
-        """What it is drawn from: the picture, and its mask if there is one."""
+    def sources(self) -> dict[str, SourceKey]:
+        """What it is drawn from, by the request's field that names it."""
         return self.request.sources(self.tenant_id)

@@ -107,12 +107,14 @@ class Drawing:
         self._bus.work.set()  # a slot is free
 
     def _submit(self, request_id: str, claim: Claim, source: Source | None) -> None:
-        pixels = (source.image, source.mask) if source else (None, None)
+        source = source or Source()
         shown = claim.request.model not in self._hidden
         self._engine.submit(
             Request(
                 request_id,
-                claim.request.sampling(claim.index, *pixels),
+                claim.request.sampling(
+                    claim.index, source.image, source.mask, source.control_image
+                ),
                 claim.request.preview_every(self._preview_every) if shown else 0,
                 deadline_s=claim.deadline_s,
                 model=claim.request.model,

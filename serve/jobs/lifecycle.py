@@ -128,8 +128,8 @@ class Jobs:
     ) -> tuple[Job, Event] | None:
         """The job and its first event, or None where the tenant used the key before."""
         async with self._database.transaction() as session:
-            if not await repository.hold_sources(session, request.sources(tenant_id)):
-                raise SourceGone("The picture was swept before its job came; send both again.")
+            if not await repository.hold_sources(session, [*request.sources(tenant_id).values()]):
+                raise SourceGone("The picture was swept before its job came; send it again.")
             job = await repository.insert_job(session, tenant_id, request, price, idempotency_key)
             if job is None:
                 return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -30,15 +29,6 @@ class PostprocessTask:
     @classmethod
     def of(cls, claim: Claim) -> PostprocessTask:
         request = claim.request
-        metadata: dict[str, Any] = {
-            "model": request.model,
-            "prompt": request.prompt,
-            "negative_prompt": request.negative_prompt,
-            "num_inference_steps": request.num_inference_steps,
-            "guidance_scale": request.guidance_scale,
-            "scheduler": request.scheduler.value,
-            "seed": request.seed + claim.index,
-        }
         return cls(
             image_id=claim.image_id,
             job_id=claim.job_id,
@@ -46,7 +36,7 @@ class PostprocessTask:
             spec=PostprocessSpec(
                 format=PictureFormat(request.output_format),
                 quality=request.output_compression,
-                metadata=metadata,
+                metadata=request.metadata(claim.index),
             ),
         )
 

@@ -12,8 +12,24 @@ import orjson
 from numpy.typing import NDArray
 
 from pipelines.diffusion.batching.cost import made_steps
-from pipelines.diffusion.request import NoiseScheduler, SamplingParams
+from pipelines.diffusion.request import ControlImage, LoraScale, NoiseScheduler, SamplingParams
 from serve.jobs.source_key import SourceKey
+
+SOURCES = ("image", "mask", "control_image")
+"""The fields of a `JobRequest` that name stored pictures."""
+# Requests of before these fields keep their digests.
+_TOLD_WHERE_GIVEN = (*SOURCES, "strength", "control", "loras", "clip_skip")
+_TOLD_IN_FILES = ("control", "loras", "clip_skip")
+
+
+@dataclass(frozen=True, slots=True)
+class ControlNetUse:
+    """A ControlNet by name; the numbers are those of a `ControlImage`."""
+
+    name: str
+    scale: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +41,9 @@ class JobRequest:
     claimed first. ``deadline_s`` counts seconds from submission. Of each picture about
     ``partial_images`` previews are made on its way, where any are asked for.
 
-    ``image`` and ``mask`` are the SHA-256, in hex, of stored sources (`serve.jobs.source_key`) of
-    the picture's size; ``strength`` goes with them, as in ``SamplingParams``.
+    ``image``, ``mask`` and ``control_image`` are the SHA-256, in hex, of stored sources
+    (`serve.jobs.source_key`) of the picture's size; ``strength`` goes with the first two, as in
+    ``SamplingParams``, ``control`` with the last.
     """
 
     model: str
@@ -47,18 +64,28 @@ class JobRequest:
     image: str | None = None
     mask: str | None = None
     strength: float | None = None
+    control_image: str | None = None
+    control: ControlNetUse | None = None
+    loras: tuple[LoraScale, ...] = ()
+    clip_skip: int = 0
 
     def as_params(self) -> dict[str, Any]:
-        """The JSON that ``jobs.params`` keeps; of a source it tells only where there is one."""
+        """The JSON that ``jobs.params`` keeps; of sources and adapters only those there are."""
         params = asdict(self)
-        for name in ("image", "mask", "strength"):
-            if params[name] is None:
+        for name in _TOLD_WHERE_GIVEN:
+            if not params[name]:
                 del params[name]
         return params
 
     @classmethod
     def from_params(cls, params: dict[str, Any]) -> JobRequest:
-        return cls(**{**params, "scheduler": NoiseScheduler(params["scheduler"])})
+        control = params.get("control")
+        typed = {
+            "scheduler": NoiseScheduler(params["scheduler"]),
+            "control": control and ControlNetUse(**control),
+            "loras": tuple(LoraScale(**each) for each in params.get("loras", ())),
+        }
+        return cls(**{**params, **typed})
 
     def digest(self) -> bytes:
         """SHA-256 that tells two requests under one Idempotency-Key apart."""
@@ -77,17 +104,37 @@ class JobRequest:
             return default
         return max(1, self.made_steps // (self.partial_images + 1))
 
-    def sources(self, tenant_id: UUID) -> list[SourceKey]:
-        """Where the source and its mask lie, in this order; of those that there are."""
-        return [SourceKey(tenant_id, each) for each in (self.image, self.mask) if each is not None]
+    def sources(self, tenant_id: UUID) -> dict[str, SourceKey]:
+        """Where the stored pictures lie, by the field that names them; of those that there are."""
+        named = {name: getattr(self, name) for name in SOURCES}
+        return {name: SourceKey(tenant_id, each) for name, each in named.items() if each}
+
+    def metadata(self, index: int) -> dict[str, Any]:
+        """What the file of picture ``index`` tells of how it was drawn; JSON can hold it."""
+        told: dict[str, Any] = {
+            "model": self.model,
+            "prompt": self.prompt,
+            "negative_prompt": self.negative_prompt,
+            "num_inference_steps": self.num_inference_steps,
+            "guidance_scale": self.guidance_scale,
+            "scheduler": self.scheduler.value,
+            "seed": self.seed + index,
+        }
+        params = self.as_params()
+        return told | {name: params[name] for name in _TOLD_IN_FILES if name in params}
 
     def sampling(
         self,
         index: int,
         image: NDArray[np.uint8] | None = None,
         mask: NDArray[np.uint8] | None = None,
+        control_image: NDArray[np.uint8] | None = None,
     ) -> SamplingParams:
         """What the engine is asked for picture ``index``; the pixels are of this one's size."""
+        control = None
+        if self.control is not None and control_image is not None:
+            use = self.control
+            control = ControlImage(use.name, control_image, use.scale, use.start, use.end)
         return SamplingParams(
             prompt=self.prompt,
             negative_prompt=self.negative_prompt,
@@ -100,4 +147,7 @@ class JobRequest:
             image=image,
             mask=mask,
             strength=1.0 if self.strength is None else self.strength,
+            control=control,
+            loras=self.loras,
+            clip_skip=self.clip_skip,
         )

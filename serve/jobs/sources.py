@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -35,17 +36,21 @@ _PUT_S = 30.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """``image`` is (height, width, 3), ``mask`` (height, width), 255 where it is painted anew."""
+    """``image`` and ``control_image``, which a ControlNet follows, are (height, width, 3).
 
-    image: NDArray[np.uint8]
+    ``mask`` is (height, width), 255 where the image is painted anew.
+    """
+
+    image: NDArray[np.uint8] | None = None
     mask: NDArray[np.uint8] | None = None
+    control_image: NDArray[np.uint8] | None = None
 
     def kept_in(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The picture, with the source's own pixels wherever the mask keeps them.
 
         The model's autoencoder gives them back nearly, not exactly.
         """
-        if self.mask is None:
+        if self.mask is None or self.image is None:
             return picture
         return np.where(self.mask[..., None] >= 128, picture, self.image)
 
@@ -86,19 +91,18 @@ class SourceLoader:
         self._settings = settings
 
     async def load(self, claim: Claim) -> Source:
-        """The pixels of the claim's source, and of its mask if it has one.
+        """The pixels of all that the claim is drawn from.
 
         A storage that fails, hangs, or does not find the file is tried a few times again.
 
         Raises:
             SourceLost: it gave up; the message is for the client.
         """
-        files = [await self._file(key) for key in claim.sources]
+        files = {name: await self._file(key) for name, key in claim.sources.items()}
         try:
-            pixels = await asyncio.to_thread(lambda: [read_source(file) for file in files])
+            return await asyncio.to_thread(_read, files)
         except ImagingError as error:
             raise SourceLost(str(error)) from error
-        return Source(*pixels)
 
     async def _file(self, key: SourceKey) -> bytes:
         attempt = 1
@@ -119,6 +123,10 @@ class SourceLoader:
                 return file
             await asyncio.sleep(pause(attempt))
             attempt += 1
+
+
+def _read(files: Mapping[str, bytes]) -> Source:
+    return Source(**{name: read_source(file) for name, file in files.items()})
 
 
 def _lost(reason: str) -> SourceLost:

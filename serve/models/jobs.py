@@ -44,7 +44,7 @@ class Job(Base):
         ),
         *(
             part
-            for column in ("image_sha256", "mask_sha256")
+            for column in ("image_sha256", "mask_sha256", "control_image_sha256")
             for part in (
                 ForeignKeyConstraint(
                     ["tenant_id", column], ["sources.tenant_id", "sources.sha256"]
@@ -70,8 +70,9 @@ class Job(Base):
     idempotency_key: Mapped[str | None]
     request_digest: Mapped[bytes | None]
     image_sha256: Mapped[str | None]
-    """The source that it is drawn from, and below the mask: what keeps their files."""
+    """The source that it is drawn from, and below the others: what keeps their files."""
     mask_sha256: Mapped[str | None]
+    control_image_sha256: Mapped[str | None]
     error: Mapped[str | None]
     error_code: Mapped[str | None]
     """Set with ``error`` where a client is told more than that it failed."""

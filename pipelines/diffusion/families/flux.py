@@ -51,7 +51,7 @@ class Flux(TransformerFamily):
         takes: bool = self.denoiser.config.guidance_embeds
         return takes
 
-    def _embed(self, text: str) -> TextEmbedding:
+    def _embed(self, text: str, clip_skip: int) -> TextEmbedding:
         tokens, pooled, _ = self.pipeline.encode_prompt(text, device=self.device)
         return TextEmbedding(tokens, pooled)
 

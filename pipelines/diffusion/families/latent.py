@@ -13,6 +13,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipelines.diffusion.adapters import check_control
 from pipelines.diffusion.catalog import ModelDescription
 from pipelines.diffusion.errors import RequestError
 from pipelines.diffusion.families.rows import Row, guide, rows_of, takes_loras
@@ -75,8 +76,8 @@ class LatentFamily(ABC):
         """The UNet or transformer."""
 
     @abstractmethod
-    def _embed(self, text: str) -> TextEmbedding:
-        """As the pipeline's ``encode_prompt`` does it."""
+    def _embed(self, text: str, clip_skip: int) -> TextEmbedding:
+        """As the pipeline's ``encode_prompt`` does it; ``clip_skip`` is 0 where it takes none."""
 
     @abstractmethod
     def _forward(self, rows: Sequence[Row]) -> Sequence[Tensor]:
@@ -103,10 +104,11 @@ class LatentFamily(ABC):
 
     def encode(self, params: SamplingParams) -> Conditioning:
         """The prompt's embedding and, for a guided request, the negative prompt's."""
+        self.description.check_clip_skip(params.clip_skip)
         guided = self._is_guided(params)
         with self.loras.applied([params.loras]):
             return Conditioning(
-                positive=self._embedding(params.prompt),
+                positive=self._embedding(params.prompt, params.clip_skip),
                 negative=self._negative_embedding(params) if guided else None,
                 guidance_scale=params.guidance_scale,
                 loras=params.loras,
@@ -166,11 +168,13 @@ class LatentFamily(ABC):
     def _is_guided(self, params: SamplingParams) -> bool:
         return params.guidance_scale > 1
 
-    def _embedding(self, text: str) -> TextEmbedding:
-        return self.prompts.get((text, self.loras.text_key), lambda: self._embed(text))
+    def _embedding(self, text: str, clip_skip: int = 0) -> TextEmbedding:
+        key = text, clip_skip, self.loras.text_key
+        return self.prompts.get(key, lambda: self._embed(text, clip_skip))
 
     def _negative_embedding(self, params: SamplingParams) -> TextEmbedding:
-        """An empty negative prompt means what none means to the pipeline."""
+        """An empty negative prompt means what none means to the pipeline, which reads either with
+        all layers."""
         return self._embedding(params.negative_prompt)
 
     def _latents_dtype(self, conditioning: Conditioning) -> torch.dtype:
@@ -266,18 +270,10 @@ class LatentFamily(ABC):
             )
 
     def _check_control(self, params: SamplingParams) -> None:
-        control = params.control
-        if control is None:
-            return
-        if control.controlnet not in self.controlnet_names:
-            choice = ", ".join(self.controlnet_names) or "none, so leave it out"
-            raise RequestError(
-                f"There is no ControlNet {control.controlnet!r}; this model has {choice}."
-            )
-        if not 0 <= control.start < control.end <= 1:
-            raise RequestError(
-                f"The ControlNet acts from {control.start} to {control.end}; give shares of the"
-                " steps, the first below the second."
+        asked = params.control
+        if asked is not None:
+            check_control(
+                asked.controlnet, asked.scale, asked.start, asked.end, self.controlnet_names
             )
 
 

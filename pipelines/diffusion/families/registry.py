@@ -35,20 +35,28 @@ class FamilyEntry:
 
     ``family`` is "module:Class". ``denoiser`` is the part that denoises, ``patch_size`` the
     latents that one of its tokens covers along a side, ``sample_size`` the default latents along
-    a side where the denoiser's configuration has none.
+    a side where the denoiser's configuration has none. ``clip_encoders`` are the CLIP text encoders
+    whose last layers a request may leave out, beyond the ``clip_unused`` that are always.
     """
 
     family: str
     denoiser: str
     patch_size: int = 1
     sample_size: int | None = None
+    clip_encoders: tuple[str, ...] = ()
+    clip_unused: int = 0
 
 
 _STABLE_DIFFUSION = FamilyEntry(
-    "pipelines.diffusion.families.stable_diffusion:StableDiffusion", denoiser="unet"
+    "pipelines.diffusion.families.stable_diffusion:StableDiffusion",
+    denoiser="unet",
+    clip_encoders=("text_encoder",),
 )
 _STABLE_DIFFUSION_XL = FamilyEntry(
-    "pipelines.diffusion.families.stable_diffusion_xl:StableDiffusionXL", denoiser="unet"
+    "pipelines.diffusion.families.stable_diffusion_xl:StableDiffusionXL",
+    denoiser="unet",
+    clip_encoders=("text_encoder", "text_encoder_2"),
+    clip_unused=1,
 )
 
 _FAMILIES = {
@@ -63,6 +71,8 @@ _FAMILIES = {
         "pipelines.diffusion.families.stable_diffusion_3:StableDiffusion3",
         denoiser="transformer",
         patch_size=2,
+        clip_encoders=("text_encoder", "text_encoder_2"),
+        clip_unused=1,
     ),
     "FluxPipeline": FamilyEntry(
         "pipelines.diffusion.families.flux:Flux",

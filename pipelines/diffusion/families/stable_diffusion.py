@@ -25,5 +25,22 @@ class StableDiffusion(UNetFamily):
         picture: Tensor = (decoded.float() * 0.5 + 0.5).clamp(0, 1)
         return picture
 
-    def _embed(self, text: str) -> TextEmbedding:
-        return TextEmbedding(self.pipeline.encode_prompt(text, self.device, 1, False)[0])
+    def _embed(self, text: str, clip_skip: int) -> TextEmbedding:
+        if not clip_skip:
+            return TextEmbedding(self.pipeline.encode_prompt(text, self.device, 1, False)[0])
+        # diffusers 0.42 asks for `text_encoder.text_model`, which transformers 5 has not.
+        encoder, tokenizer = self.pipeline.text_encoder, self.pipeline.tokenizer
+        read = tokenizer(
+            text,
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        ).to(self.device)
+        masked = getattr(encoder.config, "use_attention_mask", False)
+        layers = encoder(
+            read.input_ids,
+            attention_mask=read.attention_mask if masked else None,
+            output_hidden_states=True,
+        ).hidden_states
+        return TextEmbedding(encoder.final_layer_norm(layers[-1 - clip_skip]))

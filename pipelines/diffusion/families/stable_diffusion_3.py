@@ -50,9 +50,14 @@ class StableDiffusion3(TransformerFamily):
         size: int = self.denoiser.config.patch_size
         return size
 
-    def _embed(self, text: str) -> TextEmbedding:
+    def _embed(self, text: str, clip_skip: int) -> TextEmbedding:
         tokens, _, pooled, _ = self.pipeline.encode_prompt(
-            text, None, None, device=self.device, do_classifier_free_guidance=False
+            text,
+            None,
+            None,
+            device=self.device,
+            do_classifier_free_guidance=False,
+            clip_skip=clip_skip or None,
         )
         return TextEmbedding(tokens, pooled)
 

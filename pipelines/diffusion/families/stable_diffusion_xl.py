@@ -34,8 +34,14 @@ class StableDiffusionXL(UNetFamily):
             pipeline.vae.to(torch.float32)  # it overflows in float16
         return pipeline
 
-    def _embed(self, text: str) -> TextEmbedding:
-        return TextEmbedding(*self._encoded(text))
+    def _embed(self, text: str, clip_skip: int) -> TextEmbedding:
+        tokens, _, pooled, _ = self.pipeline.encode_prompt(
+            text,
+            device=self.device,
+            do_classifier_free_guidance=False,
+            clip_skip=clip_skip or None,
+        )
+        return TextEmbedding(tokens, pooled)
 
     def _negative_embedding(self, params: SamplingParams) -> TextEmbedding:
         """Most of these models were trained to read zeros where there is no prompt."""
@@ -45,14 +51,9 @@ class StableDiffusionXL(UNetFamily):
 
     @cached_property
     def _no_prompt(self) -> TextEmbedding:
-        tokens, pooled = self._encoded("")
-        return TextEmbedding(torch.zeros_like(tokens), torch.zeros_like(pooled))
-
-    def _encoded(self, text: str) -> tuple[Tensor, Tensor]:
-        tokens, _, pooled, _ = self.pipeline.encode_prompt(
-            text, device=self.device, do_classifier_free_guidance=False
-        )
-        return tokens, pooled
+        empty = self._embed("", clip_skip=0)
+        assert empty.pooled is not None  # noqa: S101 - these models all have one
+        return TextEmbedding(torch.zeros_like(empty.tokens), torch.zeros_like(empty.pooled))
 
     def _added_conditions(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         ids = [self._time_ids(row) for row in rows]

@@ -52,7 +52,7 @@ class ZImage(TransformerFamily):
     def _patch_size(self) -> int:
         return 2
 
-    def _embed(self, text: str) -> TextEmbedding:
+    def _embed(self, text: str, clip_skip: int) -> TextEmbedding:
         (tokens,), _ = self.pipeline.encode_prompt(text, self.device, False)
         return TextEmbedding(tokens[None])
 

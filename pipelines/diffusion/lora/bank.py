@@ -7,7 +7,6 @@ The reference is diffusers' ``load_lora_weights`` with ``set_adapters(names, wei
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,7 +16,8 @@ from typing import Any
 
 import torch
 
-from pipelines.diffusion.errors import LoraLoadError, RequestError
+from pipelines.diffusion.adapters import check_loras
+from pipelines.diffusion.errors import LoraLoadError
 from pipelines.diffusion.lora.file import LoraPair, LoraTarget, lora_parts, read_lora
 from pipelines.diffusion.lora.layer import LoraLayer
 from pipelines.diffusion.lora.rows import LoraRows
@@ -108,18 +108,8 @@ class LoraBank:
                 del self._layers[target]
 
     def check(self, asked: Sequence[LoraScale]) -> None:
-        """Raises RequestError for adapters that are not loaded, named twice, or not scalable."""
-        names = [each.name for each in asked]
-        for each in asked:
-            if each.name not in self._adapters:
-                there = ", ".join(map(repr, self._adapters)) or "none"
-                raise RequestError(f"There is no LoRA {each.name!r}; this model has {there}.")
-            if names.count(each.name) > 1:
-                raise RequestError(f"LoRA {each.name!r} is named twice; add up its scales.")
-            if not math.isfinite(each.scale):
-                raise RequestError(
-                    f"LoRA {each.name!r} has a scale of {each.scale}; give a finite number."
-                )
+        """Raises RequestError as ``check_loras`` does, for those that are loaded."""
+        check_loras(asked, self._adapters)
 
     @property
     def text_key(self) -> Hashable:

@@ -18,10 +18,15 @@ from serve.api.errors import (
 from serve.api.examples.errors import body_beyond
 from serve.api.examples.event import as_stream
 from serve.api.examples.example import Example
-from serve.api.examples.images import COMPLETED, DRAWING_ERRORS, GENERATED, PARTIAL
+from serve.api.examples.images import (
+    ADAPTER_ERRORS,
+    COMPLETED,
+    DRAWING_ERRORS,
+    GENERATED,
+    PARTIAL,
+)
 from serve.api.schemas.problem import Problem
 from serve.errors import ServiceError
-from serve.jobs.errors import SourceGone
 
 _EDIT_USAGE: dict[str, Any] = {
     "input_tokens": 20,
@@ -55,7 +60,7 @@ _FILE_ERRORS: Sequence[ServiceError | Problem] = (
     AnimatedPicture("image: The WebP file is animated; send a single picture.", param="image"),
     InvalidValue("strength must be above 0 and at most 1.", param="strength"),
     body_beyond(32 * 1024 * 1024),
-    SourceGone("The picture was swept before its job came; send both again."),
+    *ADAPTER_ERRORS,
     *DRAWING_ERRORS,
 )
 
@@ -72,6 +77,13 @@ EXAMPLES = {
                 "prompt": "the heart in gold",
                 "strength": 0.9,
                 "seed": 7,
+            },
+            "Along the shapes of another picture": {
+                "image": "@heart.png",
+                "control_image": "@edges.png",
+                "prompt": "the heart in gold",
+                "loras": '[{"name": "ink", "scale": 0.7}]',
+                "control": '{"name": "edges"}',
             },
             "Streamed, with two pictures on the way": {
                 "image": "@heart.png",

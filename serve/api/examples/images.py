@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from serve.api.errors import InvalidValue, ModelNotFound, outcome_error
+from serve.api.errors import InvalidPictureFile, InvalidValue, ModelNotFound, outcome_error
 from serve.api.examples.errors import (
     BUSY,
     DATABASE_AWAY,
@@ -20,7 +20,7 @@ from serve.api.examples.example import Example
 from serve.api.examples.job import IMAGE_ID, JOB_ID
 from serve.api.schemas.problem import Problem
 from serve.errors import ServiceError
-from serve.jobs.errors import IdempotencyConflict, ImageDeleted
+from serve.jobs.errors import IdempotencyConflict, ImageDeleted, SourceGone
 from serve.models import Job, JobState
 
 _ONE_PIXEL = (
@@ -82,6 +82,22 @@ DRAWING_ERRORS: Sequence[ServiceError | Problem] = (
     UNJUDGED,
 )
 
+ADAPTER_ERRORS: Sequence[ServiceError] = (
+    InvalidValue("loras: There is no LoRA 'inc'; this model has 'ink', 'pastel'.", param="loras"),
+    InvalidValue(
+        "control.name: There is no ControlNet 'edge'; this model has 'edges'.", param="control.name"
+    ),
+    InvalidValue(
+        f"control.image: there is no finished picture {IMAGE_ID}; it may have been deleted.",
+        param="control.image",
+    ),
+    InvalidPictureFile(
+        "control.image: The PNG file is cut short or damaged; send all of it.",
+        param="control.image",
+    ),
+    SourceGone("The picture was swept before its job came; send it again."),
+)
+
 TAGS = {
     "images": "Pictures. Requests and errors under `/v1/images` take OpenAI's shape, so that its"
     " clients work unchanged.",
@@ -117,12 +133,19 @@ EXAMPLES = {
                 "priority": 5,
                 "deadline_s": 60,
             },
+            "With a LoRA, along the shapes of a picture": {
+                "prompt": "a red heart",
+                "clip_skip": 1,
+                "loras": [{"name": "ink", "scale": 0.7}],
+                "control": {"name": "edges", "image": f"data:image/png;base64,{_ONE_PIXEL}"},
+            },
         },
         responses={200: GENERATED},
         streams={200: as_stream([PARTIAL, COMPLETED])},
         errors=(
             InvalidValue("num_inference_steps must be from 1 to 150.", param="num_inference_steps"),
             InvalidValue("size must be `auto` or like `512x512`.", param="size"),
+            *ADAPTER_ERRORS,
             *DRAWING_ERRORS,
         ),
     ),

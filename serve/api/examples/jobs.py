@@ -10,14 +10,23 @@ from serve.api.examples.errors import (
     INVALID_CURSOR,
     INVALID_JSON,
     REFUSED_PROMPT,
+    STORAGE_AWAY,
     UNJUDGED,
     no_id,
 )
 from serve.api.examples.event import as_stream, life_of_a_job
 from serve.api.examples.example import Example
-from serve.api.examples.job import CANCELLED, CLEARED, JOB_ID, QUEUED, REFUSED, SUCCEEDED
+from serve.api.examples.job import (
+    CANCELLED,
+    CLEARED,
+    IMAGE_ID,
+    JOB_ID,
+    QUEUED,
+    REFUSED,
+    SUCCEEDED,
+)
 from serve.api.schemas.problem import Problem
-from serve.jobs.errors import IdempotencyConflict, JobFinished, JobNotFound, JobUnended
+from serve.jobs.errors import IdempotencyConflict, JobFinished, JobNotFound, JobUnended, SourceGone
 
 _NO_SUCH_JOB = JobNotFound(f"There is no job {JOB_ID}.")
 _NO_ID = no_id("job_id")
@@ -45,6 +54,15 @@ EXAMPLES = {
                 "guidance_scale": 5.0,
                 "seed": 7,
                 "scheduler": "dpmpp_2m",
+                "clip_skip": 1,
+                "loras": [{"name": "ink", "scale": 0.7}],
+                "control": {
+                    "name": "edges",
+                    "image": IMAGE_ID,
+                    "scale": 0.8,
+                    "start": 0.0,
+                    "end": 0.6,
+                },
                 "output_format": "webp",
                 "output_compression": 90,
                 "priority": 5,
@@ -62,11 +80,21 @@ EXAMPLES = {
                 title="Invalid request",
                 status=422,
                 detail="Unknown field `promt`. Known fields: prompt, negative_prompt, model, n,"
-                " size, num_inference_steps, guidance_scale, seed, scheduler, output_format,"
-                " output_compression, priority, deadline_s, width, height.",
+                " size, num_inference_steps, guidance_scale, seed, scheduler, clip_skip, loras,"
+                " control, output_format, output_compression, priority, deadline_s, width, height.",
                 code="unknown_field",
                 param="promt",
             ),
+            InvalidValue(
+                "loras: There is no LoRA 'inc'; this model has 'ink', 'pastel'.", param="loras"
+            ),
+            InvalidValue(
+                f"control.image: there is no finished picture {IMAGE_ID}; it may have been"
+                " deleted.",
+                param="control.image",
+            ),
+            SourceGone("The picture was swept before its job came; send it again."),
+            STORAGE_AWAY,
             IdempotencyConflict(
                 "This Idempotency-Key was used for another request; use a new key."
             ),

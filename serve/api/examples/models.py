@@ -10,6 +10,20 @@ _MODEL = {
     "object": "model",
     "created": 1_767_225_600,
     "owned_by": "sfumato",
+    "loras": ["ink", "pastel"],
+    "controlnets": ["edges"],
+    "schedulers": ["default", "ddim", "euler", "dpmpp_2m", "lcm"],
+    "default_size": "64x64",
+    "size_multiple": 8,
+    "max_pixels": 1_048_576,
+    "default_steps": 20,
+    "max_steps": 150,
+    "default_guidance_scale": 3.0,
+    "takes_image": True,
+    "needs_image": False,
+    "needs_mask": False,
+    "max_clip_skip": 3,
+    "output_formats": ["png", "webp", "jpeg"],
 }
 
 TAGS = {"models": "What can be asked for, as OpenAI lists it."}

@@ -16,18 +16,21 @@ from serve.api.documented import form_body, openai_errors, picture_events
 from serve.api.errors import InvalidValue
 from serve.api.form import read_form
 from serve.api.guarded_route import GuardedRoute
-from serve.api.intake import Size
+from serve.api.intake import Size, Upload
 from serve.api.limits import Limits, seed_name
 from serve.api.picture_answer import AnswerForm, PictureAnswer
 from serve.api.routes.jobs import IdempotencyKey, checked_key
 from serve.api.schemas.edit import EditBody, VariationBody
 from serve.api.schemas.generation import Generation, steps_of
+from serve.api.schemas.picture import ControlBody
 from serve.api.services import Services
+from serve.api.sourced import sourced
 from serve.jobs.request import JobRequest
 
 router = APIRouter(tags=["images"], route_class=GuardedRoute)
 
 _VARIATION_STRENGTH = 0.6
+_CONTROL = "control_image"
 _ERRORS = openai_errors(400, 401, 404, 409, 410, 413, 429, 500, 503, 504)
 
 
@@ -37,7 +40,7 @@ _ERRORS = openai_errors(400, 401, 404, 409, 410, 413, 429, 500, 503, 504)
     response_model=Generation,
     response_model_exclude_none=True,
     responses={**picture_events("The pictures, or with `stream` their events."), **_ERRORS},
-    openapi_extra=form_body(EditBody, required="image", optional="mask"),
+    openapi_extra=form_body(EditBody, "image", "mask", "control_image"),
 )
 async def edit(
     request: Request,
@@ -52,7 +55,7 @@ async def edit(
     pixels is dropped, and what is transparent lies on white.
     """
     key = checked_key(idempotency_key)
-    async with read_form(request, EditBody, required="image", optional=["mask"]) as form:
+    async with read_form(request, EditBody, required="image", optional=["mask", _CONTROL]) as form:
         body, mask = form.body, form.files.get("mask")
         if body.strength is not None and body.input_fidelity is not None:
             raise InvalidValue("Give strength or input_fidelity, not both.", param="strength")
@@ -70,7 +73,15 @@ async def edit(
         strength = limits.strength(body.strength, default, asked.num_inference_steps)
         asked = replace(asked, strength=strength)
         size_from = partial(limits.size_from, body.size)
-        asked = await _sourced(services, caller.tenant_id, asked, form.files, size_from, key)
+        asked = await _fitted(
+            services,
+            caller.tenant_id,
+            asked,
+            key,
+            files=form.files,
+            control=body.control,
+            size_from=size_from,
+        )
     return await PictureAnswer(services, caller.tenant_id, key, request).to(asked, answer)
 
 
@@ -79,7 +90,7 @@ async def edit(
     summary="Vary a picture",
     response_model_exclude_none=True,
     responses=_ERRORS,
-    openapi_extra=form_body(VariationBody, required="image"),
+    openapi_extra=form_body(VariationBody, "image", "control_image"),
 )
 async def vary(
     request: Request,
@@ -91,7 +102,8 @@ async def vary(
     stay and its details change; `strength` says how far. Files are as in an edit.
     """
     key = checked_key(idempotency_key)
-    async with read_form(request, VariationBody, required="image") as form:
+    fields = read_form(request, VariationBody, required="image", optional=[_CONTROL])
+    async with fields as form:
         body = form.body
         limits = Limits(services.settings, services.models, body.model)
         limits.check_source(mask=False)
@@ -104,22 +116,31 @@ async def vary(
         strength = limits.strength(body.strength, _VARIATION_STRENGTH, asked.num_inference_steps)
         asked = replace(asked, strength=strength)
         size_from = partial(limits.size_from, body.size)
-        asked = await _sourced(services, caller.tenant_id, asked, form.files, size_from, key)
+        asked = await _fitted(
+            services,
+            caller.tenant_id,
+            asked,
+            key,
+            files=form.files,
+            control=body.control,
+            size_from=size_from,
+        )
     answer = PictureAnswer(services, caller.tenant_id, key, request)
     return await answer.whole(asked, AnswerForm("image_edit", None, body.response_format))
 
 
-async def _sourced(
+async def _fitted(
     services: Services,
     tenant_id: UUID,
     asked: JobRequest,
-    files: Mapping[str, UploadFile],
-    size_from: Callable[[Size], Size],
     key: str | None,
+    *,
+    files: Mapping[str, UploadFile],
+    control: ControlBody | None,
+    size_from: Callable[[Size], Size],
 ) -> JobRequest:
-    """The request with its sources, which are decoded and kept only if it would be let in."""
-    image = files["image"]
-    width, height = size_from(await services.intake.size(image))
+    """The request with its sources, at the size that follows from its picture."""
+    uploads = {name: Upload(file.file, name) for name, file in files.items()}
+    width, height = size_from(await services.intake.size(uploads["image"]))
     asked = replace(asked, width=width, height=height)
-    await services.jobs.foresee(tenant_id, asked, idempotency_key=key)
-    return await services.intake.keep(tenant_id, asked, image, files.get("mask"))
+    return await sourced(services, tenant_id, asked, key, control=control, uploads=uploads)

@@ -12,6 +12,7 @@ from serve.api.limits import Limits, seed_name
 from serve.api.picture_answer import AnswerForm, PictureAnswer
 from serve.api.routes.jobs import IdempotencyKey, checked_key
 from serve.api.schemas.generation import Generation, GenerationBody, steps_of
+from serve.api.sourced import sourced
 
 router = APIRouter(tags=["images"], route_class=GuardedRoute)
 
@@ -23,7 +24,7 @@ router = APIRouter(tags=["images"], route_class=GuardedRoute)
     response_model_exclude_none=True,
     responses={
         **picture_events("The pictures, or with `stream` their events."),
-        **openai_errors(400, 401, 404, 409, 410, 413, 429, 500, 504),
+        **openai_errors(400, 401, 404, 409, 410, 413, 429, 500, 503, 504),
     },
 )
 async def generate(
@@ -49,4 +50,5 @@ async def generate(
         seed_for=seed_name(caller.tenant_id, key),
         partial_images=body.partial_images or 0,
     )
+    asked = await sourced(services, caller.tenant_id, asked, key, control=body.control)
     return await PictureAnswer(services, caller.tenant_id, key, request).to(asked, form)

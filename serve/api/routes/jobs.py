@@ -14,6 +14,7 @@ from serve.api.errors import InvalidValue
 from serve.api.guarded_route import GuardedRoute
 from serve.api.limits import Limits, seed_name
 from serve.api.schemas.job import JobBody, JobList, JobOut, JobPage
+from serve.api.sourced import sourced
 
 router = APIRouter(tags=["jobs"], route_class=GuardedRoute)
 
@@ -62,6 +63,7 @@ async def submit_job(
         size=limits.width_and_height(body.size, body.width, body.height),
         seed_for=seed_name(caller.tenant_id, key),
     )
+    request = await sourced(services, caller.tenant_id, request, key, control=body.control)
     job = await services.jobs.submit(caller.tenant_id, request, idempotency_key=key)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return JobOut.of(job)

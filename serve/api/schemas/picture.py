@@ -12,6 +12,27 @@ from serve.api.schemas.strict import StrictBody, Text
 OutputFormat = Literal["png", "webp", "jpeg"]
 
 
+class LoraBody(StrictBody):
+    """A LoRA and how much of it."""
+
+    name: str = Field(description="One of the model's `loras`, as `/v1/models` lists them.")
+    scale: float = Field(1.0, description="-10 to 10: 0 is without it, 1 as it was trained.")
+
+
+class ControlBody(StrictBody):
+    """A ControlNet, the picture that it follows, and how much."""
+
+    name: str = Field(description="One of the model's `controlnets`, as `/v1/models` lists them.")
+    image: str | None = Field(
+        None,
+        description="The id of an earlier picture, or a PNG, JPEG or WebP file as"
+        " `data:image/png;base64,…`. It is made to cover the size that is drawn.",
+    )
+    scale: float = Field(1.0, description="-10 to 10: 0 is without it, 1 as it was trained.")
+    start: float = Field(0.0, description="Share of the steps from which it acts.")
+    end: float = Field(1.0, description="Share of the steps up to which it acts.")
+
+
 class PictureBody(StrictBody):
     """What is left out, or null, takes the service's default."""
 
@@ -32,6 +53,13 @@ class PictureBody(StrictBody):
     scheduler: Annotated[NoiseScheduler, Field(strict=False)] | None = Field(
         None, description="The noise scheduler; `default` is the model's own."
     )
+    clip_skip: int | None = Field(
+        None,
+        description="Last layers of the CLIP text encoders that are left out when the prompt is"
+        " read; 0 where left out. For models whose `max_clip_skip` is above 0.",
+    )
+    loras: list[LoraBody] | None = Field(None, description="LoRAs that are added, each once.")
+    control: ControlBody | None = Field(None, description="What steers the shapes.")
     output_format: OutputFormat | None = Field(None, description="File format; PNG by default.")
     output_compression: int | None = Field(
         None, description="Quality of WebP and JPEG, 0 to 100; PNG is lossless and takes none."

@@ -75,7 +75,7 @@ async def _forget(
             select(Job.id)
             .where(Job.tenant_id == Source.tenant_id, column == Source.sha256)
             .exists()
-            for column in (Job.image_sha256, Job.mask_sha256)
+            for column in (Job.image_sha256, Job.mask_sha256, Job.control_image_sha256)
         )
     )
     locked = await session.execute(

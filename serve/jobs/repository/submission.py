@@ -12,7 +12,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from serve.database import Session
 from serve.jobs.price import Price
 from serve.jobs.repository.transaction import seconds
-from serve.jobs.request import JobRequest
+from serve.jobs.request import SOURCES, JobRequest
 from serve.models import Image, Job
 
 _JOBS = Job.table()
@@ -21,7 +21,8 @@ _IMAGES = Image.table()
 
 def _inserting_job() -> Executable:
     told = ("tenant_id", "model", "params", "n", "priority", "idempotency_key", "request_digest")
-    row: dict[str, Any] = {name: bindparam(name) for name in (*told, "image_sha256", "mask_sha256")}
+    sources = [f"{name}_sha256" for name in SOURCES]
+    row: dict[str, Any] = {name: bindparam(name) for name in (*told, *sources)}
     deadline_s = bindparam("deadline_s", type_=Float)
     statement = (
         insert(_JOBS)
@@ -72,8 +73,7 @@ async def insert_job(
         "params": request.as_params(),
         "idempotency_key": idempotency_key,
         "request_digest": request.digest() if idempotency_key else None,
-        "image_sha256": request.image,
-        "mask_sha256": request.mask,
+        **{f"{name}_sha256": getattr(request, name) for name in SOURCES},
         "deadline_s": request.deadline_s,
     }
     job: Job | None = await session.scalar(_INSERT_JOB, both | asked)

@@ -39,6 +39,7 @@ def test_describe(model_folder: Path) -> None:
         vae_scale_factor=4,
         prediction_type="epsilon",
         default_scheduler="DDIMScheduler",
+        max_clip_skip=2,
     )
 
 

@@ -21,7 +21,7 @@ from serve.api.app import create_app
 from serve.api.services import Services, open_services
 from serve.database import Database
 from serve.security.scopes import Scope
-from serve.settings import FurtherModelSettings, Settings
+from serve.settings import FurtherModelSettings, ModelSettings, Settings
 
 MODEL = ModelDescription(
     class_name="StableDiffusionPipeline",
@@ -31,6 +31,11 @@ MODEL = ModelDescription(
     vae_scale_factor=4,
     prediction_type="epsilon",
     default_scheduler="DDIMScheduler",
+    max_clip_skip=3,
+)
+ADAPTED = ModelSettings(
+    loras={"ink": Path("ink.safetensors"), "pastel": Path("pastel.safetensors")},
+    controlnets={"edges": Path("edges")},
 )
 FLOW = ModelDescription(
     class_name="FluxPipeline",
@@ -45,7 +50,7 @@ FLOW = ModelDescription(
 
 @pytest.fixture
 def settings(database_url: str, valkey_url: str, tmp_path: Path) -> Settings:
-    """Two models: the default one, and `flow`."""
+    """Two models: the default one, which can be told to draw in ink or along edges, and `flow`."""
     flow = FurtherModelSettings(
         path=str(MODEL_PATH),
         default_steps=4,
@@ -54,7 +59,11 @@ def settings(database_url: str, valkey_url: str, tmp_path: Path) -> Settings:
         max_pixels=128 * 128,
     )
     return Settings(
-        database_url=database_url, redis_url=valkey_url, data_dir=tmp_path, models={"flow": flow}
+        database_url=database_url,
+        redis_url=valkey_url,
+        data_dir=tmp_path,
+        model=ADAPTED,
+        models={"flow": flow},
     )
 
 

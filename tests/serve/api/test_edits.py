@@ -214,7 +214,7 @@ async def test_sizes(
     claim = await drawing
 
     assert answer.json()["size"] == f"{drawn[0]}x{drawn[1]}"
-    file = await services.storage.get(str(claim.sources[0]))
+    file = await services.storage.get(str(claim.sources["image"]))
     assert Image.open(io.BytesIO(file)).size == drawn
 
 

@@ -125,7 +125,10 @@ def test_every_parameter_and_field_of_a_body_is_described(document: Json) -> Non
 
 @pytest.mark.parametrize(
     ("name", "body", "files"),
-    [("edit", EditBody, {"image", "mask"}), ("vary", VariationBody, {"image"})],
+    [
+        ("edit", EditBody, {"image", "mask", "control_image"}),
+        ("vary", VariationBody, {"image", "control_image"}),
+    ],
 )
 def test_forms_take_files_beside_the_fields_of_their_body(
     document: Json, name: str, body: type[StrictBody], files: set[str]

@@ -131,7 +131,7 @@ async def test_where_it_was_taken_is_not_kept(
     file = file_of(picture(), "jpeg", exif=exif, icc_profile=b"secret profile", comment=b"mine")
     claim = await edited(client, services, uploads.upload(lambda: file)())
 
-    (key,) = claim.sources
+    key = claim.sources["image"]
     kept = await services.storage.get(str(key))
     assert b"Cam" not in kept
     with Image.open(io.BytesIO(kept)) as source:
@@ -145,7 +145,8 @@ async def test_a_mask_goes_with_its_picture(client: httpx2.AsyncClient, services
     claim = await edited(client, services, sent)
 
     image, mask = [
-        Image.open(io.BytesIO(await services.storage.get(str(k)))) for k in claim.sources
+        Image.open(io.BytesIO(await services.storage.get(str(claim.sources[name]))))
+        for name in ("image", "mask")
     ]
     assert (image.mode, mask.mode, image.size, mask.size) == ("RGB", "L", (64, 48), (64, 48))
     assert [mask.getpixel((x, 20)) for x in (0, 31, 32, 63)] == [255, 255, 0, 0]
@@ -256,7 +257,7 @@ async def test_no_tenant_draws_from_anothers_picture(
         await desk.finish(claim)
     await asyncio.gather(*asking)
 
-    keys = [key for claim in claims for key in claim.sources]
+    keys = [claim.sources["image"] for claim in claims]
     assert len({key.tenant_id for key in keys}) == 2
     assert len({key.sha256 for key in keys}) == 1
     assert await count_rows(services.database, "sources") == 2

@@ -20,6 +20,7 @@ from serve.jobs import repository
 from serve.jobs.claims import Claims
 from serve.jobs.errors import SourceGone
 from serve.jobs.lifecycle import Jobs
+from serve.jobs.request import ControlNetUse
 from serve.jobs.source_key import SourceKey
 from serve.jobs.sources import Sources
 from serve.jobs.sweeper import Sweeper
@@ -160,25 +161,29 @@ async def test_exactly_what_no_job_names_is_swept(
     storage: Storage,
     tmp_path: Path,
 ) -> None:
-    files = [source_file(np.full((64, 64, 3), grey, np.uint8)) for grey in range(5)]
-    named, mask, ended, unnamed, again = [
+    files = [source_file(np.full((64, 64, 3), grey, np.uint8)) for grey in range(6)]
+    named, mask, followed, ended, unnamed, again = [
         SourceKey(tenant_id, each) for each in await sources.keep(tenant_id, *files)
     ]
     stranger = await make_tenant(database, "second")
     theirs = SourceKey(stranger, (await sources.keep(stranger, files[0]))[0])
-    job = await jobs.submit(tenant_id, ask(image=named.sha256, mask=mask.sha256, strength=1.0))
+    control = {"control_image": followed.sha256, "control": ControlNetUse("edges")}
+    job = await jobs.submit(
+        tenant_id, ask(image=named.sha256, mask=mask.sha256, strength=1.0, **control)
+    )
     over = await jobs.submit(tenant_id, ask(image=ended.sha256, strength=1.0))
     await jobs.cancel(tenant_id, over.id)
-    for key in (named, mask, ended, unnamed, theirs):
+    for key in (named, mask, followed, ended, unnamed, theirs):
         await grow_old(database, tmp_path, key)
     await grow_old(database, tmp_path, again, row=False)  # the same picture was just sent again
 
     assert await sweeper.sweep() == 2
-    stay = {key: await kept(storage, key) for key in (named, mask, ended, again, unnamed, theirs)}
-    assert list(stay.values()) == [True, True, True, True, False, False]
+    stay = [await kept(storage, key) for key in (named, mask, followed, ended, again)]
+    assert all(stay)
+    assert not any([await kept(storage, key) for key in (unnamed, theirs)])
     async with database.transaction() as session:
         await session.execute(text("DELETE FROM jobs WHERE id = :id"), {"id": job.id})
-    assert await sweeper.sweep() == 2
+    assert await sweeper.sweep() == 3
     assert not await kept(storage, named)
     assert await kept(storage, ended)
 

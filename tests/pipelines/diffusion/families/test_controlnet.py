@@ -195,10 +195,13 @@ def test_it_steers(families: dict[str, UNetFamily], params: Params, kind: str) -
 @pytest.mark.parametrize(
     ("control", "told"),
     [
-        (ControlImage("depth", edges()), "no ControlNet 'depth'; this model has edges, pooled."),
+        (
+            ControlImage("depth", edges()),
+            "no ControlNet 'depth'; this model has 'edges', 'pooled'.",
+        ),
         (ControlImage("edges", edges(32)), "The control has 32x64 pixels; resize it"),
         (ControlImage("edges", edges(), start=0.5, end=0.5), "acts from 0.5 to 0.5"),
-        (ControlImage("edges", edges(), end=1.5), "acts from 0.0 to 1.5"),
+        (ControlImage("edges", edges(), end=1.5), "acts from 0 to 1.5"),
     ],
 )
 def test_what_cannot_be_drawn(

@@ -332,8 +332,8 @@ def test_compiled_blocks_are_passed_by(
     [
         (loras(nobody=1.0), "There is no LoRA 'nobody'; this model has 'a', "),
         ((LoraScale("a"), LoraScale("a")), "'a' is named twice; add up its scales"),
-        (loras(a=math.nan), "scale of nan; give a finite number"),
-        (loras(a=math.inf), "scale of inf; give a finite number"),
+        (loras(a=math.nan), "scale of nan; give one from -10 to 10"),
+        (loras(a=math.inf), "scale of inf; give one from -10 to 10"),
     ],
 )
 def test_what_a_request_cannot_ask(

@@ -30,7 +30,7 @@ from serve.security import tickets
 from serve.security.scopes import Scope
 from serve.security.signed_urls import File, SignedUrls
 from serve.settings import FurtherModelSettings, Settings
-from tests.serve.api.conftest import FLOW, MODEL
+from tests.serve.api.conftest import ADAPTED, FLOW, MODEL
 from tests.serve.api.drawing import Desk
 
 PROMPT = {"prompt": "a red heart"}
@@ -109,6 +109,7 @@ async def open_door(database_url: str, valkey_url: str, folder: Path) -> AsyncIt
         database_url=database_url,
         redis_url=valkey_url,
         data_dir=folder,
+        model=ADAPTED,
         models={"flow": FurtherModelSettings(path=str(MODEL_PATH), max_pixels=128 * 128)},
     )
     services = replace(open_services(settings), models={settings.model.name: MODEL, "flow": FLOW})

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+
 from tests.serve.api.refusals.case import Case, both
+from tests.serve.api.refusals.uploads import file_of, picture
 
 P = {"prompt": "a red heart"}
+NOBODYS = "019ab2f4-6c1f-7b44-8e21-90d4a6f2c713"
+_GIF = f"data:image/png;base64,{base64.b64encode(b'GIF89a').decode()}"
+_CUT = f"data:image/png;base64,{base64.b64encode(file_of(picture())[:99]).decode()}"
+_EDGES = {"name": "edges", "image": NOBODYS}
 VALUE = "invalid_value"
 PICTURES: list[tuple[str, dict[str, object], str]] = [
     ("colour", {"colour": "red"}, "unknown_field"),
@@ -45,6 +52,43 @@ PICTURES: list[tuple[str, dict[str, object], str]] = [
     ("scheduler", {"scheduler": "dice"}, VALUE),
     ("scheduler", {"scheduler": "flow_match_euler"}, VALUE),
     ("scheduler", {"scheduler": "os.system"}, VALUE),
+    ("clip_skip", {"clip_skip": -1}, VALUE),
+    ("clip_skip", {"clip_skip": 10**9}, VALUE),
+    ("clip_skip", {"clip_skip": "1"}, VALUE),
+    ("loras", {"loras": "ink"}, VALUE),
+    ("loras", {"loras": {"name": "ink"}}, VALUE),
+    ("loras.0", {"loras": ["ink"]}, VALUE),
+    ("loras.0.name", {"loras": [{}]}, "missing_field"),
+    ("loras.0.scale", {"loras": [{"name": "ink", "scale": "1"}]}, VALUE),
+    ("path", {"loras": [{"name": "ink", "path": "/etc/passwd"}]}, "unknown_field"),
+    ("loras", {"loras": [{"name": "../ink"}]}, VALUE),
+    ("loras", {"loras": [{"name": "https://example.com/ink.safetensors"}]}, VALUE),
+    ("loras", {"loras": [{"name": "\ud800"}]}, VALUE),
+    ("loras", {"loras": [{"name": "x" * 100_000}]}, VALUE),
+    ("control", {"control": "edges"}, VALUE),
+    ("control.name", {"control": {"image": "a"}}, "missing_field"),
+    ("control.name", {"control": {"name": "edge", "image": "a"}}, VALUE),
+    ("control.image", {"control": {"name": "edges", "image": 7}}, VALUE),
+    ("url", {"control": {"name": "edges", "url": "a"}}, "unknown_field"),
+    ("loras", {"loras": [{"name": "ink"}, {"name": "ink", "scale": 0.5}]}, VALUE),
+    ("loras", {"loras": [{"name": "ink", "scale": 11}]}, VALUE),
+    ("control.image", {"control": {"name": "edges"}}, "missing_field"),
+    ("control.image", {"control": {"image": "a.png", "name": "edges"}}, VALUE),
+    ("control.image", {"control": {"image": "file:///etc/passwd", "name": "edges"}}, VALUE),
+    ("control.image", {"control": {"image": "http://169.254.169.254/", "name": "edges"}}, VALUE),
+    ("control.image", {"control": {"image": NOBODYS, "name": "edges"}}, VALUE),
+    ("control.image", {"control": {"image": "data:image/png;base64,*", "name": "edges"}}, VALUE),
+    (
+        "control.image",
+        {"control": {"image": "data:image/png,abc", "name": "edges"}},
+        "unsupported_image",
+    ),
+    ("control.image", {"control": {"image": _GIF, "name": "edges"}}, "unsupported_image"),
+    ("control.image", {"control": {"image": _CUT, "name": "edges"}}, "invalid_image"),
+    ("control.scale", {"control": {"scale": -10.5, **_EDGES}}, VALUE),
+    ("control.start", {"control": {"start": 0.5, "end": 0.5, **_EDGES}}, VALUE),
+    ("control.start", {"control": {"start": -0.1, **_EDGES}}, VALUE),
+    ("control.start", {"control": {"end": 1.1, **_EDGES}}, VALUE),
     ("output_format", {"output_format": "bmp"}, VALUE),
     ("output_format", {"output_format": "../png"}, VALUE),
     ("output_compression", {"output_format": "webp", "output_compression": 101}, VALUE),

@@ -173,6 +173,26 @@ def longer_than_told() -> bytes:
     return bytes(file)
 
 
+EDGES = '{"name": "edges"}'
+FOLLOWING = '{"name": "edges", "image": "data:image/png;base64,"}'
+CONTROL = "control_image"
+
+
+def controlled(file: Callable[[], bytes], control: str = FOLLOWING) -> Callable[[], Sent]:
+    return lambda: {
+        "data": {"prompt": "a red heart", "control": control},
+        "files": {"image": ("a.png", good()), CONTROL: ("b.png", file())},
+    }
+
+
+def huge() -> bytes:
+    return png(50_000, 50_000)
+
+
+def moving() -> bytes:
+    return animation("png", 4)
+
+
 BROKEN, FOREIGN, LARGE = "invalid_image", "unsupported_image", "image_too_large"
 ANIMATED, MASK, VALUE = "animated_image", "invalid_mask", "invalid_value"
 
@@ -281,6 +301,22 @@ REFUSALS = [
     Refusal("an unknown fidelity", fields(input_fidelity="most"), VALUE, "input_fidelity"),
     Refusal("an empty prompt", fields(prompt=" "), VALUE, "prompt"),
     Refusal("a NUL in the prompt", fields(prompt="a\0b"), VALUE, "prompt"),
+    Refusal("LoRAs that are no JSON", fields(loras="ink"), VALUE, "loras"),
+    Refusal("LoRAs that are no list", fields(loras='{"name": "ink"}'), VALUE, "loras"),
+    Refusal("a LoRA that is not there", fields(loras='[{"name": "oil"}]'), VALUE, "loras"),
+    Refusal("LoRAs nested deep", fields(loras="[" * 99 + "]" * 99), "json_too_deep", None),
+    Refusal("not a number in JSON", fields(control='{"scale": NaN}'), VALUE, "control"),
+    Refusal("a control without a picture", fields(control=EDGES), "missing_field", "control.image"),
+    Refusal(
+        "a control picture without a control",
+        files("image", "control_image"),
+        "missing_field",
+        "control",
+    ),
+    Refusal("two control pictures", controlled(good), VALUE, "control.image"),
+    Refusal("a control picture cut short", controlled(lambda: good()[:99], EDGES), BROKEN, CONTROL),
+    Refusal("a control picture of 50k×50k", controlled(huge, EDGES), LARGE, CONTROL),
+    Refusal("an animated control picture", controlled(moving, EDGES), ANIMATED, CONTROL),
     Refusal("a size that cannot be", fields(size="63x64"), VALUE, "size"),
     Refusal("a transparent background", fields(background="transparent"), VALUE, "background"),
     Refusal("another model", fields(model="../x"), "model_not_found", "model", 404),
