@@ -277,6 +277,13 @@ def test_broken_folders(model_folder: Path, tmp_path: Path) -> None:
         load(folder)
 
 
+def test_weights_saved_as_a_variant(model_folder: Path, tmp_path: Path) -> None:
+    build_controlnet(stable_diffusion.UNET).save_pretrained(tmp_path, variant="fp16")
+    family = load_model(model_folder, device="cpu", controlnets={"edges": tmp_path})
+    assert isinstance(family, UNetFamily)
+    assert family.controlnet_names == ("edges",)
+
+
 def test_a_family_without_a_unet(tmp_path: Path) -> None:
     z_image.build_pipeline().save_pretrained(tmp_path)
     with pytest.raises(ModelLoadError, match="has no UNet; leave out ControlNet 'edges'"):
