@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,12 +127,16 @@ class CudaCapture:
     def _clean_up(self, graph: Any, before: Any) -> None:
         """What torch.cuda.graph leaves undone where the capture cannot even be ended.
 
-        The capture's stream is current still, and the allocators ask the graph, while it lives,
-        whether memory is for its pool.
+        The capture's stream is current still, and its pool open. That is closed as torch's own
+        use_mem_pool does it; the graph stays, as the host's allocator goes on asking it.
         """
         torch.cuda.set_stream(before)
-        with suppress(RuntimeError):  # the capture was ended, and only what it ran had raised
-            torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), self._pool)
+        device = torch.cuda.current_device()
+        try:
+            torch._C._cuda_endAllocateToPool(device, self._pool)
+        except RuntimeError:
+            return  # the capture was ended, and only what it ran had raised
+        torch._C._cuda_releasePool(device, self._pool)
         self._failed.append(graph)
         self._pool = torch.cuda.graph_pool_handle()
 

@@ -202,11 +202,15 @@ class Driver:
         self.current: object = "default stream"
         self.pools = count()
         self.allocating: set[int] = set()
+        self.released: list[int] = []
         self.invalidated = False
         for name in ("synchronize", "empty_cache"):
             monkeypatch.setattr(torch.cuda, name, lambda: None)
         monkeypatch.setattr(torch._C, "_host_emptyCache", lambda: None, raising=False)
         monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", self.end, raising=False)
+        monkeypatch.setattr(
+            torch._C, "_cuda_releasePool", lambda _, pool: self.released.append(pool), raising=False
+        )
         monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
         monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
         monkeypatch.setattr(torch.cuda, "Stream", lambda _: "capture stream")
@@ -251,12 +255,13 @@ class Graph:
 
 
 @pytest.mark.parametrize(
-    ("error", "invalidates"),
-    [(UNSUPPORTED, True), (torch.OutOfMemoryError("CUDA out of memory"), False)],
+    ("error", "invalidates", "next_pool"),
+    [(UNSUPPORTED, True, 1), (torch.OutOfMemoryError("CUDA out of memory"), False, 0)],
 )
 def test_a_capture_that_fails_leaves_torch_as_it_was(
-    error: Exception, invalidates: bool, monkeypatch: pytest.MonkeyPatch
+    error: Exception, invalidates: bool, next_pool: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One that could not even be ended has the next begin a pool of its own."""
     driver = Driver(monkeypatch)
     capture = CudaCapture(torch.device("cuda"))
 
@@ -269,8 +274,9 @@ def test_a_capture_that_fails_leaves_torch_as_it_was(
         capture(run)
     assert driver.current == "default stream"
     assert not driver.allocating
+    assert driver.released == ([0] if invalidates else [])
 
     seen = []
     capture(lambda: seen.append(set(driver.allocating)))
-    assert seen == [{1}]  # a pool of its own, not the one that failed
+    assert seen == [{next_pool}]
     assert driver.current == "default stream"
