@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
-from pipelines.diffusion.catalog import noise_schedulers
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import ModelLoadError, UnsafePictureError, WarmUpError
 from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.families.stable_diffusion import StableDiffusion
+from pipelines.diffusion.noise_schedulers import noise_schedulers
 from pipelines.diffusion.pool import ModelPool, ModelSource
 from pipelines.diffusion.request import (
     EngineStats,
@@ -63,7 +64,7 @@ def test_one_picture(family: StableDiffusion, params: Params, run: Run) -> None:
 
 def mixed_requests(params: Params) -> list[Request]:
     """Twelve that differ in all that may differ within a lane, and two sizes."""
-    schedulers = noise_schedulers("DDIMScheduler")
+    schedulers = noise_schedulers(DDIMScheduler().config)
     return [
         Request(
             f"r{i}",
