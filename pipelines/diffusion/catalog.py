@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pipelines.diffusion.families.registry import (
     family_entry,
     whole_call_entry,
 )
+from pipelines.diffusion.noise_schedulers import noise_schedulers, steps_range, tells_original
 from pipelines.diffusion.request import NoiseScheduler
 from pipelines.diffusion.sizes import PIXEL_MULTIPLE, Sizes, sizes_of
 
@@ -32,6 +34,9 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 # By which names diffusers' pipelines call the part that denoises, and that which decodes.
 _DENOISERS = ("transformer", "unet", "decoder")
 _DECODERS = ("vae", "movq", "vqvae", "vqgan")
+
+# These ask the noise scheduler for the noise-free picture where there is one step.
+_ONE_STEP_BY_ORIGINAL = ("PixArtAlphaPipeline",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,11 @@ class ModelDescription:
     ``takes_image``: it can start from a picture. ``has_safety_checker``: of its own, for what it
     draws. ``max_clip_skip``: the most of the CLIP text encoders' last layers that can be left out.
 
-    ``fixed_steps`` is the one number of steps that it draws in. ``sizes`` are the only ones that it
-    draws, (width, height); ``area`` is the square, in pixels a side, that it brings all sizes to.
+    ``scheduler`` is the configuration of the model's own noise scheduler, ``max_side`` what its
+    position embeddings know, ``fixed_steps`` the one number of steps that it draws in.
+    ``rounds_up``: of the steps that a source picture leaves, part of one is made whole.
+    ``sizes`` are the only ones that it draws, (width, height); ``area`` is the square, in pixels a
+    side, that it brings all sizes to.
     """
 
     class_name: str
@@ -55,8 +63,7 @@ class ModelDescription:
     default_height: int
     size_multiple: int
     vae_scale_factor: int
-    prediction_type: str
-    default_scheduler: str
+    scheduler: Mapping[str, Any]
     needs_image: bool = False
     needs_mask: bool = False
     takes_image: bool = True
@@ -65,6 +72,29 @@ class ModelDescription:
     sizes: tuple[tuple[int, int], ...] = ()
     area: int | None = None
     max_clip_skip: int = 0
+    max_side: int | None = None
+    rounds_up: bool = False
+
+    @property
+    def schedulers(self) -> tuple[NoiseScheduler, ...]:
+        """The noise schedulers that it can be drawn with."""
+        keeps_its_own = self.class_name.endswith("CombinedPipeline")  # which are of other pipelines
+        return (NoiseScheduler.DEFAULT,) if keeps_its_own else noise_schedulers(self.scheduler)
+
+    def steps_range(self, name: NoiseScheduler) -> tuple[int, int]:
+        """The fewest and the most denoising steps by that noise scheduler."""
+        if self.fixed_steps is not None:
+            return self.fixed_steps, self.fixed_steps
+        fewest, most = steps_range(name, self.scheduler)
+        if self.class_name in _ONE_STEP_BY_ORIGINAL and not tells_original(name, self.scheduler):
+            fewest = max(fewest, 2)
+        return fewest, most
+
+    def made_steps(self, steps: int, strength: float) -> int:
+        """Of so many, those that a source picture's ``strength`` leaves, as diffusers rounds."""
+        if self.rounds_up:
+            return steps - int(max(steps - min(steps * strength, steps), 0))
+        return min(int(steps * strength), steps)
 
     def check_size(self, width: int, height: int) -> None:
         """Raises RequestError for a size that cannot be drawn."""
@@ -79,6 +109,11 @@ class ModelDescription:
                 f"A picture of {width}x{height} pixels cannot be drawn; this model takes multiples"
                 f" of {multiple}."
             )
+        if self.max_side is not None and max(width, height) > self.max_side:
+            raise RequestError(
+                f"A picture of {width}x{height} pixels cannot be drawn; this model knows positions"
+                f" up to {self.max_side} pixels a side."
+            )
         if self.area is None:
             return
         scale = self.area / math.sqrt(width * height)
@@ -87,6 +122,36 @@ class ModelDescription:
             raise RequestError(
                 f"A picture of {width}x{height} pixels cannot be drawn; this model takes sizes of"
                 f" about {self.area}x{self.area} pixels, and would draw {drawn[0]}x{drawn[1]}."
+            )
+
+    def check_source(self, *, image: bool, mask: bool) -> None:
+        """Raises RequestError where there is no source picture or mask and one is needed, or the
+        reverse."""
+        if self.needs_mask and not (image and mask):
+            raise RequestError(
+                "This model paints into pictures; give an image and its mask.",
+                "mask" if image else "model",
+            )
+        if self.needs_image and not image:
+            raise RequestError("This model refines pictures; give an image to start from.", "model")
+        if image and not self.takes_image:
+            raise RequestError("This model draws from text alone; leave out the image.", "model")
+        if mask and not image:
+            raise RequestError(
+                "A mask needs the picture that it belongs to; give an image as well.", "image"
+            )
+
+    def check_strength(self, steps: int, strength: float) -> None:
+        """Raises RequestError for one that leaves none of so many steps to make."""
+        if not 0 < strength <= 1:
+            raise RequestError(
+                f"strength is {strength:g}; give one above 0 and at most 1.", "strength"
+            )
+        if not self.made_steps(steps, strength):
+            raise RequestError(
+                f"A strength of {strength:g} leaves none of {steps} steps to make; raise one of"
+                " them.",
+                "strength",
             )
 
     def check_clip_skip(self, clip_skip: int) -> None:
@@ -122,8 +187,7 @@ def describe(folder: Path) -> ModelDescription:
         default_height=sizes.height,
         size_multiple=sizes.multiple,
         vae_scale_factor=sizes.latent,
-        prediction_type=scheduler.get("prediction_type", "epsilon"),
-        default_scheduler=scheduler.get("_class_name", "unknown"),
+        scheduler=scheduler,
         needs_image=needs_mask or bool(index.get("requires_aesthetics_score")),
         needs_mask=needs_mask,
         takes_image=family is not None,
@@ -132,20 +196,9 @@ def describe(folder: Path) -> ModelDescription:
         sizes=whole.sizes,
         area=None if whole.area is None else whole.area * sizes.latent,
         max_clip_skip=0 if family is None else _max_clip_skip(folder, family),
+        max_side=None if family is None else _max_side(folder, family, sizes.latent),
+        rounds_up=family is not None and family.rounds_up,
     )
-
-
-def noise_schedulers(default_class: str) -> tuple[NoiseScheduler, ...]:
-    """Those that draw with a model whose own noise scheduler is a diffusers ``default_class``.
-
-    Flow matching (arXiv:2210.02747) predicts a velocity, and its schedulers fit no other model;
-    EDM (arXiv:2206.00364) scales what goes into the model and what comes out in its own way.
-    """
-    if default_class.startswith("EDM"):
-        return (NoiseScheduler.DEFAULT,)
-    if default_class.startswith("FlowMatch"):
-        return NoiseScheduler.DEFAULT, NoiseScheduler.FLOW_MATCH_EULER
-    return tuple(name for name in NoiseScheduler if name is not NoiseScheduler.FLOW_MATCH_EULER)
 
 
 def find_description(source: str) -> Path:
@@ -245,6 +298,13 @@ def _max_clip_skip(folder: Path, family: FamilyEntry) -> int:
     configs = [folder / part / "config.json" for part in family.clip_encoders]
     layers = [read_json(path).get("num_hidden_layers", 12) for path in configs if path.is_file()]
     return min(layers, default=family.clip_unused) - family.clip_unused
+
+
+def _max_side(folder: Path, family: FamilyEntry, latent: int) -> int | None:
+    """In pixels: as many tokens as there are position embeddings along a side."""
+    denoiser = read_json(folder / family.denoiser / "config.json")
+    tokens = denoiser.get("pos_embed_max_size") or min(denoiser.get("axes_lens", [])[1:], default=0)
+    return tokens * family.patch_size * latent or None
 
 
 def _first_config(folder: Path, parts: tuple[str, ...]) -> dict[str, Any] | None:

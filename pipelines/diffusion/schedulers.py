@@ -8,27 +8,14 @@ from typing import Any
 
 import diffusers
 
-from pipelines.diffusion.catalog import noise_schedulers
 from pipelines.diffusion.errors import RequestError
+from pipelines.diffusion.noise_schedulers import (
+    CLASSES,
+    check_scheduler,
+    check_steps,
+    flow_shift,
+)
 from pipelines.diffusion.request import NoiseScheduler
-
-# The class, and what its name promises whatever the model's configuration says.
-_CLASSES: dict[NoiseScheduler, tuple[str, dict[str, Any]]] = {
-    NoiseScheduler.DDIM: ("DDIMScheduler", {}),
-    NoiseScheduler.EULER: ("EulerDiscreteScheduler", {"use_karras_sigmas": False}),
-    NoiseScheduler.EULER_ANCESTRAL: ("EulerAncestralDiscreteScheduler", {}),
-    NoiseScheduler.DPMPP_2M: (
-        "DPMSolverMultistepScheduler",
-        {"algorithm_type": "dpmsolver++", "solver_order": 2, "use_karras_sigmas": False},
-    ),
-    NoiseScheduler.DPMPP_2M_KARRAS: (
-        "DPMSolverMultistepScheduler",
-        {"algorithm_type": "dpmsolver++", "solver_order": 2, "use_karras_sigmas": True},
-    ),
-    NoiseScheduler.UNIPC: ("UniPCMultistepScheduler", {"use_karras_sigmas": False}),
-    NoiseScheduler.LCM: ("LCMScheduler", {}),
-    NoiseScheduler.FLOW_MATCH_EULER: ("FlowMatchEulerDiscreteScheduler", {}),
-}
 
 
 def make_scheduler(
@@ -40,10 +27,15 @@ def make_scheduler(
     ``new_scheduler`` does, or if the model cannot be drawn with in that many steps.
     """
     scheduler = new_scheduler(name, default)
+    check_steps(name, _config(default), steps)
     try:
         scheduler.set_timesteps(steps, device=device, **schedule)
     except ValueError as error:
         raise RequestError(f"Noise scheduler {name.value!r} cannot take {steps} steps.") from error
+    if hasattr(scheduler, "set_begin_index"):
+        # diffusers else takes the second of two equal timesteps for the first of all, as they are
+        # among Karras' sigmas, and runs out of them at the end.
+        scheduler.set_begin_index(0)
     return scheduler
 
 
@@ -60,13 +52,16 @@ def new_scheduler(name: NoiseScheduler, default: Any) -> Any:
 @lru_cache(maxsize=128)
 def _template(name: NoiseScheduler, default: Any) -> Any:
     """What `new_scheduler` copies: diffusers looks at signatures for longer than a copy takes."""
-    choices = noise_schedulers(type(default).__name__)
-    if name not in choices:
-        raise RequestError(
-            f"Noise scheduler {name.value!r} does not fit this model; choose one of"
-            f" {', '.join(choices)}."
-        )
+    config = _config(default)
+    check_scheduler(name, config)
     if name is NoiseScheduler.DEFAULT:
         return type(default).from_config(default.config)
-    class_name, overrides = _CLASSES[name]
+    class_name, overrides = CLASSES[name]
+    if name is NoiseScheduler.FLOW_MATCH_EULER:
+        overrides = {**overrides, **flow_shift(config)}
     return getattr(diffusers, class_name).from_config(default.config, **overrides)
+
+
+def _config(default: Any) -> dict[str, Any]:
+    """As the model folder has it."""
+    return {**default.config, "_class_name": type(default).__name__}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, features
 
-from pipelines.imaging.errors import FormatUnavailable, InvalidPicture, InvalidQuality
-from pipelines.imaging.format import PictureFormat
+from pipelines.imaging.errors import FormatUnavailable, InvalidPicture
+from pipelines.imaging.format import PictureFormat, check_quality, check_size
 from pipelines.imaging.metadata import embedding
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def encode(
     Args:
         image: (height, width, 3), RGB.
         format: The file's format; PNG alone is lossless.
-        quality: 1 to 100 for lossy formats; None takes the format's default.
+        quality: 0 to 100 for lossy formats; None takes the format's default.
         metadata: What JSON can hold: prompt, seed and the like, written into the file.
 
     Raises:
@@ -55,16 +55,9 @@ def encode(
         FormatUnavailable: this Pillow lacks the format.
     """
     picture = picture_of(image)
-    if max(picture.size) > format.longest_side:
-        raise InvalidPicture(
-            f"{format.value} holds at most {format.longest_side} pixels a side, and this picture "
-            f"is {picture.width}×{picture.height}: ask for png."
-        )
+    check_size(format, *picture.size)
+    check_quality(format, quality)
     options = dict(_SPEED[format])
-    if quality is not None and not format.takes_quality:
-        raise InvalidQuality("png is lossless: leave the quality out, or ask for webp or jpeg.")
-    if quality is not None and not 1 <= quality <= 100:
-        raise InvalidQuality(f"The quality is {quality}; give 1 (smallest) to 100 (best).")
     if format.takes_quality:
         options["quality"] = _DEFAULT_QUALITY[format] if quality is None else quality
     if format is PictureFormat.AVIF and not features.check("avif"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from pipelines.imaging.errors import InvalidPicture, InvalidQuality
+
 
 class PictureFormat(StrEnum):
     """A file format by the name that clients use (`output_format`)."""
@@ -37,6 +39,25 @@ class PictureFormat(StrEnum):
             case PictureFormat.WEBP:
                 return 16_383
             case PictureFormat.JPEG:
-                return 65_500
+                return 65_500  # of libjpeg; the format has 35 more
             case PictureFormat.AVIF:
                 return 65_536
+
+
+def check_size(format: PictureFormat, width: int, height: int) -> None:  # noqa: A002
+    """Raises InvalidPicture for a picture, in pixels, that is too large for the format."""
+    if max(width, height) > format.longest_side:
+        raise InvalidPicture(
+            f"{format.value} holds at most {format.longest_side} pixels a side, and this picture "
+            f"is {width}×{height}: ask for png."
+        )
+
+
+def check_quality(format: PictureFormat, quality: int | None) -> None:  # noqa: A002
+    """Raises InvalidQuality for one out of range, or for a lossless format."""
+    if quality is None:
+        return
+    if not format.takes_quality:
+        raise InvalidQuality("png is lossless: leave the quality out, or ask for webp or jpeg.")
+    if not 0 <= quality <= 100:
+        raise InvalidQuality(f"The quality is {quality}; give 0 (smallest) to 100 (best).")

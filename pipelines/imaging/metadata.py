@@ -38,6 +38,15 @@ http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>
 <?xpacket end="r"?>"""
 
 
+def check_length(
+    metadata: Mapping[str, Any],
+    format: PictureFormat,  # noqa: A002 the field's own word
+) -> None:
+    """Raises MetadataTooLong where the format has no room for the metadata."""
+    if format is not PictureFormat.PNG:
+        _exif(metadata, format)
+
+
 def embedding(
     metadata: Mapping[str, Any],
     format: PictureFormat,  # noqa: A002 the field's own word
@@ -53,6 +62,13 @@ def embedding(
         chunks.add_itxt(KEY, json.dumps(dict(metadata), ensure_ascii=False))
         chunks.add_itxt(_XMP_KEY, _XMP)
         return {"pnginfo": chunks}
+    return {"exif": _exif(metadata, format), "xmp": _XMP.encode()}
+
+
+def _exif(
+    metadata: Mapping[str, Any],
+    format: PictureFormat,  # noqa: A002 the field's own word
+) -> bytes:
     comment = _ASCII + json.dumps(dict(metadata), separators=(",", ":")).encode("ascii")
     exif = Image.Exif()
     exif[ExifTags.Base.Software] = _SOFTWARE
@@ -63,7 +79,7 @@ def embedding(
             f"The metadata takes {len(block)} bytes, and {format.value} files hold "
             f"{_LONGEST_EXIF_BYTES}: shorten the prompt, or ask for png."
         )
-    return {"exif": block, "xmp": _XMP.encode()}
+    return block
 
 
 def read_metadata(file: bytes) -> dict[str, Any] | None:

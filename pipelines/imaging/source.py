@@ -58,12 +58,16 @@ def upright_size(picture: Image.Image) -> tuple[int, int]:
     return (height, width) if _orientation(picture) >= 5 else (width, height)
 
 
-def fitted_size(width: int, height: int, *, multiple: int, max_pixels: int) -> tuple[int, int]:
+def fitted_size(
+    width: int, height: int, *, multiple: int, max_pixels: int, max_side: int | None = None
+) -> tuple[int, int]:
     """Of the same shape, as nearly as both sides can be multiples; at most ``max_pixels``."""
     scale = min(1.0, (max_pixels / (width * height)) ** 0.5)
     sides = [max(1, round(side * scale / multiple)) for side in (width, height)]
     # What rounding added, or a short side that was raised to one multiple, the long side pays for.
     longest = max(1, max_pixels // (multiple * multiple) // min(sides))
+    if max_side is not None:
+        longest = min(longest, max_side // multiple)
     across, down = (min(side, longest) * multiple for side in sides)
     return across, down
 

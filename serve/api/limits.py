@@ -12,10 +12,12 @@ from typing import TypeVar
 from uuid import UUID
 
 from pipelines.diffusion.adapters import check_control, check_loras
-from pipelines.diffusion.batching.cost import made_steps
-from pipelines.diffusion.catalog import ModelDescription, noise_schedulers
+from pipelines.diffusion.catalog import ModelDescription
 from pipelines.diffusion.errors import RequestError
 from pipelines.diffusion.request import LoraScale, NoiseScheduler
+from pipelines.imaging.errors import ImagingError
+from pipelines.imaging.format import PictureFormat, check_quality, check_size
+from pipelines.imaging.metadata import check_length
 from pipelines.imaging.source import fitted_size
 from serve.api.errors import InvalidValue, ModelNotFound
 from serve.api.schemas.picture import ControlBody, LoraBody, PictureBody
@@ -77,19 +79,18 @@ class Limits:
         """
         bounds = self._bounds
         n = _within("n", body.n, 1, 1, self._jobs.max_images)
-        return JobRequest(
+        scheduler = self._scheduler(body.scheduler or NoiseScheduler.DEFAULT)
+        file_format = PictureFormat(body.output_format or "png")
+        self._check_file(file_format, size, body.output_compression)
+        request = JobRequest(
             model=self.model,
             prompt=self._prompt(body.prompt, without_prompt),
             negative_prompt=self._text("negative_prompt", body.negative_prompt or ""),
             n=n,
             width=size[0],
             height=size[1],
-            num_inference_steps=_within(
-                "num_inference_steps",
-                body.num_inference_steps,
-                min(default_steps or bounds.default_steps, bounds.max_steps),
-                1,
-                bounds.max_steps,
+            num_inference_steps=self._steps(
+                body.num_inference_steps, default_steps or bounds.default_steps, scheduler
             ),
             guidance_scale=_within(
                 "guidance_scale",
@@ -99,16 +100,19 @@ class Limits:
                 MAX_GUIDANCE,
             ),
             seed=_within("seed", body.seed, _seed(seed_for), 0, MAX_SEED - n),
-            scheduler=self._scheduler(body.scheduler or NoiseScheduler.DEFAULT),
+            scheduler=scheduler,
             clip_skip=self._clip_skip(body.clip_skip or 0),
             loras=self._loras(body.loras or ()),
             control=self._control(body.control),
-            output_format=body.output_format or "png",
-            output_compression=_compression(body),
+            output_format=file_format.value,
+            output_compression=body.output_compression if file_format.takes_quality else None,
             priority=_within("priority", body.priority, 0, -MAX_PRIORITY, MAX_PRIORITY),
             deadline_s=_deadline(body.deadline_s),
             partial_images=partial_images,
         )
+        with _told_as_invalid("prompt"):
+            check_length(request.metadata(n - 1), file_format)
+        return request
 
     def size(self, size: str | None) -> tuple[int, int]:
         """Width and height of ``auto`` or ``WxH``."""
@@ -119,34 +123,32 @@ class Limits:
             raise InvalidValue("size must be `auto` or like `512x512`.", param="size")
         return self._drawable(int(match[1]), int(match[2]), ("size", "size"))
 
-    def size_from(self, size: str | None, source: tuple[int, int]) -> tuple[int, int]:
+    def size_from(
+        self, size: str | None, source: tuple[int, int], output_format: str
+    ) -> tuple[int, int]:
         """Width and height of ``WxH``, or for ``auto`` those of a source, as nearly as they can be.
 
         No more pixels than the model was made for: beyond, pictures repeat themselves.
         """
         if size not in (None, "auto"):
             return self.size(size)
-        made_for = self._description.default_width * self._description.default_height
+        model = self._description
+        longest = PictureFormat(output_format).longest_side
         return fitted_size(
             *source,
-            multiple=self._description.size_multiple,
-            max_pixels=min(made_for, self._bounds.max_pixels),
+            multiple=model.size_multiple,
+            max_pixels=min(model.default_width * model.default_height, self._bounds.max_pixels),
+            max_side=min(model.max_side or longest, longest),
         )
 
-    def check_source(self, *, mask: bool) -> None:
-        """Refuses a source, with or without a mask, that the model cannot draw from.
+    def check_source(self, *, image: bool, mask: bool = False) -> None:
+        """Refuses to draw with or without a source and a mask where the model cannot.
 
         Raises:
             InvalidValue: it cannot.
         """
-        if not self._description.takes_image:
-            raise InvalidValue(
-                f"{self.model!r} draws from text alone; choose another model.", param="model"
-            )
-        if self._description.needs_mask and not mask:
-            raise InvalidValue(
-                f"{self.model!r} paints into pictures; send a mask as well.", param="mask"
-            )
+        with _told_as_invalid():
+            self._description.check_source(image=image, mask=mask)
 
     def strength(self, strength: float | None, default: float, steps: int) -> float:
         """Above 0 to 1, so that at least one of so many steps is made.
@@ -155,14 +157,9 @@ class Limits:
             InvalidValue: it isn't.
         """
         if strength is None:
-            return default if made_steps(steps, default) else 1.0
-        if not 0 < strength <= 1:
-            raise InvalidValue("strength must be above 0 and at most 1.", param="strength")
-        if not made_steps(steps, strength):
-            raise InvalidValue(
-                f"strength {strength:g} leaves none of {steps} steps to make; raise one of them.",
-                param="strength",
-            )
+            return default if self._description.made_steps(steps, default) else 1.0
+        with _told_as_invalid():
+            self._description.check_strength(steps, strength)
         return strength
 
     def width_and_height(
@@ -182,13 +179,15 @@ class Limits:
         multiple = self._description.size_multiple
         budget = self._bounds.max_pixels
         for pixels, param in ((width, params[0]), (height, params[1])):
+            if pixels > budget:  # before thousands of digits are multiplied, and told
+                raise InvalidValue(f"{param} must be {budget} pixels at most.", param=param)
             if pixels < multiple or pixels % multiple:
                 raise InvalidValue(
                     f"{param}: width and height must be positive multiples of {multiple} pixels.",
                     param=param,
                 )
-            if pixels > budget:  # before thousands of digits are multiplied, and told
-                raise InvalidValue(f"{param} must be {budget} pixels at most.", param=param)
+        with _told_as_invalid(params[0]):
+            self._description.check_size(width, height)
         if width * height > budget:
             raise InvalidValue(
                 f"{params[0]}: width times height must be {budget} pixels at most;"
@@ -198,12 +197,26 @@ class Limits:
         return width, height
 
     def _scheduler(self, name: NoiseScheduler) -> NoiseScheduler:
-        choices = noise_schedulers(self._description.default_scheduler)
+        choices = self._description.schedulers
         if name not in choices:
             raise InvalidValue(
                 f"scheduler must be one of {', '.join(choices)} for this model.", param="scheduler"
             )
         return name
+
+    def _steps(self, steps: int | None, default: int, scheduler: NoiseScheduler) -> int:
+        fewest, most = self._description.steps_range(scheduler)
+        most = min(most, self._bounds.max_steps)
+        nearest = max(fewest, min(default, most))
+        return _within("num_inference_steps", steps, nearest, fewest, most)
+
+    @staticmethod
+    def _check_file(file_format: PictureFormat, size: tuple[int, int], quality: int | None) -> None:
+        with _told_as_invalid("size"):
+            check_size(file_format, *size)
+        if file_format.takes_quality or quality != 100:  # OpenAI's default, which png may have
+            with _told_as_invalid("output_compression"):
+                check_quality(file_format, quality)
 
     def _clip_skip(self, clip_skip: int) -> int:
         with _told_as_invalid():
@@ -239,14 +252,19 @@ class Limits:
 
 
 @contextmanager
-def _told_as_invalid() -> Iterator[None]:
-    """What the engine would refuse is refused here, in the same words."""
+def _told_as_invalid(param: str | None = None) -> Iterator[None]:
+    """What the engine or the encoder would refuse is refused here, in the same words.
+
+    ``param`` is the field at fault, where the error does not say.
+    """
     try:
         yield
-    except RequestError as error:
-        named = error.param and error.param not in str(error)
-        message = f"{error.param}: {error}" if named else str(error)
-        raise InvalidValue(message, param=error.param) from error
+    except (RequestError, ImagingError) as error:
+        param = getattr(error, "param", None) or param
+        message = str(error)
+        if param is not None and param not in message:
+            message = f"{param}: {message}"
+        raise InvalidValue(message, param=param) from error
 
 
 def seed_name(tenant_id: UUID, idempotency_key: str | None) -> str | None:
@@ -279,19 +297,3 @@ def _deadline(seconds: float | None) -> float | None:
             param="deadline_s",
         )
     return seconds
-
-
-def _compression(body: PictureBody) -> int | None:
-    quality = body.output_compression
-    if quality is None:
-        return None
-    if not 0 <= quality <= 100:
-        raise InvalidValue("output_compression must be from 0 to 100.", param="output_compression")
-    if body.output_format in (None, "png"):
-        if quality != 100:
-            raise InvalidValue(
-                "output_compression is for webp and jpeg; png is lossless.",
-                param="output_compression",
-            )
-        return None
-    return quality

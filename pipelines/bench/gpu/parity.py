@@ -13,7 +13,6 @@ from pipelines.bench.architectures.table import build_pipeline
 from pipelines.bench.errors import BenchError
 from pipelines.bench.plan import BATCH, GUIDANCE_SCALES, Plan
 from pipelines.bench.subject import family_of
-from pipelines.diffusion.catalog import noise_schedulers
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.families.latent import LatentFamily
 from pipelines.diffusion.loading import choose_device, choose_dtype
@@ -53,7 +52,7 @@ def measure_parity(plan: Plan) -> Parity:
     called = _call(pipeline.to(dtype), target)  # the very weights: they were of this dtype
     family = family_of(pipeline)
     accelerate(family, plan.acceleration)
-    schedulers = noise_schedulers(type(pipeline.scheduler).__name__)
+    schedulers = family.description.schedulers
     neighbours = [
         _params(
             plan,

@@ -186,9 +186,9 @@ class LatentFamily(ABC):
         )
 
     def _skipped_steps(self, params: SamplingParams) -> int:
-        """How many of the first steps ``strength`` leaves out, rounded as the pipeline does."""
+        """How many of the first steps ``strength`` leaves out."""
         steps = params.num_inference_steps
-        return steps - min(int(steps * params.strength), steps)
+        return steps - self.description.made_steps(steps, params.strength)
 
     def _noise(
         self, params: SamplingParams, generator: torch.Generator, dtype: torch.dtype
@@ -236,8 +236,6 @@ class LatentFamily(ABC):
 
     def _check(self, params: SamplingParams) -> None:
         self.description.check_size(params.width, params.height)
-        if params.num_inference_steps < 1:
-            raise RequestError("A picture takes at least one denoising step.")
         self._check_pixels(params)
         self._check_source(params)
         self._check_control(params)
@@ -253,21 +251,9 @@ class LatentFamily(ABC):
                 )
 
     def _check_source(self, params: SamplingParams) -> None:
-        if self.description.needs_mask and (params.image is None or params.mask is None):
-            raise RequestError("This model paints into pictures; give an image and its mask.")
-        if self.description.needs_image and params.image is None:
-            raise RequestError("This model refines pictures; give an image to start from.")
-        if params.image is None and params.mask is not None:
-            raise RequestError(
-                "A mask needs the picture that it belongs to; give an image as well."
-            )
-        if params.image is not None and not 0 < params.strength <= 1:
-            raise RequestError(f"strength is {params.strength}; give one above 0 and at most 1.")
-        if params.image is not None and self._skipped_steps(params) >= params.num_inference_steps:
-            raise RequestError(
-                f"A strength of {params.strength} leaves none of {params.num_inference_steps} steps"
-                " to make; raise one of them."
-            )
+        self.description.check_source(image=params.image is not None, mask=params.mask is not None)
+        if params.image is not None:
+            self.description.check_strength(params.num_inference_steps, params.strength)
 
     def _check_control(self, params: SamplingParams) -> None:
         asked = params.control

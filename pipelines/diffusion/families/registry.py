@@ -37,6 +37,7 @@ class FamilyEntry:
     latents that one of its tokens covers along a side, ``sample_size`` the default latents along
     a side where the denoiser's configuration has none. ``clip_encoders`` are the CLIP text encoders
     whose last layers a request may leave out, beyond the ``clip_unused`` that are always.
+    ``rounds_up`` as in ``ModelDescription``.
     """
 
     family: str
@@ -45,6 +46,7 @@ class FamilyEntry:
     sample_size: int | None = None
     clip_encoders: tuple[str, ...] = ()
     clip_unused: int = 0
+    rounds_up: bool = False
 
 
 _STABLE_DIFFUSION = FamilyEntry(
@@ -73,18 +75,21 @@ _FAMILIES = {
         patch_size=2,
         clip_encoders=("text_encoder", "text_encoder_2"),
         clip_unused=1,
+        rounds_up=True,
     ),
     "FluxPipeline": FamilyEntry(
         "pipelines.diffusion.families.flux:Flux",
         denoiser="transformer",
         patch_size=2,
         sample_size=128,
+        rounds_up=True,
     ),
     "ZImagePipeline": FamilyEntry(
         "pipelines.diffusion.families.z_image:ZImage",
         denoiser="transformer",
         patch_size=2,
         sample_size=128,
+        rounds_up=True,
     ),
 }
 

@@ -15,7 +15,6 @@ from diffusers import StableDiffusion3Pipeline
 from torch import Tensor
 
 from pipelines.diffusion.catalog import read_index
-from pipelines.diffusion.errors import RequestError
 from pipelines.diffusion.families.latent import TIMESTEPS_DEVICE
 from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.families.transformer import TransformerFamily
@@ -71,18 +70,6 @@ class StableDiffusion3(TransformerFamily):
             TIMESTEPS_DEVICE,
             **schedule,
         )
-
-    def _check(self, params: SamplingParams) -> None:
-        super()._check(params)
-        most = self.denoiser.config.pos_embed_max_size
-        if most is None:
-            return
-        side = most * self._patch_size * self.description.vae_scale_factor
-        if max(params.width, params.height) > side:
-            raise RequestError(
-                f"A picture of {params.width}x{params.height} pixels cannot be drawn; this model"
-                f" knows positions up to {side} pixels a side."
-            )
 
     def _forward(self, rows: Sequence[Row]) -> Sequence[Tensor]:
         output: Tensor = self.denoiser(

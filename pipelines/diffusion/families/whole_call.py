@@ -166,6 +166,7 @@ class WholeCall:
             "mask": params.mask is not None,
             "control": params.control is not None,
             "loras": bool(params.loras),
+            "clip_skip": params.clip_skip > 0,
         }
         for name in given:
             if given[name]:

@@ -16,6 +16,7 @@ _MODEL = {
     "default_size": "64x64",
     "size_multiple": 8,
     "max_pixels": 1_048_576,
+    "max_side": None,
     "default_steps": 20,
     "max_steps": 150,
     "default_guidance_scale": 3.0,

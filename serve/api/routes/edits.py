@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from uuid import UUID
 
 from fastapi import APIRouter, Response
@@ -61,7 +60,7 @@ async def edit(
             raise InvalidValue("Give strength or input_fidelity, not both.", param="strength")
         answer = AnswerForm.of(body, "image_edit")
         limits = Limits(services.settings, services.models, body.model)
-        limits.check_source(mask=mask is not None)
+        limits.check_source(image=True, mask=mask is not None)
         asked = limits.accept(
             body,
             size=limits.size(body.size),
@@ -72,7 +71,6 @@ async def edit(
         default = body.default_strength(mask=mask is not None)
         strength = limits.strength(body.strength, default, asked.num_inference_steps)
         asked = replace(asked, strength=strength)
-        size_from = partial(limits.size_from, body.size)
         asked = await _fitted(
             services,
             caller.tenant_id,
@@ -80,7 +78,7 @@ async def edit(
             key,
             files=form.files,
             control=body.control,
-            size_from=size_from,
+            size_from=lambda own: limits.size_from(body.size, own, asked.output_format),
         )
     return await PictureAnswer(services, caller.tenant_id, key, request).to(asked, answer)
 
@@ -106,7 +104,7 @@ async def vary(
     async with fields as form:
         body = form.body
         limits = Limits(services.settings, services.models, body.model)
-        limits.check_source(mask=False)
+        limits.check_source(image=True)
         asked = limits.accept(
             body,
             size=limits.size(body.size),
@@ -115,7 +113,6 @@ async def vary(
         )
         strength = limits.strength(body.strength, _VARIATION_STRENGTH, asked.num_inference_steps)
         asked = replace(asked, strength=strength)
-        size_from = partial(limits.size_from, body.size)
         asked = await _fitted(
             services,
             caller.tenant_id,
@@ -123,7 +120,7 @@ async def vary(
             key,
             files=form.files,
             control=body.control,
-            size_from=size_from,
+            size_from=lambda own: limits.size_from(body.size, own, asked.output_format),
         )
     answer = PictureAnswer(services, caller.tenant_id, key, request)
     return await answer.whole(asked, AnswerForm("image_edit", None, body.response_format))

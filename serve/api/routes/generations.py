@@ -43,6 +43,7 @@ async def generate(
     key = checked_key(idempotency_key)
     form = AnswerForm.of(body, "image_generation")
     limits = Limits(services.settings, services.models, body.model)
+    limits.check_source(image=False)
     asked = limits.accept(
         body,
         size=limits.size(body.size),

@@ -58,6 +58,7 @@ async def submit_job(
     """Accepts a job and answers at once; once it is accepted it survives any crash."""
     key = checked_key(idempotency_key)
     limits = Limits(services.settings, services.models, body.model)
+    limits.check_source(image=False)
     request = limits.accept(
         body,
         size=limits.width_and_height(body.size, body.width, body.height),

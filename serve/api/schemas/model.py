@@ -6,7 +6,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, Field
 
-from pipelines.diffusion.catalog import ModelDescription, noise_schedulers
+from pipelines.diffusion.catalog import ModelDescription
 from pipelines.diffusion.request import NoiseScheduler
 from serve.api.schemas.picture import OutputFormat
 from serve.settings import FurtherModelSettings
@@ -29,6 +29,7 @@ class ModelOut(BaseModel):
     default_size: str = Field(description="What `auto` is, where no picture is sent.")
     size_multiple: int = Field(description="Width and height are multiples of it, in pixels.")
     max_pixels: int = Field(description="Width times height at most.")
+    max_side: int | None = Field(description="The longer of them at most, where that is bounded.")
     default_steps: int
     max_steps: int = Field(description="A noise scheduler may take fewer.")
     default_guidance_scale: float
@@ -44,10 +45,11 @@ class ModelOut(BaseModel):
             id=name,
             loras=list(settings.loras),
             controlnets=list(settings.controlnets),
-            schedulers=list(noise_schedulers(model.default_scheduler)),
+            schedulers=list(model.schedulers),
             default_size=f"{model.default_width}x{model.default_height}",
             size_multiple=model.size_multiple,
             max_pixels=settings.max_pixels,
+            max_side=model.max_side,
             default_steps=settings.default_steps,
             max_steps=settings.max_steps,
             default_guidance_scale=settings.default_guidance_scale,

@@ -37,8 +37,7 @@ def test_describe(model_folder: Path) -> None:
         default_height=64,
         size_multiple=8,
         vae_scale_factor=4,
-        prediction_type="epsilon",
-        default_scheduler="DDIMScheduler",
+        scheduler=json.loads((model_folder / "scheduler" / "scheduler_config.json").read_text()),
         max_clip_skip=2,
     )
 
@@ -50,7 +49,7 @@ def test_describe_other_shapes(folder: Path) -> None:
     description = describe(folder)
     assert (description.default_width, description.default_height) == (192, 128)
     assert description.size_multiple == 16
-    assert description.prediction_type == "v_prediction"
+    assert description.scheduler["prediction_type"] == "v_prediction"
 
 
 def test_no_folder(tmp_path: Path) -> None:
@@ -75,7 +74,7 @@ def test_a_class_that_is_drawn_by_whole_calls(folder: Path) -> None:
     description = describe(folder)
     assert description.class_name == "KolorsPipeline"
     assert description.default_width == 64
-    assert description.default_scheduler == "DDIMScheduler"
+    assert description.scheduler["_class_name"] == "DDIMScheduler"
 
 
 @pytest.mark.parametrize(

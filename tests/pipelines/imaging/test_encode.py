@@ -1,9 +1,11 @@
 """Files that hold the picture that was given."""
 
+import io
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import features
+from PIL import Image, features
 
 from pipelines.imaging.encode import encode
 from pipelines.imaging.errors import FormatUnavailable, InvalidPicture, InvalidQuality
@@ -70,11 +72,29 @@ def test_a_side_too_long_for_the_format_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("format_", "quality"),
-    [(PictureFormat.PNG, 90), (PictureFormat.JPEG, 0), (PictureFormat.WEBP, 101)],
+    [(PictureFormat.PNG, 90), (PictureFormat.JPEG, -1), (PictureFormat.WEBP, 101)],
 )
 def test_a_senseless_quality_is_refused(format_: PictureFormat, quality: int) -> None:
     with pytest.raises(InvalidQuality):
         encode(scene(8, 8), format_, quality)
+
+
+@pytest.mark.parametrize("format_", [f for f in PictureFormat if f.takes_quality])
+def test_quality_0_is_the_smallest_file(format_: PictureFormat) -> None:
+    picture = scene(64, 64)
+    smallest, default = encode(picture, format_, 0), encode(picture, format_)
+    assert len(smallest) <= len(encode(picture, format_, 1)) < len(default)
+    assert decode(smallest).shape == picture.shape
+
+
+@pytest.mark.parametrize("format_", [PictureFormat.WEBP, PictureFormat.JPEG])
+def test_the_longest_side_is_the_encoders_own(format_: PictureFormat) -> None:
+    longest = np.zeros((1, format_.longest_side, 3), np.uint8)
+    assert decode(encode(longest, format_)).shape == longest.shape
+    with pytest.raises((OSError, ValueError), match=r"encoding error|broken data"):
+        Image.fromarray(np.zeros((1, format_.longest_side + 1, 3), np.uint8)).save(
+            io.BytesIO(), format_.value
+        )
 
 
 def test_a_pillow_without_avif_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

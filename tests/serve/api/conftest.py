@@ -29,8 +29,7 @@ MODEL = ModelDescription(
     default_height=64,
     size_multiple=8,
     vae_scale_factor=4,
-    prediction_type="epsilon",
-    default_scheduler="DDIMScheduler",
+    scheduler={"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear"},
     max_clip_skip=3,
 )
 ADAPTED = ModelSettings(
@@ -43,8 +42,7 @@ FLOW = ModelDescription(
     default_height=96,
     size_multiple=16,
     vae_scale_factor=8,
-    prediction_type="flow_prediction",
-    default_scheduler="FlowMatchEulerDiscreteScheduler",
+    scheduler={"_class_name": "FlowMatchEulerDiscreteScheduler"},
 )
 
 

@@ -277,3 +277,16 @@ def test_requests_of_before_read_as_they_were_written() -> None:
     params = old.as_params()
     assert params.keys().isdisjoint({"loras", "control", "control_image", "clip_skip", "image"})
     assert JobRequest.from_params(params) == old
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("output_format", ["webp", "jpeg"])
+async def test_compression_0_is_the_smallest_file(
+    client: httpx2.AsyncClient, output_format: str
+) -> None:
+    sizes = []
+    for quality in (0, 90):
+        asked = {**ASKED, "output_format": output_format, "output_compression": quality}
+        job = await _ended(client, asked)
+        sizes.append(job["images"][0]["variants"][0]["bytes"])
+    assert sizes[0] < sizes[1]

@@ -514,3 +514,19 @@ async def test_a_new_worker_gets_what_another_holds_and_has_hardly_begun(
             await until([4, 4])
             assert {image.crashes for image in (await jobs.get(tenant_id, job.id)).images} == {0}
             await jobs.cancel(tenant_id, job.id)
+
+
+async def test_a_picture_of_another_size_is_not_delivered(
+    workshop: Workshop, jobs: Jobs, tenant_id: UUID
+) -> None:
+    family = load_model(workshop._folder, "cpu")
+    decode = family.decode
+    family.decode = lambda latents: decode(latents)[..., :-8]  # type: ignore[method-assign]
+    async with workshop.worker(models=ModelPool.of(family, MODEL)):
+        job = await jobs.submit(tenant_id, ask())
+        done = await jobs.wait(tenant_id, job.id, 30)
+
+    assert done.state is JobState.FAILED
+    assert done.error is not None
+    assert done.error.startswith("The model drew 56x64 pixels where 64x64 were asked")
+    assert done.images[0].variants == []

@@ -8,13 +8,18 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionInpaintPipeline, StableDiffusionXLInpaintPipeline
+from diffusers import (
+    DDIMScheduler,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionXLInpaintPipeline,
+)
 
-from pipelines.diffusion.catalog import describe, noise_schedulers
+from pipelines.diffusion.catalog import describe
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import ModelLoadError
 from pipelines.diffusion.families.unet import UNetFamily
 from pipelines.diffusion.loading import load_model
+from pipelines.diffusion.noise_schedulers import noise_schedulers
 from pipelines.diffusion.request import Failure, NoiseScheduler, Output, Request, SamplingParams
 from tests.pipelines.diffusion.families.test_parity import TOLERANCE
 from tests.pipelines.diffusion.families.test_source_pictures import left_half, source
@@ -47,7 +52,7 @@ def inpainting(
     return family
 
 
-@pytest.mark.parametrize("scheduler", noise_schedulers("DDIMScheduler"))
+@pytest.mark.parametrize("scheduler", noise_schedulers(DDIMScheduler().config))
 @pytest.mark.parametrize(("strength", "guidance_scale"), [(0.6, 5.0), (1.0, 1.0)])
 def test_same_as_diffusers(
     inpainting: UNetFamily,

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipelines.diffusion.catalog import ModelDescription, noise_schedulers
+from pipelines.diffusion.catalog import ModelDescription
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.loading import load_model
@@ -133,7 +133,7 @@ def asked(draw: st.DrawFn, tiny: Tiny, model: ModelDescription) -> SamplingParam
         num_inference_steps=steps,
         guidance_scale=draw(st.sampled_from([0.0, 1.0, 2.5, 7.5])),
         seed=seed,
-        scheduler=draw(st.sampled_from(noise_schedulers(model.default_scheduler))),
+        scheduler=draw(st.sampled_from(model.schedulers)),
         image=pixels.integers(0, 256, (height, width, 3), np.uint8) if sourced else None,
         mask=pixels.integers(0, 256, (height, width), np.uint8) if masked else None,
         control=draw(controls(controlnet, width, height)) if controlnet else None,

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from pipelines.bench.subject import family_of
-from pipelines.diffusion.catalog import noise_schedulers
 from pipelines.diffusion.preview import PreviewMap
 from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.trajectory import Conditioning, TextEmbedding
@@ -53,7 +52,7 @@ def test_a_step_reads_nothing_back(
     here = family_of(pipeline)
     asked = [
         each
-        for scheduler in noise_schedulers(type(pipeline.scheduler).__name__)
+        for scheduler in here.description.schedulers
         for each in in_both_ways(params(scheduler=scheduler))
     ]
     conditionings = [here.encode(each) for each in asked]

@@ -8,13 +8,13 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline
+from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.diffusion.catalog import noise_schedulers
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.families.stable_diffusion import StableDiffusion
+from pipelines.diffusion.noise_schedulers import noise_schedulers
 from pipelines.diffusion.request import Failure, NoiseScheduler, Output, Request, SamplingParams
 from tests.pipelines.diffusion.families.test_parity import REFERENCE, TOLERANCE
 
@@ -67,7 +67,7 @@ def reference(family: StableDiffusion, asked: SamplingParams) -> torch.Tensor:
     return picture
 
 
-@pytest.mark.parametrize("scheduler", noise_schedulers("DDIMScheduler"))
+@pytest.mark.parametrize("scheduler", noise_schedulers(DDIMScheduler().config))
 @pytest.mark.parametrize("strength", [0.35, 0.8, 1.0])
 @pytest.mark.parametrize("mask", [None, left_half()], ids=["whole", "masked"])
 def test_same_as_diffusers(

@@ -22,7 +22,7 @@ def build_pipeline(*, dynamic_shifting: bool = False) -> ZImagePipeline:
         n_kv_heads=2,
         cap_feat_dim=16,
         axes_dims=[4, 4, 4],
-        axes_lens=[256, 64, 64],
+        axes_lens=[1024, 64, 64],
     ).eval()
     for token in (transformer.x_pad_token, transformer.cap_pad_token):
         torch.nn.init.normal_(token)  # zeros, as they come, would hide whether they are seen
