@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any
 
 import diffusers
@@ -32,10 +32,6 @@ def make_scheduler(
         scheduler.set_timesteps(steps, device=device, **schedule)
     except ValueError as error:
         raise RequestError(f"Noise scheduler {name.value!r} cannot take {steps} steps.") from error
-    if hasattr(scheduler, "set_begin_index"):
-        # diffusers else takes the second of two equal timesteps for the first of all, as they are
-        # among Karras' sigmas, and runs out of them at the end.
-        scheduler.set_begin_index(0)
     return scheduler
 
 
@@ -46,7 +42,26 @@ def new_scheduler(name: NoiseScheduler, default: Any) -> Any:
     timestep spacing) holds for all. Raises RequestError if the model cannot be drawn with by that
     scheduler.
     """
-    return copy.deepcopy(_template(name, default))
+    scheduler = copy.deepcopy(_template(name, default))
+    if hasattr(scheduler, "set_begin_index"):
+        _begin_at_the_first(scheduler)
+    return scheduler
+
+
+def _begin_at_the_first(scheduler: Any) -> None:
+    """Whoever sets its timesteps, a pipeline's own call as well.
+
+    diffusers else takes the second of two equal timesteps for the first of all, as they are among
+    Karras' sigmas, and runs out of them at the end.
+    """
+    set_timesteps = scheduler.set_timesteps
+
+    @wraps(set_timesteps)
+    def set_and_begin(*args: Any, **kwargs: Any) -> None:
+        set_timesteps(*args, **kwargs)
+        scheduler.set_begin_index(0)
+
+    scheduler.set_timesteps = set_and_begin
 
 
 @lru_cache(maxsize=128)

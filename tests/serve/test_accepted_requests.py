@@ -32,12 +32,10 @@ from serve.jobs.claim import Claim
 from serve.jobs.postprocess import PostprocessTask
 from serve.jobs.request import JobRequest
 from serve.settings import ModelSettings, Settings
+from tests.pipelines.diffusion.families.test_whole_call_classes import BUILDERS as WHOLE_CALLS
 from tests.pipelines.diffusion.lora.lora_files import matrices, save_peft
 from tests.pipelines.diffusion.tiny import (
-    deepfloyd_if,
     flux,
-    perturbed_attention,
-    pixart_alpha,
     stable_diffusion,
     stable_diffusion_3,
     stable_diffusion_xl,
@@ -63,9 +61,7 @@ MODELS: Mapping[str, Callable[[], Any]] = {
     "flux-dev": flux.build_dev,
     "flux-schnell": flux.build_schnell,
     "z-image": z_image.build_pipeline,
-    "pag": perturbed_attention.build_pipeline,
-    "if": deepfloyd_if.build_pipeline,
-    "pixart": pixart_alpha.build_pipeline,
+    **WHOLE_CALLS,
 }
 UNETS = {
     "sd": stable_diffusion.UNET,
@@ -74,7 +70,7 @@ UNETS = {
     "xl": stable_diffusion_xl.UNET,
 }
 """What a ControlNet must fit, where one is loaded."""
-SHARE = {"pag": 4, "if": 4, "pixart": 12}
+SHARE = dict.fromkeys(WHOLE_CALLS, 12)
 """Slow ones draw one so many-th of the others' requests."""
 WITHOUT_LORAS = {*SHARE, "xl-refiner"}
 
@@ -109,7 +105,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_is_drawn_and_written(model: Model, record_property: Callable[[str, object], None]) -> None:
     name = model.limits.model
     total = sum(1 / SHARE.get(each, 1) for each in MODELS)
-    wanted = max(2, round(REQUESTS / total / SHARE.get(name, 1)))
+    wanted = max(1, round(REQUESTS / total / SHARE.get(name, 1)))
     dice = random.Random(f"{SEED} {name}")
     engine = DiffusionEngine(model.family, max_batch=AT_ONCE)
     wrong: list[str] = []

@@ -185,11 +185,6 @@ class LatentFamily(ABC):
             params.scheduler, self.pipeline.scheduler, params.num_inference_steps, TIMESTEPS_DEVICE
         )
 
-    def _skipped_steps(self, params: SamplingParams) -> int:
-        """How many of the first steps ``strength`` leaves out."""
-        steps = params.num_inference_steps
-        return steps - self.description.made_steps(steps, params.strength)
-
     def _noise(
         self, params: SamplingParams, generator: torch.Generator, dtype: torch.dtype
     ) -> Tensor:
@@ -227,8 +222,8 @@ class LatentFamily(ABC):
 
     def _skip(self, params: SamplingParams, trajectory: Trajectory) -> None:
         """Leaves out the first steps, as ``strength`` asks."""
-        scheduler = trajectory.scheduler
-        skipped = self._skipped_steps(params)
+        scheduler, steps = trajectory.scheduler, params.num_inference_steps
+        skipped = steps - self.description.made_steps(steps, params.strength)
         trajectory.steps -= skipped
         trajectory.begin = skipped * scheduler.order
         if hasattr(scheduler, "set_begin_index"):

@@ -27,11 +27,6 @@ class TransformerFamily(LatentFamily):
     def _patch_size(self) -> int:
         """The latents that a token covers along a side."""
 
-    def _skipped_steps(self, params: SamplingParams) -> int:
-        """These pipelines round the steps that are left out, not those that are made."""
-        steps = params.num_inference_steps
-        return int(max(steps - min(steps * params.strength, steps), 0))
-
     def _mu(self, params: SamplingParams) -> float:
         """How far to shift the timesteps of so large a picture: arXiv:2403.03206, section 5.3.2."""
         config = self.pipeline.scheduler.config
