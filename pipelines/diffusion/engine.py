@@ -86,8 +86,8 @@ class DiffusionEngine:
     ) -> None:
         """``max_batch`` is in requests; ``clock`` is in seconds.
 
-        ``threads`` are those of the CPU that the warm-up has torch compute with, 0 for as many as
-        are worth it by its measurement; None leaves torch as it is.
+        ``threads`` are those of the CPU that torch computes with from the warm-up on, 0 for as many
+        as pay by its measurement; None leaves torch as it is.
         """
         self._threads = threads
         self.models = models if isinstance(models, ModelPool) else ModelPool.of(models)
@@ -97,7 +97,7 @@ class DiffusionEngine:
 
         Steps of random sizes, on a machine that does other things, say too little about that.
         """
-        self._tuning: deque[Iterator[None]] = deque()  # what makes later steps faster
+        self._tuning: dict[str, Iterator[None]] = {}  # what makes a model's later steps faster
         self._memory: DeviceMemory | None = None  # of the first model's device
         self.clock = clock
         self._batcher = StepBatcher(max_batch, clock)
@@ -142,8 +142,8 @@ class DiffusionEngine:
 
         Raises WarmUpError if it cannot draw, and whatever its loading raised.
         """
-        if self._threads:
-            torch.set_num_threads(self._threads)
+        if self._threads is not None:
+            torch.set_num_threads(self._threads or os.cpu_count() or 1)
         self._memory, name = memory, self.models.default
         if name in self.models.loaded:
             for _ in self._warm_up(name, self.models.load(name, self._warm_up)):
@@ -199,11 +199,11 @@ class DiffusionEngine:
 
         It may take as long as a compiler does. False if none is left.
         """
-        while self._tuning:
+        for name, slices in list(self._tuning.items()):
             try:
-                next(self._tuning[0])
+                next(slices)
             except StopIteration:
-                self._tuning.popleft()
+                del self._tuning[name]
             else:
                 return True
         return False
@@ -284,6 +284,8 @@ class DiffusionEngine:
         """A slice of the model that loads."""
         if wait and self._arrivals:
             self.models.wait(_READING_SECONDS)
+        for name in self._tuning.keys() - self.models.loaded:
+            del self._tuning[name]  # it has left, and its memory is to be free
         self.models.advance(self._warm_up)
 
     def _warm_up(self, name: str, family: Family) -> Iterator[None]:
@@ -297,7 +299,7 @@ class DiffusionEngine:
         yield from self._timed(slices)
         if isinstance(family, LatentFamily):
             self.measured.add(name)
-            self._tuning.append(self._tuned(family, cost, memory))
+            self._tuning[name] = self._tuned(family, cost, memory)
         self.bound_memory(memory.free())
 
     def _timed(self, slices: Iterator[None]) -> Iterator[None]:
@@ -393,9 +395,10 @@ class DiffusionEngine:
 
     def _observe(self, batch: list[_Running], seconds: float) -> None:
         rows = sum(running.trajectory.conditioning.rows for running in batch)
-        params = batch[0].request.params
+        sizes = {each.request.params.width * each.request.params.height for each in batch}
         cost = self.costs[batch[0].entry.model]
-        cost.observe(params.width * params.height, rows, seconds)
+        if len(sizes) == 1:  # whole calls wait for each other at any size
+            cost.observe(sizes.pop(), rows, seconds)
         for running in batch:
             trajectory = running.trajectory
             left = trajectory.steps - trajectory.steps_after_next

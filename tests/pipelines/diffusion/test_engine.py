@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -690,3 +692,21 @@ def test_as_many_threads_as_pay(
     with torch.inference_mode():
         assert choose_threads(family, max_batch=4, most=4, clock=lambda: now) == threads
     assert set_to == threads
+
+
+def test_the_tuning_of_a_model_that_leaves_does_not_keep_it(
+    family: StableDiffusion, build: Callable[..., StableDiffusion], params: Params, run: Run
+) -> None:
+    other = build(block_out_channels=(16, 32))
+    gone = weakref.ref(other)
+    families = [other]
+    del other
+    pool = pool_of(family, second=families.pop)
+    engine = DiffusionEngine(pool)
+    run(engine, Request("a", params(), model="second"))
+    assert set(engine._tuning) == {"second"}
+    run(engine, Request("b", params()))
+    assert pool.loaded == ["first"]
+    gc.collect()
+    assert gone() is None
+    engine.close()
