@@ -196,7 +196,7 @@ def describe(folder: Path) -> ModelDescription:
         sizes=whole.sizes,
         area=None if whole.area is None else whole.area * sizes.latent,
         max_clip_skip=0 if family is None else _max_clip_skip(folder, family),
-        max_side=None if family is None else _max_side(folder, family, sizes.latent),
+        max_side=_max_side(_first_config(folder, _DENOISERS) or {}, whole, sizes.latent),
         rounds_up=family is not None and family.rounds_up,
     )
 
@@ -300,11 +300,13 @@ def _max_clip_skip(folder: Path, family: FamilyEntry) -> int:
     return min(layers, default=family.clip_unused) - family.clip_unused
 
 
-def _max_side(folder: Path, family: FamilyEntry, latent: int) -> int | None:
+def _max_side(denoiser: dict[str, Any], whole: WholeCallEntry, latent: int) -> int | None:
     """In pixels: as many tokens as there are position embeddings along a side."""
-    denoiser = read_json(folder / family.denoiser / "config.json")
     tokens = denoiser.get("pos_embed_max_size") or min(denoiser.get("axes_lens", [])[1:], default=0)
-    return tokens * family.patch_size * latent or None
+    if whole.counts_all_positions:
+        tokens = math.isqrt(tokens)
+    patch = denoiser.get("patch_size") or denoiser.get("all_patch_size", [1])[0]
+    return tokens * patch * latent or None
 
 
 def _first_config(folder: Path, parts: tuple[str, ...]) -> dict[str, Any] | None:

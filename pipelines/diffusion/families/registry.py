@@ -103,8 +103,10 @@ class WholeCallEntry:
     one number of steps that the model draws in, ``sizes`` are the only ones that it draws in,
     (width, height) in pixels; where they are none both sides are multiples of ``multiple`` pixels.
     ``area`` is the square of so many latents a side that the call brings all sizes to.
-    ``sample_size`` is as in ``FamilyEntry``. ``alone``: rows of a call depend on each other, or a
-    negative prompt makes it one of a single row, so that each request gets its own.
+    ``sample_size`` is as in ``FamilyEntry``. ``counts_all_positions``: the denoiser's configuration
+    counts the position embeddings of a square, not those along its side. ``alone``: rows of a call
+    depend on each other, or a negative prompt makes it one of a single row, so that each request
+    gets its own.
     """
 
     guidance: str = "guidance_scale"
@@ -114,6 +116,7 @@ class WholeCallEntry:
     multiple: int = 1
     area: int | None = None
     sample_size: int | None = None
+    counts_all_positions: bool = False
     alone: bool = False
 
 
@@ -128,7 +131,7 @@ _KANDINSKY_5_SIZES = (
 # A class is listed once a tiny random model of it drew as its own call does:
 # tests/pipelines/diffusion/families/test_whole_call_classes.py.
 WHOLE_CALLS = {
-    "AuraFlowPipeline": WholeCallEntry(),
+    "AuraFlowPipeline": WholeCallEntry(counts_all_positions=True),
     "BriaPipeline": WholeCallEntry(),
     "ChromaPipeline": WholeCallEntry(),
     "CogView3PlusPipeline": WholeCallEntry(),

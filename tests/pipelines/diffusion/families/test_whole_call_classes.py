@@ -295,3 +295,12 @@ def test_what_the_table_does_not_hold_is_refused_by_name(
         describe(tmp_path)
     with pytest.raises(UnsupportedFamilyError, match=told):
         load_model(tmp_path, device="cpu")
+
+
+def test_no_more_positions_than_the_denoiser_knows(tmp_path: Path) -> None:
+    """AuraFlow's configuration counts all positions of a square; others count a side's."""
+    aura_flow.build_pipeline().save_pretrained(tmp_path)
+    description = describe(tmp_path)
+    assert description.max_side == 16 * 2 * description.vae_scale_factor
+    with pytest.raises(RequestError, match=f"up to {description.max_side} pixels a side"):
+        description.check_size(description.max_side, 2 * description.max_side)
