@@ -298,6 +298,8 @@ class DiffusionEngine:
             logger.info("Computing with %d CPU threads.", self._threads)
         yield from self._timed(slices)
         if isinstance(family, LatentFamily):
+            if family.first_block_cache is not None:
+                cost.average_steps()
             self.measured.add(name)
             self._tuning[name] = self._tuned(family, cost, memory)
         self.bound_memory(memory.free())
