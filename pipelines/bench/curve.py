@@ -33,7 +33,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class BatchCurve:
     """``flops_per_picture`` is of one step's forward of one guided picture."""
 
     flops_per_picture: int
@@ -45,7 +45,7 @@ class Curve:
         return next(gains, None)
 
 
-def measure_curve(subject: Subject, plan: Plan, budget: Budget) -> Curve:
+def measure_curve(subject: Subject, plan: Plan, budget: Budget) -> BatchCurve:
     """Leaves out the batches that time or memory does not suffice for, and says so."""
     single = record_forward(subject, 1)
     flops = single.flops()
@@ -65,7 +65,7 @@ def measure_curve(subject: Subject, plan: Plan, budget: Budget) -> Curve:
             continue
         alone = point.forward_s if pictures == 1 else alone
         points.append(point)
-    return Curve(flops, points, left_out)
+    return BatchCurve(flops, points, left_out)
 
 
 def _measure_point(

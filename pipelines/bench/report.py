@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.bench.calls import CallTime
-from pipelines.bench.curve import Curve
+from pipelines.bench.curve import BatchCurve
 from pipelines.bench.machine import Machine
 from pipelines.bench.overhead import PreviewCost, StepCost
 from pipelines.bench.plan import ClockName, Plan
@@ -47,7 +47,7 @@ class Report:
     machine: Machine
     model: Model
     roof: Roof
-    curve: Curve
+    curve: BatchCurve
     step: StepCost | None
     preview: PreviewCost | None
     alone: CallTime | None
@@ -93,7 +93,7 @@ def show(report: Report, console: Console) -> None:
         console.print(f"Left out: {line}")
 
 
-def _curve(curve: Curve, roof: Roof) -> Table:
+def _curve(curve: BatchCurve, roof: Roof) -> Table:
     table = Table(
         title="Batch curve",
         caption=f"A guided picture's step is {curve.flops_per_picture / 1e9:,.2f} GFLOP;"

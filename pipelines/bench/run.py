@@ -8,7 +8,7 @@ from time import monotonic
 
 from pipelines.bench.arms import Arms
 from pipelines.bench.calls import CallTime, measure_calls
-from pipelines.bench.curve import Curve, measure_curve
+from pipelines.bench.curve import BatchCurve, measure_curve
 from pipelines.bench.machine import describe_machine
 from pipelines.bench.overhead import PreviewCost, StepCost, measure_overhead
 from pipelines.bench.plan import BATCH, ArmName, Budget, Plan
@@ -67,7 +67,7 @@ def run(plan: Plan, say: Say) -> Report:
 
 
 def _overhead(
-    subject: Subject, plan: Plan, curve: Curve, budget: Budget
+    subject: Subject, plan: Plan, curve: BatchCurve, budget: Budget
 ) -> tuple[StepCost, PreviewCost] | tuple[None, None]:
     step_s = next((point.step_s for point in curve.points if point.pictures == BATCH), None)
     if step_s is None:
@@ -77,7 +77,7 @@ def _overhead(
 
 
 def _calls(
-    subject: Subject, plan: Plan, curve: Curve, budget: Budget
+    subject: Subject, plan: Plan, curve: BatchCurve, budget: Budget
 ) -> tuple[CallTime, CallTime] | tuple[None, None]:
     """Alone, and of a full batch."""
     if not plan.arms or curve.gain(BATCH) is None:

@@ -356,7 +356,7 @@ class DiffusionEngine:
             deadline=entry.deadline,
             size=cost.held_bytes(params),
             fill=cost.fill(params, most, self._step_memory),
-            load=cost.load(params, most) if entry.model in self.measured else 0.0,
+            saturation=cost.saturation_share(params, most) if entry.model in self.measured else 0.0,
         )
 
     def _expire(self) -> None:

@@ -79,14 +79,14 @@ class StepBatcher:
         deadline: float | None = None,
         size: int = 0,
         fill: float = 0.0,
-        load: float = 0.0,
+        saturation: float = 0.0,
     ) -> None:
         """Takes part from the next step of its lane on, or waits until one has room.
 
         ``seconds`` are predicted for its whole work when it is alone; without them the order is
         that of arrival. ``deadline`` is on the batcher's clock. ``size`` is in bytes, held from
         its first step until it leaves. Of a step it takes the share ``fill`` of the rows for which
-        there is memory, and ``load`` of those at which the device saturates.
+        there is memory, and ``saturation`` of those at which the device saturates.
 
         Raises ValueError for an identifier that is already here.
         """
@@ -95,7 +95,7 @@ class StepBatcher:
         now = self._clock()
         due = now + SOFT_DEADLINE * seconds if deadline is None else max(now, deadline)
         self._requests[request_id] = QueuedRequest(
-            request_id, key, next(self._places), due, seconds, size, fill, load
+            request_id, key, next(self._places), due, seconds, size, fill, saturation
         )
 
     def update(self, request_id: str, seconds: float) -> None:
@@ -138,13 +138,13 @@ class StepBatcher:
     def _draw(self, ranked: list[QueuedRequest]) -> list[QueuedRequest]:
         batch: list[QueuedRequest] = []
         free = self._free_bytes(ranked[0])
-        filled, loaded = 0.0, 0.0
+        filled, saturated = 0.0, 0.0
         for request in ranked:
             if not request.begun and request.size > free:
                 free = -1  # nothing that ranks after it may begin
-            elif not batch or self._joins(request, batch, filled, loaded):
+            elif not batch or self._joins(request, batch, filled, saturated):
                 batch.append(request)
-                filled, loaded = filled + request.fill, loaded + request.load
+                filled, saturated = filled + request.fill, saturated + request.saturation
                 free -= 0 if request.begun else request.size
                 request.begun = True
         return batch
@@ -157,15 +157,15 @@ class StepBatcher:
         return self.memory - sum(begun) if begun else max(self.memory, first.size)
 
     def _joins(
-        self, request: QueuedRequest, batch: list[QueuedRequest], filled: float, loaded: float
+        self, request: QueuedRequest, batch: list[QueuedRequest], filled: float, saturated: float
     ) -> bool:
         key = batch[0].key
         limit = self._limits.get(key)
         most = min(self.max_batch, limit.size) if limit else self.max_batch
-        saturated = 1 if self._steps % _TRIAL else 2
+        most_saturated = 1 if self._steps % _TRIAL else 2
         fits = (
             filled + request.fill <= 1 + _ROUNDING
-            and loaded + request.load <= saturated + _ROUNDING
+            and saturated + request.saturation <= most_saturated + _ROUNDING
         )
         return request.key == key and len(batch) < most and fits
 

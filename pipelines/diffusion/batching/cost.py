@@ -109,7 +109,7 @@ class CostModel:
         fitting = (rows for rows in range(most, 1, -1) if self.step_bytes(pixels, rows) <= memory)
         return next(fitting, 1)
 
-    def load(self, params: SamplingParams, most: int) -> float:
+    def saturation_share(self, params: SamplingParams, most: int) -> float:
         """The request's share of a step that saturates the device, or has ``most`` rows."""
         return self.rows(params) / self.saturation(params.width * params.height, most)
 

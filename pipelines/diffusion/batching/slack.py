@@ -33,7 +33,7 @@ class QueuedRequest:
     seconds: float  # of work left, predicted for when it is alone
     size: int  # bytes it holds once it has begun
     fill: float  # its share of the rows for which a step has memory
-    load: float  # its share of the rows at which the device saturates
+    saturation: float  # its share of the rows at which the device saturates
     begun: bool = False  # set by the batcher with its first step
 
     def rank(self, now: float) -> float:

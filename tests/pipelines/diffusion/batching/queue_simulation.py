@@ -170,7 +170,7 @@ class Slack(Policy):
         while self.outside and (self.held is None or len(self.batcher) < self.held):
             job = self.outside.popleft()
             load = 1 / self.device.saturation(job.lane) if self.saturating else 0.0
-            self.batcher.add(job.name, job.lane, seconds=job.steps * job.alone, load=load)
+            self.batcher.add(job.name, job.lane, seconds=job.steps * job.alone, saturation=load)
         return [self.jobs[name] for name in self.batcher.next_batch()]
 
     def made(self, batch: list[Job]) -> None:

@@ -107,7 +107,7 @@ def test_a_step_ends_where_the_device_saturates() -> None:
     """But for every sixteenth, by which it is learnt whether it does."""
     batcher, _ = make(8)
     for i in range(8):
-        batcher.add(str(i), 1, seconds=1, load=0.5)
+        batcher.add(str(i), 1, seconds=1, saturation=0.5)
     sizes = [len(batcher.next_batch()) for _ in range(33)]
     assert sizes == ([2] * 15 + [4]) * 2 + [2]
 
@@ -233,7 +233,7 @@ class AnyTraffic(RuleBasedStateMachine):
             deadline=deadline,
             size=size,
             fill=fill,
-            load=load,
+            saturation=load,
         )
 
     @precondition(lambda self: self.known)

@@ -114,12 +114,12 @@ def test_rows_within_memory() -> None:
 
 def test_a_request_s_share_of_a_step(params: Params) -> None:
     cost = device(fixed=0.3, growing=0.7)  # of up to eight, four rows
-    assert cost.load(params(guidance_scale=1.0), most=8) == 0.25
-    assert cost.load(params(guidance_scale=5.0), most=8) == 0.5
+    assert cost.saturation_share(params(guidance_scale=1.0), most=8) == 0.25
+    assert cost.saturation_share(params(guidance_scale=5.0), most=8) == 0.5
     cost.observe_step_bytes(SMALL, 1, 100)
     assert cost.fill(params(guidance_scale=1.0), most=8, memory=350) == 1 / 3
     assert cost.fill(params(guidance_scale=1.0), most=8, memory=None) == 0.125
-    assert cost.load(params(guidance_scale=5.0), most=1) == 2.0
+    assert cost.saturation_share(params(guidance_scale=5.0), most=1) == 2.0
 
 
 def test_another_process_predicts_the_same(params: Params) -> None:
@@ -133,7 +133,7 @@ def test_another_process_predicts_the_same(params: Params) -> None:
         assert other.predict(request) == cost.predict(request)
         assert other.held_bytes(request) == cost.held_bytes(request)
         assert other.fill(request, 16, 500) == cost.fill(request, 16, 500)
-        assert other.load(request, 16) == cost.load(request, 16)
+        assert other.saturation_share(request, 16) == cost.saturation_share(request, 16)
     assert other.profile() == cost.profile()
 
 
