@@ -89,7 +89,7 @@ class Curve:
             line = self._points[nearest]
             at_known = _on_line(line, known * size / nearest)
             if at_known > 0:
-                return value * _on_line(line, rows * size / nearest) / at_known
+                return value * (_on_line(line, rows * size / nearest) / at_known)
         return value * rows / known
 
 
