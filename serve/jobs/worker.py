@@ -233,7 +233,6 @@ class Worker:
         reason, code = _failure(output) if isinstance(output, Failure) else (None, None)
         try:
             if isinstance(output, Result):
-                _check_size(output.image, claim)
                 picture = source.kept_in(output.image) if source else output.image
                 began = monotonic()
                 files = await self._store.store(picture, claim)
@@ -276,17 +275,6 @@ class Worker:
             for claim in unfinished:
                 await insist(partial(self._claims.hand_back, claim))
         await insist(partial(self._claims.leave, self._lease.worker_id))
-
-
-def _check_size(image: NDArray[np.uint8], claim: Claim) -> None:
-    """Raises PostprocessFailed for a picture of another size than was asked: some pipelines of
-    diffusers round what they are given."""
-    width, height = claim.request.width, claim.request.height
-    if image.shape[:2] != (height, width):
-        raise PostprocessFailed(
-            f"The model drew {image.shape[1]}x{image.shape[0]} pixels where {width}x{height} were"
-            " asked; ask for another size."
-        )
 
 
 def _failure(output: Failure) -> tuple[str, str | None]:

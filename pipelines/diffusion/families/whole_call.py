@@ -144,12 +144,6 @@ class WholeCall:
         def call(on_step: StepCallback) -> Drawn:
             output = pipeline(**arguments, **_callback(parameters, on_step))
             pictures = _pictures(output).to(pipeline.device)
-            drawn = pictures.shape[-1], pictures.shape[-2]
-            if drawn != (params.width, params.height):
-                raise RequestError(
-                    f"The model drew {drawn[0]}x{drawn[1]} pixels instead of {params.width}x"
-                    f"{params.height}; ask for the size that it draws."
-                )
             return Drawn(pictures, _refused(pipeline, output, rows))
 
         return SharedCall(members, call)

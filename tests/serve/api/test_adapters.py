@@ -84,7 +84,9 @@ async def worker(app: FastAPI, services: Services) -> AsyncIterator[None]:
     claims = Claims(services.database, services.bus, list(services.models))
     sources = SourceLoader(services.storage, WORKER)
     worker = Worker(claims, services.bus, sources.load, Shelf(services.storage), WORKER)
-    task = asyncio.create_task(worker.run(EngineRunner(engine, worker.take), "cpu"))
+    runner = EngineRunner(engine, worker.take)
+    runner.start()
+    task = asyncio.create_task(worker.run(runner, "cpu"))
     yield
     await worker.drain()
     await task

@@ -528,5 +528,5 @@ async def test_a_picture_of_another_size_is_not_delivered(
 
     assert done.state is JobState.FAILED
     assert done.error is not None
-    assert done.error.startswith("The model drew 56x64 pixels where 64x64 were asked")
+    assert done.error.startswith("The model drew 56x64 pixels for 64x64")
     assert done.images[0].variants == []

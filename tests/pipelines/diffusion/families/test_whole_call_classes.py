@@ -249,7 +249,7 @@ def test_a_picture_of_another_size_is_not_delivered(
         Request("one", asked(family.description, "a fox", 1, "")),
     )
     assert isinstance(outputs[-1], Failure)
-    assert "drew 256x128 pixels instead of 272x256; ask" in outputs[-1].reason
+    assert "drew 256x128 pixels for 272x256; ask" in outputs[-1].reason
 
 
 def test_arguments_in_the_index_are_no_parts(tmp_path: Path) -> None:
