@@ -178,6 +178,8 @@ class EngineRunner:
             os.nice(self._niceness)  # there it is a thread's own, and what it starts inherits it
         try:
             self._engine.warm_up()
+            with self._wake:
+                self._profiles = self._engine.profiles()
             self._warm.set()
             while self._take_messages():
                 if self._engine.has_work:

@@ -135,14 +135,14 @@ class _SampleCollector:
             labels = [worker.id, worker.model, worker.device]
             slots.add_metric(labels, worker.slots)
             if steps := worker.stats.get("steps"):
-                fill.add_metric(labels, worker.stats["rows"] / steps)
+                fill.add_metric(labels, worker.stats.get("request_steps", 0) / steps)
         yield fill
         yield slots
 
     def _engine_counters(self) -> Iterable[Metric]:
         for field, name, text in (
             ("steps", "sfumato_engine_steps", "Denoising steps of the batch."),
-            ("rows", "sfumato_engine_rows", "Requests advanced, summed over the steps."),
+            ("request_steps", "sfumato_engine_rows", "Requests advanced, summed over the steps."),
             ("finished", "sfumato_engine_finished", "Pictures finished."),
             ("failed", "sfumato_engine_failed", "Pictures failed."),
             ("aborted", "sfumato_engine_aborted", "Pictures aborted."),

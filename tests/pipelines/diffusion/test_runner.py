@@ -226,3 +226,9 @@ def test_its_thread_gives_way_and_no_other_does(
     usual = os.getpriority(os.PRIO_PROCESS, 0)
     assert all(after[thread] == before[thread] for thread in before.keys() & after.keys())
     assert usual + 5 in {after[thread] for thread in after.keys() - before.keys()}
+
+
+def test_costs_are_known_once_it_is_warm(runner: EngineRunner) -> None:
+    """A replica that is soon stopped again has told what its pictures cost."""
+    runner.wait_until_warm()
+    assert runner.profiles()["default"]["denoise"]

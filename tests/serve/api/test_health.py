@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import asdict
 
 import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipelines.diffusion.batching.cost import CostModel
+from pipelines.diffusion.request import EngineStats
 from serve.api.app import create_app
 from serve.api.services import Services
 from serve.database import Database
@@ -23,7 +25,7 @@ async def add_worker(services: Services, **changes: object) -> None:
         "model": services.settings.model.name,
         "device": "cpu",
         "slots": 8,
-        "stats": {"steps": 10, "rows": 25, "finished": 3, "denoise_seconds": 1.5},
+        "stats": asdict(EngineStats(steps=10, request_steps=25, finished=3, denoise_seconds=1.5)),
     }
     async with services.database.transaction() as session:
         session.add(Worker(**{**fields, **changes}))
