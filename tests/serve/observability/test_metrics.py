@@ -17,9 +17,9 @@ def rendered(metrics: Metrics, *workers: WorkerSample) -> dict[str, list[float]]
     return values
 
 
-def test_fill_is_rows_by_steps() -> None:
-    busy = WorkerSample("a", "m", "cpu", 8, {"steps": 4, "rows": 10})
-    fresh = WorkerSample("b", "m", "cpu", 8, {"steps": 0, "rows": 0})
+def test_fill_is_request_steps_by_steps() -> None:
+    busy = WorkerSample("a", "m", "cpu", 8, {"steps": 4, "request_steps": 10})
+    fresh = WorkerSample("b", "m", "cpu", 8, {"steps": 0, "request_steps": 0})
     silent = WorkerSample("c", "m", "cpu", 8, {})
 
     told = rendered(Metrics(), busy, fresh, silent)
