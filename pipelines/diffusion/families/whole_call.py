@@ -10,14 +10,13 @@ from collections.abc import Collection, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.diffusion.catalog import ModelDescription, describe
+from pipelines.diffusion.catalog import ModelDescription
 from pipelines.diffusion.errors import RequestError
 from pipelines.diffusion.families.pipeline_call import StepCallback
 from pipelines.diffusion.families.registry import whole_call_entry
@@ -52,9 +51,7 @@ class WholeCall:
 
     @staticmethod
     def read(folder: Path, dtype: torch.dtype, without: Collection[str] = ()) -> Any:
-        """Raises ModelLoadError."""
-        pipeline_class = getattr(diffusers, describe(folder).class_name)
-        return read_pipeline(pipeline_class, folder, dtype, without)
+        return read_pipeline(DiffusionPipeline, folder, dtype, without)
 
     @property
     def device(self) -> torch.device:

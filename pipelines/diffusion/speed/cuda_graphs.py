@@ -114,7 +114,7 @@ class CudaCapture:
         with torch.cuda.device(self._device):
             before = torch.cuda.current_stream()
             try:
-                # Other threads, such as the decoder's, go on allocating meanwhile.
+                # What another thread of the process does meanwhile is no part of it.
                 with torch.cuda.graph(
                     graph, self._pool, self._stream, capture_error_mode="thread_local"
                 ):

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from uuid import UUID
 
 from fastapi import APIRouter, Response
-from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from serve.api.auth import Drawer, ServicesDep
 from serve.api.documented import form_body, openai_errors, picture_events
 from serve.api.errors import InvalidValue
-from serve.api.form import read_form
+from serve.api.form import Form, read_form
 from serve.api.guarded_route import GuardedRoute
-from serve.api.intake import Size, Upload
+from serve.api.intake import Upload
 from serve.api.limits import Limits, seed_name
 from serve.api.picture_answer import AnswerForm, PictureAnswer
 from serve.api.routes.jobs import IdempotencyKey, checked_key
 from serve.api.schemas.edit import EditBody, VariationBody
 from serve.api.schemas.generation import Generation, steps_of
-from serve.api.schemas.picture import ControlBody
 from serve.api.services import Services
 from serve.api.sourced import sourced
 from serve.jobs.request import JobRequest
@@ -71,15 +68,7 @@ async def edit(
         default = body.default_strength(mask=mask is not None)
         strength = limits.strength(body.strength, default, asked.num_inference_steps)
         asked = replace(asked, strength=strength)
-        asked = await _fitted(
-            services,
-            caller.tenant_id,
-            asked,
-            key,
-            files=form.files,
-            control=body.control,
-            size_from=lambda own: limits.size_from(body.size, own, asked.output_format),
-        )
+        asked = await _fitted(services, caller.tenant_id, asked, key, form, limits)
     return await PictureAnswer(services, caller.tenant_id, key, request).to(asked, answer)
 
 
@@ -113,15 +102,7 @@ async def vary(
         )
         strength = limits.strength(body.strength, _VARIATION_STRENGTH, asked.num_inference_steps)
         asked = replace(asked, strength=strength)
-        asked = await _fitted(
-            services,
-            caller.tenant_id,
-            asked,
-            key,
-            files=form.files,
-            control=body.control,
-            size_from=lambda own: limits.size_from(body.size, own, asked.output_format),
-        )
+        asked = await _fitted(services, caller.tenant_id, asked, key, form, limits)
     answer = PictureAnswer(services, caller.tenant_id, key, request)
     return await answer.whole(asked, AnswerForm("image_edit", None, body.response_format))
 
@@ -131,13 +112,13 @@ async def _fitted(
     tenant_id: UUID,
     asked: JobRequest,
     key: str | None,
-    *,
-    files: Mapping[str, UploadFile],
-    control: ControlBody | None,
-    size_from: Callable[[Size], Size],
+    form: Form[EditBody] | Form[VariationBody],
+    limits: Limits,
 ) -> JobRequest:
     """The request with its sources, at the size that follows from its picture."""
-    uploads = {name: Upload(file.file, name) for name, file in files.items()}
-    width, height = size_from(await services.intake.size(uploads["image"]))
+    uploads = {name: Upload(file.file, name) for name, file in form.files.items()}
+    own = await services.intake.size(uploads["image"])
+    width, height = limits.size_from(form.body.size, own, asked.output_format)
     asked = replace(asked, width=width, height=height)
+    control = form.body.control
     return await sourced(services, tenant_id, asked, key, control=control, uploads=uploads)
