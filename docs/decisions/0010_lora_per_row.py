@@ -20,13 +20,13 @@ from pipelines.diffusion.request import LoraScale, SamplingParams
 from tests.pipelines.diffusion.lora.lora_files import attention, matrices, save_peft
 
 if TYPE_CHECKING:
-    from pipelines.diffusion.families.latent import LatentFamily
+    from pipelines.diffusion.families.base import Family
     from pipelines.diffusion.trajectory import Trajectory
 
 ROWS, RANK, ROUNDS = 8, 16, 30
 
 
-def batch(family: LatentFamily, kind: str, adapters: int, scale: float) -> list[Trajectory]:
+def batch(family: Family, kind: str, adapters: int, scale: float) -> list[Trajectory]:
     """Unguided, so that a request is a row; row ``i`` has scale 1 + ``scale`` i."""
     trajectories = []
     for i in range(ROWS):
@@ -45,7 +45,7 @@ def batch(family: LatentFamily, kind: str, adapters: int, scale: float) -> list[
 
 
 def main() -> None:
-    family = cast("LatentFamily", load_model(embedded.MODEL_PATH, "cpu", "float32", threads=1))
+    family = cast("Family", load_model(embedded.MODEL_PATH, "cpu", "float32", threads=1))
     kinds = {
         "attention": lambda name: attention(name) and name.startswith("unet."),
         "all layers": lambda name: name.startswith("unet."),

@@ -17,8 +17,8 @@ from pipelines.bench.errors import BenchError
 from pipelines.bench.plan import ArchitectureName, ClockName, Plan
 from pipelines.diffusion.catalog import ModelDescription, describe
 from pipelines.diffusion.engine import DiffusionEngine
-from pipelines.diffusion.families.latent import LatentFamily
-from pipelines.diffusion.families.registry import family_class
+from pipelines.diffusion.families.base import Family
+from pipelines.diffusion.families.registry import model_class
 from pipelines.diffusion.loading import choose_device, choose_dtype, load_model
 from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.speed.accelerate import accelerate
@@ -30,7 +30,7 @@ class Subject:
     """``width`` and ``height`` are pixels; ``notes`` are what a reader must know of it."""
 
     name: str
-    family: LatentFamily
+    family: Family
     width: int
     height: int
     clock: Clock = field(default_factory=WallClock)
@@ -77,7 +77,7 @@ def open_subject(plan: Plan) -> Subject:
     if plan.architecture is None:
         source = plan.model or str(MODEL_PATH)
         loaded = load_model(source, plan.device, plan.dtype, acceleration=plan.acceleration)
-        if not isinstance(loaded, LatentFamily):
+        if not isinstance(loaded, Family):
             raise BenchError(f"{source!r} is called whole; there are no steps to measure.")
         family = loaded
         name, notes = "embedded" if plan.model is None else source, []
@@ -99,10 +99,10 @@ def open_subject(plan: Plan) -> Subject:
     )
 
 
-def family_of(pipeline: Any) -> LatentFamily:
+def family_of(pipeline: Any) -> Family:
     """The registered family over a pipeline in memory, on its device already."""
-    family = family_class(type(pipeline).__name__)
-    return cast("LatentFamily", family(pipeline, describe_pipeline(pipeline)))
+    family = model_class(type(pipeline).__name__)(pipeline, describe_pipeline(pipeline))
+    return cast("Family", family)
 
 
 def describe_pipeline(pipeline: Any) -> ModelDescription:

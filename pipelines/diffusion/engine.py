@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -20,7 +19,9 @@ from pipelines.diffusion.batching.cost import CostModel, Profile
 from pipelines.diffusion.decoder import Decoder
 from pipelines.diffusion.errors import DiffusionError, RequestError, UnsafePictureError
 from pipelines.diffusion.families.base import Family
-from pipelines.diffusion.families.latent import LatentFamily
+from pipelines.diffusion.families.model import Model
+from pipelines.diffusion.families.shared_call import Caller
+from pipelines.diffusion.families.whole_call import WholeCall
 from pipelines.diffusion.pool import ModelPool
 from pipelines.diffusion.request import (
     EngineStats,
@@ -31,10 +32,9 @@ from pipelines.diffusion.request import (
     Request,
     Result,
 )
-from pipelines.diffusion.speed.accelerate import warm_buckets
 from pipelines.diffusion.speed.device_memory import DeviceMemory, release_memory
 from pipelines.diffusion.trajectory import Trajectory
-from pipelines.diffusion.warm_up import choose_threads, measure, warm_up
+from pipelines.diffusion.warm_up import WarmUp
 
 logger = logging.getLogger(__name__)
 
@@ -44,20 +44,34 @@ _READING_SECONDS = 0.5  # how long a step without a batch waits for a model
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """A request in the engine; ``deadline`` and ``begun`` are on the engine's clock."""
+    """A request in the engine; ``deadline`` and ``begun`` are on the engine's clock.
+
+    Once it has begun it is ``running`` through a family's steps, or a ``caller`` of whole calls.
+    """
 
     request: Request
-    model: str
+    model_name: str
     deadline: float | None
-    family: Family | None = None  # once its model is there
-    trajectory: Trajectory | None = None  # once it has begun
+    model: Model | None = None  # once it is there
+    running: _Running | None = None
+    caller: Caller | None = None
     begun: float = 0.0
+    rows: int = 0  # of a step, from then on
     short_at: int = -1  # how many had left when there was no memory for it
+
+    @property
+    def steps_left(self) -> int:
+        """After the one that is being made."""
+        if self.caller is not None:
+            return self.request.params.num_inference_steps - self.caller.steps_done
+        if self.running is not None:
+            return self.running.trajectory.steps - self.running.trajectory.steps_after_next
+        return self.request.params.num_inference_steps
 
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """What the three verbs hand on: an entry that has begun."""
+    """What the verbs of a family hand on: an entry that has begun."""
 
     entry: _Entry
     family: Family
@@ -79,7 +93,7 @@ class DiffusionEngine:
 
     def __init__(
         self,
-        models: Family | ModelPool,
+        models: Model | ModelPool,
         max_batch: int = 8,
         clock: Callable[[], float] = time.monotonic,
         threads: int | None = None,
@@ -89,16 +103,9 @@ class DiffusionEngine:
         ``threads`` are those of the CPU that torch computes with from the warm-up on, 0 for as many
         as pay by its measurement; None leaves torch as it is.
         """
-        self._threads = threads
         self.models = models if isinstance(models, ModelPool) else ModelPool.of(models)
         self.costs = {name: CostModel() for name in self.models.names}
-        self.measured: set[str] = set()
-        """Models whose warm-up told where they saturate the device: their steps end there.
-
-        Steps of random sizes, on a machine that does other things, say too little about that.
-        """
-        self._tuning: dict[str, Iterator[None]] = {}  # what makes a model's later steps faster
-        self._memory: DeviceMemory | None = None  # of the first model's device
+        self._warm_up = WarmUp(self.costs, max_batch, clock, threads)
         self.clock = clock
         self._batcher = StepBatcher(max_batch, clock)
         self._step_memory: int | None = None
@@ -142,14 +149,13 @@ class DiffusionEngine:
 
         Raises WarmUpError if it cannot draw, and whatever its loading raised.
         """
-        if self._threads is not None:
-            torch.set_num_threads(self._threads or os.cpu_count() or 1)
-        self._memory, name = memory, self.models.default
-        if name in self.models.loaded:
-            for _ in self._warm_up(name, self.models.load(name, self._warm_up)):
+        self._warm_up.memory = memory
+        self._warm_up.use_threads()
+        loaded, name = set(self.models.loaded), self.models.default
+        model = self.models.load(name, self._make_ready)
+        if name in loaded:
+            for _ in self._make_ready(name, model):
                 pass
-        else:
-            self.models.load(name, self._warm_up)
         while self.tune():
             pass
         self.reset_stats()
@@ -185,8 +191,11 @@ class DiffusionEngine:
         """One denoising step of one batch, and what came of it."""
         start = self.clock()
         batch = self._schedule()
-        predictions = self._denoise(batch)
-        self._update(predictions)
+        if batch and isinstance(batch[0].model, WholeCall):
+            self._call(batch[0].model, batch)
+        else:
+            running = [entry.running for entry in batch if entry.running is not None]
+            self._update(self._denoise(running))
         self._collect(wait=not batch)
         self._load(wait=not batch)
         self.longest_step = max(self.longest_step, self.clock() - start)
@@ -199,19 +208,9 @@ class DiffusionEngine:
 
         It may take as long as a compiler does. False if none is left.
         """
-        for name, slices in list(self._tuning.items()):
-            try:
-                next(slices)
-            except StopIteration:
-                del self._tuning[name]
-            else:
-                return True
-        return False
-
-    def bound_memory(self, free: int | None) -> None:
-        """Of the device's ``free`` bytes most are for steps, the rest for what is between them."""
-        self._step_memory = None if free is None else int(free * _STEP_SHARE)
-        self._batcher.memory = None if free is None else free - int(free * _STEP_SHARE)
+        more = self._warm_up.tune(self.models.loaded)
+        self._bound_memory()
+        return more
 
     def reset_stats(self) -> None:
         self._stats = EngineStats()
@@ -220,7 +219,7 @@ class DiffusionEngine:
         """Ends the reading of models; what is still in comes to nothing."""
         self.models.close()
 
-    def _schedule(self) -> list[_Running]:
+    def _schedule(self) -> list[_Entry]:
         """Who takes this step; those new to it are encoded and given their first latents."""
         self._admit()
         self._expire()
@@ -229,13 +228,35 @@ class DiffusionEngine:
             entry = self._entries[request_id]
             with self._isolated(request_id):
                 try:
-                    batch.append(self._begun(entry))
+                    self._begin(entry)
+                    batch.append(entry)
                 except torch.OutOfMemoryError:
                     release_memory()
                     if self._batcher.active <= 1:
                         raise
                     self._postpone(entry)
         return batch
+
+    def _call(self, model: WholeCall, batch: list[_Entry]) -> None:
+        """A step of the call that runs, which is that of whoever is in it; or one begins."""
+        start = self.clock()
+        try:
+            turns = model.advance([entry.caller for entry in batch if entry.caller is not None])
+        except torch.OutOfMemoryError:
+            release_memory()
+            self._batcher.out_of_memory(len(batch))
+            return
+        self._observe([self._entries[turn.caller.id] for turn in turns], self.clock() - start)
+        for turn in turns:
+            caller = turn.caller
+            with self._isolated(caller.id):
+                if turn.error is not None:
+                    raise turn.error
+                if turn.picture is not None:
+                    self._finish(self._entries[caller.id], turn.picture)
+                elif turn.progressed:
+                    steps = caller.params.num_inference_steps
+                    self._outputs.append(Progress(caller.id, caller.steps_done, steps))
 
     def _denoise(self, batch: list[_Running]) -> list[tuple[_Running, Tensor]]:
         """The model's prediction for each; a pass that raises is halved until the guilty is alone.
@@ -284,43 +305,23 @@ class DiffusionEngine:
         """A slice of the model that loads."""
         if wait and self._arrivals:
             self.models.wait(_READING_SECONDS)
-        for name in self._tuning.keys() - self.models.loaded:
-            del self._tuning[name]  # it has left, and its memory is to be free
-        self.models.advance(self._warm_up)
+        self._warm_up.forget_others(self.models.loaded)
+        self.models.advance(self._make_ready)
 
-    def _warm_up(self, name: str, family: Family) -> Iterator[None]:
-        """A model that has just been placed; its tuning is left for when there is no work."""
-        cost, memory = self.costs[name], self._memory or DeviceMemory(family.device)
-        slices = warm_up(family, cost, self.max_batch, memory, self.clock)
-        if self._threads == 0 and family.device.type == "cpu" and isinstance(family, LatentFamily):
-            next(slices)  # by then what is lazy is done
-            self._threads = choose_threads(family, self.max_batch, os.cpu_count() or 1, self.clock)
-            logger.info("Computing with %d CPU threads.", self._threads)
-        yield from self._timed(slices)
-        if isinstance(family, LatentFamily):
-            if family.first_block_cache is not None:
-                cost.average_steps()
-            self.measured.add(name)
-            self._tuning[name] = self._tuned(family, cost, memory)
-        self.bound_memory(memory.free())
-
-    def _timed(self, slices: Iterator[None]) -> Iterator[None]:
-        """Each as a step among ``longest_step``."""
+    def _make_ready(self, name: str, model: Model) -> Iterator[None]:
+        """A model that has just been placed; each slice as a step among ``longest_step``."""
         start = self.clock()
-        for _ in slices:
+        for _ in self._warm_up.run(name, model):
             self.longest_step = max(self.longest_step, self.clock() - start)
             yield
             start = self.clock()
+        self._bound_memory()
 
-    def _tuned(self, family: LatentFamily, cost: CostModel, memory: DeviceMemory) -> Iterator[None]:
-        """Every batch bucket is compiled or captured, and steps are measured anew."""
-        compiled = False
-        for _ in warm_buckets(family, rows=self.max_batch * cost.guided_rows):
-            compiled = True
-            yield
-        if compiled:
-            yield from measure(family, cost, self.max_batch, memory, self.clock)
-            self.bound_memory(memory.free())
+    def _bound_memory(self) -> None:
+        """Of what is free on the device most is for steps, the rest for what is between them."""
+        free = self._warm_up.free_memory
+        self._step_memory = None if free is None else int(free * _STEP_SHARE)
+        self._batcher.memory = None if free is None else free - int(free * _STEP_SHARE)
 
     def _admit(self) -> None:
         """To the batcher goes whose model is there; the others keep their order."""
@@ -328,11 +329,11 @@ class DiffusionEngine:
         while self._arrivals:
             entry = self._arrivals.popleft()
             with self._isolated(entry.request.id):
-                entry.family = entry.family or self.models.acquire(entry.model)
-                if entry.family is None or self._short_of_memory(entry):
+                entry.model = entry.model or self.models.acquire(entry.model_name)
+                if entry.model is None or self._short_of_memory(entry):
                     waiting.append(entry)
                 else:
-                    self._enter(entry, entry.family)
+                    self._enter(entry, entry.model)
             if self.models.full:
                 break  # who came later waits as well: else a model in use would never leave
         self._arrivals.extendleft(reversed(waiting))
@@ -346,17 +347,19 @@ class DiffusionEngine:
     def _short_of_memory(self, entry: _Entry) -> bool:
         return entry.short_at == self._departures and self._batcher.active > 0
 
-    def _enter(self, entry: _Entry, family: Family) -> None:
-        params, cost = entry.request.params, self.costs[entry.model]
+    def _enter(self, entry: _Entry, model: Model) -> None:
+        params, cost = entry.request.params, self.costs[entry.model_name]
         most = self.max_batch * cost.guided_rows
+        measured = entry.model_name in self._warm_up.measured
+        lane = model.batch_key(params) if isinstance(model, Family) else None
         self._batcher.add(
             entry.request.id,
-            (entry.model, family.batch_key(params)),
+            (entry.model_name, lane),
             seconds=cost.predict(params),
             deadline=entry.deadline,
             size=cost.held_bytes(params),
             fill=cost.fill(params, most, self._step_memory),
-            saturation=cost.saturation_share(params, most) if entry.model in self.measured else 0.0,
+            saturation=cost.saturation_share(params, most) if measured else 0.0,
         )
 
     def _expire(self) -> None:
@@ -367,26 +370,30 @@ class DiffusionEngine:
                 self._leave(id_)
                 self._stats = replace(self._stats, expired=self._stats.expired + 1)
 
-    def _begun(self, entry: _Entry) -> _Running:
-        family, cost, params = entry.family, self.costs[entry.model], entry.request.params
-        assert family is not None  # noqa: S101 - the batcher holds no others
-        if entry.trajectory is None:
-            entry.begun = self.clock()
-            conditioning = family.encode(params)
+    def _begin(self, entry: _Entry) -> None:
+        model, params = entry.model, entry.request.params
+        if entry.running is not None or entry.caller is not None:
+            return
+        entry.begun, cost = self.clock(), self.costs[entry.model_name]
+        if isinstance(model, WholeCall):
+            entry.caller = model.admit(entry.request.id, params)
+            entry.rows = cost.rows(params)
+        elif model is not None:
+            conditioning = model.encode(params)
             cost.observe_encode(conditioning.rows, self.clock() - entry.begun)
             if params.guidance_scale > 1:
                 cost.guided_rows = conditioning.rows
-            entry.trajectory = family.prepare(params, conditioning)
+            trajectory = model.prepare(params, conditioning)
+            entry.running, entry.rows = _Running(entry, model, trajectory), conditioning.rows
             pixels = params.width * params.height
-            cost.observe_held_bytes(pixels, conditioning.rows, entry.trajectory.nbytes)
-        return _Running(entry, family, entry.trajectory)
+            cost.observe_held_bytes(pixels, conditioning.rows, trajectory.nbytes)
 
     def _predict(self, batch: list[_Running]) -> list[tuple[_Running, Tensor]]:
         start = self.clock()
         predictions = batch[0].family.denoise([running.trajectory for running in batch])
         # The step's one wait for the device; it ends the forward pass for the clock as well.
         finite = torch.stack([each.isfinite().all() for each in predictions]).tolist()
-        self._observe(batch, self.clock() - start)
+        self._observe([running.entry for running in batch], self.clock() - start)
         sound = []
         for running, prediction, is_finite in zip(batch, predictions, finite, strict=True):
             if is_finite:
@@ -395,21 +402,20 @@ class DiffusionEngine:
                 self._fail(running.request.id, RequestError(_NOT_FINITE))
         return sound
 
-    def _observe(self, batch: list[_Running], seconds: float) -> None:
-        rows = sum(running.trajectory.conditioning.rows for running in batch)
-        sizes = {each.request.params.width * each.request.params.height for each in batch}
-        cost = self.costs[batch[0].entry.model]
-        if len(sizes) == 1:  # whole calls wait for each other at any size
-            cost.observe(sizes.pop(), rows, seconds)
-        for running in batch:
-            trajectory = running.trajectory
-            left = trajectory.steps - trajectory.steps_after_next
-            remaining = cost.remaining(running.request.params, left)
-            self._batcher.update(running.request.id, remaining)
+    def _observe(self, entries: Sequence[_Entry], seconds: float) -> None:
+        """They took a step together, all of one model and size."""
+        if not entries:
+            return
+        cost, params = self.costs[entries[0].model_name], entries[0].request.params
+        rows = sum(entry.rows for entry in entries)
+        cost.observe(params.width * params.height, rows, seconds)
+        for entry in entries:
+            remaining = cost.remaining(entry.request.params, entry.steps_left)
+            self._batcher.update(entry.request.id, remaining)
         self._stats = replace(
             self._stats,
             steps=self._stats.steps + 1,
-            request_steps=self._stats.request_steps + len(batch),
+            request_steps=self._stats.request_steps + len(entries),
             denoise_seconds=self._stats.denoise_seconds + seconds,
         )
 
@@ -447,7 +453,7 @@ class DiffusionEngine:
             return
         params = entry.request.params
         seconds = self.clock() - start
-        self.costs[entry.model].observe_decode(params.width * params.height, seconds)
+        self.costs[entry.model_name].observe_decode(params.width * params.height, seconds)
         self._finish(entry, picture)
 
     def _finish(self, entry: _Entry, picture: Tensor) -> None:
@@ -498,10 +504,10 @@ class DiffusionEngine:
         self._undecoded = deque(each for each in self._undecoded if each.entry is not entry)
         if entry in self._arrivals:
             self._arrivals.remove(entry)
-        if entry.family is not None:
-            self.models.release(entry.model)
-        if entry.trajectory is not None:
-            entry.trajectory.release()
+        if entry.model is not None:
+            self.models.release(entry.model_name)
+        if entry.caller is not None:
+            entry.caller.leave()
 
 
 _NO_MEMORY = "The device has too little memory for this picture; ask for a smaller one."

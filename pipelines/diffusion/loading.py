@@ -19,8 +19,8 @@ from pipelines.diffusion.errors import (
 )
 from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.families.controlnet import read_controlnet
-from pipelines.diffusion.families.latent import LatentFamily
-from pipelines.diffusion.families.registry import family_class
+from pipelines.diffusion.families.model import Model
+from pipelines.diffusion.families.registry import model_class
 from pipelines.diffusion.families.unet import UNetFamily
 from pipelines.diffusion.parts import check_parts, first_line
 from pipelines.diffusion.pool import Placing
@@ -40,7 +40,7 @@ def load_model(
     loras: Mapping[str, Path] | None = None,
     acceleration: Acceleration | None = None,
     without: Collection[str] = (),
-) -> Family:
+) -> Model:
     """Loads a model at once: ``read_model``, and what it returns to its end.
 
     ``threads`` sets how many CPU threads torch computes with in the calling thread.
@@ -52,8 +52,8 @@ def load_model(
         try:
             next(placing)
         except StopIteration as end:
-            family: Family = end.value
-            return family
+            model: Model = end.value
+            return model
 
 
 def read_model(
@@ -78,9 +78,9 @@ def read_model(
     description = describe(folder)
     check_parts(folder, without)
     chosen = choose_device(device)
-    family_class_ = family_class(description.class_name)
+    class_ = model_class(description.class_name)
     try:
-        pipeline = family_class_.read(folder, choose_dtype(dtype, chosen), without)
+        pipeline = class_.read(folder, choose_dtype(dtype, chosen), without)
     except BROKEN_FILES as error:
         raise _unfitting(folder, error) from error
     read_controlnets = {}
@@ -93,7 +93,7 @@ def read_model(
     def place() -> Placing:
         yield from _moved(pipeline, chosen)
         try:
-            family = family_class_(pipeline, description)
+            family = class_(pipeline, description)
         except torch.OutOfMemoryError:
             raise
         except BROKEN_FILES as error:
@@ -104,7 +104,7 @@ def read_model(
             family.add_controlnet(name, controlnet)
             yield
         for name, path in (loras or {}).items():
-            if not isinstance(family, LatentFamily):
+            if not isinstance(family, Family):
                 raise LoraLoadError(f"{str(folder)!r} is called whole; leave out LoRA {name!r}.")
             family.loras.load(name, path)
             yield

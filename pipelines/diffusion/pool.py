@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from pipelines.diffusion.errors import ModelLoadError, RequestError
-from pipelines.diffusion.families.base import Family
+from pipelines.diffusion.families.model import Model
 from pipelines.diffusion.speed.device_memory import release_memory
 
 logger = logging.getLogger(__name__)
@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 RETRY_SECONDS = 60.0
 """How long requests for a model that could not be loaded are told so, until it is tried again."""
 
-Placing = Generator[None, None, Family]
+Placing = Generator[None, None, Model]
 """Puts a model that was read on its device, a slice at a time; returns it."""
 
-WarmUp = Callable[[str, Family], Iterator[None]]
+WarmUpSlices = Callable[[str, Model], Iterator[None]]
 """What else a model goes through before it is used, a slice at a time."""
 
 
-def _nothing(_name: str, _family: Family) -> Iterator[None]:
+def _nothing(_name: str, _model: Model) -> Iterator[None]:
     return iter(())
 
 
@@ -68,7 +68,7 @@ class ModelPool:
         self._sources = dict(sources)
         self._max_bytes = max_bytes
         self._clock = clock
-        self._families: OrderedDict[str, Family] = OrderedDict()  # the least recently used first
+        self._models: OrderedDict[str, Model] = OrderedDict()  # the least recently used first
         self._users: dict[str, int] = dict.fromkeys(sources, 0)
         self._loading: _Loading | None = None  # one at a time
         self._failures: dict[str, tuple[Exception, float]] = {}  # and until when they are told
@@ -77,10 +77,10 @@ class ModelPool:
         self._reader = ThreadPoolExecutor(1, "model-reader", torch.set_num_threads, (1,))
 
     @classmethod
-    def of(cls, family: Family, name: str = "default") -> ModelPool:
+    def of(cls, model: Model, name: str = "default") -> ModelPool:
         """One model, loaded already."""
-        pool = cls({name: ModelSource(lambda: placed(family), 0)})
-        pool._families[name] = family
+        pool = cls({name: ModelSource(lambda: placed(model), 0)})
+        pool._models[name] = model
         return pool
 
     @property
@@ -95,14 +95,14 @@ class ModelPool:
     @property
     def loaded(self) -> list[str]:
         """The least recently used first."""
-        return list(self._families)
+        return list(self._models)
 
     @property
     def full(self) -> bool:
         """Whether the last ``acquire`` found no room, because all that is loaded is in use."""
         return self._full
 
-    def acquire(self, name: str) -> Family | None:
+    def acquire(self, name: str) -> Model | None:
         """A model to use until ``release``; None while it loads or waits for room.
 
         Raises RequestError for a name that is not here, and for a minute whatever its loading
@@ -114,10 +114,10 @@ class ModelPool:
             )
         self._full = False
         self._raise_failure(name)
-        if name in self._families:
-            self._families.move_to_end(name)
+        if name in self._models:
+            self._models.move_to_end(name)
             self._users[name] += 1
-            return self._families[name]
+            return self._models[name]
         if self._loading is None:
             self._full = not self._make_room(self._sources[name].nbytes)
             if not self._full:
@@ -129,7 +129,7 @@ class ModelPool:
         """One request fewer."""
         self._users[name] -= 1
 
-    def advance(self, warm_up: WarmUp) -> None:
+    def advance(self, warm_up: WarmUpSlices) -> None:
         """The next slice of the model that loads, once it is read."""
         loading = self._loading
         if loading is None or not loading.reading.done():
@@ -139,22 +139,22 @@ class ModelPool:
                 loading.slices = self._arrive(loading, warm_up)
             next(loading.slices)
         except StopIteration as end:
-            self._families[loading.name] = end.value
+            self._models[loading.name] = end.value
             self._loading = None
         except torch.AcceleratorError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, its requests are told
             self._give_up(loading, error)
 
-    def load(self, name: str, warm_up: WarmUp = _nothing) -> Family:
+    def load(self, name: str, warm_up: WarmUpSlices = _nothing) -> Model:
         """Waits for a model. RuntimeError if all that is loaded is in use and leaves no room."""
-        while (family := self.acquire(name)) is None:
+        while (model := self.acquire(name)) is None:
             if self._full:
                 raise RuntimeError(f"There is no room for model {name!r}.")
             self.wait(timeout=None)
             self.advance(warm_up)
         self.release(name)
-        return family
+        return model
 
     def wait(self, timeout: float | None) -> None:
         """Until the model that loads is read, or ``timeout`` seconds are over."""
@@ -164,17 +164,17 @@ class ModelPool:
     def close(self) -> None:
         """Forgets all; what is read meanwhile comes to nothing."""
         self._reader.shutdown(wait=False, cancel_futures=True)
-        self._families.clear()
+        self._models.clear()
 
     def _read(self, name: str) -> Future[Placing]:
         torch.get_num_threads()  # so that this thread's number is settled before the reader's
         return self._reader.submit(self._sources[name].read)
 
     @staticmethod
-    def _arrive(loading: _Loading, warm_up: WarmUp) -> Placing:
-        family = yield from loading.reading.result()
-        yield from warm_up(loading.name, family)
-        return family
+    def _arrive(loading: _Loading, warm_up: WarmUpSlices) -> Placing:
+        model = yield from loading.reading.result()
+        yield from warm_up(loading.name, model)
+        return model
 
     def _give_up(self, loading: _Loading, error: Exception) -> None:
         """Where memory ran out it is tried once more, without the models that are idle."""
@@ -205,7 +205,7 @@ class ModelPool:
         """Lets idle models leave until so many bytes are free; False if all others are in use."""
         if self._max_bytes is None:
             return True
-        while self._families and self._held + nbytes > self._max_bytes:
+        while self._models and self._held + nbytes > self._max_bytes:
             if not self._idle:
                 return False
             self._evict(self._idle[0])
@@ -213,20 +213,20 @@ class ModelPool:
 
     def _evict(self, name: str) -> None:
         logger.info("Model %s leaves to make room.", name)
-        del self._families[name]
+        del self._models[name]
         release_memory()
 
     @property
     def _idle(self) -> list[str]:
         """The least recently used first."""
-        return [name for name in self._families if not self._users[name]]
+        return [name for name in self._models if not self._users[name]]
 
     @property
     def _held(self) -> int:
-        return sum(self._sources[name].nbytes for name in self._families)
+        return sum(self._sources[name].nbytes for name in self._models)
 
 
-def placed(family: Family) -> Placing:
+def placed(model: Model) -> Placing:
     """One that is on its device already."""
     yield
-    return family
+    return model

@@ -170,9 +170,6 @@ class Trajectory:
         if self.inpainting is not None:
             self.latents = self._restore(self.inpainting)
 
-    def release(self) -> None:
-        """The request leaves, done or not; what others share with it may end."""
-
     def _restore(self, kept: Inpainting) -> Tensor:
         """Puts the source back outside the mask, as noisy as the latents are now."""
         source = kept.source

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from statistics import median
 
 import torch
+from torch import Tensor
 
 from pipelines.diffusion.batching.cost import CostModel
 from pipelines.diffusion.errors import RequestError, UnsafePictureError, WarmUpError
 from pipelines.diffusion.families.base import Family
-from pipelines.diffusion.families.latent import LatentFamily
+from pipelines.diffusion.families.model import Model
+from pipelines.diffusion.families.whole_call import WholeCall
 from pipelines.diffusion.plain_request import plain_params
 from pipelines.diffusion.request import SamplingParams
+from pipelines.diffusion.speed.accelerate import warm_buckets
 from pipelines.diffusion.speed.device_memory import DeviceMemory
+
+logger = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
 
@@ -23,30 +30,97 @@ _WORTH = 1.1
 _LONGEST_STEP = 1.0  # seconds: after such a step no larger batch is measured
 
 
-def warm_up(
-    family: Family, cost: CostModel, max_batch: int, memory: DeviceMemory, clock: Clock
-) -> Iterator[None]:
-    """Draws a first picture, and measures steps of 1, 2, 4… requests into ``cost``.
+class WarmUp:
+    """Makes models ready, a slice at a time: between two of them other models make their steps."""
 
-    Between two slices other models may make their steps. From the measurements follow the seconds
-    that requests are predicted to take, how many requests a step is worth, and on CUDA for how
-    many there is memory. Raises WarmUpError if the model cannot draw.
-    """
-    params = plain_params(family.description, guidance_scale=5.0)
-    try:
-        yield from _draw_first(family, cost, params, clock)
-    except (torch.AcceleratorError, torch.OutOfMemoryError):
-        raise
-    except UnsafePictureError:
-        pass  # it was drawn all the same
-    except Exception as error:
-        raise WarmUpError(f"The model drew no first picture: {error}") from error
-    if isinstance(family, LatentFamily):  # others draw by whole calls, not by steps
-        yield from measure(family, cost, max_batch, memory, clock)
+    def __init__(
+        self, costs: Mapping[str, CostModel], max_batch: int, clock: Clock, threads: int | None
+    ) -> None:
+        """What is measured goes into ``costs``, by model. ``threads`` as in ``DiffusionEngine``."""
+        self.memory: DeviceMemory | None = None  # that of each model's device by default
+        self.free_memory: int | None = None
+        """Bytes of the device beside all that is loaded, where it is known."""
+        self.measured: set[str] = set()
+        """Models of which it is known where they saturate the device: their steps end there.
+
+        Steps of random sizes, on a machine that does other things, say too little about that.
+        """
+        self._costs = costs
+        self._max_batch = max_batch
+        self._clock = clock
+        self._threads = threads
+        self._tuning: dict[str, Iterator[None]] = {}
+
+    def use_threads(self) -> None:
+        """As many of the CPU as were asked for; all until it is measured how many pay."""
+        if self._threads is not None:
+            torch.set_num_threads(self._threads or _cores())
+
+    def run(self, name: str, model: Model) -> Iterator[None]:
+        """Draws a first picture, and measures steps of 1, 2, 4… requests.
+
+        From the measurements follow the seconds that requests are predicted to take, how many
+        requests a step is worth, and on CUDA for how many there is memory. Raises WarmUpError if
+        the model cannot draw.
+        """
+        cost, memory = self._costs[name], self.memory or DeviceMemory(model.device)
+        try:
+            yield from _draw_first(model, cost, self._clock)
+        except (torch.AcceleratorError, torch.OutOfMemoryError):
+            raise
+        except UnsafePictureError:
+            pass  # it was drawn all the same
+        except Exception as error:
+            raise WarmUpError(f"The model drew no first picture: {error}") from error
+        if isinstance(model, Family):  # others draw by whole calls, not by steps
+            yield from self._measure(name, model, cost, memory)
+        self.free_memory = memory.free()
+
+    def _measure(
+        self, name: str, family: Family, cost: CostModel, memory: DeviceMemory
+    ) -> Iterator[None]:
+        if self._threads == 0 and family.device.type == "cpu":
+            self._threads = choose_threads(family, self._max_batch, _cores(), self._clock)
+            logger.info("Computing with %d CPU threads.", self._threads)
+        yield from measure(family, cost, self._max_batch, memory, self._clock)
+        if family.first_block_cache is not None:
+            cost.average_steps()
+        self.measured.add(name)
+        self._tuning[name] = self._tuned(family, cost, memory)
+
+    def tune(self, loaded: Collection[str]) -> bool:
+        """A slice of what makes the steps of a model of ``loaded`` faster; False if none is left.
+
+        It may take as long as a compiler does.
+        """
+        self.forget_others(loaded)
+        for name, slices in list(self._tuning.items()):
+            try:
+                next(slices)
+            except StopIteration:
+                del self._tuning[name]
+            else:
+                return True
+        return False
+
+    def forget_others(self, loaded: Collection[str]) -> None:
+        """Models that have left, whose memory is to be free."""
+        for name in self._tuning.keys() - set(loaded):
+            del self._tuning[name]
+
+    def _tuned(self, family: Family, cost: CostModel, memory: DeviceMemory) -> Iterator[None]:
+        """Every batch bucket is compiled or captured, and steps are measured anew."""
+        compiled = False
+        for _ in warm_buckets(family, rows=self._max_batch * cost.guided_rows):
+            compiled = True
+            yield
+        if compiled:
+            yield from measure(family, cost, self._max_batch, memory, self._clock)
+            self.free_memory = memory.free()
 
 
 def measure(
-    family: LatentFamily, cost: CostModel, max_batch: int, memory: DeviceMemory, clock: Clock
+    family: Family, cost: CostModel, max_batch: int, memory: DeviceMemory, clock: Clock
 ) -> Iterator[None]:
     """A step a slice; in rounds, so that what else the machine does falls on all sizes alike."""
     cost.clear()  # the first step is slow in ways that no other will be
@@ -69,7 +143,7 @@ def measure(
             pictures *= 2
 
 
-def choose_threads(family: LatentFamily, max_batch: int, most: int, clock: Clock) -> int:
+def choose_threads(family: Family, max_batch: int, most: int, clock: Clock) -> int:
     """How many CPU threads to compute with: from 1 to ``most``, as measured now.
 
     Of steps of one request and of ``max_batch``, whatever else the machine does meanwhile. Twice
@@ -97,9 +171,37 @@ def choose_threads(family: LatentFamily, max_batch: int, most: int, clock: Clock
     return chosen
 
 
-def _draw_first(
-    family: Family, cost: CostModel, params: SamplingParams, clock: Clock
-) -> Iterator[None]:
+def _draw_first(model: Model, cost: CostModel, clock: Clock) -> Iterator[None]:
+    params = plain_params(model.description, guidance_scale=5.0)
+    if isinstance(model, WholeCall):
+        picture = yield from _call_first(model, params, cost, clock)
+    else:
+        picture = yield from _step_first(model, params, cost, clock)
+    if not _all_finite([picture]):
+        raise RequestError("its colours are not numbers; try another dtype.")
+
+
+def _call_first(
+    model: WholeCall, params: SamplingParams, cost: CostModel, clock: Clock
+) -> Generator[None, None, Tensor]:
+    pixels, caller = params.width * params.height, model.admit("warm-up", params)
+    try:
+        while True:
+            start = clock()
+            (turn,) = model.advance([caller])
+            cost.observe(pixels, cost.rows(params), clock() - start)
+            if turn.error is not None:
+                raise turn.error
+            if turn.picture is not None:
+                return turn.picture
+            yield
+    finally:
+        caller.leave()
+
+
+def _step_first(
+    family: Family, params: SamplingParams, cost: CostModel, clock: Clock
+) -> Generator[None, None, Tensor]:
     pixels = params.width * params.height
     start = clock()
     conditioning = family.encode(params)
@@ -108,24 +210,24 @@ def _draw_first(
     trajectory = family.prepare(params, conditioning)
     cost.observe_held_bytes(pixels, rows, trajectory.nbytes)
     yield
-    try:
-        while not trajectory.finished:
-            start = clock()
-            (prediction,) = family.denoise([trajectory])
-            _all_finite([prediction])
-            cost.observe(pixels, rows, clock() - start)
-            family.preview(trajectory, prediction)
-            trajectory.advance(prediction)
-            yield
+    while not trajectory.finished:
         start = clock()
-        picture = family.decode(trajectory.latents).cpu()
-        cost.observe_decode(pixels, clock() - start)
-    finally:
-        trajectory.release()
-    if not _all_finite([picture]):
-        raise RequestError("its colours are not numbers; try another dtype.")
+        (prediction,) = family.denoise([trajectory])
+        _all_finite([prediction])
+        cost.observe(pixels, rows, clock() - start)
+        family.preview(trajectory, prediction)
+        trajectory.advance(prediction)
+        yield
+    start = clock()
+    picture = family.decode(trajectory.latents).cpu()
+    cost.observe_decode(pixels, clock() - start)
+    return picture
 
 
-def _all_finite(tensors: list[torch.Tensor]) -> bool:
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+def _all_finite(tensors: list[Tensor]) -> bool:
     """Waits for the device."""
     return all(torch.stack([each.isfinite().all() for each in tensors]).tolist())

@@ -20,7 +20,7 @@ from PIL import Image
 
 from pipelines.diffusion.catalog import describe
 from pipelines.diffusion.engine import DiffusionEngine
-from pipelines.diffusion.families.base import Family
+from pipelines.diffusion.families.model import Model
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.request import Failure, NoiseScheduler, Request, Result, SamplingParams
 from pipelines.imaging.postprocess import process
@@ -76,14 +76,14 @@ WITHOUT_LORAS = {*SHARE, "xl-refiner"}
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    family: Family
+class Subject:
+    model: Model
     limits: Limits
     sources: bool
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
+def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
     name: str = request.param
     folder: Path = tmp_path_factory.mktemp(name)
     pipeline = MODELS[name]()
@@ -97,20 +97,22 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         controlnets["edges"] = folder / "edges"
     settings = ModelSettings(name=name, path=str(folder), loras=loras, controlnets=controlnets)
     description = describe(folder)
-    family = load_model(folder, "cpu", "float32", controlnets=controlnets, loras=loras)
+    model = load_model(folder, "cpu", "float32", controlnets=controlnets, loras=loras)
     limits = Limits(Settings(model=settings), {name: description}, name)
-    return Model(family, limits, description.takes_image)
+    return Subject(model, limits, description.takes_image)
 
 
-def test_is_drawn_and_written(model: Model, record_property: Callable[[str, object], None]) -> None:
-    name = model.limits.model
+def test_is_drawn_and_written(
+    subject: Subject, record_property: Callable[[str, object], None]
+) -> None:
+    name = subject.limits.model
     total = sum(1 / SHARE.get(each, 1) for each in MODELS)
     wanted = max(1, round(REQUESTS / total / SHARE.get(name, 1)))
     dice = random.Random(f"{SEED} {name}")
-    engine = DiffusionEngine(model.family, max_batch=AT_ONCE)
+    engine = DiffusionEngine(subject.model, max_batch=AT_ONCE)
     wrong: list[str] = []
     outcomes: Counter[str] = Counter()
-    requests = accepted(model, dice, outcomes)
+    requests = accepted(subject, dice, outcomes)
     for _ in range(0, wanted, AT_ONCE):
         asked = {str(i): next(requests) for i in range(min(AT_ONCE, wanted - outcomes["drawn"]))}
         for id_, request in asked.items():
@@ -128,12 +130,12 @@ def test_is_drawn_and_written(model: Model, record_property: Callable[[str, obje
     assert not outcomes["refused for None"]
 
 
-def accepted(model: Model, dice: random.Random, outcomes: Counter[str]) -> Iterator[JobRequest]:
+def accepted(subject: Subject, dice: random.Random, outcomes: Counter[str]) -> Iterator[JobRequest]:
     """Random requests, by way of what the routes ask before a job exists."""
     while True:
-        edits = model.sources and dice.random() < 0.5
+        edits = subject.sources and dice.random() < 0.5
         try:
-            yield (an_edit if edits else a_job)(model.limits, dice)
+            yield (an_edit if edits else a_job)(subject.limits, dice)
         except InvalidValue as error:
             outcomes[f"refused for {error.param}"] += 1
 

@@ -14,7 +14,7 @@ from pipelines.bench.errors import BenchError
 from pipelines.bench.plan import BATCH, GUIDANCE_SCALES, Plan
 from pipelines.bench.subject import family_of
 from pipelines.diffusion.engine import DiffusionEngine
-from pipelines.diffusion.families.latent import LatentFamily
+from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.loading import choose_device, choose_dtype
 from pipelines.diffusion.request import Failure, Request, Result, SamplingParams
 from pipelines.diffusion.speed.accelerate import accelerate
@@ -108,9 +108,7 @@ def _call(pipeline: Any, params: SamplingParams) -> Tensor:
     return picture.float().cpu()
 
 
-def _draw(
-    family: LatentFamily, target: SamplingParams, neighbours: Sequence[SamplingParams]
-) -> Tensor:
+def _draw(family: Family, target: SamplingParams, neighbours: Sequence[SamplingParams]) -> Tensor:
     """The same by the engine; half of the neighbours have begun, and half come with the target."""
     pictures: list[Tensor] = []
     drawn: list[str] = []

@@ -16,7 +16,7 @@ from diffusers import FluxPipeline
 from torch import Tensor
 from torch.nn import functional
 
-from pipelines.diffusion.families.latent import TIMESTEPS_DEVICE
+from pipelines.diffusion.families.base import TIMESTEPS_DEVICE
 from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.families.transformer import TransformerFamily
 from pipelines.diffusion.pretrained import read_pipeline

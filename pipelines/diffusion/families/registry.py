@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     import torch
 
     from pipelines.diffusion.catalog import ModelDescription
-    from pipelines.diffusion.families.base import Family
+    from pipelines.diffusion.families.model import Model
 
-    class FamilyClass(Protocol):
-        """What a family's class offers beside its instances."""
+    class ModelClass(Protocol):
+        """What a model's class offers beside its instances."""
 
         @staticmethod
         def read(folder: Path, dtype: torch.dtype, without: Collection[str] = ()) -> Any:
             """The folder's pipeline in plain memory, less the parts ``without``."""
 
-        def __call__(self, pipeline: Any, description: ModelDescription) -> Family:
-            """The family, over a pipeline that is on its device."""
+        def __call__(self, pipeline: Any, description: ModelDescription) -> Model:
+            """The model, over a pipeline that is on its device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +192,8 @@ def whole_call_entry(class_name: str) -> WholeCallEntry:
     )
 
 
-def family_class(class_name: str) -> FamilyClass:
+def model_class(class_name: str) -> ModelClass:
     """The class that draws with such a folder."""
     entry = family_entry(class_name)
     module, _, name = (_WHOLE_CALL if entry is None else entry.family).partition(":")
-    return cast("FamilyClass", getattr(import_module(module), name))
+    return cast("ModelClass", getattr(import_module(module), name))

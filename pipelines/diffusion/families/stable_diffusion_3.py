@@ -15,7 +15,7 @@ from diffusers import StableDiffusion3Pipeline
 from torch import Tensor
 
 from pipelines.diffusion.catalog import read_index
-from pipelines.diffusion.families.latent import TIMESTEPS_DEVICE
+from pipelines.diffusion.families.base import TIMESTEPS_DEVICE
 from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.families.transformer import TransformerFamily
 from pipelines.diffusion.pretrained import read_pipeline

@@ -10,12 +10,12 @@ import torch
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from torch import Tensor
 
-from pipelines.diffusion.families.latent import LatentFamily
+from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.request import SamplingParams
 
 
-class TransformerFamily(LatentFamily):
+class TransformerFamily(Family):
     """A loaded pipeline around a transformer, whose timesteps may shift with the picture's size."""
 
     @property

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from pipelines.diffusion.catalog import ModelDescription
 from pipelines.diffusion.errors import ModelLoadError
+from pipelines.diffusion.families.base import Family, first_sigma
 from pipelines.diffusion.families.controlnet import ControlNets
-from pipelines.diffusion.families.latent import LatentFamily, first_sigma
 from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.pixels import mask_tensor, picture_tensor
 from pipelines.diffusion.pretrained import read_pipeline
@@ -23,7 +23,7 @@ from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.trajectory import Conditioning, Trajectory, noised
 
 
-class UNetFamily(LatentFamily):
+class UNetFamily(Family):
     """A loaded pipeline around a ``UNet2DConditionModel``."""
 
     def __init__(self, pipeline: Any, description: ModelDescription) -> None:

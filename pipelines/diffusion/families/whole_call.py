@@ -20,11 +20,10 @@ from pipelines.diffusion.catalog import ModelDescription
 from pipelines.diffusion.errors import RequestError
 from pipelines.diffusion.families.pipeline_call import StepCallback
 from pipelines.diffusion.families.registry import whole_call_entry
-from pipelines.diffusion.families.shared_call import CalledTrajectory, Drawn, SharedCall
+from pipelines.diffusion.families.shared_call import Caller, Drawn, SharedCall, Turn
 from pipelines.diffusion.pretrained import read_pipeline
 from pipelines.diffusion.request import NoiseScheduler, SamplingParams
 from pipelines.diffusion.schedulers import new_scheduler
-from pipelines.diffusion.trajectory import Conditioning, TextEmbedding, Trajectory
 
 # By which names pipelines tell what their safety checker has blackened.
 _VERDICTS = ("nsfw_content_detected", "nsfw_detected", "watermark_detected")
@@ -36,7 +35,7 @@ class WholeCall:
     Pipelines keep the state of a call in themselves (their noise scheduler, the guidance,
     sometimes attention processors), so one call runs at a time; between the engine's steps it
     stands still. Who arrives meanwhile waits for its end. When a call of several raises, each of
-    them starts over from its seed, alone.
+    them starts over from its seed, alone. For one thread, under ``torch.inference_mode``.
     """
 
     def __init__(self, pipeline: Any, description: ModelDescription) -> None:
@@ -63,87 +62,58 @@ class WholeCall:
         dtype: torch.dtype = self.pipeline.dtype
         return dtype
 
-    @property
-    def decodes_beside(self) -> bool:
-        """The call decodes by itself."""
-        return False
-
-    def batch_key(self, params: SamplingParams) -> Hashable:
-        """All share the engine's steps, though not their calls: see ``_call_key``."""
-        return self.description.class_name
-
-    def encode(self, params: SamplingParams) -> Conditioning:
-        """Nothing but the number of rows: the call reads its prompts itself."""
-        nothing = TextEmbedding(torch.empty(1, 0, 0))
-        guided = params.guidance_scale > 1
-        return Conditioning(nothing, nothing if guided else None, params.guidance_scale)
-
-    def prepare(self, params: SamplingParams, conditioning: Conditioning) -> Trajectory:
+    def admit(self, request_id: str, params: SamplingParams) -> Caller:
+        """Raises RequestError for what cannot be drawn."""
         self._check(params)
         scheduler = self._scheduler
         if params.scheduler is not NoiseScheduler.DEFAULT:
             scheduler = new_scheduler(params.scheduler, self._scheduler)
-        return CalledTrajectory(params, conditioning, scheduler, self.device)
+        return Caller(request_id, params, scheduler)
 
-    def denoise(self, trajectories: Sequence[Trajectory]) -> list[Tensor]:
-        """A step of the call that runs, whether or not these requests are in it.
+    def advance(self, callers: Sequence[Caller]) -> list[Turn]:
+        """A step of the call that runs, whether or not ``callers`` are in it.
 
-        Without one a call begins, for who has waited longest and all that can share it.
+        Without one a call begins, for the first of them that waits and all that can share it.
+        Raises OutOfMemoryError where a call of several ran out: fewer are to be tried together.
         """
-        called = [each for each in trajectories if isinstance(each, CalledTrajectory)]
         if self._running is None or self._running.over:
-            waiting = [each for each in called if each.call is None and each.error is None]
+            waiting = [each for each in callers if each.call is None]
             self._running = self._begin(self._sharers(waiting)) if waiting else None
-        if self._running is not None:
-            try:
-                self._running.advance()
-            except torch.OutOfMemoryError:
-                if len(called) > 1:  # the engine is to form smaller batches
-                    raise
-        return [each.latents if each.call is None else each.call.seen(each) for each in called]
+        return [] if self._running is None else self._running.advance()
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """In the latents' place stands the picture, since the call has returned."""
-        return latents.float()
-
-    def preview(self, trajectory: Trajectory, prediction: Tensor) -> NDArray[np.uint8] | None:
-        """None: how to look into a pipeline's latents is not known of them all."""
-        return None
-
-    def _sharers(self, waiting: Sequence[CalledTrajectory]) -> list[CalledTrajectory]:
-        first = min(waiting, key=lambda each: each.place)
+    def _sharers(self, waiting: Sequence[Caller]) -> list[Caller]:
+        first = waiting[0]
         if first.alone or self._entry.alone:
             return [first]
         key = _call_key(first.params)
         return [each for each in waiting if not each.alone and _call_key(each.params) == key]
 
-    def _begin(self, members: Sequence[CalledTrajectory]) -> SharedCall:
-        """All of ``members`` have one ``_call_key``."""
-        params = members[0].params
-        self.pipeline.scheduler = members[0].scheduler
+    def _begin(self, callers: Sequence[Caller]) -> SharedCall:
+        """All of ``callers`` have one ``_call_key``."""
+        params = callers[0].params
+        self.pipeline.scheduler = callers[0].scheduler
         guidance = self._entry.guidance
         offered: dict[str, Any] = {
-            "prompt": [each.params.prompt for each in members],
+            "prompt": [each.params.prompt for each in callers],
             "height": params.height,
             "width": params.width,
             "num_inference_steps": params.num_inference_steps,
             guidance: params.guidance_scale,
-            "generator": [each.generator for each in members],
+            "generator": [torch.Generator().manual_seed(each.params.seed) for each in callers],
             "output_type": self._entry.output_type,
         }
         if params.negative_prompt or guidance == "true_cfg_scale":
-            offered["negative_prompt"] = [each.params.negative_prompt for each in members]
+            offered["negative_prompt"] = [each.params.negative_prompt for each in callers]
         arguments = {name: offered[name] for name in offered if name in self._parameters}
 
         # It holds neither the family nor its requests, which a call that is dropped would keep.
-        pipeline, parameters, rows = self.pipeline, self._parameters, len(members)
+        pipeline, parameters, rows = self.pipeline, self._parameters, len(callers)
 
         def call(on_step: StepCallback) -> Drawn:
             output = pipeline(**arguments, **_callback(parameters, on_step))
-            pictures = _pictures(output).to(pipeline.device)
-            return Drawn(pictures, _refused(pipeline, output, rows))
+            return Drawn(_pictures(output), _refused(pipeline, output, rows))
 
-        return SharedCall(members, call)
+        return SharedCall(callers, call)
 
     def _check(self, params: SamplingParams) -> None:
         description, steps = self.description, params.num_inference_steps
@@ -190,10 +160,12 @@ def _callback(parameters: Collection[str], on_step: StepCallback) -> dict[str, A
 
 
 def _pictures(output: Any) -> Tensor:
-    """(rows, 3, height, width) from 0 to 1; some pipelines call them by the singular."""
+    """(rows, 3, height, width) from 0 to 1, float32 on the CPU; some call them by the singular."""
     found: Any = getattr(output, "images", None)
     images: Tensor | NDArray[np.float32] = output.image if found is None else found
-    return images if isinstance(images, Tensor) else torch.from_numpy(images).permute(0, 3, 1, 2)
+    if isinstance(images, Tensor):
+        return images.float().cpu()
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
 def _refused(pipeline: Any, output: Any, rows: int) -> list[bool]:

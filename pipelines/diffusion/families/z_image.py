@@ -16,7 +16,7 @@ from diffusers import ZImagePipeline
 from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sigmas
 from torch import Tensor
 
-from pipelines.diffusion.families.latent import TIMESTEPS_DEVICE
+from pipelines.diffusion.families.base import TIMESTEPS_DEVICE
 from pipelines.diffusion.families.rows import Row
 from pipelines.diffusion.families.transformer import TransformerFamily
 from pipelines.diffusion.pretrained import read_pipeline

@@ -7,15 +7,16 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
 from pipelines.diffusion.errors import AccelerationError
 from pipelines.diffusion.families.base import Family
-from pipelines.diffusion.families.latent import LatentFamily
+from pipelines.diffusion.families.model import Model
 from pipelines.diffusion.families.unet import UNetFamily
+from pipelines.diffusion.families.whole_call import WholeCall
 from pipelines.diffusion.plain_request import plain_params
 from pipelines.diffusion.prompt_cache import PromptCache
 from pipelines.diffusion.speed.acceleration import Acceleration, AttentionBackend, Float8, Use
@@ -32,13 +33,17 @@ _COMPILED_SHAPES = 256
 """A block is compiled for each bucket at each of its widths; torch gives up at 8 by default."""
 
 
-def accelerate(family: Family, wanted: Acceleration) -> Acceleration:
-    """Once, on a freshly loaded family. Returns what is on, ``AUTO`` left for ``vae_tiling`` alone.
+def accelerate(model: Model, wanted: Acceleration) -> Acceleration:
+    """Once, on a freshly loaded model. Returns what is on, ``AUTO`` left for ``vae_tiling`` alone.
 
     Raises AccelerationError for what was asked for and cannot work; nothing has changed then.
     """
-    if not isinstance(family, LatentFamily):
-        return _accelerate_whole_calls(family, wanted)
+    if isinstance(model, WholeCall):
+        return _accelerate_whole_calls(model, wanted)
+    return _accelerate_family(model, wanted)
+
+
+def _accelerate_family(family: Family, wanted: Acceleration) -> Acceleration:
     chosen, denoiser = choose(family, wanted), family.denoiser
     asked = wanted.attention is not AttentionBackend.AUTO
     chosen = replace(chosen, attention=set_attention(denoiser, chosen.attention, asked))
@@ -68,7 +73,7 @@ def accelerate(family: Family, wanted: Acceleration) -> Acceleration:
     return chosen
 
 
-def choose(family: LatentFamily, wanted: Acceleration) -> Acceleration:
+def choose(family: Family, wanted: Acceleration) -> Acceleration:
     """``wanted``, decided for this model and its device. Raises AccelerationError."""
     denoiser, device = family.denoiser, family.device
     on_cuda = device.type == "cuda"
@@ -111,8 +116,6 @@ def warm_buckets(
     larger buckets are left out: the engine halves such a batch. A model that does not compile runs
     uncompiled, with a warning.
     """
-    if not isinstance(family, LatentFamily):
-        return
     family.captures = True
     model = family.description
     shapes = [(model.default_width, model.default_height), *sizes]
@@ -149,7 +152,7 @@ def repeated_blocks(part: Any) -> list[nn.Module]:
     return [each for each in part.modules() if type(each).__name__ in names] if names else []
 
 
-def _run_bucket(family: LatentFamily, rows: int, width: int, height: int) -> None:
+def _run_bucket(family: Family, rows: int, width: int, height: int) -> None:
     """Three times: to compile, to capture, to replay. Without guidance a picture is one row."""
     params = plain_params(family.description, guidance_scale=0.0, size=(width, height))
     for _ in range(3):
@@ -175,7 +178,7 @@ def _compile_obstacle(blocks: list[nn.Module], device: torch.device) -> str | No
     return None
 
 
-def _graphs_obstacle(family: LatentFamily, wanted: Acceleration) -> str | None:
+def _graphs_obstacle(family: Family, wanted: Acceleration) -> str | None:
     if family.device.type != "cuda":
         return "CUDA graphs need a CUDA device; set cuda_graphs to 'never'."
     if not family.fixed_prompt_length:
@@ -199,7 +202,7 @@ def _tiling(wanted: Use, vae: Any) -> Use:
     )
 
 
-def _accelerate_whole_calls(family: Family, wanted: Acceleration) -> Acceleration:
+def _accelerate_whole_calls(model: WholeCall, wanted: Acceleration) -> Acceleration:
     """A pipeline that is called whole can be compiled if asked for, and has no other speed-up.
 
     Its calls come in any batch size, so blocks are compiled for all at once, in the first call.
@@ -213,9 +216,9 @@ def _accelerate_whole_calls(family: Family, wanted: Acceleration) -> Acceleratio
             f"A pipeline that is called whole cannot have {' and '.join(refused)}; leave it out."
         )
     if asked:
-        components = cast("Any", family).pipeline.components.values()
+        components = model.pipeline.components.values()
         blocks = [block for part in components for block in repeated_blocks(part)]
-        if obstacle := _compile_obstacle(blocks, family.device):
+        if obstacle := _compile_obstacle(blocks, model.device):
             raise AccelerationError(obstacle)
         for block in blocks:
             block.compile(dynamic=True)

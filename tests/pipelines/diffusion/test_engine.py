@@ -376,7 +376,7 @@ def test_a_step_ends_where_the_device_saturates(
     for rows in (2, 4, 8, 16):
         engine.costs["default"].observe(64 * 64, rows, float(rows))
     if measured:
-        engine.measured.add("default")
+        engine._warm_up.measured.add("default")
     for i in range(4):
         engine.add(Request(str(i), params()))
     engine.step()
@@ -651,10 +651,10 @@ def test_a_model_that_loads_later_is_warmed_and_bounds_memory_anew(
     engine = DiffusionEngine(pool, max_batch=4)
     memory = MemoryOf(free=10_000_000, peak=100)
     engine.warm_up(memory)
-    assert engine.measured == {"first"}
+    assert engine._warm_up.measured == {"first"}
     memory._free = 20_000_000
     run(engine, Request("one", params(), model="second"))
-    assert engine.measured == {"first", "second"}
+    assert engine._warm_up.measured == {"first", "second"}
     assert engine.costs["second"].profile()["denoise"]
     assert engine._step_memory == 16_000_000
     engine.close()
@@ -704,7 +704,7 @@ def test_the_tuning_of_a_model_that_leaves_does_not_keep_it(
     pool = pool_of(family, second=families.pop)
     engine = DiffusionEngine(pool)
     run(engine, Request("a", params(), model="second"))
-    assert set(engine._tuning) == {"second"}
+    assert set(engine._warm_up._tuning) == {"second"}
     run(engine, Request("b", params()))
     assert pool.loaded == ["first"]
     gc.collect()

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from pipelines.diffusion.errors import ModelLoadError, RequestError
-from pipelines.diffusion.families.base import Family
+from pipelines.diffusion.families.model import Model
 from pipelines.diffusion.families.stable_diffusion import StableDiffusion
 from pipelines.diffusion.pool import RETRY_SECONDS, ModelPool, ModelSource, Placing, placed
 
 
-def settled(pool: ModelPool, name: str) -> Family | None:
+def settled(pool: ModelPool, name: str) -> Model | None:
     """What is acquired once all loading is over."""
     first = pool.acquire(name)
     if first is not None:
@@ -48,7 +48,7 @@ def test_a_model_is_read_beside_its_caller_who_does_the_rest(family: StableDiffu
         threads.append(threading.current_thread())
         return family
 
-    def warm_up(name: str, given: Family) -> Iterator[None]:
+    def warm_up(name: str, given: Model) -> Iterator[None]:
         assert (name, given) == ("slow", family)
         yield
         threads.append(threading.current_thread())

@@ -21,6 +21,7 @@ from PIL import Image
 from sqlalchemy import text
 
 from pipelines.diffusion.engine import DiffusionEngine
+from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.pool import ModelPool
 from pipelines.diffusion.request import Output, Request, Result
@@ -520,6 +521,7 @@ async def test_a_picture_of_another_size_is_not_delivered(
     workshop: Workshop, jobs: Jobs, tenant_id: UUID
 ) -> None:
     family = load_model(workshop._folder, "cpu")
+    assert isinstance(family, Family)
     decode = family.decode
     family.decode = lambda latents: decode(latents)[..., :-8]  # type: ignore[method-assign]
     async with workshop.worker(models=ModelPool.of(family, MODEL)):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipelines.diffusion.engine import DiffusionEngine
-from pipelines.diffusion.families.latent import LatentFamily
+from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.request import Failure, Output, Request, SamplingParams
 from tests.pipelines.diffusion.families.test_parity import TOLERANCE
@@ -42,13 +42,13 @@ MOST: dict[str, tuple[Callable[[], Any], int]] = {
 
 
 @pytest.fixture(scope="module")
-def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LatentFamily]:
+def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Family]:
     loaded = {}
     for name, (build, _) in MOST.items():
         folder: Path = tmp_path_factory.mktemp(name)
         build().save_pretrained(folder)
         family = load_model(folder, "cpu", "float32")
-        assert isinstance(family, LatentFamily)
+        assert isinstance(family, Family)
         loaded[name] = family
     return loaded
 
@@ -57,7 +57,7 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LatentFamily
     ("name", "clip_skip"), [(name, n) for name, (_, most) in MOST.items() for n in range(most + 1)]
 )
 def test_same_as_diffusers(
-    families: dict[str, LatentFamily],
+    families: dict[str, Family],
     params: Params,
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
@@ -93,7 +93,7 @@ def test_same_as_diffusers(
 @pytest.mark.parametrize("name", MOST)
 @pytest.mark.parametrize("beyond", [1, -9])
 def test_no_further_than_the_first_layer(
-    families: dict[str, LatentFamily], params: Params, run: Run, name: str, beyond: int
+    families: dict[str, Family], params: Params, run: Run, name: str, beyond: int
 ) -> None:
     family, most = families[name], MOST[name][1]
     assert family.description.max_clip_skip == most

@@ -100,7 +100,9 @@ def loaded(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Family:
     for name, build in tiny.controlnets.items():
         build().save_pretrained(folder / "controlnets" / name)
     controlnets = {name: folder / "controlnets" / name for name in tiny.controlnets}
-    return load_model(folder, device="cpu", dtype="float32", controlnets=controlnets)
+    family = load_model(folder, device="cpu", dtype="float32", controlnets=controlnets)
+    assert isinstance(family, Family)
+    return family
 
 
 @st.composite

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from pipelines.diffusion.catalog import SAFETY_CHECKER, describe
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import MissingPartError, PickledWeightsError, UnsafePictureError
-from pipelines.diffusion.families.base import Family
+from pipelines.diffusion.families.model import Model
 from pipelines.diffusion.families.stable_diffusion import StableDiffusion
 from pipelines.diffusion.families.whole_call import WholeCall
 from pipelines.diffusion.loading import load_model
@@ -79,7 +79,7 @@ def _by_diffusers(pipeline: Any, asked: list[SamplingParams]) -> tuple[torch.Ten
     return output.images, output.nsfw_content_detected
 
 
-def _loaded(folder: Path, *without: str) -> Family:
+def _loaded(folder: Path, *without: str) -> Model:
     return load_model(folder, "cpu", "float32", without=without)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import UnsafePictureError
+from pipelines.diffusion.families.shared_call import Turn
 from pipelines.diffusion.families.whole_call import WholeCall
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.request import (
@@ -29,7 +30,7 @@ from pipelines.diffusion.request import (
     Result,
     SamplingParams,
 )
-from pipelines.diffusion.trajectory import Trajectory
+from tests.pipelines.diffusion.families.kept_pictures import keep_pictures
 from tests.pipelines.diffusion.tiny import perturbed_attention, pixart_alpha
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
@@ -61,17 +62,8 @@ def loaded(folder: Path) -> WholeCall:
 
 
 @pytest.fixture
-def drawn(loaded: WholeCall, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """The pictures before they are rounded to bytes, in the order of their ends."""
-    seen: list[Tensor] = []
-    decode = loaded.decode
-
-    def keep(latents: Tensor) -> Tensor:
-        seen.append(decode(latents))
-        return seen[-1]
-
-    monkeypatch.setattr(loaded, "decode", keep)
-    return seen
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    return keep_pictures(monkeypatch)
 
 
 @pytest.fixture
@@ -106,10 +98,6 @@ def reference(folder: Path, asked: SamplingParams) -> Tensor:
 
 def finished(outputs: list[Output]) -> list[str]:
     return [output.request_id for output in outputs if isinstance(output, Result)]
-
-
-def prepared(family: WholeCall, asked: SamplingParams) -> Trajectory:
-    return family.prepare(asked, family.encode(asked))
 
 
 @pytest.mark.parametrize(
@@ -281,32 +269,32 @@ def test_out_of_memory_begins_anew_with_fewer(
 def test_a_call_moves_in_the_turn_of_others(folder: Path, loaded: WholeCall, asked: Params) -> None:
     """Else a batcher that prefers who waits for its end would wait forever."""
     wanted = asked(seed=1)
-    runs, waits = prepared(loaded, wanted), prepared(loaded, asked(num_inference_steps=2))
+    runs = loaded.admit("runs", wanted)
+    waits = loaded.admit("waits", asked(num_inference_steps=2))
     with torch.inference_mode():
-        loaded.denoise([runs])
-        for _ in range(wanted.num_inference_steps):
-            waits.advance(*loaded.denoise([waits]))
-        assert waits.steps_done == 0
-        loaded.denoise([waits])
-        waits.release()
-        before = runs.finished
-        runs.advance(*loaded.denoise([runs]))
-        assert (before, runs.finished) == (False, True)
-        runs.release()
-        picture = loaded.decode(runs.latents)
-    torch.testing.assert_close(picture, reference(folder, wanted), atol=TOLERANCE, rtol=0)
+        loaded.advance([runs])
+        for step in range(2, wanted.num_inference_steps + 1):
+            assert loaded.advance([waits]) == [Turn(runs, progressed=True)]
+            assert (runs.steps_done, waits.steps_done) == (step, 0)
+        (turn,) = loaded.advance([waits])
+        runs.leave()
+    assert turn.picture is not None
+    torch.testing.assert_close(turn.picture, reference(folder, wanted), atol=TOLERANCE, rtol=0)
 
 
 def test_a_call_that_fails_in_the_turn_of_others_fails_none_of_them(
     loaded: WholeCall, asked: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs, waits = prepared(loaded, asked()), prepared(loaded, asked(num_inference_steps=2))
+    runs, waits = loaded.admit("runs", asked()), loaded.admit("waits", asked(seed=2))
     with torch.inference_mode(), monkeypatch.context() as broken:
-        loaded.denoise([runs])
+        loaded.advance([runs])
         broken.setattr(loaded.pipeline.scheduler, "step", None)
-        waits.advance(*loaded.denoise([waits]))
-        with pytest.raises(TypeError):
-            runs.advance(*loaded.denoise([runs]))
+        (turn,) = loaded.advance([waits])
+    assert turn.caller is runs
+    assert isinstance(turn.error, TypeError)
+    with torch.inference_mode():
+        assert loaded.advance([waits]) == [Turn(waits, progressed=True)]
+        waits.leave()
 
 
 def test_a_pipeline_without_callbacks_is_drawn_in_a_step(

@@ -23,6 +23,7 @@ from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.parts import parts_of
 from pipelines.diffusion.plain_request import plain_params
 from pipelines.diffusion.request import Failure, Output, Request, Result, SamplingParams
+from tests.pipelines.diffusion.families.kept_pictures import keep_pictures
 from tests.pipelines.diffusion.tiny import (
     aura_flow,
     bria,
@@ -152,14 +153,7 @@ def test_two_requests_as_each_alone(
     negative_prompt: str,
 ) -> None:
     """In one call, or in one each where their rows would depend on each other."""
-    drawn: list[Tensor] = []
-    decode = loaded.decode
-
-    def keep(latents: Tensor) -> Tensor:
-        drawn.append(decode(latents))
-        return drawn[-1]
-
-    monkeypatch.setattr(loaded, "decode", keep)
+    drawn = keep_pictures(monkeypatch)
     model = loaded.description
     both = [
         asked(model, "a red fox", 1, negative_prompt),
@@ -179,7 +173,7 @@ def test_two_requests_as_each_alone(
 def test_a_plain_request_can_be_drawn(loaded: WholeCall) -> None:
     """As warm-up draws one: within the model's sizes and steps."""
     params = plain_params(loaded.description, guidance_scale=5.0)
-    assert not loaded.prepare(params, loaded.encode(params)).finished
+    assert loaded.admit("one", params).params == params
 
 
 def test_every_class_is_one_of_diffusers() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pipelines.diffusion.engine import DiffusionEngine
-from pipelines.diffusion.families.latent import LatentFamily
+from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.request import Failure, LoraScale, Request, Result, SamplingParams
 from tests.pipelines.diffusion.reference import draw_by
 
@@ -25,7 +25,7 @@ def loras(**scales: float) -> tuple[LoraScale, ...]:
     return tuple(LoraScale(name, scale) for name, scale in scales.items())
 
 
-def draw(family: LatentFamily, *asked: SamplingParams, in_one_pass: bool = True) -> list[Drawn]:
+def draw(family: Family, *asked: SamplingParams, in_one_pass: bool = True) -> list[Drawn]:
     """All in one batch, from their first steps on; ``in_one_pass`` asserts that it never split."""
     finished: list[Drawn] = []
     order: list[int] = []

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.diffusion.families.latent import LatentFamily
+from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.request import LoraScale, SamplingParams
 from tests.pipelines.diffusion.lora.lora_files import attention, matrices, save_peft
@@ -59,7 +59,7 @@ class Model:
     """
 
     name: str
-    family: LatentFamily
+    family: Family
     files: dict[str, Path]
 
 
@@ -80,7 +80,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         if each
     }
     family = load_model(folder / "model", "cpu", "float32", loras=files)
-    assert isinstance(family, LatentFamily)
+    assert isinstance(family, Family)
     return Model(request.param, family, files)
 
 
