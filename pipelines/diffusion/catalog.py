@@ -23,7 +23,13 @@ from pipelines.diffusion.families.registry import (
     family_entry,
     whole_call_entry,
 )
-from pipelines.diffusion.noise_schedulers import noise_schedulers, steps_range, tells_original
+from pipelines.diffusion.noise_schedulers import (
+    check_scheduler,
+    check_steps,
+    noise_schedulers,
+    steps_range,
+    tells_original,
+)
 from pipelines.diffusion.request import NoiseScheduler
 from pipelines.diffusion.sizes import PIXEL_MULTIPLE, Sizes, sizes_of
 
@@ -89,6 +95,11 @@ class ModelDescription:
         if self.class_name in _ONE_STEP_BY_ORIGINAL and not tells_original(name, self.scheduler):
             fewest = max(fewest, 2)
         return fewest, most
+
+    def check_steps(self, name: NoiseScheduler, steps: int) -> None:
+        """Raises RequestError for steps by a noise scheduler that it cannot be drawn in."""
+        check_scheduler(name, self.schedulers)
+        check_steps(name, steps, *self.steps_range(name))
 
     def made_steps(self, steps: int, strength: float) -> int:
         """Of so many, those that a source picture's ``strength`` leaves, as diffusers rounds."""

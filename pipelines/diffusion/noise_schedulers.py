@@ -6,7 +6,7 @@ Both follow from the configuration of the model's own noise scheduler, its
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pipelines.diffusion.errors import RequestError
@@ -100,9 +100,8 @@ def tells_original(name: NoiseScheduler, config: Mapping[str, Any]) -> bool:
     return _class_name(name, config) in _TELLS_ORIGINAL
 
 
-def check_scheduler(name: NoiseScheduler, config: Mapping[str, Any]) -> None:
-    """Raises RequestError for a noise scheduler that the model cannot be drawn with."""
-    choices = noise_schedulers(config)
+def check_scheduler(name: NoiseScheduler, choices: Collection[NoiseScheduler]) -> None:
+    """Raises RequestError for a noise scheduler that is none of a model's ``choices``."""
     if name not in choices:
         raise RequestError(
             f"Noise scheduler {name.value!r} does not fit this model; choose one of"
@@ -111,9 +110,8 @@ def check_scheduler(name: NoiseScheduler, config: Mapping[str, Any]) -> None:
         )
 
 
-def check_steps(name: NoiseScheduler, config: Mapping[str, Any], steps: int) -> None:
+def check_steps(name: NoiseScheduler, steps: int, fewest: int, most: int) -> None:
     """Raises RequestError for more steps than the noise scheduler takes, or fewer."""
-    fewest, most = steps_range(name, config)
     if not fewest <= steps <= most:
         raise RequestError(
             f"num_inference_steps must be from {fewest} to {most} for noise scheduler"

@@ -14,6 +14,8 @@ from pipelines.diffusion.noise_schedulers import (
     check_scheduler,
     check_steps,
     flow_shift,
+    noise_schedulers,
+    steps_range,
 )
 from pipelines.diffusion.request import NoiseScheduler
 
@@ -27,7 +29,7 @@ def make_scheduler(
     ``new_scheduler`` does, or if the model cannot be drawn with in that many steps.
     """
     scheduler = new_scheduler(name, default)
-    check_steps(name, _config(default), steps)
+    check_steps(name, steps, *steps_range(name, _config(default)))
     try:
         scheduler.set_timesteps(steps, device=device, **schedule)
     except ValueError as error:
@@ -68,7 +70,7 @@ def _begin_at_the_first(scheduler: Any) -> None:
 def _template(name: NoiseScheduler, default: Any) -> Any:
     """What `new_scheduler` copies: diffusers looks at signatures for longer than a copy takes."""
     config = _config(default)
-    check_scheduler(name, config)
+    check_scheduler(name, noise_schedulers(config))
     if name is NoiseScheduler.DEFAULT:
         return type(default).from_config(default.config)
     class_name, overrides = CLASSES[name]

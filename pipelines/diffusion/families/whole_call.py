@@ -116,12 +116,8 @@ class WholeCall:
         return SharedCall(callers, call)
 
     def _check(self, params: SamplingParams) -> None:
-        description, steps = self.description, params.num_inference_steps
-        description.check_size(params.width, params.height)
-        if steps < 1:
-            raise RequestError("A picture takes at least one denoising step.")
-        if description.fixed_steps not in (None, steps):
-            raise RequestError(f"This model draws in {description.fixed_steps} steps, not {steps}.")
+        self.description.check_size(params.width, params.height)
+        self.description.check_steps(params.scheduler, params.num_inference_steps)
         given = {
             "image": params.image is not None,
             "mask": params.mask is not None,
@@ -134,15 +130,6 @@ class WholeCall:
                 raise RequestError(
                     f"{self.description.class_name} draws from text alone here; leave out {name}."
                 )
-        if params.scheduler is not NoiseScheduler.DEFAULT and self._is_combined:
-            raise RequestError(
-                f"{self.description.class_name} keeps its own noise schedulers; choose 'default'."
-            )
-
-    @property
-    def _is_combined(self) -> bool:
-        """Of other pipelines, whose noise schedulers are not this one's."""
-        return any(isinstance(each, DiffusionPipeline) for each in vars(self.pipeline).values())
 
 
 def _callback(parameters: Collection[str], on_step: StepCallback) -> dict[str, Any]:
