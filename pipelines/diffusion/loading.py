@@ -1,4 +1,4 @@
-"""From a model folder or hub id to a family on its device."""
+"""From a model folder or hub id to a model on its device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipelines.diffusion.errors import (
 from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.families.controlnet import read_controlnet
 from pipelines.diffusion.families.model import Model
-from pipelines.diffusion.families.registry import model_class
+from pipelines.diffusion.families.registry import family_entry, model_class
 from pipelines.diffusion.families.unet import UNetFamily
 from pipelines.diffusion.parts import check_parts, first_line
 from pipelines.diffusion.pool import Placing
@@ -76,6 +76,7 @@ def read_model(
     """
     folder = find_folder(source, without)
     description = describe(folder)
+    _check_adapters(folder, description.class_name, controlnets or {}, loras or {})
     check_parts(folder, without)
     chosen = choose_device(device)
     class_ = model_class(description.class_name)
@@ -85,34 +86,44 @@ def read_model(
         raise _unfitting(folder, error) from error
     read_controlnets = {}
     for name, path in (controlnets or {}).items():
-        if not hasattr(pipeline, "unet") or not description.takes_image:
-            raise ModelLoadError(f"{str(folder)!r} has no UNet; leave out ControlNet {name!r}.")
         factor = description.vae_scale_factor
         read_controlnets[name] = read_controlnet(path, pipeline.unet, factor)
 
     def place() -> Placing:
         yield from _moved(pipeline, chosen)
         try:
-            family = class_(pipeline, description)
+            model = class_(pipeline, description)
         except torch.OutOfMemoryError:
             raise
         except BROKEN_FILES as error:
             raise _unfitting(folder, error) from error
         yield
         for name, controlnet in read_controlnets.items():
-            assert isinstance(family, UNetFamily)  # noqa: S101 - it has a UNet
-            family.add_controlnet(name, controlnet)
+            assert isinstance(model, UNetFamily)  # noqa: S101 - it has a UNet
+            model.add_controlnet(name, controlnet)
             yield
         for name, path in (loras or {}).items():
-            if not isinstance(family, Family):
-                raise LoraLoadError(f"{str(folder)!r} is called whole; leave out LoRA {name!r}.")
-            family.loras.load(name, path)
+            assert isinstance(model, Family)  # noqa: S101 - no other takes any
+            model.loras.load(name, path)
             yield
-        accelerate(family, acceleration or Acceleration())
+        accelerate(model, acceleration or Acceleration())
         yield
-        return family
+        return model
 
     return place()
+
+
+def _check_adapters(
+    folder: Path, class_name: str, controlnets: Collection[str], loras: Collection[str]
+) -> None:
+    """Before anything large is read."""
+    family = family_entry(class_name)
+    for name in controlnets:
+        if family is None or family.denoiser != "unet":
+            raise ModelLoadError(f"{str(folder)!r} has no UNet; leave out ControlNet {name!r}.")
+    for name in loras:
+        if family is None:
+            raise LoraLoadError(f"{str(folder)!r} is called whole; leave out LoRA {name!r}.")
 
 
 def _unfitting(folder: Path, error: Exception) -> ModelLoadError:
