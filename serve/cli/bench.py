@@ -19,14 +19,31 @@ def served(
     load: Annotated[
         float, typer.Option(help="Of the mixed trace, as a share of full batches of 8.")
     ] = 0.45,
+    peer: Annotated[
+        str | None,
+        typer.Option(
+            help="Another server of the same model, to be measured instead of the engine."
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(help="With a peer: how long requests come in each pass, at most.")
+    ] = 90.0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="With a peer: little of each, to see that it runs.")
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write everything that was measured.")
     ] = None,
 ) -> None:
     """The running service beside the bare engine: one picture, full batches, a mixed trace."""
-    from serve.cli import served
+    if peer is None:
+        from serve.cli import served
 
-    raise typer.Exit(served.run(settings(), served.Plan(load=load), json_file))
+        raise typer.Exit(served.run(settings(), served.Plan(load=load), json_file))
+    from serve.cli.peer import PeerPlan, run
+
+    plan = PeerPlan(seconds=seconds)
+    raise typer.Exit(run(settings(), peer, plan.quick() if quick else plan, json_file))
 
 
 @app.callback()

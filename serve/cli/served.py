@@ -10,7 +10,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,16 +27,16 @@ from pipelines.bench.arms import StepBatching
 from pipelines.bench.clock import WallClock
 from pipelines.bench.plan import BATCH
 from pipelines.bench.serving import serve_clients, serve_trace
-from pipelines.bench.trace import Arrival, mixed_requests, poisson_trace
+from pipelines.bench.trace import Arrival, poisson_trace
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.plain_request import plain_params
-from pipelines.diffusion.request import Request, SamplingParams
+from pipelines.diffusion.request import Request
+from serve.cli.client import CLIENTS, Client, body
+from serve.cli.pairs import Pair, as_json, table
 from serve.cli.target import api_key, base_url
+from serve.cli.traffic import Traffic
 from serve.settings import Settings
-
-_CLIENTS = 2 * BATCH
-_PATIENCE = httpx2.Timeout(300)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +52,6 @@ class Plan:
     pictures: int = 16
     requests: int = 27
     load: float = 0.45
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Both in seconds, or both in pictures a second; ``ratio`` is served over bare."""
-
-    what: str
-    bare: float
-    served: float
-
-    @property
-    def ratio(self) -> float:
-        return self.served / self.bare
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +84,8 @@ def run(settings: Settings, plan: Plan, json_file: Path | None) -> int:
         return 1
     _show(pairs, parts)
     if json_file is not None:
-        found = {"pairs": [{**asdict(each), "ratio": each.ratio} for each in pairs]}
-        json_file.write_text(json.dumps({**found, "parts": asdict(parts)}, indent=1))
+        found = {"pairs": as_json(pairs), "parts": asdict(parts)}
+        json_file.write_text(json.dumps(found, indent=1))
     return 0
 
 
@@ -114,19 +101,14 @@ class ServedBench:
             family, settings.worker.max_batch, threads=settings.worker.threads
         )
         self._engine.warm_up()
-        self._plain = plain_params(family.description, guidance_scale=model.default_guidance_scale)
+        plain = plain_params(family.description, guidance_scale=model.default_guidance_scale)
+        self._traffic = Traffic(plain.width, plain.height, plain.guidance_scale)
         self._plan = plan
-        self._client = httpx2.AsyncClient(
-            base_url=base_url(settings),
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=_PATIENCE,
-            limits=httpx2.Limits(max_connections=1000),
-        )
-        self._asked = 0
+        self._service = Client(base_url(settings), key)
 
     async def measure(self) -> tuple[list[Pair], Parts]:
         steps = self._plan.steps
-        async with self._client:
+        async with self._service.http:
             alone = [await self._alone(each) for each in steps]
             full = [await self._full(each) for each in steps]
             trace = await self._trace(self._plan.load * self._capacity())
@@ -135,23 +117,26 @@ class ServedBench:
     async def _alone(self, steps: int) -> Pair:
         """One picture at a time."""
         self._draw_alone(steps)
-        await self._ask_alone(steps)
+        await self._service.ask(self._traffic.one(steps))
         bare, served = await self._in_turns(
-            lambda: self._draw_alone(steps), lambda: self._ask_alone(steps), self._plan.rounds
+            lambda: self._draw_alone(steps),
+            lambda: self._service.ask(self._traffic.one(steps)),
+            self._plan.rounds,
         )
         return Pair(f"{steps} steps alone, s", median(bare), median(served))
 
     async def _full(self, steps: int) -> Pair:
         """As many as fill two step batches, each asked for anew once it is served."""
         bare, served = await self._in_turns(
-            lambda: self._draw_full(steps), lambda: self._ask_full(steps)
+            lambda: self._draw_full(steps),
+            lambda: self._service.full(self._filling(steps), self._plan.pictures),
         )
         return Pair(f"{steps} steps, full batches, pictures/s", mean(bare), mean(served))
 
     async def _trace(self, rate: float) -> list[Pair]:
         """4, 20 and 50 steps by three guidance scales, Poisson arrivals; from when it was due."""
         bare, served = await self._in_turns(
-            lambda: self._draw_trace(rate), lambda: self._ask_trace(rate)
+            lambda: self._draw_trace(rate), lambda: self._service.trace(self._arrivals(rate))
         )
         return [
             Pair(
@@ -179,34 +164,20 @@ class ServedBench:
 
     def _draw_alone(self, steps: int) -> float:
         began = time.perf_counter()
-        for _ in self._engine.generate([self._request(steps)]):
+        for _ in self._engine.generate([self._traffic.one(steps)]):
             pass
         return time.perf_counter() - began
 
-    async def _ask_alone(self, steps: int) -> float:
-        return await self._ask(self._request(steps))
-
     def _draw_full(self, steps: int) -> float:
-        pictures = self._plan.pictures
-        requests = (self._request(steps) for _ in range(pictures + 3 * _CLIENTS))
         arm = StepBatching(self._engine)
-        done = serve_clients(arm, requests, WallClock(), _CLIENTS, pictures, math.inf)
+        pictures = self._plan.pictures
+        requests = self._filling(steps)
+        done = serve_clients(arm, requests, WallClock(), CLIENTS, pictures, math.inf)
         arm.close()
         return done / steps
 
-    async def _ask_full(self, steps: int) -> float:
-        """Neither filling nor emptying counts."""
-        ended: list[float] = []
-        pictures = self._plan.pictures
-
-        async def client() -> None:
-            while len(ended) < pictures + _CLIENTS:
-                await self._ask(self._request(steps))
-                ended.append(time.perf_counter())
-
-        await asyncio.gather(*(client() for _ in range(_CLIENTS)))
-        counted = ended[_CLIENTS - 1 : _CLIENTS - 1 + pictures]
-        return (len(counted) - 1) / (counted[-1] - counted[0])
+    def _filling(self, steps: int) -> Iterator[Request]:
+        return (self._traffic.one(steps) for _ in range(self._plan.pictures + 3 * CLIENTS))
 
     def _draw_trace(self, rate: float) -> Sequence[float]:
         arm = StepBatching(self._engine)
@@ -214,28 +185,19 @@ class ServedBench:
         arm.close()
         return [each.latency for each in served]
 
-    async def _ask_trace(self, rate: float) -> Sequence[float]:
-        began = time.perf_counter()
-
-        async def ask(arrival: Arrival) -> float:
-            await asyncio.sleep(max(0.0, began + arrival.at - time.perf_counter()))
-            await self._ask(arrival.request)
-            return time.perf_counter() - began - arrival.at
-
-        return await asyncio.gather(*(ask(each) for each in self._arrivals(rate)))
-
     async def _parts(self) -> Parts:
         steps = self._plan.steps[len(self._plan.steps) // 2]
-        told = [await self._follow(self._request(steps)) for _ in range(9)]
+        told = [await self._follow(self._traffic.one(steps)) for _ in range(9)]
         return Parts(*(median(each) for each in zip(*told, strict=True)))
 
     async def _follow(self, request: Request) -> tuple[float, ...]:
         """One job by its events, on this machine's clock and the database's."""
         began = time.time()
-        job = (await self._client.post("/v1/jobs", json=_body(request.params))).json()
+        http = self._service.http
+        job = (await http.post("/v1/jobs", json=body(request.params))).json()
         times: dict[str, float] = {}
         data: dict[str, float] = {}
-        async with self._client.stream("GET", f"/v1/jobs/{job['id']}/events") as events:
+        async with http.stream("GET", f"/v1/jobs/{job['id']}/events") as events:
             async for line in events.aiter_lines():
                 if line.startswith("data: "):
                     event = json.loads(line.removeprefix("data: "))
@@ -249,58 +211,20 @@ class ServedBench:
         rest = done - claimed - drawing - storing
         return accepted - began, claimed - accepted, drawing, storing, rest, ended - done
 
-    async def _ask(self, request: Request) -> float:
-        began = time.perf_counter()
-        body = _body(request.params)
-        answer = await self._client.post("/v1/images/generations", json=body)
-        answer.raise_for_status()
-        return time.perf_counter() - began
-
     def _arrivals(self, rate: float) -> Sequence[Arrival]:
-        plan = self._plan
-        requests = mixed_requests(plan.requests, plan.steps, 0, self._params, f"{self._asked} ")
-        self._asked += 1
-        return poisson_trace(requests, rate, 0)
+        return poisson_trace(self._traffic.mixed(self._plan.steps, self._plan.requests, 0), rate, 0)
 
     def _capacity(self) -> float:
         """Pictures a second of the mix in full batches of 8: what load 1 is."""
         cost = self._engine.costs[self._engine.models.default]
-        pixels = self._plain.width * self._plain.height
+        pixels = self._traffic.width * self._traffic.height
         step = cost.seconds_per_step(pixels, BATCH * cost.guided_rows)
         return BATCH / (mean(self._plan.steps) * step)
-
-    def _request(self, steps: int) -> Request:
-        self._asked += 1
-        params = self._params(steps, self._plain.guidance_scale, self._asked, "a red fox")
-        return Request(f"r{self._asked}", params)
-
-    def _params(self, steps: int, guidance: float, seed: int, prompt: str) -> SamplingParams:
-        return SamplingParams(
-            prompt=prompt,
-            width=self._plain.width,
-            height=self._plain.height,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            seed=seed,
-        )
-
-
-def _body(params: SamplingParams) -> dict[str, Any]:
-    return {
-        "prompt": params.prompt,
-        "size": f"{params.width}x{params.height}",
-        "num_inference_steps": params.num_inference_steps,
-        "guidance_scale": params.guidance_scale,
-        "seed": params.seed,
-    }
 
 
 def _show(pairs: Sequence[Pair], parts: Parts) -> None:
     console = Console(highlight=False)
-    table = Table("", "bare engine", "served", "served / bare")
-    for each in pairs:
-        table.add_row(each.what, f"{each.bare:.3f}", f"{each.served:.3f}", f"{each.ratio:.2f}")
-    console.print(table)
-    table = Table(*asdict(parts), title="One picture by its parts, ms")
-    table.add_row(*(f"{1000 * each:.1f}" for each in asdict(parts).values()))
-    console.print(table)
+    console.print(table("bare engine", pairs))
+    stages = Table(*asdict(parts), title="One picture by its parts, ms")
+    stages.add_row(*(f"{1000 * each:.1f}" for each in asdict(parts).values()))
+    console.print(stages)
