@@ -87,9 +87,6 @@ class SpeedSettings(Section):
     float8: Float8 = Field(
         Float8.NEVER, description="`never`, `weights` or `dynamic` by torchao; lossy."
     )
-    first_block_threshold: float = Field(
-        0.0, ge=0, description="First-block cache of FLUX.1 and SD 3; lossy, 0 is off."
-    )
 
     @property
     def acceleration(self) -> Acceleration:

@@ -39,8 +39,6 @@ def names_of_what_is_on(acceleration: Acceleration) -> list[str]:
         name for name in Acceleration.__slots__ if getattr(acceleration, name) is Use.ALWAYS
     ]
     lossy = [f"float8 {acceleration.float8}"] if acceleration.float8 is not Float8.NEVER else []
-    if acceleration.first_block_threshold > 0:
-        lossy.append(f"first-block caching below {acceleration.first_block_threshold}")
     return [acceleration.attention.value, *switches, *lossy]
 
 

@@ -68,17 +68,6 @@ class Control:
     end: float
 
 
-@dataclass(frozen=True, slots=True)
-class CachedBlocks:
-    """Of a row that was run in full: what the first block added to it, and what the rest did.
-
-    Both (tokens, width); see ``FirstBlockCache``.
-    """
-
-    change: Tensor
-    remainder: Tensor
-
-
 @dataclass(slots=True)
 class Trajectory:
     """Latents of (1, channels, height, width) and all that their next step needs.
@@ -100,7 +89,6 @@ class Trajectory:
     model_channels: Tensor | None = None
     control: Control | None = None
     evaluations: int = 0  # of the model, so far
-    cached_blocks: dict[bool, CachedBlocks] = field(default_factory=dict)  # by Row.unconditional
     _step_options: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -83,8 +83,6 @@ class WarmUp:
             self._threads = choose_threads(family, self._max_batch, _cores(), self._clock)
             logger.info("Computing with %d CPU threads.", self._threads)
         yield from measure(family, cost, self._max_batch, memory, self._clock)
-        if family.first_block_cache is not None:
-            cost.average_steps()
         self.measured.add(name)
         self._tuning[name] = self._tuned(family, cost, memory)
 

@@ -39,10 +39,6 @@ class CostModel:
         self._step_bytes = Curve()
         self._held_bytes = Curve()
 
-    def average_steps(self) -> None:
-        """Some steps skip blocks: what counts is their mean."""
-        self._denoise.averages = True
-
     def observe(self, pixels: int, rows: int, seconds: float) -> None:
         """A step of ``rows`` rows of ``pixels`` pixels each took so long."""
         self._denoise.observe(pixels, rows, seconds)

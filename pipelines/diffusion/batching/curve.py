@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from itertools import accumulate
-from statistics import fmean
 
 _WINDOW = 9
 _MEGAPIXEL = 1_000_000
@@ -18,8 +17,7 @@ class Curve:
     """Seconds or bytes as a function of a row's pixels and the number of rows.
 
     A point is the median of its last nine measurements, so that up to four slow steps among them
-    leave it where it was, while a lasting change takes over with the fifth. Where steps differ for
-    a reason, as those that skip blocks do, it ``averages`` them instead.
+    leave it where it was, while a lasting change takes over with the fifth.
 
     Of a size that was measured at several numbers of rows, the values lie on the line from point
     to point, and beyond on the outer two's: never less for more rows, and never below zero. A
@@ -30,7 +28,6 @@ class Curve:
 
     def __init__(self, per_megapixel: float = 0.0) -> None:
         """``per_megapixel`` of one row is the guess before the first measurement."""
-        self.averages = False
         self._guess = per_megapixel
         self._windows: dict[tuple[int, int], deque[float]] = {}
         self._points: dict[int, dict[int, float]] = {}  # by pixels, then rows
@@ -42,7 +39,7 @@ class Curve:
         window = self._windows.setdefault((pixels, rows), deque(maxlen=_WINDOW))
         window.append(max(0.0, value))
         # Of an even number the lower middle: the second measurement corrects a slow first.
-        point = fmean(window) if self.averages else sorted(window)[(len(window) - 1) // 2]
+        point = sorted(window)[(len(window) - 1) // 2]
         self._points.setdefault(pixels, {})[rows] = point
 
     def at(self, pixels: int, rows: float) -> float:

@@ -25,7 +25,6 @@ from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.schedulers import make_scheduler
 from pipelines.diffusion.speed.acceleration import Acceleration, Use
 from pipelines.diffusion.speed.batch_buckets import padded
-from pipelines.diffusion.speed.first_block_cache import FirstBlockCache
 from pipelines.diffusion.trajectory import (
     Conditioning,
     Inpainting,
@@ -42,10 +41,12 @@ TIMESTEPS_DEVICE = "cpu"
 
 
 class Family(ABC):
-    """A loaded diffusers pipeline in the shape of ``Family``.
+    """A loaded diffusers pipeline behind four verbs: encode, prepare, denoise, decode.
 
-    A family adds how a prompt is read (``_embed``) and how the denoiser is called
-    (``_forward``); where its noise schedule needs more than a number of steps, ``_scheduler``.
+    All but ``denoise`` concern one request; what they raise is that request's own failure. Every
+    method is called by one thread, under ``torch.inference_mode``. A family adds how a prompt is
+    read (``_embed``) and how the denoiser is called (``_forward``); where its noise schedule needs
+    more than a number of steps, ``_scheduler``.
     """
 
     def __init__(self, pipeline: Any, description: ModelDescription) -> None:
@@ -62,7 +63,6 @@ class Family(ABC):
         self.acceleration: Acceleration | None = None
         self.batch_buckets: tuple[int, ...] = ()
         self.captures = False  # set by ``warm_buckets``: memory is measured before
-        self.first_block_cache: FirstBlockCache | None = None
         self._preview_map = PreviewMap.fit(self.vae.encode, description.vae_scale_factor)
 
     @staticmethod
@@ -95,11 +95,15 @@ class Family(ABC):
 
     @property
     def decodes_beside(self) -> bool:
+        """Whether ``decode`` is better called on a CUDA stream of its own than within the step."""
         speed_ups = self.acceleration
         return speed_ups is not None and speed_ups.decode_stream is Use.ALWAYS
 
     def batch_key(self, params: SamplingParams) -> Hashable:
-        """The picture's (height, width): convolutions and group norm force it, nothing else."""
+        """Requests with equal keys can share a forward pass.
+
+        The picture's (height, width): convolutions and group norm force it, nothing else.
+        """
         return params.height, params.width
 
     def encode(self, params: SamplingParams) -> Conditioning:
@@ -115,7 +119,10 @@ class Family(ABC):
             )
 
     def prepare(self, params: SamplingParams, conditioning: Conditioning) -> Trajectory:
-        """Noise drawn on the CPU, as diffusers does: one seed, one picture on any device."""
+        """The first latents. Raises RequestError for what cannot be drawn.
+
+        Noise is drawn on the CPU, as diffusers does: one seed, one picture on any device.
+        """
         self._check(params)
         dtype = self._latents_dtype(conditioning)
         trajectory = Trajectory(
@@ -133,19 +140,22 @@ class Family(ABC):
         return trajectory
 
     def denoise(self, trajectories: Sequence[Trajectory]) -> list[Tensor]:
-        rows = rows_of(trajectories)
-        if self.first_block_cache is None:
-            outputs = self._run(self._filled(rows))
-        else:
-            outputs = self.first_block_cache.forward(rows, self._run)
+        """One forward pass: for each a prediction in the shape of its latents."""
+        rows = self._filled(rows_of(trajectories))
+        with self.loras.applied([row.trajectory.conditioning.loras for row in rows]):
+            outputs = self._forward(rows)
         return guide(trajectories, outputs)
 
     def decode(self, latents: Tensor) -> Tensor:
+        """Latents of one request to a float32 picture of (1, 3, height, width) from 0 to 1."""
         picture: Tensor = (self.vae.decode(latents).float() * 0.5 + 0.5).clamp(0, 1)
         return picture
 
     def preview(self, trajectory: Trajectory, prediction: Tensor) -> NDArray[np.uint8] | None:
-        """None of a VAE whose encoder knows no numbers."""
+        """The picture in sight before the step that ``prediction`` is for.
+
+        (height, width, 3) at the latents' resolution; None of a VAE whose encoder knows no numbers.
+        """
         if self._preview_map is None:
             return None
         return self._preview_map(
@@ -153,11 +163,6 @@ class Family(ABC):
                 trajectory.scheduler, trajectory.scaled_latents, prediction, trajectory.timestep
             )
         )
-
-    def _run(self, rows: Sequence[Row]) -> Sequence[Tensor]:
-        """``_forward``, each row with its own LoRAs."""
-        with self.loras.applied([row.trajectory.conditioning.loras for row in rows]):
-            return self._forward(rows)
 
     def _filled(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Up to the next batch bucket; passes with LoRAs are neither compiled nor replayed."""

@@ -22,7 +22,6 @@ from pipelines.diffusion.prompt_cache import PromptCache
 from pipelines.diffusion.speed.acceleration import Acceleration, AttentionBackend, Float8, Use
 from pipelines.diffusion.speed.attention import choose_attention, set_attention
 from pipelines.diffusion.speed.cuda_graphs import CudaCapture, CudaGraphs
-from pipelines.diffusion.speed.first_block_cache import FirstBlockCache, can_cache_first_block
 from pipelines.diffusion.speed.float8 import check_float8, quantize
 from pipelines.diffusion.speed.vae_tiling import VaeTiling
 
@@ -60,10 +59,6 @@ def _accelerate_family(family: Family, wanted: Acceleration) -> Acceleration:
             block.compile(dynamic=False)
     if Use.ALWAYS in (chosen.compile, chosen.cuda_graphs):
         family.batch_buckets = chosen.batch_buckets
-    if chosen.first_block_threshold > 0:
-        family.first_block_cache = FirstBlockCache(
-            denoiser, chosen.first_block_threshold, family.batch_buckets
-        )
     if chosen.cuda_graphs is Use.ALWAYS:
         denoiser.forward = CudaGraphs(
             denoiser.forward,
@@ -78,11 +73,6 @@ def choose(family: Family, wanted: Acceleration) -> Acceleration:
     denoiser, device = family.denoiser, family.device
     on_cuda = device.type == "cuda"
     check_float8(wanted.float8, device, family.dtype)
-    if wanted.first_block_threshold > 0 and not can_cache_first_block(denoiser):
-        raise AccelerationError(
-            "The first block can be cached in FLUX.1 and Stable Diffusion 3 alone; set"
-            " first_block_threshold to 0."
-        )
     return replace(
         wanted,
         attention=choose_attention(wanted.attention, device, family.dtype),
@@ -96,9 +86,7 @@ def choose(family: Family, wanted: Acceleration) -> Acceleration:
             pays=on_cuda and family.fixed_prompt_length,
             obstacle=_compile_obstacle(repeated_blocks(denoiser), device),
         ),
-        cuda_graphs=_decide(
-            wanted.cuda_graphs, pays=on_cuda, obstacle=_graphs_obstacle(family, wanted)
-        ),
+        cuda_graphs=_decide(wanted.cuda_graphs, pays=on_cuda, obstacle=_graphs_obstacle(family)),
         decode_stream=_decide(
             wanted.decode_stream, pays=on_cuda, obstacle=None if on_cuda else _NO_STREAMS
         ),
@@ -178,7 +166,7 @@ def _compile_obstacle(blocks: list[nn.Module], device: torch.device) -> str | No
     return None
 
 
-def _graphs_obstacle(family: Family, wanted: Acceleration) -> str | None:
+def _graphs_obstacle(family: Family) -> str | None:
     if family.device.type != "cuda":
         return "CUDA graphs need a CUDA device; set cuda_graphs to 'never'."
     if not family.fixed_prompt_length:
@@ -186,8 +174,6 @@ def _graphs_obstacle(family: Family, wanted: Acceleration) -> str | None:
             "Prompts of this model differ in length, so that nearly every batch would need a CUDA"
             " graph of its own; set cuda_graphs to 'never'."
         )
-    if wanted.first_block_threshold > 0:
-        return "A CUDA graph cannot skip blocks; set cuda_graphs to 'never'."
     return None
 
 
@@ -210,7 +196,6 @@ def _accelerate_whole_calls(model: WholeCall, wanted: Acceleration) -> Accelerat
     """
     asked = [name for name in wanted.__slots__ if getattr(wanted, name) is Use.ALWAYS]
     asked += ["float8"] if wanted.float8 is not Float8.NEVER else []
-    asked += ["first_block_threshold"] if wanted.first_block_threshold > 0 else []
     if refused := [name for name in asked if name != "compile"]:
         raise AccelerationError(
             f"A pipeline that is called whole cannot have {' and '.join(refused)}; leave it out."

@@ -43,8 +43,6 @@ class Acceleration:
     repeating a row. ``decode_stream`` decodes beside the steps on CUDA. ``vae_tiling`` decodes
     piecewise, which shows faintly: by default where a decode would not fit into
     ``vae_memory_bytes``, or without that into what is free on the CUDA device.
-    ``first_block_threshold`` above 0 skips the rest of a transformer for rows whose first block
-    changed by less than this share since it was last run in full; it is lossy.
     """
 
     attention: AttentionBackend = AttentionBackend.AUTO
@@ -58,4 +56,3 @@ class Acceleration:
     vae_memory_bytes: int | None = None
     prompt_cache_bytes: int = 64 * 2**20
     float8: Float8 = Float8.NEVER
-    first_block_threshold: float = 0.0

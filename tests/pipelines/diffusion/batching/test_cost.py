@@ -167,14 +167,3 @@ def test_more_steps_and_more_rows_never_cost_less(
     assert 0 <= cost.step_bytes(SMALL, rows) <= cost.step_bytes(SMALL, rows + more_rows)
     assert 1 <= cost.saturation(SMALL, most=rows) <= rows
     assert 1 <= cost.rows_within(SMALL, rows, memory=10_000_000) <= rows
-
-
-def test_steps_that_skip_blocks_are_priced_by_their_mean() -> None:
-    """FLUX.1 with a first-block cache: two of three steps take a seventh of the third."""
-    skipping, steady = CostModel(), CostModel()
-    skipping.average_steps()
-    for seconds in (0.275, 0.275, 1.965) * 3:
-        skipping.observe(64 * 64, 1, seconds)
-        steady.observe(64 * 64, 1, seconds)
-    assert skipping.seconds_per_step(64 * 64, 1) == pytest.approx((2 * 0.275 + 1.965) / 3)
-    assert steady.seconds_per_step(64 * 64, 1) == 0.275

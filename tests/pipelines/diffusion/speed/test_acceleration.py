@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from pipelines.bench.subject import family_of
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import AccelerationError
-from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.families.stable_diffusion import StableDiffusion
 from pipelines.diffusion.families.whole_call import WholeCall
 from pipelines.diffusion.loading import load_model
@@ -69,7 +68,6 @@ def test_auto_on_the_cpu(fresh: StableDiffusion) -> None:
     assert accelerate(fresh, Acceleration()) == expected
     assert fresh.acceleration == expected
     assert fresh.batch_buckets == ()
-    assert fresh.first_block_cache is None
     assert list(warm_buckets(fresh)) == []
 
 
@@ -100,7 +98,6 @@ def test_auto_on_cuda(family: StableDiffusion, monkeypatch: pytest.MonkeyPatch) 
         (Acceleration(attention=AttentionBackend.XFORMERS), "set attention to 'auto'"),
         (Acceleration(cuda_graphs=Use.ALWAYS), "set cuda_graphs to 'never'"),
         (Acceleration(float8=Float8.DYNAMIC), "set float8 to"),
-        (Acceleration(first_block_threshold=0.1), "set first_block_threshold to 0"),
     ],
 )
 def test_what_cannot_work_names_the_remedy(
@@ -195,11 +192,9 @@ def test_a_vae_without_tiles(family: StableDiffusion, monkeypatch: pytest.Monkey
     [
         Acceleration(cuda_graphs=Use.ALWAYS),
         Acceleration(compile=Use.ALWAYS, float8=Float8.WEIGHTS),
-        Acceleration(first_block_threshold=0.1),
     ],
 )
-def test_a_pipeline_that_is_called_whole(wanted: Acceleration) -> None:
-    whole = cast("Family", object())
+def test_a_pipeline_that_is_called_whole(whole: WholeCall, wanted: Acceleration) -> None:
     with pytest.raises(AccelerationError, match="leave it out"):
         accelerate(whole, wanted)
     assert accelerate(whole, Acceleration()).compile is Use.NEVER
@@ -233,18 +228,6 @@ def drawn(outputs: Sequence[Output]) -> NDArray[np.int16]:
     """(pictures, height, width, 3), by identifier."""
     pictures = {each.request_id: each.image for each in outputs if isinstance(each, Result)}
     return np.stack([pictures[id_] for id_ in sorted(pictures)]).astype(np.int16)
-
-
-def test_a_graph_and_a_cache_exclude_each_other(
-    family: StableDiffusion, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(family, "device", torch.device("cuda"))
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
-    monkeypatch.setattr(module, "can_cache_first_block", lambda _: True)
-    wanted = Acceleration(first_block_threshold=0.1)
-    assert choose(family, wanted).cuda_graphs is Use.NEVER
-    with pytest.raises(AccelerationError, match="cannot skip blocks"):
-        choose(family, replace(wanted, cuda_graphs=Use.ALWAYS))
 
 
 def test_memory_format_changes_no_picture(
