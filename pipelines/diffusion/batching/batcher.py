@@ -11,7 +11,6 @@ from pipelines.diffusion.batching.limit import BatchLimit
 from pipelines.diffusion.batching.slack import SOFT_DEADLINE, QueuedRequest
 
 _ROUNDING = 1e-9
-_TRIAL = 16  # every so many steps may be twice as large as what saturates the device
 
 
 class StepBatcher:
@@ -26,10 +25,9 @@ class StepBatcher:
     A step is full at ``max_batch`` requests, or fewer where the lane ran out of memory, or where
     the requests' shares of memory or of what saturates the device make a whole. ``max_batch``
     counts requests, not rows (a guided request costs a UNet two), because callers claim work in
-    requests. Every 16th step may be twice what saturates: how else would one learn that it was
-    measured wrong, on a machine that was busy then? Those that have begun hold at most
-    ``memory`` bytes together; one that is larger by itself begins when no other has. A newcomer
-    that does not fit keeps all that rank after it from beginning until it does.
+    requests. Those that have begun hold at most ``memory`` bytes together; one that is larger by
+    itself begins when no other has. A newcomer that does not fit keeps all that rank after it
+    from beginning until it does.
 
     A step with room takes every request of its lane that may begin: who waits for a free slot has
     it with the lane's next step. And nobody starves. From a known time on (``QueuedRequest.rank``)
@@ -52,7 +50,6 @@ class StepBatcher:
         self._requests: dict[str, QueuedRequest] = {}  # in order of arrival
         self._places = count()
         self._limits: dict[Hashable, BatchLimit] = {}  # of the lanes that ran out of memory
-        self._steps = 0
         self._last: tuple[Hashable, int] | None = None  # lane and size of the step being made
 
     def __len__(self) -> int:
@@ -128,7 +125,6 @@ class StepBatcher:
         self._settle()
         if not self._requests:
             return []
-        self._steps += 1
         now = self._clock()
         ranked = sorted(self._requests.values(), key=lambda r: (r.rank(now), r.place))
         batch = self._draw(ranked)
@@ -162,10 +158,9 @@ class StepBatcher:
         key = batch[0].key
         limit = self._limits.get(key)
         most = min(self.max_batch, limit.size) if limit else self.max_batch
-        most_saturated = 1 if self._steps % _TRIAL else 2
         fits = (
             filled + request.fill <= 1 + _ROUNDING
-            and saturated + request.saturation <= most_saturated + _ROUNDING
+            and saturated + request.saturation <= 1 + _ROUNDING
         )
         return request.key == key and len(batch) < most and fits
 

@@ -47,9 +47,9 @@ class CostModel:
         """The prompts of so many rows took so long, where no cache had them."""
         self._encode.observe(_ANY_SIZE, rows, seconds)
 
-    def observe_decode(self, pixels: int, seconds: float, pictures: int = 1) -> None:
-        """From latents to ``pictures`` pictures of ``pixels`` pixels each."""
-        self._decode.observe(pixels, pictures, seconds)
+    def observe_decode(self, pixels: int, seconds: float) -> None:
+        """From latents to a picture of ``pixels`` pixels."""
+        self._decode.observe(pixels, 1, seconds)
 
     def observe_step_bytes(self, pixels: int, rows: int, peak: int) -> None:
         """At its peak a step took so many bytes more than lay there before it."""
@@ -66,15 +66,15 @@ class CostModel:
         """Predicted for the whole step batch, not for one of its rows."""
         return self._denoise.at(pixels, rows)
 
-    def predict(self, params: SamplingParams, rows: int = 0) -> float:
-        """Seconds from prompt to picture, in a step batch of ``rows`` rows; 0 for alone."""
+    def predict(self, params: SamplingParams) -> float:
+        """Seconds from prompt to picture, when it is alone in its steps."""
         encode = self._encode.at(_ANY_SIZE, self.rows(params))
-        return encode + self.remaining(params, _steps(params), rows)
+        return encode + self.remaining(params, _steps(params))
 
-    def remaining(self, params: SamplingParams, steps: int, rows: int = 0) -> float:
-        """Seconds that ``steps`` more steps and the decoding take; ``rows`` as in ``predict``."""
+    def remaining(self, params: SamplingParams, steps: int) -> float:
+        """Seconds that ``steps`` more steps and the decoding take, when it is alone in them."""
         pixels = params.width * params.height
-        step = self.seconds_per_step(pixels, rows or self.rows(params))
+        step = self.seconds_per_step(pixels, self.rows(params))
         return steps * step + self._decode.at(pixels, 1)
 
     def held_bytes(self, params: SamplingParams) -> int:

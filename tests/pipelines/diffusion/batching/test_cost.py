@@ -41,7 +41,6 @@ def test_a_picture_is_its_prompt_its_steps_and_its_decoding(params: Params) -> N
     cost.observe_decode(SMALL, 3.0)
     guided = params(num_inference_steps=10, guidance_scale=5.0)
     assert cost.predict(guided) == 1.5 + 10 * 0.5 + 3.0
-    assert cost.predict(guided, rows=16) == 1.5 + 10 * 2.25 + 3.0
     assert cost.remaining(guided, steps=4) == 4 * 0.5 + 3.0
     assert cost.predict(params(num_inference_steps=10, guidance_scale=1.0)) == 1 + 3.75 + 3
     assert cost.predict(params(num_inference_steps=10, width=128)) > cost.predict(guided)
@@ -125,7 +124,7 @@ def test_a_request_s_share_of_a_step(params: Params) -> None:
 def test_another_process_predicts_the_same(params: Params) -> None:
     cost = device(fixed=0.25, growing=0.125, guided_rows=1)
     cost.observe_encode(1, 1.0)
-    cost.observe_decode(SMALL, 3.0, pictures=2)
+    cost.observe_decode(SMALL, 3.0)
     cost.observe_held_bytes(SMALL, 2, 1000)
     cost.observe_step_bytes(SMALL, 2, 300)
     other = CostModel.from_profile(json.loads(json.dumps(cost.profile())))
@@ -162,8 +161,9 @@ def test_more_steps_and_more_rows_never_cost_less(
         cost.observe_step_bytes(pixels, number, round(seconds * 1e6))
     few = params(num_inference_steps=steps)
     many = params(num_inference_steps=steps + more_steps)
-    assert 0 <= cost.predict(few, rows) <= cost.predict(many, rows) * (1 + 1e-9)
-    assert cost.predict(few, rows) <= cost.predict(few, rows + more_rows) * (1 + 1e-9)
+    assert 0 <= cost.predict(few) <= cost.predict(many) * (1 + 1e-9)
+    step = cost.seconds_per_step(SMALL, rows)
+    assert 0 <= step <= cost.seconds_per_step(SMALL, rows + more_rows) * (1 + 1e-9)
     assert 0 <= cost.step_bytes(SMALL, rows) <= cost.step_bytes(SMALL, rows + more_rows)
     assert 1 <= cost.saturation(SMALL, most=rows) <= rows
     assert 1 <= cost.rows_within(SMALL, rows, memory=10_000_000) <= rows
