@@ -267,10 +267,10 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address that HTTP listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port that HTTP listens on.")
-    haproxy: bool | None = Field(
-        None,
-        description="Whether HAProxy takes the place of Serve's proxy in `sfumato up`; unset, where"
-        " it came with Ray, on Linux.",
+    haproxy: bool = Field(
+        False,
+        description="Whether HAProxy takes the place of Serve's proxy in `sfumato up`; it comes"
+        " with Ray on Linux.",
     )
     data_dir: Path = Field(Path(".sfumato"), description="Folder of everything that is kept.")
     api_key: SecretStr | None = Field(

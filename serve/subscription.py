@@ -62,7 +62,8 @@ class Subscription:
     def __init__(
         self, limit: int = 256, turn: Callable[[Callable[[], None]], None] = operator.call
     ) -> None:
-        """``turn`` is given `wake` with every offer, to be called at once or in its turn."""
+        """``turn`` is given what rings the bell with every offer, to be called at once or in its
+        turn."""
         self.overrun = False
         self.jobs: set[UUID] | None = None
         """Hears of these alone; None hears of every job of the tenant."""
@@ -71,8 +72,6 @@ class Subscription:
         self.bell = asyncio.Event()
         """Rung after every offer. Who waits for it clears it, and then looks for all that is there;
         others may ring it too, so that one wait serves several causes."""
-        self.wake: Callable[[], None] = self.bell.set
-        """Called after every offer; a listener that need not wait has its own here."""
         self._events: deque[Event] = deque()
         self._later = LatestProgress()
 
@@ -92,7 +91,7 @@ class Subscription:
         else:
             self._later.outdate(event)
             self._events.append(event)
-        self._turn(self.wake)
+        self._turn(self.bell.set)
         return True
 
     def pop(self) -> Event | None:

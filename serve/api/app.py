@@ -19,7 +19,6 @@ from serve.api.layers.rate_limit_fields import RateLimitFields
 from serve.api.layers.request_id import RequestId
 from serve.api.layers.request_metrics import RequestMetrics
 from serve.api.layers.security_headers import SecurityHeaders
-from serve.api.layers.wire_in_scope import WireInScope
 from serve.api.openapi import DescribedAPI, operation_id
 from serve.api.routes import (
     docs,
@@ -102,7 +101,6 @@ def create_app(services: Services) -> FastAPI:
 def _add_layers(app: FastAPI, services: Services) -> None:
     """What every request passes; the last added is the outermost."""
     settings = services.settings.http
-    app.add_middleware(WireInScope)
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(HeaderLimit)
     if settings.allowed_origins:

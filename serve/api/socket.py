@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Coroutine
-from functools import partial
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
@@ -34,7 +33,6 @@ from serve.api.schemas.event import (
 from serve.api.schemas.problem import Problem
 from serve.api.services import Services
 from serve.api.text import printable
-from serve.api.wire import Wire
 from serve.errors import ServiceError
 from serve.events import Event
 from serve.jobs.feed import Feed
@@ -75,19 +73,15 @@ class EventSocket:
     def __init__(
         self,
         websocket: WebSocket,
-        wire: Wire | None,
         services: Services,
         stopping: asyncio.Event,
     ) -> None:
         self._websocket = websocket
-        self._wire = wire
         self._services = services
         self._stopping = stopping
         self._outbox = Outbox()
         self._incoming: asyncio.Queue[str] = asyncio.Queue(maxsize=1)
         self._watched: set[UUID] = set()
-        self._asleep = False
-        """Whether the task waits for the bell, so that others may do its work."""
         self._held: Event | None = None
         """Waits for acknowledgements; nothing is asked of the feed meanwhile."""
         self._patience: _Alarm | None = None
@@ -149,12 +143,7 @@ class EventSocket:
         return principal
 
     async def _follow(self, feed: Feed, principal: Principal) -> None:
-        """Wait once for all that may happen: whatever does rings the feed's bell.
-
-        Except for what can be told without this task: while it sleeps, `_tell` does so.
-        """
-        if self._wire is not None:
-            feed.answer_with(partial(self._tell, feed, self._wire))
+        """Wait once for all that may happen: whatever does rings the feed's bell."""
         stopping = _ringing(feed.bell, self._stopping.wait())
         reading = _ringing(feed.bell, self._read(feed.bell))
         checking = _key_check(feed.bell)
@@ -172,20 +161,13 @@ class EventSocket:
                     if not await self._services.keys.may_stay(principal):
                         raise CloseSocket(4401, "This API key is not valid any more.")
                     checking = _key_check(feed.bell)
-                await self._sleep(feed.bell)
+                await feed.bell.wait()
         finally:
             checking.cancel()
             self._release()
             for task in (stopping, reading):
                 task.cancel()
             await asyncio.gather(stopping, reading, return_exceptions=True)
-
-    async def _sleep(self, bell: asyncio.Event) -> None:
-        self._asleep = True
-        try:
-            await bell.wait()
-        finally:
-            self._asleep = False
 
     async def _deliver(self, feed: Feed) -> None:
         """Tell what is ready, as far as the client's window goes."""
@@ -197,19 +179,6 @@ class EventSocket:
             if self._held is not None or not feed.behind:
                 return
             await feed.read_behind()
-
-    def _tell(self, feed: Feed, wire: Wire) -> None:
-        """What `_deliver` does, where nothing needs to be waited for; else wake the task.
-
-        Most of what an event costs with thousands of sockets is to wake one and to pass a
-        message through ASGI's layers (docs/decisions/0032-a-wire.md).
-        """
-        if self._asleep and self._held is None and not feed.overrun and wire.free:
-            if texts := list(iter(partial(self._next, feed), None)):
-                wire.write(texts)
-            if self._held is None and not feed.behind:
-                return
-        feed.bell.set()
 
     def _next(self, feed: Feed) -> str | None:
         """The next text to send, if anything is ready and the client's window takes it."""

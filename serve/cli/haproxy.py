@@ -20,6 +20,8 @@ from serve.local.socket_folder import make_private, socket_folder
 from serve.settings import Settings
 
 _COMMAND = "sfumato-haproxy"
+_RESERVE_PORT = "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"
+"""Of Serve's own proxy, which answers while no replica does."""
 # Of the 97 bytes that HAProxy allows for its socket, Serve takes 68: a node's name, and the file's.
 _LONGEST_FOLDER_BYTES = 29
 _MOST_CONNECTIONS = 20_000
@@ -50,7 +52,7 @@ def in_front(settings: Settings, command: str) -> Iterator[dict[str, str]]:
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             BINARY: command,
             REPLICAS_AT: reachable(settings.host),
-            **{name: str(free_port()) for name in SIDE_PORTS},
+            **{name: str(free_port()) for name in (*SIDE_PORTS, _RESERVE_PORT)},
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
             "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "log.sock"),

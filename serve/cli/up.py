@@ -151,7 +151,7 @@ def _start_ray(settings: Settings, parts: ExitStack) -> None:
     # uvicorn believes X-Forwarded-* from loopback unless it is told whom to believe.
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = PROXY_LAYERS
-    if settings.haproxy is not False:
+    if settings.haproxy:
         _put_haproxy_in_front(settings, parts)
     import ray
     from ray import serve
@@ -174,13 +174,11 @@ def _start_ray(settings: Settings, parts: ExitStack) -> None:
 
 
 def _put_haproxy_in_front(settings: Settings, parts: ExitStack) -> None:
-    """Where it is at hand; where not, that is an error only if it was asked for."""
     command = haproxy.command()
-    if command is None and settings.haproxy:
+    if command is None:
         raise StartFailed("HAProxy comes with Ray on Linux alone: unset SFUMATO_HAPROXY.")
-    if command is not None:
-        for name, value in parts.enter_context(haproxy.in_front(settings, command)).items():
-            os.environ.setdefault(name, value)
+    for name, value in parts.enter_context(haproxy.in_front(settings, command)).items():
+        os.environ.setdefault(name, value)
 
 
 def _stop_ray() -> None:

@@ -26,7 +26,9 @@ _WITHOUT_SPLICING = "-dS"
 # Each message would be compressed for each socket anew, and a window kept for it, to make a few
 # hundred bytes fewer. uvicorn grants it to whoever asks, as every browser does.
 _UNCOMPRESSED = "http-request del-header Sec-WebSocket-Extensions"
-_FRONTEND = re.compile(r"^frontend http_frontend$", re.MULTILINE)
+_FRONTEND = re.compile(r"^frontend http_frontend\n\s*bind .+$", re.MULTILINE)
+_REUSE = re.compile(r"^(\s*http-reuse) \w+$", re.MULTILINE)
+_LOG = re.compile(r"^\s*log (?!global)\S+ local0 .*\n", re.MULTILINE)
 _BIND = re.compile(r"^(\s*bind )\*?:(\d+)$", re.MULTILINE)
 _SERVER = re.compile(r"^(\s*server \S+ )\S+:(\d+)(?=\s|$)", re.MULTILINE)
 
@@ -37,19 +39,27 @@ def main() -> None:
 
     arguments = sys.argv[1:]
     file = Path(arguments[arguments.index("-f") + 1])
-    config = without_compression(with_our_answers(file.read_text()))
+    config = with_our_answers(file.read_text())
     if (address := os.environ.get(REPLICAS_AT)) is not None:
         side_ports = frozenset(os.environ[name] for name in SIDE_PORTS)
         config = on_one_machine(config, side_ports, address)
-    file.write_text(config)
+    file.write_text(guarded(config))
     os.environ.pop(BINARY, None)  # it names this command: what came with Ray is meant
     binary = get_haproxy_binary()
     os.execv(binary, [binary, *arguments, _WITHOUT_SPLICING])  # noqa: S606 - no shell is wanted
 
 
-def without_compression(config: str) -> str:
-    """The configuration with WebSockets whose messages go as they are."""
-    return _FRONTEND.sub(rf"\g<0>\n    {_UNCOMPRESSED}", config)
+def guarded(config: str) -> str:
+    """The configuration in which no client's bytes reach another, nor a log.
+
+    A request of HTTP/2 that ends before the body that it promised left its rest owed on a
+    connection to a replica, which took the next client's request for it. So clients speak HTTP/1
+    alone, and a connection to a replica belongs to one client.
+    """
+    config, fronts = _FRONTEND.subn(rf"\g<0> proto h1\n    {_UNCOMPRESSED}", config)
+    if fronts != 1:
+        raise RuntimeError("This version of Ray Serve writes another configuration for HAProxy.")
+    return _LOG.sub("", _REUSE.sub(r"\1 never", config))
 
 
 def on_one_machine(config: str, side_ports: frozenset[str], address: str) -> str:

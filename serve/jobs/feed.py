@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from time import monotonic
 from uuid import UUID
 
@@ -45,10 +45,6 @@ class Feed:
         self._behind: set[UUID] = set()
         self._ready: deque[Event] = deque()
         subscription.jobs = set()
-
-    def answer_with(self, wake: Callable[[], None]) -> None:
-        """Call this when something may be ready, instead of ringing the bell."""
-        self._subscription.wake = wake
 
     @property
     def behind(self) -> bool:

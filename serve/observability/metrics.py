@@ -65,15 +65,14 @@ class Metrics:
 
         self._sockets = Gauge(
             "sfumato_event_sockets",
-            "WebSockets that follow events now; `asgi` ones are told at a greater cost.",
-            ("process", "way"),
+            "WebSockets that follow events now.",
+            ("process",),
             registry=self._registry,
         )
 
-    def event_socket(self, *, wired: bool) -> AbstractContextManager[None]:
-        """Counts one as long as it is open; ``wired`` if it is written to past ASGI."""
-        way = "wire" if wired else "asgi"
-        return self._sockets.labels(self._process, way).track_inprogress()
+    def event_socket(self) -> AbstractContextManager[None]:
+        """Counts one as long as it is open."""
+        return self._sockets.labels(self._process).track_inprogress()
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request; ``route`` is the template, never the path asked for."""

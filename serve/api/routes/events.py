@@ -9,7 +9,6 @@ from serve.api.documented import problems
 from serve.api.guarded_route import GuardedRoute
 from serve.api.schemas.ticket import TicketOut
 from serve.api.socket import EventSocket
-from serve.api.wire import Wire
 from serve.security.tickets import TICKET_S
 
 router = APIRouter(tags=["events"], route_class=GuardedRoute)
@@ -19,9 +18,8 @@ router = APIRouter(tags=["events"], route_class=GuardedRoute)
 async def events(websocket: WebSocket) -> None:
     """Resumes by number: whoever names the last event they saw gets the rest, each once."""
     state = websocket.app.state
-    wire: Wire | None = websocket.state.wire
-    with state.metrics.event_socket(wired=wire is not None):
-        await EventSocket(websocket, wire, services_of(websocket), state.stopping).serve()
+    with state.metrics.event_socket():
+        await EventSocket(websocket, services_of(websocket), state.stopping).serve()
 
 
 @router.post(

@@ -19,7 +19,6 @@ from websockets.exceptions import ConnectionClosed
 from serve.api.outbox import MESSAGE_COST_BYTES, WINDOW_BYTES
 from serve.api.services import Services
 from serve.api.socket import MAX_MESSAGE_CHARS, MAX_WATCHED
-from serve.api.wire import Wire
 from serve.events import Event, EventType
 
 NOBODYS_JOB = "00000000-0000-7000-8000-000000000000"
@@ -28,13 +27,6 @@ NOBODYS_JOB = "00000000-0000-7000-8000-000000000000"
 @pytest.fixture
 def address(server: str) -> str:
     return server.replace("http:", "ws:") + "/v1/events"
-
-
-@pytest.fixture(params=["wire", "asgi"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Behind HAProxy there is a wire to the client, behind Serve's proxy there is none."""
-    if request.param == "asgi":
-        monkeypatch.setattr(Wire, "behind", lambda _: None)
 
 
 async def told(events: ClientConnection) -> dict[str, Any]:
@@ -107,7 +99,6 @@ async def test_silence_is_no_key(address: str, monkeypatch: pytest.MonkeyPatch) 
         assert (await ending(events))[0] == 4401
 
 
-@pytest.mark.usefixtures("way")
 async def test_watched_job_is_told_from_its_first_event(
     events: ClientConnection, client: httpx2.AsyncClient
 ) -> None:
@@ -135,7 +126,6 @@ async def test_resumes_after_the_last_number(
     assert (await told(events))["seq"] == 2
 
 
-@pytest.mark.usefixtures("way")
 async def test_all_jobs_of_the_tenant_and_no_other(
     events: ClientConnection, client: httpx2.AsyncClient, stranger: httpx2.AsyncClient
 ) -> None:
@@ -152,7 +142,6 @@ async def test_all_jobs_of_the_tenant_and_no_other(
     assert refused["problem"]["code"] == "job_not_found"
 
 
-@pytest.mark.usefixtures("way")
 async def test_unwatched_job_falls_silent(
     events: ClientConnection, client: httpx2.AsyncClient
 ) -> None:
@@ -287,7 +276,7 @@ async def listening(services: Services) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.usefixtures("unpaced", "way")
+@pytest.mark.usefixtures("unpaced")
 async def test_acknowledgements_make_room_for_progress(
     events: ClientConnection, client: httpx2.AsyncClient, services: Services, key: str
 ) -> None:
@@ -316,7 +305,7 @@ async def test_acknowledgements_make_room_for_progress(
     assert "preview" in (await told(events))["data"]
 
 
-@pytest.mark.usefixtures("unpaced", "way")
+@pytest.mark.usefixtures("unpaced")
 async def test_who_never_acknowledges_gets_every_durable_event_of_a_few_jobs(
     events: ClientConnection, client: httpx2.AsyncClient, services: Services, key: str
 ) -> None:
@@ -338,7 +327,6 @@ async def test_who_never_acknowledges_gets_every_durable_event_of_a_few_jobs(
     assert seen == [(job_id, 2) for job_id in jobs]
 
 
-@pytest.mark.usefixtures("way")
 async def test_who_reads_nothing_is_closed_and_resumes_without_loss(
     address: str, key: str, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -371,7 +359,6 @@ async def test_who_reads_nothing_is_closed_and_resumes_without_loss(
     assert seen == {job_id: [1, 2] for job_id in jobs}
 
 
-@pytest.mark.usefixtures("way")
 async def test_a_replay_longer_than_the_window_is_paced_by_acknowledgements(
     address: str, key: str, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from serve.deployments.haproxy import on_one_machine, without_compression
+import pytest
+
+from serve.deployments.haproxy import guarded, on_one_machine
 
 WRITTEN = """\
+global
+    log 127.0.0.1:514 local0 info
 frontend prometheus
     bind :9101
 frontend http_frontend
     bind 127.0.0.1:8000
 backend http-sfumato
+    log global
+    http-reuse always
     server replica-1 192.0.2.2:30000 check observe layer4 error-limit 3 on-error mark-down
     server proxy 192.0.2.2:8500 check backup
 listen stats
@@ -20,11 +26,15 @@ listen stats
 def test_a_service_on_loopback_opens_nothing_to_others() -> None:
     lines = on_one_machine(WRITTEN, frozenset({"9101", "8404"}), "127.0.0.1").splitlines()
     assert [line.strip() for line in lines] == [
+        "global",
+        "log 127.0.0.1:514 local0 info",
         "frontend prometheus",
         "bind 127.0.0.1:9101",
         "frontend http_frontend",
         "bind 127.0.0.1:8000",
         "backend http-sfumato",
+        "log global",
+        "http-reuse always",
         "server replica-1 127.0.0.1:30000 check observe layer4 error-limit 3 on-error mark-down",
         "server proxy 127.0.0.1:8500 check backup",
         "listen stats",
@@ -52,9 +62,21 @@ def test_replicas_are_looked_for_where_they_listen() -> None:
     assert servers == ["127.0.0.2:30000", "127.0.0.2:8500"]
 
 
-def test_no_replica_is_asked_to_compress_messages() -> None:
-    lines = without_compression(WRITTEN).splitlines()
-    added = lines.index("    http-request del-header Sec-WebSocket-Extensions")
-    assert lines[added - 1] == "frontend http_frontend"
-    del lines[added]
-    assert lines == WRITTEN.splitlines()
+def test_no_clients_bytes_reach_another_nor_a_log() -> None:
+    assert guarded(WRITTEN).splitlines() == [
+        "global",
+        "frontend prometheus",
+        "    bind :9101",
+        "frontend http_frontend",
+        "    bind 127.0.0.1:8000 proto h1",
+        "    http-request del-header Sec-WebSocket-Extensions",
+        "backend http-sfumato",
+        "    log global",
+        "    http-reuse never",
+        *WRITTEN.splitlines()[9:],
+    ]
+
+
+def test_a_configuration_that_cannot_be_guarded_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="another configuration"):
+        guarded(WRITTEN.replace("http_frontend", "front"))
