@@ -241,6 +241,15 @@ class HttpSettings(Section):
         32 * 1024 * 1024, ge=1024, description="The longest body that uploads pictures."
     )
     body_timeout_s: float = Field(60.0, gt=0, description="Longest wait for a body to come whole.")
+    max_sockets_per_address: int = Field(
+        1000,
+        ge=0,
+        description="WebSockets that an address may have at a proxy; 0 for any number, as where a"
+        " terminator hides addresses. HAProxy does: behind it there is no such bound.",
+    )
+    max_sockets_per_tenant: int = Field(
+        5000, ge=1, description="WebSockets that a tenant may have at an ingress replica."
+    )
     public_url: str | None = Field(
         None,
         pattern=r"^https?://[^/?#]+(/[^?#]*)?$",

@@ -19,6 +19,7 @@ from serve.api.layers.rate_limit_fields import RateLimitFields
 from serve.api.layers.request_id import RequestId
 from serve.api.layers.request_metrics import RequestMetrics
 from serve.api.layers.security_headers import SecurityHeaders
+from serve.api.open_sockets import OpenSockets
 from serve.api.openapi import DescribedAPI, operation_id
 from serve.api.routes import (
     docs,
@@ -89,6 +90,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.metrics = Metrics()
+    app.state.sockets = OpenSockets(services.settings.http.max_sockets_per_tenant)
     app.state.stopping = asyncio.Event()
     problems.install(app)
     _add_layers(app, services)

@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from serve.api.auth import key_of
 from serve.api.errors import MissingKey
+from serve.api.open_sockets import NoRoom, OpenSockets
 from serve.api.origin import may_connect
 from serve.api.outbox import Outbox, WindowFull
 from serve.api.problems import problem_of
@@ -74,9 +75,11 @@ class EventSocket:
         self,
         websocket: WebSocket,
         services: Services,
+        sockets: OpenSockets,
         stopping: asyncio.Event,
     ) -> None:
         self._websocket = websocket
+        self._sockets = sockets
         self._services = services
         self._stopping = stopping
         self._outbox = Outbox()
@@ -94,12 +97,16 @@ class EventSocket:
             return
         await self._websocket.accept()
         try:
-            principal = await self._admitted()
-            async with self._services.jobs.feed(principal.tenant_id) as feed:
-                # In a task of its own, which wakes without going through the layers around it.
-                await asyncio.create_task(self._follow(feed, principal))
+            with self._sockets.stranger():
+                principal = await self._admitted()
+            with self._sockets.of(principal.tenant_id):
+                async with self._services.jobs.feed(principal.tenant_id) as feed:
+                    # In a task of its own, which wakes without going through the layers around it.
+                    await asyncio.create_task(self._follow(feed, principal))
         except CloseSocket as end:
             await self._close(end.code, end.reason)
+        except NoRoom as refusal:
+            await self._close(1013, str(refusal))
         except WindowFull:
             await self._close(1013, "Acknowledge what you read, or connect again and resume.")
         except WebSocketDisconnect:

@@ -23,9 +23,6 @@ SIDE_PORTS = ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT")
 # 2.8.25 turns in circles, a core's worth, from when a client leaves that waited for an answer, with
 # the combination of options that Serve writes; without splicing it does not.
 _WITHOUT_SPLICING = "-dS"
-# Each message would be compressed for each socket anew, and a window kept for it, to make a few
-# hundred bytes fewer. uvicorn grants it to whoever asks, as every browser does.
-_UNCOMPRESSED = "http-request del-header Sec-WebSocket-Extensions"
 _FRONTEND = re.compile(r"^frontend http_frontend\n\s*bind .+$", re.MULTILINE)
 _REUSE = re.compile(r"^(\s*http-reuse) \w+$", re.MULTILINE)
 _LOG = re.compile(r"^\s*log (?!global)\S+ local0 .*\n", re.MULTILINE)
@@ -56,7 +53,7 @@ def guarded(config: str) -> str:
     connection to a replica, which took the next client's request for it. So clients speak HTTP/1
     alone, and a connection to a replica belongs to one client.
     """
-    config, fronts = _FRONTEND.subn(rf"\g<0> proto h1\n    {_UNCOMPRESSED}", config)
+    config, fronts = _FRONTEND.subn(r"\g<0> proto h1", config)
     if fronts != 1:
         raise RuntimeError("This version of Ray Serve writes another configuration for HAProxy.")
     return _LOG.sub("", _REUSE.sub(r"\1 never", config))

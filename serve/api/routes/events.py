@@ -19,7 +19,7 @@ async def events(websocket: WebSocket) -> None:
     """Resumes by number: whoever names the last event they saw gets the rest, each once."""
     state = websocket.app.state
     with state.metrics.event_socket():
-        await EventSocket(websocket, services_of(websocket), state.stopping).serve()
+        await EventSocket(websocket, services_of(websocket), state.sockets, state.stopping).serve()
 
 
 @router.post(

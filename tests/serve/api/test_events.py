@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from serve.api.open_sockets import OpenSockets
 from serve.api.outbox import MESSAGE_COST_BYTES, WINDOW_BYTES
 from serve.api.services import Services
 from serve.api.socket import MAX_MESSAGE_CHARS, MAX_WATCHED
@@ -384,3 +385,29 @@ async def test_replies_are_counted_as_well(
     code, reason = await ending(events)
     assert code == 1013
     assert "cknowledge" in reason
+
+
+async def test_strangers_wait_for_their_keys_in_no_great_number(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.api.open_sockets.MAX_STRANGERS", 2)
+    strangers = [await connect(address) for _ in range(3)]
+    refused = await ending(strangers[2])
+    assert refused == (1013, "Too many connections wait for their keys; connect again.")
+    await strangers[0].close()
+    async with connect(address) as another:
+        await say(another, type="watch_all")
+        assert (await ending(another))[0] == 4401  # it was asked for its key
+    await strangers[1].close()
+
+
+async def test_a_tenant_has_so_many_connections_and_no_more(
+    app: FastAPI, address: str, key: str
+) -> None:
+    app.state.sockets = OpenSockets(most_per_tenant=1)
+    for _ in range(2):
+        async with connect(address, additional_headers={"X-API-Key": key}) as first:
+            await say(first, type="watch", job_id=NOBODYS_JOB)
+            assert (await told(first))["type"] == "error"
+            async with connect(address, additional_headers={"X-API-Key": key}) as second:
+                assert await ending(second) == (1013, "1 connections are open; close some.")

@@ -69,7 +69,6 @@ def test_no_clients_bytes_reach_another_nor_a_log() -> None:
         "    bind :9101",
         "frontend http_frontend",
         "    bind 127.0.0.1:8000 proto h1",
-        "    http-request del-header Sec-WebSocket-Extensions",
         "backend http-sfumato",
         "    log global",
         "    http-reuse never",
