@@ -44,7 +44,7 @@ class CostModel:
         self._denoise.observe(pixels, rows, seconds)
 
     def observe_encode(self, rows: int, seconds: float) -> None:
-        """The prompts of so many rows took so long, where no cache had them."""
+        """The prompts of so many rows took so long, from a cache or not."""
         self._encode.observe(_ANY_SIZE, rows, seconds)
 
     def observe_decode(self, pixels: int, seconds: float) -> None:
