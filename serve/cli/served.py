@@ -49,7 +49,7 @@ class Plan:
 
     steps: tuple[int, ...] = (4, 20, 50)
     rounds: int = 3
-    pictures: int = 16
+    pictures: int = 48
     requests: int = 27
     load: float = 0.45
 

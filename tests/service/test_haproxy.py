@@ -9,7 +9,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2
@@ -29,7 +29,8 @@ PATIENCE_S = 60.0
 @pytest.fixture(scope="module")
 def fronted() -> Iterator[Service]:
     for folder in short_folder():
-        service = start(folder, free_port(), SFUMATO_SCALING__INGRESS_MIN="2")
+        settings = {"SFUMATO_HAPROXY": "true", "SFUMATO_SCALING__INGRESS_MIN": "2"}
+        service = start(folder, free_port(), **settings)
         yield service
         assert service.stop() == 0, service.output
 
@@ -86,17 +87,6 @@ def test_a_job_is_followed_to_its_end(fronted: Service) -> None:
             if event["job_id"] == job:
                 told.append(event["type"])
     assert told[-1] == "job.succeeded"
-
-
-def test_sockets_are_written_to_past_asgi(fronted: Service) -> None:
-    with ExitStack() as stack:
-        for _ in range(4):  # each ingress has some: HAProxy goes by who has the fewest
-            address = f"ws://127.0.0.1:{fronted.port}/v1/events"
-            stack.enter_context(connect(address, additional_headers=AUTHORIZED))
-        client = stack.enter_context(fronted.client())
-        metrics = client.get("/metrics").text
-    assert re.search(r'sfumato_event_sockets{process="\w+"} [1-9]', metrics), metrics
-    assert 'way="asgi"' not in metrics
 
 
 def test_what_haproxy_listens_on_is_on_loopback(fronted: Service) -> None:
