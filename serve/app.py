@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ray import serve
@@ -40,6 +41,8 @@ def bind(settings: Settings) -> Application:
     """The three deployments with their resources and their autoscaling."""
     if not settings.database_url or not settings.redis_url:
         raise ValueError("Set DATABASE_URL and REDIS_URL, or use `sfumato up`, which starts both.")
+    if "DATABASE_URL" not in os.environ:
+        raise ValueError("Set DATABASE_URL in the environment of the cluster: Serve scales by it.")
     scaling = settings.scaling
     postprocess = serve.deployment(
         ray_actor_options={"num_cpus": 0.25},
@@ -69,7 +72,6 @@ def bind(settings: Settings) -> Application:
             policy=AutoscalingPolicy(  # type: ignore[no-untyped-call]
                 policy_function=BacklogPolicy,
                 policy_kwargs={
-                    "database_url": settings.database_url,
                     "models": list(settings.served),
                     "target_wait_s": scaling.target_wait_s,
                 },

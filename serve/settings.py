@@ -285,12 +285,12 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         None, min_length=24, description="A key of the first tenant, 24 characters or more."
     )
-    database_url: str | None = Field(
+    database_url: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("DATABASE_URL", "database_url"),
         description="Postgres; unset, `sfumato up` starts one under the data folder.",
     )
-    redis_url: str | None = Field(
+    redis_url: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("REDIS_URL", "redis_url"),
         description="Redis or Valkey; unset, `sfumato up` starts one under the data folder.",

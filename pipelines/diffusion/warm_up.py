@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 Clock = Callable[[], float]
 
 _ROUNDS = 3
-_WORTH = 1.1
+_WORTH = 1.25
 _LONGEST_STEP = 1.0  # seconds: after such a step no larger batch is measured
 
 
@@ -145,7 +145,8 @@ def choose_threads(family: Family, max_batch: int, most: int, clock: Clock) -> i
     """How many CPU threads to compute with: from 1 to ``most``, as measured now.
 
     Of steps of one request and of ``max_batch``, whatever else the machine does meanwhile. Twice
-    the threads must be worth a tenth: a core that is not needed is the rest of the service's.
+    the threads must be worth a quarter: all of them wait for the one whose core somebody else
+    needs, and the second hardware thread of a core is worth less than that.
     """
     params = plain_params(family.description, guidance_scale=5.0)
     trajectories = [family.prepare(params, family.encode(params)) for _ in range(max_batch)]

@@ -51,8 +51,8 @@ def open_services(settings: Settings) -> Services:
     """
     if not settings.database_url or not settings.redis_url:
         raise ValueError("Set DATABASE_URL and REDIS_URL, or use `sfumato up`, which starts both.")
-    database = Database(settings.database_url)
-    bus = EventBus(settings.redis_url)
+    database = Database(settings.database_url.get_secret_value())
+    bus = EventBus(settings.redis_url.get_secret_value())
     storage = open_storage(settings.storage)
     return Services(
         settings=settings,
@@ -63,7 +63,7 @@ def open_services(settings: Settings) -> Services:
         webhooks=Webhooks(database, settings.webhooks),
         keys=Keys(database),
         tenants=Tenants(database),
-        tickets=Tickets(settings.redis_url),
+        tickets=Tickets(settings.redis_url.get_secret_value()),
         signed_urls=SignedUrls(database, settings.http.url_secret, settings.http.url_ttl_s),
         storage=storage,
         intake=Intake(Sources(database, storage)),

@@ -29,13 +29,17 @@ def database_url(settings: Settings) -> str:
     """The database that is configured, or the one that `sfumato up` runs under the data folder."""
     from serve.local.postgres import LocalPostgres
 
-    return settings.database_url or LocalPostgres(settings.data_dir).url
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    return LocalPostgres(settings.data_dir).url
 
 
 def redis_url(settings: Settings) -> str:
     from serve.local.valkey import LocalValkey
 
-    return settings.redis_url or LocalValkey(settings.data_dir).url
+    if settings.redis_url is not None:
+        return settings.redis_url.get_secret_value()
+    return LocalValkey(settings.data_dir).url
 
 
 def base_url(settings: Settings) -> str:

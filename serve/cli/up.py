@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from serve.cli import haproxy
-from serve.cli.target import api_key, base_url, key_file
+from serve.cli.target import api_key, base_url, database_url, key_file
 from serve.errors import ServiceError
 from serve.local.errors import AlreadyRunning, LocalServerError
 from serve.local.leftovers import Leftovers
@@ -74,11 +74,11 @@ def _start(settings: Settings, parts: ExitStack) -> Settings:
     if settings.database_url is None:
         with _line("Postgres"):
             postgres = parts.enter_context(LocalPostgres(settings.data_dir))
-        settings = settings.model_copy(update={"database_url": postgres.url})
+        settings = settings.model_copy(update={"database_url": SecretStr(postgres.url)})
     if settings.redis_url is None:
         with _line("Valkey"):
             valkey = parts.enter_context(LocalValkey(settings.data_dir))
-        settings = settings.model_copy(update={"redis_url": valkey.url})
+        settings = settings.model_copy(update={"redis_url": SecretStr(valkey.url)})
     with _line("Schema and key"):
         settings = asyncio.run(_prepare(settings))
     with _line("Ray"):
@@ -120,15 +120,14 @@ async def _prepare(settings: Settings) -> Settings:
     from serve.migrations.upgrade import upgrade
     from serve.security.keys import Keys
 
-    assert settings.database_url is not None  # noqa: S101 - set above
-    await upgrade(settings.database_url)
+    await upgrade(database_url(settings))
     key = api_key(settings)
     if key is None:
         key = f"sfm_{secrets.token_urlsafe(32)}"
         descriptor = os.open(key_file(settings), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(key + "\n")
-    database = Database(settings.database_url, pool_size=1)
+    database = Database(database_url(settings), pool_size=1)
     try:
         await Keys(database).ensure(key)
     finally:
@@ -137,6 +136,7 @@ async def _prepare(settings: Settings) -> Settings:
 
 
 def _start_ray(settings: Settings, parts: ExitStack) -> None:
+    os.environ["DATABASE_URL"] = database_url(settings)  # for Serve's controller: see BacklogPolicy
     # Ray reads these when it is imported; telemetry is the operator's to turn on.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # a service is no batch job

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any
@@ -26,8 +27,8 @@ class BacklogPolicy:
     nothing outlives the policy when it is replaced.
     """
 
-    def __init__(self, database_url: str, models: Sequence[str], target_wait_s: float) -> None:
-        self._database_url = database_url
+    def __init__(self, models: Sequence[str], target_wait_s: float) -> None:
+        """The database is that of DATABASE_URL: what a policy is given stands in Ray's logs."""
         self._models = models
         self._target_wait_s = target_wait_s
         self._database: Database | None = None
@@ -47,7 +48,7 @@ class BacklogPolicy:
 
     async def _read(self) -> None:
         if self._database is None:
-            self._database = Database(self._database_url, pool_size=1)
+            self._database = Database(os.environ["DATABASE_URL"], pool_size=1)
         try:
             self._backlog = await read_backlog(self._database, self._models)
         except DatabaseUnavailable as error:

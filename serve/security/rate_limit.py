@@ -50,7 +50,7 @@ class RateLimits:
             raise ValueError("Set REDIS_URL, or use `sfumato up`, which starts a Valkey.")
         defaults = TenantLimits.of_settings(settings.limits)
         self.tenants = TenantLimitsCache(database, defaults)
-        self._buckets = Buckets(settings.redis_url, settings.scaling.ingress_max)
+        self._buckets = Buckets(settings.redis_url.get_secret_value(), settings.scaling.ingress_max)
         self._seen: dict[UUID, dict[Policy, tuple[Rate, Taken]]] = {}
 
     async def count_request(self, tenant_id: UUID) -> None:

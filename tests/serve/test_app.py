@@ -13,9 +13,17 @@ from ray.serve import Application
 from ray.serve.schema import ServeDeploySchema
 
 from serve.app import build_app
+from serve.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("environment")
 
 CONFIG = Path(__file__).parents[2] / "serve_config.yaml"
 SERVERS = {"database_url": "postgresql://db/sfumato", "redis_url": "redis://bus"}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", SERVERS["database_url"])
 
 
 def test_the_configuration_file_names_an_application_that_binds() -> None:
@@ -32,9 +40,22 @@ def test_arguments_override_settings_and_wrong_ones_are_named() -> None:
 
 
 def test_missing_servers_are_named_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.delenv("DATABASE_URL")
     with pytest.raises(ValueError, match="Set DATABASE_URL and REDIS_URL"):
         build_app({"redis_url": "redis://bus"})
+
+
+def test_the_database_is_named_in_the_clusters_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL")
+    with pytest.raises(ValueError, match="in the environment of the cluster"):
+        build_app(SERVERS)
+
+
+def test_no_url_is_shown() -> None:
+    url = "postgresql://sfumato:open-sesame@db/sfumato"
+    settings = Settings(database_url=url, redis_url="redis://:open-sesame@bus")
+    assert "sesame" not in repr(settings)
+    assert "sesame" not in settings.model_dump_json()
 
 
 def test_the_ingress_never_imports_torch() -> None:

@@ -22,6 +22,7 @@ _NODE_CPUS = 2
 _REPLICA_CPUS = 1.5  # so that no two fit on one node
 _OBJECT_STORE_BYTES = 128 * 2**20
 _SHARED = "SELECT count(DISTINCT worker_id) FROM images WHERE state = 'running'"
+_PASSWORD = "what-no-log-may-hold"
 _PICTURES = 8  # of a job: as many as two replicas hold
 
 
@@ -68,7 +69,7 @@ class TwoNodes:
 
     def ask(self, query_: str) -> str:
         assert self.settings.database_url is not None
-        return query(self.settings.database_url, query_)
+        return query(self.settings.database_url.get_secret_value(), query_)
 
     def workers(self) -> set[str]:
         """The replicas' ids."""
@@ -80,6 +81,11 @@ class TwoNodes:
             headers={"Authorization": f"Bearer {KEY}"},
             timeout=60,
         )
+
+    def logs(self) -> list[Path]:
+        """All that Ray and Serve write, of both nodes."""
+        session = Path(self.cluster.head_node.get_session_dir_path())  # type: ignore[attr-defined]
+        return [file for file in (session / "logs").rglob("*") if file.is_file()]
 
     def close(self) -> None:
         import ray
@@ -95,6 +101,9 @@ def nodes(
     database_url: str, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[TwoNodes]:
     # As `sfumato up` does: what Ray starts inherits it.
+    assert "//sfumato@" in database_url
+    database_url = database_url.replace("//sfumato@", f"//sfumato:{_PASSWORD}@")  # not asked for
+    monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
     settings = Settings(
         database_url=database_url,
@@ -107,7 +116,11 @@ def nodes(
     asyncio.run(admit(database_url))
     nodes = TwoNodes(settings)
     yield nodes
+    logs = nodes.logs()
     nodes.close()
+    assert len(logs) > 10
+    told = [file.name for file in logs if _PASSWORD in file.read_text(errors="replace")]
+    assert told == []
 
 
 async def admit(database_url: str) -> None:

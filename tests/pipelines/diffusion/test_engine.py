@@ -665,9 +665,10 @@ def test_a_model_that_loads_later_is_warmed_and_bounds_memory_anew(
     [
         ({1: (1.0, 4.0), 2: (0.7, 2.2), 4: (0.5, 1.2)}, 4),
         ({1: (1.0, 4.0), 2: (0.7, 2.2), 4: (0.69, 2.1)}, 2),
+        ({1: (1.0, 4.0), 2: (0.97, 3.05), 4: (0.97, 3.05)}, 1),
         ({1: (1.0, 4.0), 2: (1.4, 3.9), 4: (2.0, 5.0)}, 1),
     ],
-    ids=["all pay", "half pays", "the machine is busy"],
+    ids=["all pay", "half pays", "two hardware threads of a core", "the machine is busy"],
 )
 def test_as_many_threads_as_pay(
     family: StableDiffusion,

@@ -25,11 +25,11 @@ async def test_it_starts_without_postgres_and_takes_the_key_once_it_is_back(
 ) -> None:
     monkeypatch.setattr("serve.api.app._KEY_WITHIN_S", 0.2)
     assert settings.database_url is not None
-    parts = urlsplit(settings.database_url)
+    parts = urlsplit(settings.database_url.get_secret_value())
     folder = Path(parse_qs(parts.query)["host"][0])
     proxy = FaultProxy(unix_socket(folder / ".s.PGSQL.5432"))
     url = f"postgresql://sfumato@127.0.0.1:{await proxy.start()}{parts.path}?ssl=disable"
-    away = settings.model_copy(update={"database_url": url, "api_key": SecretStr(KEY)})
+    away = settings.model_copy(update={"database_url": SecretStr(url), "api_key": SecretStr(KEY)})
     services = replace(open_services(away), models={settings.model.name: MODEL})
     app = create_app(services)
     proxy.new_end_after = 0  # every connection ends before Postgres' first word

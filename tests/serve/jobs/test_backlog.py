@@ -48,8 +48,14 @@ def test_more_workers_wait_less() -> None:
 
 
 async def test_the_policy_follows_postgres(
-    jobs: Jobs, claims: Claims, database: Database, database_url: str, tenant_id: UUID
+    jobs: Jobs,
+    claims: Claims,
+    database: Database,
+    database_url: str,
+    tenant_id: UUID,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
     each = PriceList().price(ask()).device
     worker_id = await claims.register("cpu", 8)
     for _ in range(4):
@@ -59,7 +65,7 @@ async def test_the_policy_follows_postgres(
     assert (backlog.queued, backlog.running, backlog.workers) == (32, 8, 1)
     assert (backlog.queued_s, backlog.running_s) == pytest.approx((32 * each, 8 * each))
 
-    policy = BacklogPolicy(database_url, [MODEL], target_wait_s=13 * each)
+    policy = BacklogPolicy([MODEL], target_wait_s=13 * each)
     context = SimpleNamespace(target_num_replicas=1)
     assert policy(context) == (1, {})  # type: ignore[arg-type]
     async with asyncio.timeout(10):

@@ -93,7 +93,9 @@ class Door:
             for name, value in self.names.items()
             if name.endswith(("key", "ticket", "signature", "stranger", "revoked", "swapped"))
         ]
-        return [*told, str(self.folder.parent), str(self.services.settings.database_url)]
+        assert self.services.settings.database_url is not None
+        database_url = self.services.settings.database_url.get_secret_value()
+        return [*told, str(self.folder.parent), database_url]
 
 
 def own_bytes() -> int:
