@@ -56,7 +56,7 @@ def promise(port: int, owed: int) -> None:
         stranger.sendall(_PREFACE + frame(_SETTINGS, 0, 0) + frame(_HEADERS, _END_HEADERS, 1, head))
         stranger.settimeout(1)
         with suppress(OSError):  # what speaks HTTP/1 alone may have hung up
-            while b"missing_api_key" not in stranger.recv(65536):
+            while (told := stranger.recv(65536)) and b"missing_api_key" not in told:
                 pass
             stranger.sendall(frame(_DATA, _END_STREAM, 1))
 
