@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -21,9 +21,13 @@ from torch import Tensor
 from pipelines.diffusion.catalog import ModelDescription
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.families.base import Family
+from pipelines.diffusion.families.model import Model
+from pipelines.diffusion.families.shared_call import SharedCall
+from pipelines.diffusion.families.whole_call import WholeCall
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.request import ControlImage, Failure, Request, Result, SamplingParams
 from pipelines.diffusion.trajectory import Trajectory
+from tests.pipelines.diffusion.families.kept_pictures import keep_pictures
 from tests.pipelines.diffusion.tiny import (
     flux,
     perturbed_attention,
@@ -94,15 +98,13 @@ def tiny(request: pytest.FixtureRequest) -> Tiny:
 
 
 @pytest.fixture(scope="module")
-def loaded(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Family:
+def loaded(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder: Path = tmp_path_factory.mktemp("tiny")
     tiny.build().save_pretrained(folder)
     for name, build in tiny.controlnets.items():
         build().save_pretrained(folder / "controlnets" / name)
     controlnets = {name: folder / "controlnets" / name for name in tiny.controlnets}
-    family = load_model(folder, device="cpu", dtype="float32", controlnets=controlnets)
-    assert isinstance(family, Family)
-    return family
+    return load_model(folder, device="cpu", dtype="float32", controlnets=controlnets)
 
 
 @st.composite
@@ -164,7 +166,7 @@ def controls(draw: st.DrawFn, controlnet: str, width: int, height: int) -> Contr
     suppress_health_check=list(HealthCheck),
 )
 @given(data=st.data())
-def test_each_draws_as_if_alone(tiny: Tiny, loaded: Family, data: st.DataObject) -> None:
+def test_each_draws_as_if_alone(tiny: Tiny, loaded: Model, data: st.DataObject) -> None:
     with np.printoptions(threshold=1, edgeitems=1):  # a failing example is read by people
         together = data.draw(neighbours(tiny, loaded.description))
     alone = {
@@ -182,31 +184,19 @@ def test_each_draws_as_if_alone(tiny: Tiny, loaded: Family, data: st.DataObject)
         torch.testing.assert_close(picture, expected_picture, atol=TOLERANCE, rtol=0)
 
 
-def draw(family: Family, together: list[Neighbour]) -> dict[str, tuple[Tensor, Tensor]]:
-    """The last latents and the picture, before it is rounded, of each that was not aborted."""
-    finished: list[tuple[Tensor, Tensor]] = []
-    decode = family.decode
+def draw(model: Model, together: list[Neighbour]) -> dict[str, tuple[Tensor, Tensor]]:
+    """The last latents and the picture, before it is rounded, of each that was not aborted.
 
-    def keep(latents: Tensor) -> Tensor:
-        picture = decode(latents)
-        finished.append((latents, picture))
-        return picture
-
-    denoise = family.denoise
-
-    def denoise_or_give_up(trajectories: Sequence[Trajectory]) -> list[Tensor]:
-        """The engine would halve a batch whose pass raised, and hide that it cannot be shared."""
-        try:
-            return denoise(trajectories)
-        except Exception as error:
-            raise torch.AcceleratorError("No shared pass may raise here.") from error
-
-    engine = DiffusionEngine(family, max_batch=8)
+    A whole call shows no last latents: there the picture stands for both.
+    """
+    engine = DiffusionEngine(model, max_batch=8)
     order: list[str] = []
     step = 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(family, "decode", keep)
-        patch.setattr(family, "denoise", denoise_or_give_up)
+        if isinstance(model, WholeCall):
+            pictures, latents = watch_calls(patch)
+        else:
+            pictures, latents = watch_steps(model, patch)
         while engine.has_work or step <= max(each.joins for each in together):
             for each in together:
                 if each.joins == step:
@@ -218,4 +208,38 @@ def draw(family: Family, together: list[Neighbour]) -> dict[str, tuple[Tensor, T
                 if isinstance(output, Result):
                     order.append(output.request_id)
             step += 1
-    return dict(zip(order, finished, strict=True))
+    return dict(zip(order, zip(latents, pictures, strict=True), strict=True))
+
+
+def watch_steps(family: Family, patch: pytest.MonkeyPatch) -> tuple[list[Tensor], list[Tensor]]:
+    """Pictures and latents as they end.
+
+    The engine would halve a batch whose pass raised, and hide that it cannot be shared.
+    """
+    pictures: list[Tensor] = []
+    last: list[Tensor] = []
+    decode, denoise = family.decode, family.denoise
+
+    def keep(latents: Tensor) -> Tensor:
+        last.append(latents)
+        pictures.append(decode(latents))
+        return pictures[-1]
+
+    def denoise_or_give_up(trajectories: Sequence[Trajectory]) -> list[Tensor]:
+        try:
+            return denoise(trajectories)
+        except Exception as error:
+            raise torch.AcceleratorError("No shared pass may raise here.") from error
+
+    patch.setattr(family, "decode", keep)
+    patch.setattr(family, "denoise", denoise_or_give_up)
+    return pictures, last
+
+
+def watch_calls(patch: pytest.MonkeyPatch) -> tuple[list[Tensor], list[Tensor]]:
+    def give_up(_: SharedCall, error: Exception) -> NoReturn:
+        raise torch.AcceleratorError("No call may raise here.") from error
+
+    patch.setattr(SharedCall, "_give_up", give_up)
+    pictures = keep_pictures(patch)
+    return pictures, pictures
