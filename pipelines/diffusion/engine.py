@@ -151,9 +151,10 @@ class DiffusionEngine:
         """
         self._warm_up.memory = memory
         self._warm_up.use_threads()
-        loaded, name = set(self.models.loaded), self.models.default
+        name = self.models.default
+        was_loaded = name in self.models.loaded
         model = self.models.load(name, self._make_ready)
-        if name in loaded:
+        if was_loaded:
             for _ in self._make_ready(name, model):
                 pass
         while self.tune():

@@ -137,8 +137,8 @@ async def server(app: FastAPI) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, *, compresses: bool = False) -> AsyncIterator[str]:
-    """As behind HAProxy, where WebSockets are not compressed, unless they shall be."""
+async def serving(app: FastAPI) -> AsyncIterator[str]:
+    """WebSockets are not compressed, as in the service."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(
@@ -146,7 +146,7 @@ async def serving(app: FastAPI, *, compresses: bool = False) -> AsyncIterator[st
             lifespan="off",
             log_config=None,
             timeout_graceful_shutdown=3,
-            ws_per_message_deflate=compresses,
+            ws_per_message_deflate=False,
         )
     )
     running = asyncio.create_task(server.serve(sockets=[listener]))
