@@ -39,7 +39,6 @@ from serve.api.routes import (
 )
 from serve.api.services import Services
 from serve.database import DatabaseUnavailable
-from serve.observability.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +88,7 @@ def create_app(services: Services) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.services = services
-    app.state.metrics = Metrics()
+    app.state.metrics = services.metrics
     app.state.sockets = OpenSockets(services.settings.http.max_sockets_per_tenant)
     app.state.stopping = asyncio.Event()
     problems.install(app)

@@ -85,6 +85,14 @@ class VariantNotFound(ServiceError):
     title = "No such file of the picture"
 
 
+class FileDamaged(ServiceError):
+    """A stored file is not what was stored; only its operator can mend that."""
+
+    status = 500
+    code = "file_damaged"
+    title = "The stored file is damaged"
+
+
 class RangeNotSatisfiable(ServiceError):
     status = 416
     code = "range_not_satisfiable"

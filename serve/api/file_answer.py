@@ -9,8 +9,8 @@ from typing import Annotated
 from fastapi import Header, Request, Response
 
 from serve.api.byte_range import asked_range, still_current
+from serve.api.checked_files import CheckedFiles
 from serve.models import Image, Variant
-from serve.storage import Storage
 
 _LONGEST_NAME = 60
 
@@ -43,18 +43,18 @@ async def file_headers(
 
 async def answer_file(
     request: Request,
-    storage: Storage,
+    files: CheckedFiles,
     image: Image,
     file: Variant,
     asked: FileHeaders,
     *,
     download: bool,
 ) -> Response:
-    """200, 206 or 304. The file never changes: its ETag is its SHA-256.
+    """200, 206 or 304. The file never changes: its ETag is its SHA-256, which is checked.
 
     Raises:
         RangeNotSatisfiable: the range lies beyond the file.
-        ObjectMissing, StorageUnavailable: as storage does.
+        FileDamaged, ImageDeleted, StorageUnavailable: as `CheckedFiles` does.
     """
     etag = f'"{file.sha256}"'
     headers = {
@@ -69,16 +69,17 @@ async def answer_file(
     kind = "attachment" if download else "inline"
     headers["Content-Disposition"] = f'{kind}; filename="{file_name(image, file)}"'
     if request.method == "HEAD":
+        await files.check(image.tenant_id, file)
         headers["Content-Length"] = str(file.size)
         return Response(media_type=file.media_type, headers=headers)
     span = None
     if still_current(asked.if_range, etag):
         span = asked_range(asked.byte_range, file.size)
     if span is None:
-        content = await storage.get(file.storage_key)
+        content = await files.whole(image.tenant_id, file)
         return Response(content, media_type=file.media_type, headers=headers)
     headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{file.size}"
-    content = await storage.get_range(file.storage_key, span.start, span.stop)
+    content = await files.part(image.tenant_id, file, span)
     return Response(content, 206, media_type=file.media_type, headers=headers)
 
 

@@ -31,6 +31,7 @@ class PictureFiles:
 
         Raises:
             ImageDeleted: one was deleted meanwhile, or before the same request came again.
+            FileDamaged, StorageUnavailable: as `CheckedFiles` does.
         """
         if deleted := [image for image in job.images if image.deleted_at is not None]:
             raise ImageDeleted(f"Image {deleted[0].id} of job {job.id} was deleted.")
@@ -42,9 +43,10 @@ class PictureFiles:
         return [GeneratedImage(b64_json=file) for file in files]
 
     async def base64_of(self, image: Image) -> str:
-        """The picture's file."""
+        """The picture's file; raises the same."""
         original = next(file for file in image.variants if file.name == ORIGINAL)
-        return base64.b64encode(await self._services.storage.get(original.storage_key)).decode()
+        file = await self._services.files.whole(self._tenant_id, original)
+        return base64.b64encode(file).decode()
 
     async def signed_url(self, image_id: UUID, base: str) -> str:
         """Opens the picture's file for a while, at whichever ingress."""

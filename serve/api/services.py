@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipelines.diffusion.catalog import ModelDescription, describe, find_description
+from serve.api.checked_files import CheckedFiles
 from serve.api.intake import Intake
 from serve.database import Database
 from serve.errors import naming_model
@@ -13,6 +14,7 @@ from serve.events import EventBus
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.pictures import Pictures
 from serve.jobs.sources import Sources
+from serve.observability.metrics import Metrics
 from serve.security.keys import Keys
 from serve.security.signed_urls import SignedUrls
 from serve.security.tenants import Tenants
@@ -37,6 +39,8 @@ class Services:
     tickets: Tickets
     signed_urls: SignedUrls
     storage: Storage
+    files: CheckedFiles
+    metrics: Metrics
     intake: Intake
     models: Mapping[str, ModelDescription]
     """By name, the default one first."""
@@ -54,18 +58,21 @@ def open_services(settings: Settings) -> Services:
     database = Database(settings.database_url.get_secret_value())
     bus = EventBus(settings.redis_url.get_secret_value())
     storage = open_storage(settings.storage)
+    pictures, metrics = Pictures(database, storage), Metrics()
     return Services(
         settings=settings,
         database=database,
         bus=bus,
         jobs=Jobs(database, bus, settings),
-        pictures=Pictures(database, storage),
+        pictures=pictures,
         webhooks=Webhooks(database, settings.webhooks),
         keys=Keys(database),
         tenants=Tenants(database),
         tickets=Tickets(settings.redis_url.get_secret_value()),
         signed_urls=SignedUrls(database, settings.http.url_secret, settings.http.url_ttl_s),
         storage=storage,
+        files=CheckedFiles(storage, pictures, metrics),
+        metrics=metrics,
         intake=Intake(Sources(database, storage)),
         models={name: _describe(name, model.path) for name, model in settings.served.items()},
     )

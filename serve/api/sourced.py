@@ -14,7 +14,6 @@ from serve.api.schemas.picture import ControlBody
 from serve.api.services import Services
 from serve.jobs.errors import ImageDeleted, ImageNotFound
 from serve.jobs.request import JobRequest
-from serve.storage import ObjectMissing
 
 _FIELD = "control.image"
 _DATA_URL = "data:image/"
@@ -74,11 +73,11 @@ async def _file(services: Services, tenant_id: UUID, image: str) -> bytes:
     )
     try:
         picture = await services.pictures.get(tenant_id, image_id)
-        keys = [each.storage_key for each in picture.variants if each.name == ORIGINAL]
-        if not keys:
+        files = [each for each in picture.variants if each.name == ORIGINAL]
+        if not files:
             raise missing
-        return await services.storage.get(keys[0])
-    except (ImageNotFound, ImageDeleted, ObjectMissing) as error:
+        return await services.files.whole(tenant_id, files[0])
+    except (ImageNotFound, ImageDeleted) as error:
         raise missing from error
 
 

@@ -62,7 +62,12 @@ class Metrics:
             buckets=LATENCY_BUCKETS,
             registry=self._registry,
         )
-
+        self._damaged_files = Counter(
+            "sfumato_damaged_files",
+            "Answers refused because a stored file was missing, cut or altered.",
+            ("process", "fault"),
+            registry=self._registry,
+        )
         self._sockets = Gauge(
             "sfumato_event_sockets",
             "WebSockets that follow events now.",
@@ -73,6 +78,10 @@ class Metrics:
     def event_socket(self) -> AbstractContextManager[None]:
         """Counts one as long as it is open."""
         return self._sockets.labels(self._process).track_inprogress()
+
+    def count_damaged_file(self, fault: str) -> None:
+        """Count one file that was not handed out: ``missing``, or of another size or content."""
+        self._damaged_files.labels(self._process, fault).inc()
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request; ``route`` is the template, never the path asked for."""

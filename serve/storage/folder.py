@@ -65,6 +65,10 @@ class FolderStorage(ObjectStorage):
         await self._look()
         return await super().get(key)
 
+    async def look(self, key: str) -> StoredObject:
+        await self._look()
+        return await super().look(key)
+
     async def get_range(self, key: str, start: int, stop: int) -> bytes:
         await self._look()
         return await super().get_range(key, start, stop)

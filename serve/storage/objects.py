@@ -14,6 +14,7 @@ from serve.storage.protocol import StoredObject
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from obstore import ObjectMeta
     from obstore.store import ObjectStore
 
 _PAGE = 1000  # objects; what S3 lists, and deletes, at once
@@ -33,6 +34,14 @@ class ObjectStorage:
         try:
             result = await obstore.get_async(self._store, checked(key))
             return bytes(await result.bytes_async())
+        except FileNotFoundError:
+            raise self._missing(key) from None
+        except (BaseError, OSError) as error:
+            raise self._unavailable(error) from error
+
+    async def look(self, key: str) -> StoredObject:
+        try:
+            return _told(await obstore.head_async(self._store, checked(key)))
         except FileNotFoundError:
             raise self._missing(key) from None
         except (BaseError, OSError) as error:
@@ -58,11 +67,7 @@ class ObjectStorage:
         folder = checked(prefix.rstrip("/")) if prefix else None
         try:
             async for chunk in obstore.list(self._store, folder, chunk_size=_PAGE):
-                yield [
-                    StoredObject(meta["path"], meta["size"], meta["last_modified"])
-                    for meta in chunk
-                    if is_key(meta["path"])
-                ]
+                yield [_told(meta) for meta in chunk if is_key(meta["path"])]
         except (BaseError, OSError) as error:
             raise self._unavailable(error) from error
 
@@ -85,3 +90,7 @@ class ObjectStorage:
     def _unavailable(self, error: Exception) -> StorageUnavailable:
         """The error in our own words; each kind of storage has its own."""
         raise NotImplementedError
+
+
+def _told(meta: ObjectMeta) -> StoredObject:
+    return StoredObject(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"])

@@ -10,11 +10,16 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as a listing tells of it; ``size`` in bytes, ``modified`` by storage's clock."""
+    """An object as storage tells of it; ``size`` in bytes, ``modified`` by storage's clock.
+
+    ``tag`` is another one once the object is written again, as far as storage can see; None where
+    it has none.
+    """
 
     key: str
     size: int
     modified: datetime
+    tag: str | None = None
 
 
 class Storage(Protocol):
@@ -36,6 +41,13 @@ class Storage(Protocol):
 
     async def get(self, key: str) -> bytes:
         """Reads an object.
+
+        Raises:
+            ObjectMissing: there is none.
+        """
+
+    async def look(self, key: str) -> StoredObject:
+        """Asks for an object without reading it.
 
         Raises:
             ObjectMissing: there is none.

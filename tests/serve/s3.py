@@ -89,18 +89,22 @@ class Handler(BaseHTTPRequestHandler):
         *,
         kind: str = "text/xml",
         content_range: str | None = None,
+        tagged: bytes | None = None,
     ) -> None:
+        """``tagged`` is what the ETag belongs to, where the body is a part of it."""
         self.send_response(status)
         if content_range:
             self.send_header("Content-Range", content_range)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Content-Type", kind)
-        self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+        whole = body if tagged is None else tagged
+        self.send_header("ETag", f'"{hashlib.sha256(whole).hexdigest()[:32]}"')
         self.send_header(
             "Last-Modified", format_datetime(self.server.state.modified_at(self.key), usegmt=True)
         )
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def parse_request(self) -> bool:
         """Every request passes here; a fault answers it before its method does."""
@@ -149,7 +153,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         start, stop = int(asked[1]), min(int(asked[2]) + 1, len(body))
         told = f"bytes {start}-{stop - 1}/{len(body)}"
-        self.answer(206, body[start:stop], kind=kind, content_range=told)
+        self.answer(206, body[start:stop], kind=kind, content_range=told, tagged=body)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def do_POST(self) -> None:
         bucket = self.key

@@ -61,6 +61,17 @@ async def test_a_part_is_got(storage: Storage) -> None:
         await storage.get_range("other", 0, 1)
 
 
+async def test_an_object_is_looked_at_without_its_bytes(storage: Storage) -> None:
+    await storage.put(KEY, b"first", "image/png")
+    await storage.put("another", b"other", "image/png")
+    seen = await storage.look(KEY)
+    assert (seen.key, seen.size) == (KEY, 5)
+    assert seen.tag == (await storage.look(KEY)).tag
+    assert seen.tag not in (None, (await storage.look("another")).tag)
+    with pytest.raises(ObjectMissing, match="none"):
+        await storage.look("none")
+
+
 async def test_an_object_is_never_overwritten(storage: Storage) -> None:
     await storage.put(KEY, b"first", "image/png")
     with pytest.raises(ObjectExists, match=KEY):
@@ -109,6 +120,8 @@ async def test_no_key_leads_elsewhere(storage: Storage, key: str) -> None:
         await storage.put(key, b"x", "image/png")
     with pytest.raises(InvalidKey):
         await storage.get(key)
+    with pytest.raises(InvalidKey):
+        await storage.look(key)
     with pytest.raises(InvalidKey):
         await storage.get_range(key, 0, 1)
     with pytest.raises(InvalidKey):

@@ -15,7 +15,7 @@ from serve.api.examples.errors import (
     invalid,
 )
 from serve.api.examples.example import Example
-from serve.api.examples.job import FINISHED_IMAGE, IMAGE_ID, JOB_ID, PARAMS
+from serve.api.examples.job import DAMAGED, FINISHED_IMAGE, IMAGE_ID, JOB_ID, PARAMS
 from serve.api.schemas.problem import Problem
 from serve.errors import ServiceError
 from serve.jobs.errors import ImageDeleted, ImageNotFound, ImageUnfinished
@@ -59,6 +59,7 @@ _FILE_ERRORS: Sequence[ServiceError | Problem] = (
         f"Image {IMAGE_ID} has no file 'large'; it has: original, thumbnail.", param="variant"
     ),
     _DELETED,
+    DAMAGED,
     invalid("download", "Input should be a valid boolean, unable to interpret input"),
 )
 

@@ -17,7 +17,7 @@ from serve.api.examples.errors import (
 )
 from serve.api.examples.event import as_stream
 from serve.api.examples.example import Example
-from serve.api.examples.job import IMAGE_ID, JOB_ID
+from serve.api.examples.job import DAMAGED, IMAGE_ID, JOB_ID
 from serve.api.schemas.problem import Problem
 from serve.errors import ServiceError
 from serve.jobs.errors import IdempotencyConflict, ImageDeleted, SourceGone
@@ -76,6 +76,7 @@ DRAWING_ERRORS: Sequence[ServiceError | Problem] = (
     outcome_error(_job(JobState.RUNNING)),
     outcome_error(_job(JobState.EXPIRED)),
     ImageDeleted(f"Image {IMAGE_ID} of job {JOB_ID} was deleted."),
+    DAMAGED,
     *BUSY,
     DATABASE_AWAY,
     STORAGE_AWAY,

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from serve.api.errors import FileDamaged
 from serve.api.examples.errors import REFUSED_PICTURE
 
 JOB_ID = "019ab2f4-6c1e-7d30-9a52-3f8e1c7b4d60"
 IMAGE_ID = "019ab2f4-6c1f-7b44-8e21-90d4a6f2c713"
+DAMAGED = FileDamaged(
+    f"The file 'original' of image {IMAGE_ID} was altered in storage, and is not served: bring it"
+    " back from a backup, or draw the picture again with its seed."
+)
 PARAMS: dict[str, Any] = {
     "model": "sfumato-embedded",
     "prompt": "a red heart",

@@ -14,7 +14,6 @@ from serve.api.file_answer import FileHeaders, answer_file, file_headers
 from serve.api.guarded_route import GuardedRoute
 from serve.api.schemas.gallery import PictureChange, PicturePage
 from serve.api.schemas.image import PictureList, PictureOut
-from serve.storage import ObjectMissing
 
 # A name that is no UUID is no picture: it is left to the routes that take POST, or to 405 and 404.
 router = APIRouter(tags=["images"], route_class=GuardedRoute)
@@ -81,7 +80,7 @@ _FILE: dict[str, Any] = {"content": {"image/*": {}}}
         200: {**_FILE, "description": "The file."},
         206: {**_FILE, "description": "The part that `Range` asks for."},
         304: {"description": "The client has it already."},
-        **openai_errors(400, 401, 403, 404, 410, 416),
+        **openai_errors(400, 401, 403, 404, 410, 416, 500),
     },
 )
 @router.head(
@@ -92,7 +91,7 @@ _FILE: dict[str, Any] = {"content": {"image/*": {}}}
     responses={
         200: {"description": "The headers that a download would have."},
         304: {"description": "The client has it already."},
-        **openai_errors(400, 401, 403, 404, 410),
+        **openai_errors(400, 401, 403, 404, 410, 500),
     },
 )
 async def download(
@@ -113,8 +112,4 @@ async def download(
         raise VariantNotFound(
             f"Image {image_id} has no file {variant[:100]!r}; it has: {names}.", param="variant"
         )
-    try:
-        return await answer_file(request, services.storage, image, file, asked, download=download)
-    except ObjectMissing:
-        await services.pictures.get(tenant_id, image_id)  # deleted meanwhile, if it raises
-        raise
+    return await answer_file(request, services.files, image, file, asked, download=download)
