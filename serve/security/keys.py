@@ -139,6 +139,8 @@ class Keys:
     async def ensure(self, token: str, tenant_name: str = "default") -> None:
         """Make the operator's own string a key of the tenant, with every scope.
 
+        Whichever was given before stops being one, in other processes within ``CACHE_S`` seconds.
+
         Raises:
             KeyTooShort: below ``MIN_CHARS`` characters.
         """
@@ -146,12 +148,10 @@ class Keys:
             raise KeyTooShort(f"A key needs {MIN_CHARS} characters or more; this has {len(token)}.")
         async with self._database.transaction() as session:
             tenant = await repository.tenant_named(session, tenant_name)
-            # Four characters, not twelve: of a string that a person chose, twelve may be half.
-            await repository.ensure_key(
+            await repository.ensure_own_key(
                 session,
                 tenant.id,
-                "SFUMATO_API_KEY",
-                prefix=token[:4],
+                prefix=token[: repository.OWN_PREFIX_CHARS],
                 digest=_digest(token),
                 scopes=[Scope.OPERATOR],
             )

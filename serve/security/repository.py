@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Float, cast, func, or_, select, update
+from sqlalchemy import ColumnElement, Float, case, cast, func, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from serve.database import Session
 from serve.models import ApiKey, Secret, Tenant
+
+OWN_KEY = "SFUMATO_API_KEY"
+"""The name of the key that the operator gives by the environment."""
+OWN_PREFIX_CHARS = 4
+"""Not twelve: of a string that a person chose, twelve may be half."""
 
 
 async def tenant_named(session: Session, name: str) -> Tenant:
@@ -77,21 +82,31 @@ async def add_key(
     return (await session.scalars(statement)).one()
 
 
-async def ensure_key(
-    session: Session,
-    tenant_id: UUID,
-    name: str,
-    *,
-    prefix: str,
-    digest: bytes,
-    scopes: Collection[str],
+async def ensure_own_key(
+    session: Session, tenant_id: UUID, *, prefix: str, digest: bytes, scopes: Collection[str]
 ) -> None:
-    """Keep the key with these scopes, also where it was kept before; a revoked one stays so."""
+    """Keep the operator's own key with these scopes, also where it was kept before.
+
+    One that was given before in its place expires; one that was revoked stays so.
+    """
     told = sorted(scopes)
     await session.execute(
         insert(ApiKey)
-        .values(tenant_id=tenant_id, name=name, prefix=prefix, digest=digest, scopes=told)
-        .on_conflict_do_update(index_elements=[ApiKey.digest], set_={"scopes": told})
+        .values(tenant_id=tenant_id, name=OWN_KEY, prefix=prefix, digest=digest, scopes=told)
+        .on_conflict_do_update(
+            index_elements=[ApiKey.digest],
+            # It may have been replaced before; the end of one that `create` made is its own.
+            set_={
+                "scopes": told,
+                "expires_at": case((_is_own(), null()), else_=ApiKey.expires_at),
+            },
+        )
+    )
+    await session.execute(
+        update(ApiKey)
+        .where(ApiKey.tenant_id == tenant_id, _is_own(), ApiKey.digest != digest, _valid())
+        .values(expires_at=func.now())
+        .execution_options(synchronize_session=False)
     )
 
 
@@ -148,6 +163,11 @@ async def ensure_secret(session: Session, name: str, fresh: bytes) -> bytes:
         .on_conflict_do_nothing(index_elements=[Secret.name])
     )
     return (await session.execute(select(Secret.value).where(Secret.name == name))).scalar_one()
+
+
+def _is_own() -> ColumnElement[bool]:
+    """Keys that `create` made may have the name, but not the prefix's length."""
+    return (ApiKey.name == OWN_KEY) & (func.length(ApiKey.prefix) == OWN_PREFIX_CHARS)
 
 
 def _valid() -> ColumnElement[bool]:

@@ -37,21 +37,21 @@ async def add_webhook(
     tells the order. Anything but a 2xx within the time-out is tried again, with growing delays."""
     webhook = await services.webhooks.create(caller.tenant_id, body.url, body.chosen)
     response.headers["Location"] = f"/v1/webhooks/{webhook.id}"
-    return WebhookWithSecret.of(webhook)
+    return WebhookWithSecret.of(webhook, caller)
 
 
 @router.get("/v1/webhooks", summary="List webhooks", responses=problems(401))
 async def list_webhooks(caller: Reader, services: ServicesDep) -> WebhookList:
     """The oldest first."""
     webhooks = await services.webhooks.list(caller.tenant_id)
-    return WebhookList(data=[WebhookOut.of(webhook) for webhook in webhooks])
+    return WebhookList(data=[WebhookOut.of(webhook, caller) for webhook in webhooks])
 
 
 @router.get(
     "/v1/webhooks/{webhook_id}", summary="Look at a webhook", responses=problems(401, 404, 422)
 )
 async def get_webhook(webhook_id: UUID, caller: Reader, services: ServicesDep) -> WebhookOut:
-    return WebhookOut.of(await services.webhooks.get(caller.tenant_id, webhook_id))
+    return WebhookOut.of(await services.webhooks.get(caller.tenant_id, webhook_id), caller)
 
 
 @router.delete(
@@ -74,7 +74,9 @@ async def rotate_secret(
     webhook_id: UUID, caller: Admin, services: ServicesDep
 ) -> WebhookWithSecret:
     """For a day deliveries carry a signature by the previous secret as well."""
-    return WebhookWithSecret.of(await services.webhooks.rotate(caller.tenant_id, webhook_id))
+    return WebhookWithSecret.of(
+        await services.webhooks.rotate(caller.tenant_id, webhook_id), caller
+    )
 
 
 @router.get(

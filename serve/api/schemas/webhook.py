@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field
@@ -12,6 +13,8 @@ from serve.api.schemas.page import Page
 from serve.api.schemas.strict import StrictBody, Text
 from serve.events import EventType
 from serve.models import Delivery, Webhook
+from serve.security.keys import Principal
+from serve.security.scopes import Scope
 from serve.webhooks.repository import DeliveryState
 from serve.webhooks.signature import spell
 
@@ -24,6 +27,12 @@ def _durable(events: list[EventType]) -> list[EventType]:
     if EventType.PROGRESS in events:
         raise ValueError(f"{EventType.PROGRESS} is not stored; follow it on /v1/events")
     return list(dict.fromkeys(events))
+
+
+def _masked(url: str) -> str:
+    """Where the URL leads, without its user, path and query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/…"
 
 
 class WebhookBody(StrictBody):
@@ -55,17 +64,22 @@ class WebhookOut(BaseModel):
     """A webhook as it stands."""
 
     id: UUID
-    url: str = Field(examples=[_EXAMPLE])
+    url: str = Field(
+        description="To keys that may not manage webhooks as `https://example.com/…`: the rest may"
+        " hold a secret of the receiver's.",
+        examples=[_EXAMPLE],
+    )
     events: list[str] = Field(examples=[["job.succeeded", "job.failed"]])
     created_at: datetime
     rotated_at: datetime | None = Field(description="When its secret was last changed.")
     disabled_at: datetime | None = Field(description="When its receiver answered 410 Gone.")
 
     @classmethod
-    def of(cls, webhook: Webhook) -> Self:
+    def of(cls, webhook: Webhook, caller: Principal) -> Self:
+        """As the caller may see it."""
         return cls(
             id=webhook.id,
-            url=webhook.url,
+            url=webhook.url if Scope.ADMIN in caller.scopes else _masked(webhook.url),
             events=webhook.events,
             created_at=webhook.created_at,
             rotated_at=webhook.rotated_at,
@@ -82,8 +96,8 @@ class WebhookWithSecret(WebhookOut):
     )
 
     @classmethod
-    def of(cls, webhook: Webhook) -> Self:
-        return cls(**dict(WebhookOut.of(webhook)), secret=spell(webhook.secret))
+    def of(cls, webhook: Webhook, caller: Principal) -> Self:
+        return cls(**dict(WebhookOut.of(webhook, caller)), secret=spell(webhook.secret))
 
 
 class WebhookList(BaseModel):

@@ -9,12 +9,14 @@ from typing import Any
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import text
 
 from serve.api.services import Services
+from serve.security.scopes import Scope
 from serve.settings import Settings, WebhookSettings
 from serve.webhooks.courier import Courier
-from tests.serve.api.conftest import count_rows
+from tests.serve.api.conftest import client_of, count_rows
 from tests.serve.api.test_health import samples
 from tests.serve.webhooks.receiver import Receiver, receiving
 
@@ -80,6 +82,26 @@ async def test_the_secret_is_told_once(client: httpx2.AsyncClient) -> None:
     assert webhook["url"] == HOOK["url"]
     assert (await client.get("/v1/webhooks")).json() == {"data": [webhook]}
     assert (await client.get(f"/v1/webhooks/{webhook['id']}")).json() == webhook
+
+
+async def test_a_key_that_only_reads_does_not_see_where_a_webhook_leads(
+    app: FastAPI, client: httpx2.AsyncClient, services: Services
+) -> None:
+    secret = "https://hooks.example.com:8443/services/T0/B0/XXXX?token=YYYY"
+    webhook = await add(client, url=secret)
+    token, _ = await services.keys.create("first", "phone", [Scope.READ])
+
+    async with client_of(app, token) as reader:
+        one = await reader.get(f"/v1/webhooks/{webhook['id']}")
+        every = await reader.get("/v1/webhooks")
+        await lead_to(services, "https://name:password@example.com/hook")
+        with_user = await reader.get("/v1/webhooks")
+
+    assert one.json()["url"] == "https://hooks.example.com:8443/…"
+    assert every.json()["data"] == [one.json()]
+    assert with_user.json()["data"][0]["url"] == "https://example.com/…"
+    seen = (await client.get(f"/v1/webhooks/{webhook['id']}")).json()
+    assert seen["url"] == "https://name:password@example.com/hook"
 
 
 async def test_a_new_secret(client: httpx2.AsyncClient) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import event, select
 from serve.database import Database
 from serve.models import ApiKey
 from serve.security.keys import CACHE_S, InvalidKey, KeyNotFound, Keys, KeyTooShort
+from serve.security.scopes import Scope
 
 
 @pytest.fixture
@@ -138,7 +139,41 @@ async def test_own_key_stays_revoked(keys: Keys) -> None:
         await keys.authenticate(token)
 
 
+async def test_another_own_key_ends_the_one_before(database: Database, keys: Keys) -> None:
+    first, second = "the first string of the operator's", "the second string of the operator's"
+    made, _ = await keys.create("default", "SFUMATO_API_KEY", [Scope.ADMIN])
+    foreign, _ = await keys.create("another", "laptop")
+    await keys.ensure(first)
+    assert await keys.authenticate(first)
+
+    await Keys(database).ensure(second)  # after a restart
+
+    fresh = Keys(database)
+    with pytest.raises(InvalidKey):
+        await fresh.authenticate(first)
+    for token in (second, made, foreign):
+        assert await fresh.authenticate(token)
+
+    await fresh.ensure(first)  # a change of mind
+    later = Keys(database)
+    assert await later.authenticate(first)
+    with pytest.raises(InvalidKey):
+        await later.authenticate(second)
+
+
+async def test_an_own_key_that_create_made_keeps_its_end(database: Database, keys: Keys) -> None:
+    token, made = await keys.create("default", "laptop", expires_in_s=3600)
+
+    await keys.ensure(token)
+    await keys.ensure("a string of the operator's own")
+
+    assert await Keys(database).authenticate(token), "made by `create`, it lives on"
+    (kept,) = [key for key in await keys.list() if key.id == made.id]
+    assert kept.expires_at == made.expires_at
+
+
 async def test_own_key_must_be_long(keys: Keys) -> None:
     with pytest.raises(KeyTooShort):
         await keys.ensure("x" * 23)
+    assert await keys.list() == []
     await keys.ensure("x" * 24)
