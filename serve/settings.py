@@ -283,7 +283,9 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(Path(".sfumato"), description="Folder of everything that is kept.")
     api_key: SecretStr | None = Field(
-        None, min_length=24, description="A key of the first tenant, 24 characters or more; a new one ends the last."
+        None,
+        min_length=24,
+        description="A key of the first tenant, 24 characters or more; a new one ends the last.",
     )
     database_url: SecretStr | None = Field(
         None,

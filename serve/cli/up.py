@@ -27,6 +27,7 @@ from serve.local.leftovers import Leftovers
 from serve.local.lock import FolderLock
 from serve.local.postgres import LocalPostgres
 from serve.local.valkey import LocalValkey
+from serve.observability.logging import redact_records
 from serve.settings import Settings
 
 PROXY_LAYERS = "serve.deployments.proxy:layers"
@@ -43,6 +44,7 @@ class StartFailed(Exception):
 
 def run(settings: Settings) -> int:
     """Start everything, wait for a signal, stop everything; the exit status."""
+    redact_records(log_prompts=settings.log_prompts)
     stop = threading.Event()
     with ExitStack() as parts:
         try:

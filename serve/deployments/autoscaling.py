@@ -14,6 +14,7 @@ from ray.serve.config import AutoscalingContext
 
 from serve.database import Database, DatabaseUnavailable
 from serve.jobs.backlog import Backlog, read_backlog
+from serve.observability.logging import redact_records
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +30,7 @@ class BacklogPolicy:
 
     def __init__(self, models: Sequence[str], target_wait_s: float) -> None:
         """The database is that of DATABASE_URL: what a policy is given stands in Ray's logs."""
+        redact_records()
         self._models = models
         self._target_wait_s = target_wait_s
         self._database: Database | None = None

@@ -15,7 +15,7 @@ from serve.jobs.delivery import Delivery
 from serve.jobs.errors import EngineDied
 from serve.jobs.sources import SourceLoader
 from serve.jobs.worker import Worker
-from serve.observability.logging import configure_logging
+from serve.observability.logging import adopt_loggers, configure_logging
 from serve.settings import Settings
 from serve.storage import open_storage
 
@@ -54,6 +54,7 @@ class Diffusion:
         runner = EngineRunner(engine, self._worker.take, niceness)
         runner.start()
         await asyncio.to_thread(runner.wait_until_warm)
+        adopt_loggers("diffusers", "huggingface_hub", "transformers")
         self._working = asyncio.create_task(self._worker.run(runner, device), name="worker")
         log.info("diffusion.ready", models=pool.names, device=device)
 

@@ -24,6 +24,7 @@ from serve.api.layers.header_limit import HeaderLimit
 from serve.api.layers.request_id import RequestId
 from serve.api.layers.security_headers import SecurityHeaders
 from serve.deployments.bounded_socket import bound_sockets
+from serve.observability.logging import redact_records
 from serve.settings import Settings
 
 
@@ -33,7 +34,9 @@ def layers() -> list[Middleware]:
     The limits are those of the app, which stands behind: but what the proxy lets in, it buffers.
     Its WebSockets are bounded as well, for which ASGI has no layer.
     """
-    settings = Settings().http
+    loaded = Settings()
+    redact_records(log_prompts=loaded.log_prompts)
+    settings = loaded.http
     bound_sockets(0 if RAY_SERVE_ENABLE_HA_PROXY else settings.max_sockets_per_address)
     return [
         Middleware(OverrideHeaders),

@@ -10,6 +10,9 @@ from structlog.typing import EventDict, WrappedLogger
 
 REDACTED = "[redacted]"
 
+TRUNCATION = "input was truncated because"
+"""The warning of diffusers' pipelines that tells what was cut off, in clear."""
+
 _SECRET_FIELDS = frozenset(
     {
         "api_key",
@@ -60,6 +63,12 @@ _PROMPTS = (
     ("query argument", re.compile(r"(query argument \$\d+: )[^\n]+"), rf"\1{REDACTED}"),
     ("input syntax", re.compile(r"(input syntax for type [\w ]+: )[^\n]+"), rf"\1{REDACTED}"),
     ("detail:", re.compile(r"(\bDETAIL:\s+)[^\n]+"), rf"\1{REDACTED}"),
+    # What diffusers says of a prompt that its text encoder cuts.
+    (
+        TRUNCATION,
+        re.compile(rf"(?s)(\b{TRUNCATION} .*? tokens: ).*"),
+        rf"\1{REDACTED}",
+    ),
 )
 # Controls, line and paragraph separators, what turns the direction of writing, lone surrogates.
 _HARMFUL = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
@@ -84,26 +93,27 @@ class Redactor:
         if name.lower() in self._fields and value is not None:
             return REDACTED
         if name in ("exception", "stack") and isinstance(value, str):
-            return "\n".join(f"    {_line(line)}" for line in self._text(value).split("\n"))
+            return "\n".join(f"    {_line(line)}" for line in self.text(value).split("\n"))
         return self._value(value)
 
     def _value(self, value: Any) -> Any:
         match value:
             case str():
-                return _line(self._text(value))
+                return _line(self.text(value))
             case None | bool() | int() | float():
                 return value
             case Mapping():
                 return {
-                    _line(self._text(str(name))): self._field(str(name), inner)
+                    _line(self.text(str(name))): self._field(str(name), inner)
                     for name, inner in value.items()
                 }
             case list() | tuple() | set() | frozenset():
                 return [self._value(inner) for inner in value]
             case _:
-                return _line(self._text(str(value)))
+                return _line(self.text(str(value)))
 
-    def _text(self, text: str) -> str:
+    def text(self, text: str) -> str:
+        """The text without secrets, and without prompts unless allowed; its lines stay lines."""
         lowered = text.lower()
         for word, pattern, replacement in self._patterns:
             if word in lowered:
