@@ -29,6 +29,7 @@ from pipelines.diffusion.request import (
     Failure,
     Output,
     Progress,
+    PromptReading,
     Request,
     Result,
 )
@@ -67,6 +68,13 @@ class _Entry:
         if self.running is not None:
             return self.running.trajectory.steps - self.running.trajectory.steps_after_next
         return self.request.params.num_inference_steps
+
+    @property
+    def reading(self) -> PromptReading:
+        """Of its prompts, once it is drawn."""
+        if self.running is not None:
+            return self.running.trajectory.conditioning.reading
+        return (self.caller and self.caller.reading) or PromptReading()
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,7 +475,7 @@ class DiffusionEngine:
                 " for a size that it draws."
             )
         seconds = self.clock() - entry.begun
-        self._outputs.append(Result(entry.request.id, _to_bytes(picture), seconds))
+        self._outputs.append(Result(entry.request.id, _to_bytes(picture), seconds, entry.reading))
         self._leave(entry.request.id)
         self._stats = replace(self._stats, finished=self._stats.finished + 1)
 

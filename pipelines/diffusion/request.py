@@ -109,12 +109,36 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class TextReading:
+    """How many tokens a text has, and how many of them, from its beginning, were read."""
+
+    tokens: int
+    read: int
+
+    @property
+    def cut(self) -> bool:
+        return self.read < self.tokens
+
+
+@dataclass(frozen=True, slots=True)
+class PromptReading:
+    """How much of a request's texts the text encoders read; None of what is not known or used.
+
+    Of several encoders the one counts that read the text whole, else the one that read most.
+    """
+
+    prompt: TextReading | None = None
+    negative_prompt: TextReading | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The finished picture: (height, width, 3) uint8, RGB. ``seconds`` from joining to leaving."""
 
     request_id: str
     image: NDArray[np.uint8]
     seconds: float
+    reading: PromptReading = PromptReading()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.diffusion.request import LoraScale
+from pipelines.diffusion.request import LoraScale, PromptReading, TextReading
 
 
 @dataclass(frozen=True, slots=True)
 class TextEmbedding:
     """A prompt as the denoiser reads it: ``tokens`` of (1, length, width).
 
-    ``pooled`` of (1, width) sums the prompt up for the families that ask for it.
+    ``pooled`` of (1, width) sums the prompt up for the families that ask for it. ``reading`` says
+    how much of the text is in it, where there was one.
     """
 
     tokens: Tensor
     pooled: Tensor | None = None
+    reading: TextReading | None = None
 
     @property
     def nbytes(self) -> int:
@@ -35,6 +37,11 @@ class Conditioning:
     negative: TextEmbedding | None
     guidance_scale: float
     loras: tuple[LoraScale, ...] = ()
+
+    @property
+    def reading(self) -> PromptReading:
+        negative = None if self.negative is None else self.negative.reading
+        return PromptReading(self.positive.reading, negative)
 
     @property
     def rows(self) -> int:

@@ -20,6 +20,7 @@ from serve.api.schemas.generation import (
     told_quality,
 )
 from serve.api.schemas.picture_event import Call
+from serve.api.schemas.warning import warnings_of
 from serve.api.services import Services
 from serve.api.synchronous import WaitingClient
 from serve.jobs.request import JobRequest
@@ -93,5 +94,6 @@ class PictureAnswer:
             output_format=asked.output_format,
             quality=form.quality,
             size=f"{asked.width}x{asked.height}",
-            usage=Usage.of(asked, asked.n),
+            usage=Usage.of(asked, asked.n, job.text_tokens),
+            warnings=warnings_of(job) or None,
         )

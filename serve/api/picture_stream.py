@@ -21,6 +21,7 @@ from serve.api.picture_files import PictureFiles
 from serve.api.problems import openai_error, problem_of
 from serve.api.schemas.generation import ToldQuality, Usage
 from serve.api.schemas.picture_event import Call, CompletedImage, PartialImage
+from serve.api.schemas.warning import warnings_of
 from serve.api.services import Services
 from serve.api.synchronous import WaitingClient
 from serve.errors import ServiceError
@@ -113,7 +114,8 @@ class PictureStream:
         return CompletedImage(
             type=f"{self._call}.completed",
             b64_json=await PictureFiles(self._services, tenant_id).base64_of(image),
-            usage=Usage.of(asked, pictures=1),
+            usage=Usage.of(asked, 1, image.job.text_tokens),
+            warnings=warnings_of(image.job) or None,
             **self._common(event, asked),
         )
 

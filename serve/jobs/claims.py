@@ -16,12 +16,13 @@ from uuid import UUID
 import structlog
 
 from pipelines.diffusion.batching.cost import Profile
-from pipelines.diffusion.request import EngineStats
+from pipelines.diffusion.request import EngineStats, PromptReading
 from serve.database import Database, DatabaseUnavailable, Session
 from serve.events import Event, EventBus, EventType
 from serve.jobs import repository, transitions
 from serve.jobs.claim import Claim
 from serve.jobs.fairness import ring_order, take_turns
+from serve.jobs.prompt_warnings import prompt_warnings, tokens_read
 from serve.jobs.queue import Judge, Room, Shape
 from serve.jobs.request import JobRequest
 from serve.jobs.stored_file import StoredFile
@@ -170,11 +171,14 @@ class Claims:
         files: Sequence[StoredFile],
         drawing_s: float = 0.0,
         storing_s: float = 0.0,
+        reading: PromptReading = PromptReading(),  # noqa: B008 - it is frozen
     ) -> bool:
         """Commit a picture whose files are stored; False says that the claim was lost.
 
-        Its event tells the seconds that drawing and storing took.
+        Its event tells the seconds that drawing and storing took, and what was not read of its
+        prompts; the job keeps the latter.
         """
+        warnings = prompt_warnings(reading)
         async with self._database.transaction() as session:
             job, now = await repository.lock_job(session, claim.job_id)
             if not await repository.release_image(session, claim, JobState.SUCCEEDED, now):
@@ -182,12 +186,15 @@ class Claims:
             await repository.add_variants(session, claim.image_id, files)
             left = await repository.count_live_images(session, job.id)
             events = await transitions.start(session, job, now)
+            if job.text_tokens is None:  # all of its pictures have the same prompts
+                job.text_tokens, job.warnings = tokens_read(reading), warnings or None
             told = {
                 "image_id": str(claim.image_id),
                 "index": claim.index,
                 "variants": sorted(file.name for file in files),
                 "drawing_s": round(drawing_s, 4),
                 "storing_s": round(storing_s, 4),
+                **({"warnings": warnings} if warnings else {}),
             }
             events.append(
                 await repository.append_event(session, job, EventType.IMAGE_SUCCEEDED, told)

@@ -237,7 +237,12 @@ class Worker:
                 began = monotonic()
                 files = await self._store.store(picture, claim)
                 complete = partial(
-                    self._claims.complete, claim, files, output.seconds, monotonic() - began
+                    self._claims.complete,
+                    claim,
+                    files,
+                    output.seconds,
+                    monotonic() - began,
+                    output.reading,
                 )
                 if not await insist(complete):
                     log.info("worker.claim_lost", image_id=str(claim.image_id))

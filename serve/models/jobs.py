@@ -15,7 +15,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import TSVECTOR
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from serve.models.base import Base
@@ -76,6 +76,10 @@ class Job(Base):
     error: Mapped[str | None]
     error_code: Mapped[str | None]
     """Set with ``error`` where a client is told more than that it failed."""
+    warnings: Mapped[list[dict[str, str]] | None] = mapped_column(JSONB(none_as_null=True))
+    """Set by its first picture that is drawn (`serve.jobs.prompt_warnings`)."""
+    text_tokens: Mapped[int | None]
+    """Of its prompts, as many as a picture's text encoder read; set likewise."""
     last_seq: Mapped[int] = mapped_column(server_default="0")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]

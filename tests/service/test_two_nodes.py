@@ -23,6 +23,10 @@ _REPLICA_CPUS = 1.5  # so that no two fit on one node
 _OBJECT_STORE_BYTES = 128 * 2**20
 _SHARED = "SELECT count(DISTINCT worker_id) FROM images WHERE state = 'running'"
 _PASSWORD = "what-no-log-may-hold"
+# Longer than the model reads, so that diffusers would tell its end; of words that no log has else.
+_PROMPT = "a panda " * 20 + "zyxophant quibberel"
+_NEGATIVE = "a dog " * 20 + "vorbelgrim shtulk"
+_SECRETS = (_PASSWORD, KEY, *_PROMPT.split()[-2:], *_NEGATIVE.split()[-2:])
 _PICTURES = 8  # of a job: as many as two replicas hold
 
 
@@ -119,8 +123,11 @@ def nodes(
     logs = nodes.logs()
     nodes.close()
     assert len(logs) > 10
-    told = [file.name for file in logs if _PASSWORD in file.read_text(errors="replace")]
-    assert told == []
+    told = {
+        secret: [file.name for file in logs if secret in file.read_text(errors="replace")]
+        for secret in _SECRETS
+    }
+    assert told == {secret: [] for secret in _SECRETS}
 
 
 async def admit(database_url: str) -> None:
@@ -136,7 +143,12 @@ def test_two_nodes_share_a_job_and_a_drained_one_loses_nothing(nodes: TwoNodes) 
     with nodes.client() as client:
 
         def submit(steps: int) -> str:
-            body = {"prompt": "a cat", "n": _PICTURES, "num_inference_steps": steps}
+            body = {
+                "prompt": _PROMPT,
+                "negative_prompt": _NEGATIVE,
+                "n": _PICTURES,
+                "num_inference_steps": steps,
+            }
             job_id: str = client.post("/v1/jobs", json=body).json()["id"]
             return job_id
 
@@ -156,7 +168,10 @@ def test_two_nodes_share_a_job_and_a_drained_one_loses_nothing(nodes: TwoNodes) 
 
         wait_for("the replica on the drained node makes room for a new one", replaced)
         wait_for("every picture ends", lambda: nodes.ask(f"SELECT count(*) {LIVE}") == "0")
-        states = [client.get(f"/v1/jobs/{job}").json()["state"] for job in jobs]
+        ended = [client.get(f"/v1/jobs/{job}").json() for job in jobs]
+    states = [job["state"] for job in ended]
+    params = [[warning["param"] for warning in job["warnings"]] for job in ended]
+    assert params == [["prompt", "negative_prompt"]] * len(jobs)
     assert states == ["succeeded"] * len(jobs)
     assert nodes.ask("SELECT sum(crashes) FROM images") == "0", "handed over, not lost"
     told = "SELECT count(*) FROM events WHERE type = 'image.succeeded'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.schedulers import make_scheduler
 from pipelines.diffusion.speed.acceleration import Acceleration, Use
 from pipelines.diffusion.speed.batch_buckets import padded
+from pipelines.diffusion.text_reading import best_reading, hearing, observe_tokenizers
 from pipelines.diffusion.trajectory import (
     Conditioning,
     Inpainting,
@@ -63,6 +65,7 @@ class Family(ABC):
         self.acceleration: Acceleration | None = None
         self.batch_buckets: tuple[int, ...] = ()
         self.captures = False  # set by ``warm_buckets``: memory is measured before
+        observe_tokenizers(pipeline)
         self._preview_map = PreviewMap.fit(self.vae.encode, description.vae_scale_factor)
 
     @staticmethod
@@ -175,7 +178,12 @@ class Family(ABC):
 
     def _embedding(self, text: str, clip_skip: int = 0) -> TextEmbedding:
         key = text, clip_skip, self.loras.text_key
-        return self.prompts.get(key, lambda: self._embed(text, clip_skip))
+        return self.prompts.get(key, lambda: self._read(text, clip_skip))
+
+    def _read(self, text: str, clip_skip: int) -> TextEmbedding:
+        with hearing() as heard:
+            embedding = self._embed(text, clip_skip)
+        return replace(embedding, reading=best_reading(heard))
 
     def _negative_embedding(self, params: SamplingParams) -> TextEmbedding:
         """An empty negative prompt means what none means to the pipeline, which reads either with

@@ -11,18 +11,20 @@ from torch import Tensor
 
 from pipelines.diffusion.errors import UnsafePictureError
 from pipelines.diffusion.families.pipeline_call import PipelineCall, StepCallback
-from pipelines.diffusion.request import SamplingParams
+from pipelines.diffusion.request import PromptReading, SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """What a call returns: ``pictures`` of (rows, 3, height, width) from 0 to 1.
 
-    ``refused`` says for each row whether the model's safety checker blackened it.
+    ``refused`` says for each row whether the model's safety checker blackened it, ``readings`` how
+    much of its prompts was read.
     """
 
     pictures: Tensor
     refused: Sequence[bool]
+    readings: Sequence[PromptReading]
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +42,8 @@ class Caller:
     alone: bool = False
     """Whether to be called alone, since a call that it shared has raised."""
     call: SharedCall | None = None
+    reading: PromptReading | None = None
+    """Of its prompts, once it is drawn."""
 
     def leave(self) -> None:
         """Aborted, failed or drawn: nothing more comes of it."""
@@ -103,6 +107,7 @@ class SharedCall:
             progressed = done > caller.steps_done
             caller.steps_done = max(done, caller.steps_done)
             return Turn(caller, progressed)
+        caller.reading = drawn.readings[row]
         if drawn.refused[row]:
             return Turn(caller, error=UnsafePictureError())
         return Turn(caller, picture=drawn.pictures[row : row + 1])

@@ -24,6 +24,7 @@ from pipelines.diffusion.families.shared_call import Caller, Drawn, SharedCall, 
 from pipelines.diffusion.pretrained import read_pipeline
 from pipelines.diffusion.request import NoiseScheduler, SamplingParams
 from pipelines.diffusion.schedulers import new_scheduler
+from pipelines.diffusion.text_reading import hearing, observe_tokenizers, readings_of_rows
 
 # By which names pipelines tell what their safety checker has blackened.
 _VERDICTS = ("nsfw_content_detected", "nsfw_detected", "watermark_detected")
@@ -47,6 +48,7 @@ class WholeCall:
         self._entry = whole_call_entry(description.class_name)
         self._running: SharedCall | None = None
         pipeline.set_progress_bar_config(disable=True)
+        observe_tokenizers(pipeline)
 
     @staticmethod
     def read(folder: Path, dtype: torch.dtype, without: Collection[str] = ()) -> Any:
@@ -107,11 +109,14 @@ class WholeCall:
         arguments = {name: offered[name] for name in offered if name in self._parameters}
 
         # It holds neither the family nor its requests, which a call that is dropped would keep.
-        pipeline, parameters, rows = self.pipeline, self._parameters, len(callers)
+        pipeline, parameters = self.pipeline, self._parameters
+        prompts = [(each.params.prompt, each.params.negative_prompt) for each in callers]
 
         def call(on_step: StepCallback) -> Drawn:
-            output = pipeline(**arguments, **_callback(parameters, on_step))
-            return Drawn(_pictures(output), _refused(pipeline, output, rows))
+            with hearing() as heard:
+                output = pipeline(**arguments, **_callback(parameters, on_step))
+            refused = _refused(pipeline, output, len(prompts))
+            return Drawn(_pictures(output), refused, readings_of_rows(heard, prompts))
 
         return SharedCall(callers, call)
 

@@ -17,7 +17,7 @@ from serve.api.examples.errors import (
 )
 from serve.api.examples.event import as_stream
 from serve.api.examples.example import Example
-from serve.api.examples.job import DAMAGED, IMAGE_ID, JOB_ID
+from serve.api.examples.job import DAMAGED, IMAGE_ID, JOB_ID, PROMPT_CUT
 from serve.api.schemas.problem import Problem
 from serve.errors import ServiceError
 from serve.jobs.errors import IdempotencyConflict, ImageDeleted, SourceGone
@@ -51,7 +51,18 @@ _STREAMED: dict[str, Any] = {
     "image_index": 0,
 }
 PARTIAL = {**_STREAMED, "type": "image_generation.partial_image", "partial_image_index": 0}
-COMPLETED = {**_STREAMED, "type": "image_generation.completed", "usage": GENERATED["usage"]}
+COMPLETED = {
+    **_STREAMED,
+    "type": "image_generation.completed",
+    "usage": {
+        "input_tokens": 14,
+        "input_tokens_details": {"image_tokens": 0, "text_tokens": 14},
+        "output_tokens": 16,
+        "output_tokens_details": {"image_tokens": 16, "text_tokens": 0},
+        "total_tokens": 30,
+    },
+    "warnings": [PROMPT_CUT],
+}
 
 
 def _job(state: JobState, error: str | None = None, error_code: str | None = None) -> Job:

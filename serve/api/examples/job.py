@@ -69,6 +69,7 @@ QUEUED: dict[str, Any] = {
     "images": [_IMAGE],
     "error": None,
     "error_code": None,
+    "warnings": [],
     "last_seq": 1,
     "created_at": "2026-11-24T05:45:00.123456Z",
     "started_at": None,
@@ -82,6 +83,12 @@ SUCCEEDED: dict[str, Any] = {
     "last_seq": 4,
     "started_at": "2026-11-24T05:45:00.301882Z",
     "finished_at": "2026-11-24T05:45:02.480113Z",
+}
+PROMPT_CUT = {
+    "code": "prompt_truncated",
+    "param": "prompt",
+    "message": "prompt: the model's text encoder read the first 14 of 23 tokens; the rest had no"
+    " effect. Shorten it, or say first what matters most.",
 }
 CANCELLED: dict[str, Any] = {
     **QUEUED,

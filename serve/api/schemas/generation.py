@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
 from serve.api.schemas.picture import OutputFormat, PictureBody
 from serve.api.schemas.strict import Text
+from serve.api.schemas.warning import JobWarning
 from serve.jobs.request import JobRequest
 
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"]
@@ -87,7 +88,7 @@ class TokenDetails(BaseModel):
 
 
 class Usage(BaseModel):
-    """Counted for clients that expect it: a word of the prompt and a 16×16 patch are one token."""
+    """Text tokens are those that the model read of the prompts, a 16×16 patch is an image token."""
 
     input_tokens: int
     input_tokens_details: TokenDetails
@@ -96,9 +97,12 @@ class Usage(BaseModel):
     total_tokens: int
 
     @classmethod
-    def of(cls, asked: JobRequest, pictures: int) -> Self:
-        """Of so many pictures of the request."""
-        words = len(asked.prompt.split())
+    def of(cls, asked: JobRequest, pictures: int, text_tokens: int | None) -> Self:
+        """Of so many pictures of the request.
+
+        Words stand for ``text_tokens`` that are not known: not every pipeline tells them.
+        """
+        words = len(asked.prompt.split()) if text_tokens is None else text_tokens
         patches = -(-asked.width // _PATCH) * -(-asked.height // _PATCH)
         source = patches if asked.image else 0
         return cls(
@@ -108,6 +112,13 @@ class Usage(BaseModel):
             output_tokens_details=TokenDetails(image_tokens=pictures * patches, text_tokens=0),
             total_tokens=words + source + pictures * patches,
         )
+
+
+TOLD_WARNINGS: Any = Field(
+    None,
+    description="What the model did not read of the prompts; left out where it read all. An"
+    " addition of this service.",
+)
 
 
 class Generation(BaseModel):
@@ -120,3 +131,4 @@ class Generation(BaseModel):
     quality: ToldQuality | None = None
     size: str
     usage: Usage
+    warnings: list[JobWarning] | None = TOLD_WARNINGS

@@ -12,6 +12,7 @@ from serve.api.schemas.image import ImageOut
 from serve.api.schemas.page import Page
 from serve.api.schemas.picture import PictureBody
 from serve.api.schemas.strict import Text
+from serve.api.schemas.warning import JobWarning, warnings_of
 from serve.models import Job, JobState
 
 
@@ -43,6 +44,9 @@ class JobOut(BaseModel):
     error_code: str | None = Field(
         description="`content_policy_violation` or `moderation_unavailable`, where it failed so."
     )
+    warnings: list[JobWarning] = Field(
+        description="What the model did not read of the prompts; known once a picture is drawn."
+    )
     last_seq: int = Field(description="Number of its newest event.")
     created_at: datetime
     started_at: datetime | None
@@ -61,6 +65,7 @@ class JobOut(BaseModel):
             images=[ImageOut.of(image) for image in job.images],
             error=job.error,
             error_code=job.error_code,
+            warnings=warnings_of(job),
             last_seq=job.last_seq,
             created_at=job.created_at,
             started_at=job.started_at,

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from serve.api.schemas.warning import JobWarning
 from serve.events import EventType
 
 DataT = TypeVar("DataT", bound=BaseModel)
@@ -45,6 +46,9 @@ class Stored(BaseModel):
     variants: list[str] = Field(description="Its files, at `/v1/images/{image_id}/{variant}`.")
     drawing_s: float = Field(description="Seconds from prompt to pixels, in its step batch.")
     storing_s: float = Field(description="Seconds that encoding and storing it took.")
+    warnings: list[JobWarning] = Field(
+        [], description="What the model did not read of the prompts; left out where it read all."
+    )
 
 
 class Failure(BaseModel):

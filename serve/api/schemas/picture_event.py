@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from serve.api.schemas.generation import ToldQuality, Usage
+from serve.api.schemas.generation import TOLD_WARNINGS, ToldQuality, Usage
 from serve.api.schemas.picture import OutputFormat
+from serve.api.schemas.warning import JobWarning
 
 Call = Literal["image_generation", "image_edit"]
 
@@ -36,3 +37,4 @@ class CompletedImage(PictureEvent):
 
     type: Literal["image_generation.completed", "image_edit.completed"]
     usage: Usage
+    warnings: list[JobWarning] | None = TOLD_WARNINGS

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import numpy as np
 
-from pipelines.diffusion.request import EngineStats
+from pipelines.diffusion.request import EngineStats, PromptReading
 from serve.api.services import Services
 from serve.jobs.claim import Claim
 from serve.jobs.claims import Claims
@@ -33,9 +33,10 @@ class Desk:
             self._worker_id = await self.claims.register("cpu", 8)
         return self._worker_id
 
-    async def finish(self, claim: Claim) -> None:
+    async def finish(self, claim: Claim, reading: PromptReading | None = None) -> None:
         """A grey picture, as dark as its index is high."""
         shape = (claim.request.height, claim.request.width, 3)
         pixels = np.full(shape, 200 - claim.index, dtype=np.uint8)
         files = await store_picture(self._services.storage, pixels, PostprocessTask.of(claim))
-        assert await self.claims.complete(claim, files)
+        told = reading or PromptReading()
+        assert await self.claims.complete(claim, files, reading=told)
