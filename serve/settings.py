@@ -253,7 +253,8 @@ class HttpSettings(Section):
     public_url: str | None = Field(
         None,
         pattern=r"^https?://[^/?#]+(/[^?#]*)?$",
-        description="What pictures' URLs begin with; unset, what the client itself asked.",
+        description="What this service's URLs begin with, where a proxy serves it below a path with"
+        " that path; unset, what the client itself asked.",
     )
     url_secret: SecretStr | None = Field(
         None,
