@@ -238,7 +238,7 @@ class HttpSettings(Section):
     )
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="The longest JSON body.")
     max_upload_bytes: int = Field(
-        32 * 1024 * 1024, ge=1024, description="The longest body that uploads pictures."
+        64 * 1024 * 1024, ge=1024, description="The longest body that uploads pictures."
     )
     body_timeout_s: float = Field(60.0, gt=0, description="Longest wait for a body to come whole.")
     max_sockets_per_address: int = Field(
