@@ -89,4 +89,4 @@ def shown(colour: tuple[int, int, int], space: str, gamma: float | None = 2.2) -
     )
     seen = np.clip(TO_SRGB[space] @ light, 0, 1)
     told = np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055)
-    return np.round(told * 255)
+    return np.array(np.round(told * 255))

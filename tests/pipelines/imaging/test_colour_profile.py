@@ -22,7 +22,7 @@ SIZE = (40, 30)
 def colour_of(file: bytes) -> np.ndarray:
     pixels = source_pixels(open_upload(file), SIZE)
     assert pixels.shape == (30, 40, 3)
-    return pixels[15, 20].astype(float)
+    return np.array(pixels[15, 20], dtype=float)
 
 
 def plain(colour: Any = GREEN, mode: str = "RGB") -> Image.Image:
