@@ -238,7 +238,7 @@ class HttpSettings(Section):
     )
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="The longest JSON body.")
     max_upload_bytes: int = Field(
-        32 * 1024 * 1024, ge=1024, description="The longest body that uploads pictures."
+        64 * 1024 * 1024, ge=1024, description="The longest body that uploads pictures."
     )
     body_timeout_s: float = Field(60.0, gt=0, description="Longest wait for a body to come whole.")
     max_sockets_per_address: int = Field(
@@ -253,7 +253,8 @@ class HttpSettings(Section):
     public_url: str | None = Field(
         None,
         pattern=r"^https?://[^/?#]+(/[^?#]*)?$",
-        description="What pictures' URLs begin with; unset, what the client itself asked.",
+        description="What this service's URLs begin with, where a proxy serves it below a path with"
+        " that path; unset, what the client itself asked.",
     )
     url_secret: SecretStr | None = Field(
         None,

@@ -1,14 +1,16 @@
 """What a picture's file says before anything of it is decompressed.
 
-Pillow reads a PNG's text and colour profile, and allocates a WebP's canvas, as soon as it opens
-the file; so this looks first.
+Pillow unpacks a PNG's text and colour profile, however long, and allocates a WebP's canvas, as soon
+as it opens the file; so this looks first.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pipelines.imaging.colour_profile import png_profile
 from pipelines.imaging.errors import Animated, BrokenFile, UnknownFormat
 from pipelines.imaging.format import PictureFormat
 
@@ -16,19 +18,23 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _MOST_CHUNKS = 16_384  # a file of 128 MiB in the usual pieces of 8 KiB
 _MOST_SCANS = 256  # of a progressive JPEG: each one passes over all of its pixels
 _DRAWN = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_COLOUR = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
+_HEIF = (b"heic", b"heix", b"mif1", b"msf1")
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
     """``width`` and ``height`` in pixels as the file has them; None where only Pillow can tell.
 
-    ``content`` is the file without the parts that say nothing of its pixels.
+    ``content`` is the file without the parts that say nothing of its pixels. ``profile`` is a PNG's
+    ICC profile; those of others Pillow hands on.
     """
 
     format: PictureFormat
     content: bytes
     width: int | None = None
     height: int | None = None
+    profile: bytes | None = None
 
 
 def read_header(file: bytes) -> Header:
@@ -45,16 +51,37 @@ def read_header(file: bytes) -> Header:
         return _jpeg(file)
     if file.startswith(b"RIFF") and file[8:12] == b"WEBP":
         return _webp(file)
+    if file[4:8] == b"ftyp" and file[8:12] in _HEIF:
+        raise UnknownFormat(
+            "The file is a HEIC picture, as phones keep them; export it as a JPEG, and send that."
+        )
     raise UnknownFormat("The file is not a PNG, JPEG or WebP picture; convert it to one of them.")
 
 
 def _png(file: bytes) -> Header:
     """Chunk by chunk; those of text, profiles and time are left out, however large they unpack."""
-    kept, at, chunks = [_PNG], len(_PNG), 0
-    while True:
-        chunks += 1
-        if chunks > _MOST_CHUNKS:
-            raise BrokenFile(f"The PNG file has more than {_MOST_CHUNKS} chunks; save it anew.")
+    whole = memoryview(file)
+    kept: list[bytes | memoryview] = [_PNG]
+    colour: dict[bytes, bytes] = {}
+    end = len(_PNG)
+    for kind, begin, end in _chunks(file):
+        if kind == b"eXIf":
+            kept.insert(2, whole[begin:end])  # before the pixels, where Pillow sees it unasked
+        elif kind in _DRAWN:
+            kept.append(whole[begin:end])
+        elif kind in _COLOUR:
+            colour.setdefault(kind, file[begin + 8 : end - 4])
+    _no_tail(file, end, "PNG")
+    if kept[1][4:8] != b"IHDR" or len(kept[1]) != 25:
+        raise BrokenFile("The PNG file does not begin with its header; save it anew.")
+    width, height = struct.unpack_from(">II", kept[1], 8)
+    return Header(PictureFormat.PNG, b"".join(kept), width, height, png_profile(colour))
+
+
+def _chunks(file: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The kind of each chunk up to the last, and where it begins and ends."""
+    at = len(_PNG)
+    for _ in range(_MOST_CHUNKS):
         if at + 12 > len(file):
             raise BrokenFile("The PNG file is cut short; send all of it.")
         length, kind = struct.unpack_from(">I4s", file, at)
@@ -63,18 +90,11 @@ def _png(file: bytes) -> Header:
         end = at + 12 + length
         if end > len(file):
             raise BrokenFile("The PNG file is cut short; send all of it.")
-        if kind == b"eXIf":
-            kept.insert(2, file[at:end])  # before the pixels, where Pillow sees it unasked
-        elif kind in _DRAWN:
-            kept.append(file[at:end])
-        at = end
+        yield kind, at, end
         if kind == b"IEND":
-            break
-    _no_tail(file, at, "PNG")
-    if kept[1][4:8] != b"IHDR" or len(kept[1]) != 25:
-        raise BrokenFile("The PNG file does not begin with its header; save it anew.")
-    width, height = struct.unpack_from(">II", kept[1], 8)
-    return Header(PictureFormat.PNG, b"".join(kept), width, height)
+            return
+        at = end
+    raise BrokenFile(f"The PNG file has more than {_MOST_CHUNKS} chunks; save it anew.")
 
 
 def _jpeg(file: bytes) -> Header:

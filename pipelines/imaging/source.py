@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import warnings
 
@@ -10,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from pipelines.imaging.colour_profile import in_srgb
 from pipelines.imaging.encode import encode
 from pipelines.imaging.errors import BrokenFile, InvalidMask, TooManyPixels
+from pipelines.imaging.format import PictureFormat
 from pipelines.imaging.header import read_header
 
-MAX_PIXELS = 4096 * 4096
-"""Decoded at most: cameras' pictures of 12 megapixels, with room; 64 MB as RGBA."""
+MAX_MEGAPIXELS = {PictureFormat.JPEG: 64, PictureFormat.PNG: 64, PictureFormat.WEBP: 17}
+"""Decoded at most, by format: phones' photographs have 12, 24 or 48. WebP's decoder holds a picture
+nearly four times."""
 
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error)
 _MARKS = [255] + [0] * 255  # by alpha: only what is wholly transparent is marked
@@ -28,10 +32,11 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # by EXIF orientation
-_SHRINKS = 2  # a JPEG is decoded at no less than so many times the size that is wanted
+_SHRINKS = 2  # a large picture is first averaged to no less than so many times what is wanted
+_BAND_ROWS = 256  # of what a picture is averaged to, at a time
 
 
-def open_upload(file: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def open_upload(file: bytes) -> Image.Image:
     """The upright picture of a PNG, JPEG or WebP file, opened; most of it is not decoded yet.
 
     Raises:
@@ -39,16 +44,21 @@ def open_upload(file: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """
     header = read_header(file)
     if header.width is not None and header.height is not None:
-        _affordable(header.width, header.height, max_pixels)
+        _affordable(header.format, header.width, header.height)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # bounded right below
             picture = Image.open(io.BytesIO(header.content), formats=[header.format.value])
     except Image.DecompressionBombError as error:
-        raise TooManyPixels(f"The picture is too large: {error}") from error
+        raise TooManyPixels(
+            f"The picture is far too large; {header.format.value} files of at most"
+            f" {MAX_MEGAPIXELS[header.format]} megapixels are taken."
+        ) from error
     except (UnidentifiedImageError, *_BROKEN) as error:
         raise BrokenFile(f"The {header.format.value} file cannot be read; save it anew.") from error
-    _affordable(*picture.size, max_pixels)
+    _affordable(header.format, *picture.size)
+    if header.profile is not None:
+        picture.info["icc_profile"] = header.profile
     return picture
 
 
@@ -75,7 +85,7 @@ def fitted_size(
 def source_pixels(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
     """(height, width, 3) RGB of ``size`` = (width, height), which it covers; the rest is cut off.
 
-    What is transparent lies on white.
+    Its colours are those of sRGB, by its profile (`in_srgb`). What is transparent lies on white.
 
     Raises:
         BrokenFile: it cannot be decoded to its end.
@@ -83,7 +93,9 @@ def source_pixels(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uin
     turned, wanted = _turned(picture, size)
     picture.draft("RGB", (wanted[0] * _SHRINKS, wanted[1] * _SHRINKS))  # JPEG only: less to decode
     _load(picture)
-    small = ImageOps.fit(_colours(picture), wanted, Image.Resampling.LANCZOS)
+    small = in_srgb(
+        _covering(picture, wanted), picture.info.get("icc_profile"), grey=_is_grey(picture)
+    )
     if small.mode == "RGBA":
         ground = Image.new("RGB", small.size, "white")
         ground.paste(small, mask=small.getchannel("A"))
@@ -112,8 +124,9 @@ def mask_pixels(
         raise InvalidMask("The mask has no alpha channel; make transparent what shall be edited.")
     turned, wanted = _turned(mask, size)
     _load(mask)
-    alpha = (mask if "A" in mask.mode else mask.convert("RGBA")).getchannel("A")
-    marked = ImageOps.fit(alpha.point(_MARKS), wanted, Image.Resampling.NEAREST)
+    small = ImageOps.fit(mask, wanted, Image.Resampling.NEAREST)
+    alpha = (small if "A" in small.mode else small.convert("RGBA")).getchannel("A")
+    marked = alpha.point(_MARKS)
     pixels = np.asarray(marked.transpose(turned) if turned is not None else marked)
     if not pixels.any():
         raise InvalidMask("The mask is transparent nowhere; make so what shall be edited.")
@@ -145,13 +158,15 @@ def read_source(file: bytes) -> NDArray[np.uint8]:
         raise BrokenFile(f"The stored picture cannot be read: {error}") from error
 
 
-def _affordable(width: int, height: int, max_pixels: int) -> None:
+def _affordable(format: PictureFormat, width: int, height: int) -> None:  # noqa: A002
     if width < 1 or height < 1:
         raise BrokenFile(f"The picture is {width}x{height} pixels; send one that has some.")
-    if width * height > max_pixels:
+    most = MAX_MEGAPIXELS[format]
+    if width * height > most * 1_000_000:
         raise TooManyPixels(
-            f"The picture is {width}x{height}, and at most {max_pixels} pixels are taken: make it"
-            " smaller."
+            f"The picture is {width}x{height}, which is {math.ceil(width * height / 100_000) / 10}"
+            f" megapixels, and {format.value} files of at most {most} are taken: make it smaller"
+            f"{', or send a JPEG.' if format is PictureFormat.WEBP else '.'}"
         )
 
 
@@ -183,8 +198,36 @@ def _load(picture: Image.Image) -> None:
         ) from error
 
 
+def _covering(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """RGB, RGBA or CMYK of ``size``, which the picture covers; the rest is cut off evenly.
+
+    A large one is averaged in bands first: beside the picture itself, little is in memory.
+    """
+    scale = min(own / wanted for own, wanted in zip(picture.size, size, strict=True))
+    left, top = ((own - wanted * scale) / 2 for own, wanted in zip(picture.size, size, strict=True))
+    box = (left, top, picture.width - left, picture.height - top)
+    factor = max(1, int(scale / _SHRINKS))
+    if factor == 1:
+        return _colours(picture).resize(size, Image.Resampling.LANCZOS, box)
+    small: Image.Image | None = None
+    for row in range(0, picture.height, _BAND_ROWS * factor):
+        end = min(row + _BAND_ROWS * factor, picture.height)
+        band = _colours(picture.crop((0, row, picture.width, end))).reduce(factor)
+        small = small or Image.new(band.mode, (band.width, -(-picture.height // factor)))
+        small.paste(band, (0, row // factor))
+    assert small is not None  # noqa: S101 - a picture has rows
+    left, top, right, bottom = (edge / factor for edge in box)
+    return small.resize(size, Image.Resampling.LANCZOS, (left, top, right, bottom))
+
+
+def _is_grey(picture: Image.Image) -> bool:
+    return picture.mode.startswith(("1", "L", "I"))
+
+
 def _colours(picture: Image.Image) -> Image.Image:
-    """RGB, or RGBA where something is transparent."""
+    """RGB, or RGBA where something is transparent, or CMYK."""
+    if picture.mode == "CMYK":
+        return picture
     if picture.mode.startswith("I"):  # grey of 16 bits, which Pillow would clip instead of scale
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     mode = "RGBA" if picture.has_transparency_data else "RGB"

@@ -84,7 +84,7 @@ def create_app(services: Services) -> FastAPI:
         redirect_slashes=False,
         separate_input_output_schemas=False,
         generate_unique_id_function=operation_id,
-        servers=[{"url": "/", "description": "This server."}],
+        servers=[{"url": services.settings.http.public_url or "/", "description": "This server."}],
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.services = services

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import BinaryIO, NamedTuple
@@ -32,7 +33,9 @@ from serve.api.errors import (
 from serve.jobs.request import JobRequest
 from serve.jobs.sources import Sources
 
-_AT_ONCE = 2  # each holds a picture of MAX_PIXELS, and a copy of it, at most
+_AT_ONCE = 2
+_ALONE_FROM = 4096 * 4096  # pixels: of larger ones, which take the most memory, one at a time
+_alone = threading.Lock()
 _REFUSALS: dict[type[InvalidUpload], type[InvalidPictureFile]] = {
     imaging.UnknownFormat: UnsupportedPicture,
     imaging.TooManyPixels: PictureTooLarge,
@@ -97,10 +100,14 @@ def _decoded(uploads: Mapping[str, Upload], size: Size) -> dict[str, bytes]:
 
 def _fitted(name: str, uploads: Mapping[str, Upload], size: Size) -> bytes:
     own = _own_size(uploads["image"]) if name == "mask" else size
-    with _opened(uploads[name]) as picture:
+    with _opened(uploads[name]) as picture, _alone_if_large(picture):
         if name == "mask":
             return source_file(mask_pixels(picture, own, size))
         return source_file(source_pixels(picture, size))
+
+
+def _alone_if_large(picture: Picture) -> AbstractContextManager[object]:
+    return _alone if picture.width * picture.height > _ALONE_FROM else nullcontext()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from uuid import UUID
 from starlette.requests import Request
 
 from pipelines.imaging.postprocess import ORIGINAL
+from serve.api.address import base_url
 from serve.api.schemas.generation import GeneratedImage
 from serve.api.services import Services
 from serve.jobs.errors import ImageDeleted
@@ -36,8 +37,8 @@ class PictureFiles:
         if deleted := [image for image in job.images if image.deleted_at is not None]:
             raise ImageDeleted(f"Image {deleted[0].id} of job {job.id} was deleted.")
         if form == "url":
-            base = self._services.settings.http.public_url or str(request.base_url)
-            urls = [await self.signed_url(image.id, base.rstrip("/")) for image in job.images]
+            base = base_url(request)
+            urls = [await self.signed_url(image.id, base) for image in job.images]
             return [GeneratedImage(url=url) for url in urls]
         files = await asyncio.gather(*(self.base64_of(image) for image in job.images))
         return [GeneratedImage(b64_json=file) for file in files]

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from serve.api.errors import JobOutcome, NothingToCome, RangeNotSatisfiable
 from serve.api.layers.security_headers import SECURITY_HEADERS
+from serve.api.route_path import route_path
 from serve.api.schemas.problem import OpenAIError, OpenAIErrorDetail, Problem
 from serve.api.text import printable
 from serve.database import DatabaseUnavailable
@@ -127,7 +128,7 @@ def _answer(
 ) -> Response:
     return answer(
         problem,
-        path=request.scope["path"],
+        path=route_path(request.scope),
         request_id=request.scope.get("state", {}).get("request_id"),
         headers=headers,
     )

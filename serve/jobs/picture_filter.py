@@ -10,8 +10,9 @@ from datetime import datetime
 class PictureFilter:
     """All that is given must hold; None is for any.
 
-    ``words`` is for Postgres' ``websearch_to_tsquery``. ``created_after`` is the first moment
-    that counts, ``created_before`` the first that no longer does; both with a time zone.
+    ``words`` is for Postgres' ``websearch_to_tsquery``, folded as prompts are. ``created_after`` is
+    the first moment that counts, ``created_before`` the first that no longer does; both with a time
+    zone.
     """
 
     words: str | None = None

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -22,20 +24,37 @@ def _config(connection: Connection) -> Config:
 
 
 async def upgrade(url: str, revision: str = "head") -> None:
-    """Apply every migration up to ``revision``; nothing to do is fine."""
+    """Apply every migration up to ``revision``, each in a transaction of its own.
+
+    Nothing to do is fine. What a migration locks is free again before the next one begins.
+    """
     engine = create_async_engine(asyncpg_url(url))
     try:
-        async with engine.begin() as connection:
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-            await connection.run_sync(lambda sync: command.upgrade(_config(sync), revision))
+        async with engine.connect() as connection:
+            for step in await connection.run_sync(_steps, revision):
+                await connection.run_sync(_take, step)
     finally:
         await engine.dispose()
+
+
+def _steps(connection: Connection, revision: str) -> list[str]:
+    """The revisions that are to be applied, the oldest first."""
+    current = MigrationContext.configure(connection).get_current_revision()
+    connection.rollback()  # what looking began
+    scripts = ScriptDirectory.from_config(_config(connection))
+    found = scripts.iterate_revisions(revision, current or "base")
+    return [each.revision for each in found][::-1]
+
+
+def _take(connection: Connection, step: str) -> None:
+    with connection.begin():
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        command.upgrade(_config(connection), step)
 
 
 async def pending_changes(url: str) -> list[object]:
     """Differences between the models and the migrated schema; empty when they agree."""
     from alembic.autogenerate import compare_metadata
-    from alembic.runtime.migration import MigrationContext
 
     from serve.models import Base
 

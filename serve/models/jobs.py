@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import (
-    Computed,
+    FetchedValue,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -86,9 +86,9 @@ class Job(Base):
     finished_at: Mapped[datetime | None]
     deadline_at: Mapped[datetime | None]
     prompt_words: Mapped[str] = mapped_column(
-        TSVECTOR, Computed("to_tsvector('simple', params->>'prompt')"), deferred=True
+        TSVECTOR, server_default=FetchedValue(), deferred=True
     )
-    """Searched, and never read."""
+    """A trigger sets it: the words of the prompt, folded. Searched, and never read."""
 
     images: Mapped[list[Image]] = relationship(
         back_populates="job", order_by="Image.index", lazy="raise", passive_deletes=True

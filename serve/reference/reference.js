@@ -1,8 +1,8 @@
 // Nothing of this page asks another host: no fonts, no proxy, no telemetry, no hosted tools.
 Scalar.createApiReference("#reference", {
   sources: [
-    { title: "HTTP", slug: "http", url: "/openapi.json", default: true },
-    { title: "Events", slug: "events", url: "/asyncapi.json" },
+    { title: "HTTP", slug: "http", url: "openapi.json", default: true },
+    { title: "Events", slug: "events", url: "asyncapi.json" },
   ],
   proxyUrl: "",
   withDefaultFonts: false,

@@ -1,4 +1,6 @@
-// The HTTP API, spoken with one key.
+// The HTTP API, spoken with one key. Paths are relative to the page, wherever a proxy puts it.
+
+import { parse, stringify } from "./json.js";
 
 const KEPT = "sfumato.key";
 
@@ -17,6 +19,8 @@ export function keepKey(key) {
   else localStorage.removeItem(KEPT);
 }
 
+export const read = async (answer) => parse(await answer.text());
+
 /** An answer that is no success: `status` and a sentence for people. */
 export class Refused extends Error {
   constructor(status, body) {
@@ -32,7 +36,7 @@ export class Api {
 
   async json(method, path, body) {
     const answer = await this.#fetch(method, path, body);
-    return answer.json();
+    return read(answer);
   }
 
   /** Where the answer holds nothing. */
@@ -51,11 +55,11 @@ export class Api {
     if (body) headers["Content-Type"] = "application/json";
     let answer;
     try {
-      answer = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
+      answer = await fetch(path, { method, headers, body: body && stringify(body) });
     } catch {
       throw new Refused(0, { detail: "The server does not answer." });
     }
-    if (!answer.ok) throw new Refused(answer.status, await answer.json().catch(() => null));
+    if (!answer.ok) throw new Refused(answer.status, await read(answer).catch(() => null));
     return answer;
   }
 }

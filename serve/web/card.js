@@ -72,7 +72,7 @@ export class Card {
     image.alt = picture.prompt;
     frame.append(image);
     const thumbnail = picture.variants.find(({ name }) => name === "thumbnail");
-    image.src = await api.pictureUrl((thumbnail ?? this.original).url);
+    image.src = await api.pictureUrl(this.#path(thumbnail ?? this.original));
     await image.decode().catch(() => {});
     image.classList.add("shown");
     setTimeout(() => frame.replaceChildren(image), 900);
@@ -88,8 +88,12 @@ export class Card {
     return this.picture.variants.find(({ name }) => name === "original") ?? this.picture.variants[0];
   }
 
+  #path({ name }) {
+    return `v1/images/${this.picture.id}/${name}`;
+  }
+
   async originalUrl(api) {
-    this.url ??= await api.pictureUrl(this.original.url);
+    this.url ??= await api.pictureUrl(this.#path(this.original));
     return this.url;
   }
 

@@ -1,6 +1,6 @@
 // One picture, large, with what it was made of.
 
-import { confirmDeletion } from "/web/confirm.js";
+import { confirmDeletion } from "./confirm.js";
 
 const byId = (id) => document.getElementById(id);
 

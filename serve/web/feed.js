@@ -1,5 +1,7 @@
 // The events WebSocket: comes back by itself, and resumes every job after the last number seen.
 
+import { parse } from "./json.js";
+
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 15_000;
 const BAD_KEY = 4401;
@@ -41,7 +43,7 @@ export class Feed {
 
   #connect() {
     this.on.state("connecting");
-    const url = new URL("/v1/events", location.href);
+    const url = new URL("v1/events", location.href);
     url.protocol = url.protocol.replace("http", "ws");
     const socket = new WebSocket(url);
     this.#socket = socket;
@@ -50,7 +52,7 @@ export class Feed {
     this.#unacked = { messages: 0, chars: 0 };
     socket.onmessage = ({ data }) => {
       if (socket !== this.#socket) return;
-      this.#take(JSON.parse(data));
+      this.#take(parse(data));
       this.#acknowledge(data.length);
     };
     socket.onclose = ({ code }) => socket === this.#socket && this.#lost(code);

@@ -1,11 +1,11 @@
 // The gallery page: a prompt, pictures that emerge, and those that are done.
 
-import { Api, Refused, findKey, keepKey } from "/web/api.js";
-import { Card } from "/web/card.js";
-import { Detail } from "/web/detail.js";
-import { Feed } from "/web/feed.js";
-import { Search } from "/web/search.js";
-import { status, watchReadiness } from "/web/status.js";
+import { Api, Refused, findKey, keepKey } from "./api.js";
+import { Card } from "./card.js";
+import { Detail } from "./detail.js";
+import { Feed } from "./feed.js";
+import { Search } from "./search.js";
+import { status, watchReadiness } from "./status.js";
 
 const PAGE = 24;
 const SUGGESTIONS = [
@@ -61,8 +61,8 @@ class Gallery {
   async refresh({ anew = false } = {}) {
     const query = this.search.query;
     const [pictures, jobs] = await Promise.all([
-      this.api.json("GET", `/v1/images?limit=${PAGE}&${query}`),
-      this.api.json("GET", "/v1/jobs?limit=50"),
+      this.api.json("GET", `v1/images?limit=${PAGE}&${query}`),
+      this.api.json("GET", "v1/jobs?limit=50"),
     ]);
     if (query !== this.search.query) return; // another answer is on its way
     if (anew) this.#drop();
@@ -86,7 +86,7 @@ class Gallery {
 
   async #older() {
     const query = this.search.query;
-    const path = `/v1/images?limit=${PAGE}&after=${this.#next}&${query}`;
+    const path = `v1/images?limit=${PAGE}&after=${this.#next}&${query}`;
     const pictures = await this.api.json("GET", path);
     if (query !== this.search.query) return;
     for (const picture of pictures.data) this.#finished(picture, (card) => grid.append(card));
@@ -134,14 +134,14 @@ class Gallery {
       this.#cards.get(data.image_id)?.advance(data);
     } else if (type === "image.succeeded") {
       this.#jobs.get(jobId)?.delete(data.image_id);
-      const picture = await this.api.json("GET", `/v1/images/${data.image_id}`);
+      const picture = await this.api.json("GET", `v1/images/${data.image_id}`);
       this.#finished(picture, (card) => grid.prepend(card));
       byId("told").textContent = `Done: ${picture.prompt}`;
       this.#emptiness();
     } else if (type === "job.queued" || type === "job.running") {
       if (this.#jobs.has(jobId) || this.#asking.has(jobId)) return;
       this.#asking.add(jobId);
-      const job = await this.api.json("GET", `/v1/jobs/${jobId}`);
+      const job = await this.api.json("GET", `v1/jobs/${jobId}`);
       this.#asking.delete(jobId);
       if (LIVE.has(job.state)) this.#emerging(job);
     } else {
@@ -168,12 +168,12 @@ class Gallery {
     byId("composer-fault").textContent = "";
     button.disabled = true;
     try {
-      const job = await this.api.json("POST", "/v1/jobs", {
+      const job = await this.api.json("POST", "v1/jobs", {
         prompt: byId("prompt").value,
         n: number("n"),
         num_inference_steps: number("steps"),
         guidance_scale: number("guidance"),
-        seed: number("seed"),
+        seed: byId("seed").value === "" ? undefined : BigInt(byId("seed").value),
         negative_prompt: byId("negative").value || undefined,
       });
       this.#emerging(job);
@@ -186,7 +186,7 @@ class Gallery {
 
   async #cancel(jobId) {
     try {
-      await this.api.json("DELETE", `/v1/jobs/${jobId}`);
+      await this.api.json("DELETE", `v1/jobs/${jobId}`);
     } catch (refused) {
       if (refused.status !== 409) this.#complain(refused); // 409: it has just ended by itself
     }
@@ -194,7 +194,7 @@ class Gallery {
 
   #favour = async (card, favourite) => {
     try {
-      await this.api.json("PATCH", `/v1/images/${card.picture.id}`, { favourite });
+      await this.api.json("PATCH", `v1/images/${card.picture.id}`, { favourite });
       card.favoured(favourite);
     } catch (refused) {
       this.#complain(refused);
@@ -202,7 +202,7 @@ class Gallery {
   };
 
   #remove = async (card) => {
-    await this.api.send("DELETE", `/v1/images/${card.picture.id}`);
+    await this.api.send("DELETE", `v1/images/${card.picture.id}`);
     this.#cards.delete(card.picture.id);
     card.remove();
     byId("told").textContent = `Deleted: ${card.picture.prompt}`;

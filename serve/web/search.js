@@ -48,7 +48,7 @@ export class Search {
 
   /** A choice is one only between several. */
   async #offerModels(api) {
-    const { data } = await api.json("GET", "/v1/models");
+    const { data } = await api.json("GET", "v1/models");
     byId("model").replaceChildren(
       new Option("Every model", ""),
       ...data.map(({ id }) => new Option(id, id)),

@@ -54,12 +54,13 @@ _FILE_ERRORS: Sequence[ServiceError | Problem] = (
         "image: The PNG file is cut short or damaged; send all of it.", param="image"
     ),
     PictureTooLarge(
-        "image: The picture is 9000x6000, and at most 16777216 pixels are taken: make it smaller.",
+        "image: The picture is 12000x9000, which is 108.0 megapixels, and jpeg files of at most 64"
+        " are taken: make it smaller.",
         param="image",
     ),
     AnimatedPicture("image: The WebP file is animated; send a single picture.", param="image"),
     InvalidValue("strength must be above 0 and at most 1.", param="strength"),
-    body_beyond(32 * 1024 * 1024),
+    body_beyond(64 * 1024 * 1024),
     *ADAPTER_ERRORS,
     *DRAWING_ERRORS,
 )

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.api.layers.refusal import refusal
 from serve.api.problems import TOO_LARGE
+from serve.api.route_path import route_path
 from serve.settings import HttpSettings
 
 UPLOADS = ("/v1/images/edits", "/v1/images/variations")
@@ -36,7 +37,7 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        limit = self._limit(scope["path"], headers.get("content-type", ""))
+        limit = self._limit(route_path(scope), headers.get("content-type", ""))
         told = headers.get("content-length", "")
         if told.isdecimal() and (len(told) > 18 or int(told) > limit):
             await _too_large(scope, limit)(scope, receive, send)

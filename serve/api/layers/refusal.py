@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from serve.api.problems import answer
+from serve.api.route_path import route_path
 from serve.api.schemas.problem import Problem
 
 
@@ -22,7 +23,7 @@ def refusal(
     """An error in the shape that the path's clients read."""
     return answer(
         Problem(title=status.phrase, status=status, detail=detail, code=code),
-        path=scope["path"],
+        path=route_path(scope),
         request_id=scope.get("state", {}).get("request_id"),
         headers=headers,
     )

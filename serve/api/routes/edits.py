@@ -47,8 +47,9 @@ async def edit(
     """OpenAI's endpoint, a multipart form. Draws from `image`: all of it anew, or where `mask`, a
     PNG of the same size, is wholly transparent; what a mask keeps comes back pixel for pixel.
 
-    Files are PNG, JPEG or WebP, told by their content. Orientation is applied, everything but
-    pixels is dropped, and what is transparent lies on white.
+    Files are PNG or JPEG of at most 64 megapixels, or WebP of at most 17, told by their content.
+    Orientation is applied, colours become sRGB's by their profile, everything but pixels is
+    dropped, and what is transparent lies on white.
     """
     key = checked_key(idempotency_key)
     async with read_form(request, EditBody, required="image", optional=["mask", _CONTROL]) as form:

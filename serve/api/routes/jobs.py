@@ -6,8 +6,9 @@ import re
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
+from serve.api.address import path_to
 from serve.api.auth import Drawer, Reader, ServicesDep
 from serve.api.documented import problems
 from serve.api.errors import InvalidValue
@@ -50,6 +51,7 @@ def checked_key(key: str | None) -> str | None:
 )
 async def submit_job(
     body: JobBody,
+    request: Request,
     response: Response,
     caller: Drawer,
     services: ServicesDep,
@@ -59,14 +61,14 @@ async def submit_job(
     key = checked_key(idempotency_key)
     limits = Limits(services.settings, services.models, body.model)
     limits.check_source(image=False)
-    request = limits.accept(
+    asked = limits.accept(
         body,
         size=limits.width_and_height(body.size, body.width, body.height),
         seed_for=seed_name(caller.tenant_id, key),
     )
-    request = await sourced(services, caller.tenant_id, request, key, control=body.control)
-    job = await services.jobs.submit(caller.tenant_id, request, idempotency_key=key)
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    asked = await sourced(services, caller.tenant_id, asked, key, control=body.control)
+    job = await services.jobs.submit(caller.tenant_id, asked, idempotency_key=key)
+    response.headers["Location"] = path_to(f"/v1/jobs/{job.id}", request)
     return JobOut.of(job)
 
 

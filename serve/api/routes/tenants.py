@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
+from serve.api.address import path_to
 from serve.api.auth import Operator, ServicesDep
 from serve.api.documented import problems
 from serve.api.guarded_route import GuardedRoute
@@ -23,11 +24,11 @@ router = APIRouter(tags=["tenants"], route_class=GuardedRoute)
     responses=problems(400, 401, 409, 413, 422, 429),
 )
 async def make_tenant(
-    body: TenantBody, response: Response, _caller: Operator, services: ServicesDep
+    body: TenantBody, request: Request, response: Response, _caller: Operator, services: ServicesDep
 ) -> TenantOut:
     """It has no key yet: `POST /v1/keys` with its `tenant_id` makes one."""
     tenant = await services.tenants.create(body.name, body.values())
-    response.headers["Location"] = f"/v1/tenants/{tenant.id}"
+    response.headers["Location"] = path_to(f"/v1/tenants/{tenant.id}", request)
     return TenantOut.of(tenant)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
+from serve.api.address import path_to
 from serve.api.auth import Admin, Reader, ServicesDep
 from serve.api.documented import problems
 from serve.api.guarded_route import GuardedRoute
@@ -30,13 +31,13 @@ router = APIRouter(tags=["webhooks"], route_class=GuardedRoute)
     responses=problems(400, 401, 409, 413, 422),
 )
 async def add_webhook(
-    body: WebhookBody, response: Response, caller: Admin, services: ServicesDep
+    body: WebhookBody, request: Request, response: Response, caller: Admin, services: ServicesDep
 ) -> WebhookWithSecret:
     """Events from now on are POSTed to the URL, signed as the Standard Webhooks specification has
     it. Each arrives at least once: `webhook-id` is the same for every repetition, and `data.seq`
     tells the order. Anything but a 2xx within the time-out is tried again, with growing delays."""
     webhook = await services.webhooks.create(caller.tenant_id, body.url, body.chosen)
-    response.headers["Location"] = f"/v1/webhooks/{webhook.id}"
+    response.headers["Location"] = path_to(f"/v1/webhooks/{webhook.id}", request)
     return WebhookWithSecret.of(webhook, caller)
 
 

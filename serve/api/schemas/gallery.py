@@ -17,8 +17,9 @@ class PicturePage(Page):
     q: Text | None = Field(
         None,
         max_length=200,
-        description='Words of the prompt, all of them; `"in quotes"` side by side, `or` between'
-        " two for either, `-` before one for none of it.",
+        description='Words of the prompt, all of them, whole; `"in quotes"` side by side, `or`'
+        " between two for either, `-` before one for none of it. Case, accents and width do not"
+        " count; in scripts without spaces any part is found.",
         examples=["red heart -panda"],
     )
     model: Text | None = Field(None, max_length=200, description="The model that drew it.")

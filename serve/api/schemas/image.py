@@ -15,7 +15,7 @@ class VariantOut(BaseModel):
     """One file of a picture."""
 
     name: str
-    url: str = Field(description="Path on this server; asks for the same key.")
+    url: str = Field(description="Path below this service's address; asks for the same key.")
     media_type: str
     width: int
     height: int

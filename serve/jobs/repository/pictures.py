@@ -48,7 +48,7 @@ async def load_images(
 def _conditions(wanted: PictureFilter) -> list[ColumnElement[bool] | TextClause]:
     found: list[ColumnElement[bool] | TextClause] = []
     if wanted.words is not None:
-        words = func.websearch_to_tsquery(text("'simple'"), wanted.words)
+        words = func.websearch_to_tsquery(text("'simple'"), func.folded(wanted.words))
         job = select(Job.id).where(Job.id == Image.job_id, Job.prompt_words.op("@@")(words))
         found.append(job.exists())
     if wanted.model is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,60 @@ def test_a_large_jpeg_is_not_decoded_whole() -> None:
 
     assert picture.size == (200, 150)
     assert psnr(pixels, np.asarray(SCENE)) > 25
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_a_large_picture_is_averaged_in_bands(mode: str) -> None:
+    """Odd sizes, of which neither bands nor averages are whole; another shape is cut evenly."""
+    large = SCENE.resize((2111, 1583), Image.Resampling.BICUBIC)
+    if mode == "I;16":
+        sent = Image.fromarray(np.asarray(large.convert("L")).astype(np.uint16) * 257)
+    else:
+        sent = large.convert(mode)
+    file = file_of(sent)
+    for size in ((80, 60), (60, 60), (80, 30)):
+        whole = large.convert("L" if mode in ("1", "L", "LA", "I;16") else "RGB").convert("RGB")
+        expected = np.asarray(ImageOps.fit(whole, size, Image.Resampling.LANCZOS))
+        assert psnr(source_pixels(open_upload(file), size), expected) > 33, size
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("RGB", "jpeg"), ("RGB", "png"), ("P", "png")])
+def test_photographs_of_48_megapixels_are_taken(mode: str, kind: str) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    colour = (200, 30, 30) if mode == "RGB" else 3
+    photo = Image.new(mode, (8064, 6048), colour)
+    if mode == "P":
+        photo.putpalette([0, 0, 0] * 3 + [200, 30, 30])
+    picture = open_upload(file_of(photo, kind, exif=exif))
+    assert upright_size(picture) == (6048, 8064)
+    pixels = source_pixels(picture, (48, 64))
+
+    assert pixels.shape == (64, 48, 3)
+    assert np.abs(pixels.astype(int) - (200, 30, 30)).max() <= 2
+
+
+def test_a_phone_s_jpeg_with_a_second_picture_is_its_first() -> None:
+    """Of several pictures, as phones add them for depth or for brighter screens."""
+    other = Image.new("RGB", SCENE.size)
+    picture = open_upload(file_of(SCENE, "mpo", save_all=True, append_images=[other], quality=95))
+
+    assert psnr(source_pixels(picture, SCENE.size), np.asarray(SCENE)) > 30
+
+
+@pytest.mark.parametrize(("kind", "most"), [("jpeg", 64), ("png", 64), ("webp", 17)])
+def test_a_refusal_tells_the_limit_in_megapixels(kind: str, most: int) -> None:
+    file = bytearray(file_of(SCENE, kind, **({"lossless": True} if kind == "webp" else {})))
+    side = 1 + int((most * 1_000_000) ** 0.5)
+    if kind == "jpeg":
+        frame = file.index(b"\xff\xc0")
+        file[frame + 5 : frame + 9] = struct.pack(">HH", side, side)
+    elif kind == "png":
+        file[16:24] = struct.pack(">II", side, side)
+    else:
+        file[21:25] = struct.pack("<I", (side - 1) | (side - 1) << 14)
+    with pytest.raises(TooManyPixels, match=f"{most}[.]1 megapixels, and {kind} .* {most} are"):
+        open_upload(bytes(file))
 
 
 def test_a_stored_source_is_read_as_it_was_written() -> None:

@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import text
+from starlette.types import ASGIApp
 
 from pipelines.diffusion.catalog import ModelDescription
 from pipelines.embedded import MODEL_PATH
@@ -137,7 +138,7 @@ async def server(app: FastAPI) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def serving(app: FastAPI) -> AsyncIterator[str]:
+async def serving(app: ASGIApp) -> AsyncIterator[str]:
     """WebSockets are not compressed, as in the service."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(

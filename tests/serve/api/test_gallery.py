@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import urljoin
 
 import httpx2
 import pytest
@@ -22,6 +23,7 @@ async def test_page_is_served_with_its_policy(anonymous: httpx2.AsyncClient) -> 
 
 
 async def test_every_file_that_is_asked_for_is_there(anonymous: httpx2.AsyncClient) -> None:
+    """By paths that lead on from where they stand, as behind a proxy that serves below a path."""
     asked = {"/"}
     seen: set[str] = set()
     while asked - seen:
@@ -29,7 +31,9 @@ async def test_every_file_that_is_asked_for_is_there(anonymous: httpx2.AsyncClie
         seen.add(path)
         answer = await anonymous.get(path)
         assert answer.status_code == 200, path
-        asked |= set(re.findall(r'"(/web/[^"]+)"', answer.text))
+        named = re.findall(r'(?:src|href|from)[= ]"([^"#]+)"', answer.text)
+        assert [reference for reference in named if reference.startswith("/")] == [], path
+        asked |= {urljoin(path, reference) for reference in named} - {"/docs", "/metrics", "/ready"}
     assert {f"/web/{file.name}" for file in WEB.iterdir()} - seen == {"/web/index.html"}
 
 
@@ -57,6 +61,18 @@ def test_page_needs_nobody_else() -> None:
         assert "innerHTML" not in text, file.name
     page = (WEB / "index.html").read_text()
     assert not re.search(r"\son\w+=|\sstyle=|<script>|<style", page)
+
+
+def test_scripts_ask_for_nothing_by_an_absolute_path() -> None:
+    for file in WEB.glob("*.js"):
+        assert not re.search(r"""["'`]/(?!["'`])""", file.read_text()), file.name
+
+
+def test_scripts_read_json_with_whole_numbers_alone() -> None:
+    """`JSON.parse` and `Response.json` round seeds; what is read for its sentence has none."""
+    for file in WEB.glob("*.js"):
+        rounding = re.findall(r"JSON\.parse\(|\.json\(\)", file.read_text())
+        assert rounding == (["JSON.parse("] if file.name == "json.js" else []), file.name
 
 
 def test_every_id_that_scripts_ask_for_is_in_the_page() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 import httpx2
+import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
@@ -17,6 +18,7 @@ from serve.api.services import Services
 from serve.jobs.admission import Admission
 from serve.jobs.claim import Claim
 from serve.settings import Settings
+from tests.pipelines.imaging import profiles
 from tests.serve.api.conftest import count_rows
 from tests.serve.api.drawing import Desk
 from tests.serve.api.limited import EACH, PROMPT, Limit, limit
@@ -119,6 +121,51 @@ async def test_what_unpacks_to_much_is_never_unpacked(
 
     assert peak_memory() - before < MEMORY
     assert (claim.request.width, claim.request.height) == (64, 48)
+
+
+async def test_photographs_of_48_megapixels_are_scaled_as_they_are_decoded(
+    client: httpx2.AsyncClient, services: Services
+) -> None:
+    """Whole, it would take 195 MB."""
+    photo = file_of(Image.new("RGB", (8064, 6048), (120, 90, 40)), "jpeg")
+    await client.post(PATH, **uploads.masked(uploads.good)())
+    forget_peak()
+    before = peak_memory()
+    claim = await edited(client, services, uploads.upload(lambda: photo)())
+
+    assert peak_memory() - before < 2 * MEMORY
+    assert (claim.request.width, claim.request.height) == (72, 56)
+
+
+async def test_a_mask_may_be_as_large_as_a_photograph(
+    client: httpx2.AsyncClient, services: Services
+) -> None:
+    photo = file_of(Image.new("RGB", (8064, 6048), (120, 90, 40)), "jpeg")
+    sent = uploads.upload(lambda: photo)()
+    mask = file_of(Image.new("LA", (8064, 6048), (0, 0)), compress_level=1)
+    sent["files"]["mask"] = ("mask.png", mask, "image/png")
+    claim = await edited(client, services, sent)
+
+    kept = Image.open(io.BytesIO(await services.storage.get(str(claim.sources["mask"]))))
+    assert kept.size == (72, 56)
+    assert kept.getextrema() == (255, 255)
+
+
+async def test_an_upload_is_drawn_from_in_srgb(
+    client: httpx2.AsyncClient, services: Services
+) -> None:
+    """The picture, and the one that a ControlNet follows."""
+    profile = profiles.rgb(profiles.ADOBE_RGB)
+    file = file_of(Image.new("RGB", (64, 48), (60, 200, 60)), icc_profile=profile)
+    sent = uploads.upload(lambda: file)()
+    sent["data"]["control"] = '{"name": "edges"}'
+    sent["files"]["control_image"] = ("edges.png", file, "image/png")
+    claim = await edited(client, services, sent)
+
+    for name in ("image", "control_image"):
+        kept = Image.open(io.BytesIO(await services.storage.get(str(claim.sources[name]))))
+        told = np.array(kept.getpixel((20, 20)))
+        assert np.abs(told - profiles.shown((60, 200, 60), "adobe")).max() <= 2
 
 
 async def test_where_it_was_taken_is_not_kept(

@@ -233,7 +233,7 @@ REFUSALS = [
     ),
     Refusal("a PNG of 50k×50k", upload(lambda: png(50_000, 50_000, bytes(2**20))), LARGE),
     Refusal("a PNG of 2³¹×2³¹", upload(lambda: png(2**31 - 1, 2**31 - 1)), LARGE),
-    Refusal("a PNG one pixel too large", upload(lambda: png(4096, 4097)), LARGE),
+    Refusal("a PNG one row too large", upload(lambda: png(8000, 8001)), LARGE),
     Refusal("an APNG", upload(lambda: animation("png", 4)), ANIMATED),
     Refusal("an APNG of 10k frames", upload(lambda: animated_png(10_000)), ANIMATED),
     Refusal("a JPEG's first bytes", upload(lambda: good("jpeg")[:20]), BROKEN),
@@ -245,6 +245,9 @@ REFUSALS = [
     Refusal("a WebP of 12 bytes", upload(lambda: b"RIFF\x04\0\0\0WEBP"), BROKEN),
     Refusal("a WebP that says it is longer", upload(longer_than_told), BROKEN),
     Refusal("a WebP with something behind it", upload(lambda: good("webp") + b"<?php ?>"), BROKEN),
+    Refusal("a JPEG of 9000×9000", upload(lambda: jpeg_of(9000, 9000)), LARGE),
+    Refusal("a WebP of 5000×5000", upload(lambda: webp_canvas(5000, 5000)), LARGE),
+    Refusal("HEIC", upload(lambda: b"\0\0\0\x18ftypheic" + bytes(64)), FOREIGN),
     Refusal("a WebP of 2²⁴ a side", upload(lambda: webp_canvas(2**24, 2**24)), LARGE),
     Refusal("a WebP that holds no picture", upload(lambda: webp_canvas(64, 64)), BROKEN),
     Refusal(
@@ -347,7 +350,7 @@ REFUSALS = [
         "invalid_form",
         None,
     ),
-    Refusal("a body of 33 MiB", raw(bytes(33 * 2**20)), "body_too_large", None, 413),
+    Refusal("a body of 65 MiB", raw(bytes(65 * 2**20)), "body_too_large", None, 413),
 ]
 
 

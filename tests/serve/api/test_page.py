@@ -1,0 +1,159 @@
+"""The pages in a browser, behind a proxy that serves them below a path."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from playwright.async_api import Page, async_playwright
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serve.api.services import Services
+from tests.serve.api.conftest import serving
+from tests.serve.api.drawing import Desk
+
+CHROMIUM = os.environ.get("CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+PREFIX = "/art"
+LARGEST = 2**63 - 2
+"""The largest seed of a single picture: that of a second one must be a number as well."""
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; CHROMIUM may name one")
+
+
+def below(prefix: str, app: ASGIApp) -> ASGIApp:
+    """A proxy that takes the prefix away, and has nothing elsewhere."""
+
+    async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        stripped = path.removeprefix(prefix) if path.startswith(f"{prefix}/") else "/not/below"
+        await app({**scope, "path": stripped, "raw_path": stripped.encode()}, receive, send)
+
+    return proxy
+
+
+@pytest.fixture
+async def address(app: FastAPI) -> AsyncIterator[str]:
+    async with serving(below(PREFIX, app)) as server:
+        yield f"{server}{PREFIX}"
+
+
+@asynccontextmanager
+async def browsing(url: str) -> AsyncIterator[tuple[Page, list[str], list[str]]]:
+    """The page, with the paths that it asks for and the errors that it tells of."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
+        )
+        page = await browser.new_page()
+        asked: list[str] = []
+        errors: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("websocket", lambda socket: asked.append(socket.url.replace("ws:", "http:")))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("response", lambda told: errors.append(told.url) if told.status == 404 else None)
+        await page.goto(url)
+        yield page, asked, errors
+        await browser.close()
+
+
+async def submit(client: httpx2.AsyncClient, **fields: Any) -> dict[str, Any]:
+    answer = await client.post("/v1/jobs", json={"prompt": "a red heart", **fields})
+    assert answer.status_code == 202, answer.text
+    job: dict[str, Any] = answer.json()
+    return job
+
+
+async def finish(services: Services) -> None:
+    desk = Desk(services)
+    for claim in await desk.claim():
+        await desk.finish(claim)
+
+
+@pytest.mark.parametrize("seed", [7, 2**53 + 1, LARGEST])
+async def test_the_gallery_below_a_path_shows_and_sends_exact_seeds(
+    address: str, key: str, client: httpx2.AsyncClient, services: Services, seed: int
+) -> None:
+    await submit(client, seed=seed)
+    await finish(services)
+    async with browsing(f"{address}/#key={key}") as (page, asked, errors):
+        await page.locator("#grid > .card button.frame").first.click()
+        facts = page.locator("#detail-facts")
+        await facts.wait_for()
+        assert (await facts.inner_text()).split("\n")[:2] == ["Seed", str(seed)]
+        download = page.locator("#detail-download[href]")
+        assert await download.get_attribute("download") == f"a-red-heart-{seed}.png"
+
+        await page.click("#detail-reuse")
+        assert await page.input_value("#seed") == str(seed)
+        await page.click("#composer .primary")
+        await page.wait_for_selector(".card.live")
+        newest = (await client.get("/v1/jobs?limit=1")).json()["data"][0]
+        assert newest["params"]["seed"] == seed
+        await finish(services)  # the event comes by the WebSocket, the picture after it
+        await page.locator("#grid .picture").nth(1).wait_for(state="attached")
+
+        assert not errors
+        assert len(asked) > 10
+        assert [url for url in asked if not url.startswith((f"{address}/", "blob:", "data:"))] == []
+        assert f"{address}/v1/events" in asked
+
+
+async def test_a_seed_that_is_none_is_refused_before_it_is_sent(address: str, key: str) -> None:
+    async with browsing(f"{address}/#key={key}") as (page, _, _):
+        await page.click("#options summary")
+        for text, valid in (
+            ("", True),
+            ("0", True),
+            (str(2**63), True),  # the server knows the largest
+            ("-1", False),
+            ("1.5", False),
+            ("1e3", False),
+            ("seven", False),
+        ):
+            await page.fill("#seed", text)
+            assert await page.evaluate("document.getElementById('seed').validity.valid") is valid
+
+        await page.fill("#prompt", "a red heart")
+        await page.fill("#seed", str(2**63))
+        await page.click("#composer .primary")
+        fault = page.locator("#composer-fault:not(:empty)")
+        await fault.wait_for()
+        assert "seed" in await fault.inner_text()
+
+
+async def test_json_keeps_every_whole_number(address: str) -> None:
+    async with browsing(f"{address}/") as (page, _, _):
+        for text, told in (
+            ('{"seed":9007199254740993,"n":9007199254740991}', "9007199254740993 9007199254740991"),
+            ('{"seed":-9007199254740993,"n":[1]}', "-9007199254740993 1"),
+            ('{"seed":0.12345678901234566,"n":1e21}', "0.12345678901234566 1e+21"),
+            ('{"seed":"9007199254740993","n":"a\\"9007199254740993"}', None),
+        ):
+            script = "text => import('./web/json.js').then(({parse}) => parse(text))"
+            got = await page.evaluate(script, text)
+            if told is None:
+                assert got == {"seed": "9007199254740993", "n": 'a"9007199254740993'}
+                continue
+            shown = await page.evaluate("([a, b]) => `${a} ${b}`", [got["seed"], got["n"]])
+            assert shown == told
+        written = await page.evaluate(
+            "import('./web/json.js').then(({stringify}) => stringify("
+            "{seed: 9223372036854775806n, prompt: 'a \"b\"', n: undefined, images: [1]}))"
+        )
+        assert written == '{"seed":9223372036854775806,"prompt":"a \\"b\\"","images":[1]}'
+
+
+async def test_the_reference_below_a_path(address: str) -> None:
+    async with browsing(f"{address}/docs") as (page, asked, errors):
+        await page.get_by_text("Draw pictures").first.wait_for()
+        assert f"{address}/openapi.json" in asked
+        assert [url for url in asked if not url.startswith((f"{address}/", "blob:", "data:"))] == []
+        assert not errors
