@@ -51,6 +51,9 @@ class FurtherModelSettings(Section):
         {}, description='LoRA files by name, as JSON: `{"ink": "ink.safetensors"}`.'
     )
     controlnets: dict[str, Path] = Field({}, description="ControlNet folders by name, as JSON.")
+    aliases: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description='Other names of it that requests may give, as JSON: `["dall-e-3"]`.'
+    )
 
 
 class ModelSettings(FurtherModelSettings):
@@ -325,7 +328,17 @@ class Settings(BaseSettings):
                 f"SFUMATO_MODELS holds {self.model.name!r}, which is what SFUMATO_MODEL__NAME"
                 " calls the default model; rename one of them."
             )
+        names = [*self.served, *(name for model in self.served.values() for name in model.aliases)]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(
+                f"{twice[0]!r} names two models, or one twice; take it out of one of the ALIASES."
+            )
         return self
+
+    def served_name(self, name: str) -> str:
+        """The model's own name where the name is an alias of one; else the name itself."""
+        served = self.served
+        return next((own for own, model in served.items() if name in model.aliases), name)
 
     @property
     def served(self) -> dict[str, FurtherModelSettings]:

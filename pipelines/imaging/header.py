@@ -17,6 +17,7 @@ from pipelines.imaging.format import PictureFormat
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MOST_CHUNKS = 16_384  # a file of 128 MiB in the usual pieces of 8 KiB
 _MOST_SCANS = 256  # of a progressive JPEG: each one passes over all of its pixels
+_PADDING = b"\0\t\n\r "  # what tools append to files that they take for text or for blocks
 _DRAWN = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _COLOUR = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
 _HEIF = (b"heic", b"heix", b"mif1", b"msf1")
@@ -132,7 +133,7 @@ def _webp(file: bytes) -> Header:
 
 
 def _no_tail(file: bytes, end: int, name: str) -> None:
-    if len(file) > end:
+    if file[end:].strip(_PADDING):
         raise BrokenFile(
             f"{len(file) - end} bytes follow the end of the {name} file; send the picture alone."
         )

@@ -9,7 +9,6 @@ from importlib.metadata import version
 
 import structlog
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 
 from serve.api import problems
 from serve.api.about import ABOUT
@@ -19,8 +18,10 @@ from serve.api.layers.rate_limit_fields import RateLimitFields
 from serve.api.layers.request_id import RequestId
 from serve.api.layers.request_metrics import RequestMetrics
 from serve.api.layers.security_headers import SecurityHeaders
+from serve.api.layers.trailing_slash import TrailingSlash
 from serve.api.open_sockets import OpenSockets
 from serve.api.openapi import DescribedAPI, operation_id
+from serve.api.origin import Cors, plain_origin
 from serve.api.routes import (
     docs,
     edits,
@@ -102,12 +103,13 @@ def create_app(services: Services) -> FastAPI:
 def _add_layers(app: FastAPI, services: Services) -> None:
     """What every request passes; the last added is the outermost."""
     settings = services.settings.http
+    app.add_middleware(TrailingSlash)
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(HeaderLimit)
     if settings.allowed_origins:
         app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.allowed_origins,
+            Cors,
+            allow_origins=[plain_origin(origin) for origin in settings.allowed_origins],
             allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
             allow_headers=_CORS_TAKES,
             expose_headers=_CORS_SHOWS,

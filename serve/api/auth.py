@@ -31,7 +31,7 @@ def key_of(connection: HTTPConnection) -> str | None:
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
-    return connection.headers.get("x-api-key") or None
+    return connection.headers.get("x-api-key", "").strip() or None
 
 
 def services_of(connection: HTTPConnection) -> Services:

@@ -58,8 +58,13 @@ _FILES = {
 }
 
 
-def form_body(body: type[BaseModel], required: str, *optional: str) -> dict[str, Any]:
-    """A multipart form of the body's fields and of files, which routes read by themselves."""
+def form_body(
+    body: type[BaseModel], required: str, *optional: str, as_json: type[BaseModel] | None = None
+) -> dict[str, Any]:
+    """A multipart form of the body's fields and of files, which routes read by themselves.
+
+    ``as_json`` is the same as JSON, where that is taken as well.
+    """
     schema = _inlined(body.model_json_schema())
     files = {
         name: {"type": "string", "format": "binary", "description": _FILES[name]}
@@ -69,6 +74,8 @@ def form_body(body: type[BaseModel], required: str, *optional: str) -> dict[str,
     schema["properties"] = {**files, **fields}
     schema["required"] = [required, *schema.get("required", [])]
     content = {"multipart/form-data": {"schema": schema}}
+    if as_json is not None:
+        content["application/json"] = {"schema": _inlined(as_json.model_json_schema())}
     return {
         "requestBody": {
             "required": True,

@@ -1,4 +1,4 @@
-"""A multipart form: files beside fields that are as strict as those of a JSON body."""
+"""Files beside fields that are as strict as those of a JSON body: a multipart form, or JSON."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import UnionType
-from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
+from typing import Any, Generic, TypeVar, get_origin
 
 import orjson
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from serve.api.errors import ClientLeft, InvalidForm, InvalidValue, JsonTooDeep, MissingField
+from serve.api.intake import Upload
 from serve.api.json_depth import MAX_DEPTH, deeper_than
+from serve.api.plain_kinds import is_left_out, plain_kinds
 from serve.api.text import printable
 
 _MOST_FILES = 17  # OpenAI's most images, and a mask: beyond, nobody is told how many it was
@@ -25,17 +26,17 @@ _MOST_FIELDS = 64
 _LONGEST_FIELD = 256 * 1024
 _INTEGER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
-_SWITCH = {"true": True, "false": False}
+_SWITCH = TypeAdapter(bool)  # as in an address: `True`, `1` and `on` as well
 
 Body = TypeVar("Body", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
 class Form(Generic[Body]):
-    """``files`` by field; beyond a megabyte they lie on disk, until the form is left."""
+    """``files`` by field; of a form they lie on disk beyond a megabyte, until it is left."""
 
     body: Body
-    files: dict[str, UploadFile]
+    files: dict[str, Upload]
 
 
 @asynccontextmanager
@@ -56,15 +57,24 @@ async def read_form(
         values, files = _sorted(form, body, (required, *optional))
         if required not in files:
             raise MissingField(f"{required}: send a file of this name.", param=required)
-        try:
-            checked = body.model_validate(values)
-        except ValidationError as error:
-            raise RequestValidationError(
-                [{**each, "loc": ("body", *each["loc"])} for each in error.errors()]
-            ) from error
-        yield Form(checked, files)
+        uploads = {name: Upload(file.file, name) for name, file in files.items()}
+        yield Form(checked(body, values), uploads)
     finally:
         await form.close()
+
+
+def checked(body: type[Body], values: Any) -> Body:
+    """The values as a ``body``.
+
+    Raises:
+        RequestValidationError: they are none.
+    """
+    try:
+        return body.model_validate(values)
+    except ValidationError as error:
+        raise RequestValidationError(
+            [{**each, "loc": ("body", *each["loc"])} for each in error.errors()]
+        ) from error
 
 
 async def _parsed(request: Request) -> FormData:
@@ -91,6 +101,8 @@ def _sorted(
     files: dict[str, UploadFile] = {}
     for field, sent in form.multi_items():
         name = field.removesuffix("[]")
+        if _left_out(body, field, sent, is_file=name in file_fields):
+            continue
         if name in file_fields:
             if isinstance(sent, str):
                 raise InvalidValue(
@@ -108,8 +120,26 @@ def _sorted(
         if field in values:
             raise InvalidValue(f"{shown}: this field was sent twice.", param=shown)
         known = body.model_fields.get(field)
-        values[field] = sent if known is None else _value(field, _kinds(known.annotation), sent)
+        values[field] = (
+            sent if known is None else _value(field, plain_kinds(known.annotation), sent)
+        )
     return values, files
+
+
+def _left_out(body: type[BaseModel], field: str, sent: str | UploadFile, *, is_file: bool) -> bool:
+    """Browsers send a file input that was left empty as a file without a name and a byte.
+
+    What is required is not in there either way, and is refused for that.
+    """
+    if not isinstance(sent, str):
+        known = is_file or field in body.model_fields
+        return known and not sent.filename and not sent.size
+    if is_file:
+        return is_left_out(sent, None)
+    known_field = body.model_fields.get(field)
+    if known_field is None or known_field.is_required():
+        return False
+    return is_left_out(sent, known_field.annotation)
 
 
 def _value(field: str, kinds: set[Any], text: str) -> Any:
@@ -123,9 +153,10 @@ def _value(field: str, kinds: set[Any], text: str) -> Any:
             raise InvalidValue(f"{field} must be a number.", param=field)
         return float(text)
     if bool in kinds:
-        if text not in _SWITCH:
-            raise InvalidValue(f"{field} must be `true` or `false`.", param=field)
-        return _SWITCH[text]
+        try:
+            return _SWITCH.validate_python(text)
+        except ValidationError as error:
+            raise InvalidValue(f"{field} must be `true` or `false`.", param=field) from error
     if any(get_origin(kind) is list or _is_body(kind) for kind in kinds):
         return _json(field, text)
     return text
@@ -142,13 +173,3 @@ def _json(field: str, text: str) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise InvalidValue(f"{field} must be JSON: {error}.", param=field) from error
-
-
-def _kinds(annotation: Any) -> set[Any]:
-    """The plain types that a field's annotation names."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _kinds(get_args(annotation)[0])
-    if origin in (Union, UnionType):
-        return set().union(*(_kinds(each) for each in get_args(annotation)))
-    return {annotation}

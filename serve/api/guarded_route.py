@@ -6,15 +6,15 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Response
-from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect, Request
 
 from serve.api.auth import authorize, scopes_of
 from serve.api.errors import ClientLeft
+from serve.api.http_route import HttpRoute
 from serve.api.json_depth import check_json
 
 
-class GuardedRoute(APIRoute):
+class GuardedRoute(HttpRoute):
     """Authorizes the caller whom the route names, and only then reads the body.
 
     By itself FastAPI reads and parses a body before it solves a dependency: a stranger's would be
@@ -31,14 +31,14 @@ class GuardedRoute(APIRoute):
             if scopes is not None:
                 await authorize(request, scopes)
             if takes_body:
-                await _read(request)
+                await read_body(request)
             return await handle(request)
 
         return guarded
 
 
-async def _read(request: Request) -> None:
-    """Read the body, which `BodyLimit` bounds; the request keeps it.
+async def read_body(request: Request) -> bytes:
+    """The body, which `BodyLimit` bounds; the request keeps it.
 
     Raises:
         ClientLeft: it never came whole.
@@ -49,3 +49,4 @@ async def _read(request: Request) -> None:
     except ClientDisconnect as error:
         raise ClientLeft("The client left before its body had come.") from error
     check_json(request.headers.get("content-type", ""), body)
+    return body

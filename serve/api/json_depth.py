@@ -15,6 +15,10 @@ _MEANINGLESS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
+def is_json(content_type: str) -> bool:
+    return bool(_JSON.match(content_type.strip()))
+
+
 def check_json(content_type: str, body: bytes) -> None:
     """See that JSON is nested no deeper than anything that is asked for here.
 
@@ -22,10 +26,18 @@ def check_json(content_type: str, body: bytes) -> None:
         InvalidJson: it is not UTF-8.
         JsonTooDeep: it is.
     """
-    if not _JSON.match(content_type.strip()):
+    if not is_json(content_type):
         return
-    if b"\x00" in body:  # UTF-16 or UTF-32, which Python's parser would take
-        raise InvalidJson("The body's JSON must be UTF-8.")
+    if (place := body.find(b"\x00")) >= 0:  # or UTF-16, which Python's parser would take
+        raise InvalidJson(
+            f"The body's JSON must be UTF-8 without NUL bytes; byte {place} of {len(body)} is one."
+        )
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidJson(
+            f"The body's JSON must be UTF-8; byte {error.start} of {len(body)} is not."
+        ) from error
     if deeper_than(MAX_DEPTH, body):
         raise JsonTooDeep(f"The body's JSON is nested deeper than {MAX_DEPTH} levels.")
 

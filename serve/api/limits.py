@@ -27,6 +27,7 @@ from serve.settings import Settings
 Number = TypeVar("Number", int, float)
 
 MAX_SEED = 2**63 - 1
+_RANDOM_SEED = -1  # as front ends send it
 MAX_GUIDANCE = 50.0
 MAX_PRIORITY = 100
 MAX_DEADLINE_S = 7 * 24 * 3600.0
@@ -39,12 +40,12 @@ class Limits:
     def __init__(
         self, settings: Settings, models: Mapping[str, ModelDescription], name: str | None
     ) -> None:
-        """Of the model of that name among ``models``; None is for the default one.
+        """Of the model of that name or alias among ``models``; None is for the default one.
 
         Raises:
             ModelNotFound: no such model is served.
         """
-        self.model = settings.model.name if name is None else name
+        self.model = settings.model.name if name is None else settings.served_name(name)
         if self.model not in models:
             served = " or ".join(map(repr, models))
             raise ModelNotFound(
@@ -99,7 +100,13 @@ class Limits:
                 0.0,
                 MAX_GUIDANCE,
             ),
-            seed=_within("seed", body.seed, _seed(seed_for), 0, MAX_SEED - n),
+            seed=_within(
+                "seed",
+                None if body.seed == _RANDOM_SEED else body.seed,
+                _seed(seed_for),
+                0,
+                MAX_SEED - n,
+            ),
             scheduler=scheduler,
             clip_skip=self._clip_skip(body.clip_skip or 0),
             loras=self._loras(body.loras or ()),

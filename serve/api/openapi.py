@@ -103,9 +103,12 @@ def _show(path: str, operation: Json, example: Example) -> None:
     for parameter in operation.get("parameters", ()):
         if parameter["name"] in example.parameters:
             parameter["example"] = example.parameters[parameter["name"]]
-    for content in operation.get("requestBody", {}).get("content", {}).values():
+    bodies = operation.get("requestBody", {}).get("content", {})
+    for media_type, content in bodies.items():
+        either = len(bodies) > 1 and media_type == "application/json"
+        requests = example.json_requests if either else example.requests
         content["examples"] = {
-            name: {"summary": name, "value": body} for name, body in example.requests.items()
+            name: {"summary": name, "value": body} for name, body in requests.items()
         }
     errors = _by_status(path, [*_scopes_lacking(operation), *example.errors])
     asks_key = "security" in operation

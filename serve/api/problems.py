@@ -171,9 +171,14 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """The verbs of the path; a route by itself knows only its own."""
-    path = getattr(request.scope.get("route"), "path_format", None)
-    return ", ".join(sorted(verb.upper() for verb in request.app.openapi()["paths"].get(path, ())))
+    """The verbs of the path; a route by itself knows only its own, and pages are not described."""
+    route = request.scope.get("route")
+    path = getattr(route, "path_format", None)
+    described = request.app.openapi()["paths"].get(path, ())
+    verbs = {verb.upper() for verb in described} | set(getattr(route, "methods", None) or ())
+    if "GET" in verbs:
+        verbs.add("HEAD")
+    return ", ".join(sorted(verbs))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -215,7 +220,9 @@ def _param(error: Mapping[str, Any]) -> str | None:
 
 def _sentence(error: Mapping[str, Any]) -> str:
     if error["type"] == "json_invalid":
-        return f"The body is not valid JSON: {error['ctx']['error']} at {error['loc'][-1]}."
+        what, place = error["ctx"]["error"], error["loc"][-1]
+        hint = "; nothing may follow the JSON" if what == "Extra data" else ""
+        return f"The body is not valid JSON: {what} at {place}{hint}."
     if len(error["loc"]) == 1 and error["loc"][0] == "body":
         known = error["type"] in ("unknown_field", "value_error")
         if not known:

@@ -126,7 +126,7 @@ class EventSocket:
         """The caller: by ticket, by the headers or, without either, by the first message."""
         ticket, token = self._websocket.query_params.get("ticket"), key_of(self._websocket)
         try:
-            if ticket is not None:
+            if ticket:
                 principal = await self._services.tickets.redeem(ticket)
                 await self._services.keys.confirm(principal)
                 return principal

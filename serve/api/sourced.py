@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping
 from uuid import UUID
 
 from pipelines.imaging.postprocess import ORIGINAL
+from serve.api.data_url import DATA_URL, file_of_data_url
 from serve.api.errors import InvalidValue, MissingField
 from serve.api.intake import Upload
 from serve.api.schemas.picture import ControlBody
@@ -16,7 +16,6 @@ from serve.jobs.errors import ImageDeleted, ImageNotFound
 from serve.jobs.request import JobRequest
 
 _FIELD = "control.image"
-_DATA_URL = "data:image/"
 
 
 async def sourced(
@@ -58,13 +57,13 @@ def _check_control(control: ControlBody | None, uploaded: bool) -> None:
 
 async def _file(services: Services, tenant_id: UUID, image: str) -> bytes:
     """Of a data URL, or of an earlier picture of the tenant's."""
-    if image.startswith(_DATA_URL):
-        return _of_data_url(image)
+    if image.startswith(DATA_URL):
+        return file_of_data_url(image, _FIELD)
     try:
         image_id = UUID(image)
     except ValueError as error:
         raise InvalidValue(
-            f"{_FIELD} must be the id of an earlier picture, or `{_DATA_URL}png;base64,…`.",
+            f"{_FIELD} must be the id of an earlier picture, or `{DATA_URL}png;base64,…`.",
             param=_FIELD,
         ) from error
     missing = InvalidValue(
@@ -79,14 +78,3 @@ async def _file(services: Services, tenant_id: UUID, image: str) -> bytes:
         return await services.files.whole(tenant_id, files[0])
     except (ImageNotFound, ImageDeleted) as error:
         raise missing from error
-
-
-def _of_data_url(url: str) -> bytes:
-    """What the file is its content tells; the media type is not looked at."""
-    head, _, text = url.partition(";base64,")
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError as error:
-        raise InvalidValue(
-            f"{_FIELD}: what follows `{head[:40]};base64,` is not base64.", param=_FIELD
-        ) from error

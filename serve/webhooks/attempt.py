@@ -36,6 +36,8 @@ class Answer:
 
     status: int | None
     error: str | None = None
+    retry_after_s: float = 0.0
+    """How long a receiver asked to be left alone, from its answer on."""
 
     @property
     def delivered(self) -> bool:

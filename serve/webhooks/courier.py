@@ -104,18 +104,23 @@ class Courier:
             elif answer.gone:
                 await repository.disable(session, attempt, answer)
             else:
-                await repository.mark_failed(session, attempt, answer, self._delay(attempt.number))
+                delay = self._delay(attempt.number, answer.retry_after_s)
+                await repository.mark_failed(session, attempt, answer, delay)
 
-    def _delay(self, number: int) -> timedelta | None:
+    def _delay(self, number: int, asked_s: float) -> timedelta | None:
         """How long to wait after the try of that number; None after the last one.
 
         Anywhere between nothing and the bound (full jitter): receivers that come back are not
-        met by everything that failed while they were away, at the same moment.
+        met by everything that failed while they were away, at the same moment. Not before what
+        the receiver ``asked_s``, and for the same reason not all of them right then.
         """
         if number >= self._settings.attempts:
             return None
-        bound = self._settings.first_delay_s * GROWTH ** (number - 1)
-        return timedelta(seconds=random.uniform(0, bound))  # noqa: S311
+        first_s = self._settings.first_delay_s
+        delay_s = random.uniform(0, first_s * GROWTH ** (number - 1))  # noqa: S311
+        if asked_s:
+            delay_s = max(delay_s, asked_s + random.uniform(0, first_s))  # noqa: S311
+        return timedelta(seconds=delay_s)
 
     async def _prune(self) -> None:
         keep = timedelta(days=self._settings.keep_days)

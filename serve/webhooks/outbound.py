@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import httpcore2
@@ -15,6 +16,7 @@ from serve.settings import WebhookSettings
 from serve.webhooks.address import checked_url, is_public
 from serve.webhooks.attempt import Answer, Attempt
 from serve.webhooks.errors import InvalidUrl
+from serve.webhooks.retry_after import retry_after_s
 from serve.webhooks.signature import signed_headers
 
 _MOST_ADDRESSES = 4
@@ -44,7 +46,7 @@ class Outbound:
         """Send it once. Whatever a receiver does is an answer, never an exception."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                return _told(await self._post(attempt))
+                return _told(*await self._post(attempt))
         except InvalidUrl as error:  # the settings have changed since it was registered
             return Answer(None, error.message)
         except NoPublicAddress:
@@ -60,7 +62,8 @@ class Outbound:
         await self._pool.aclose()
         self._resolvers.shutdown(wait=False, cancel_futures=True)
 
-    async def _post(self, attempt: Attempt) -> int:
+    async def _post(self, attempt: Attempt) -> tuple[int, str]:
+        """The answer's status, and its Retry-After."""
         url = checked_url(attempt.url, allow_private=self._allow_private)
         headers = {
             "Host": url.netloc.decode("ascii"),
@@ -74,17 +77,20 @@ class Outbound:
         async with self._pool.stream(
             "POST", target, headers=list(headers.items()), content=attempt.body
         ) as response:
-            return response.status
+            asked = (text for name, text in response.headers if name.lower() == b"retry-after")
+            return response.status, next(asked, b"").decode("latin-1")
 
 
-def _told(status: int) -> Answer:
+def _told(status: int, retry_after: str) -> Answer:
     if 200 <= status < 300:
         return Answer(status)
     if 300 <= status < 400:
         return Answer(
             status, f"The receiver answered {status}; redirects are not followed, name its new URL."
         )
-    return Answer(status, f"The receiver answered {status}.")
+    wait_s = retry_after_s(retry_after, datetime.now(UTC))
+    asks = f" It asks to wait {wait_s:.0f} s." if wait_s else ""
+    return Answer(status, f"The receiver answered {status}.{asks}", wait_s)
 
 
 class _CheckedNetwork(httpcore2.AsyncNetworkBackend):

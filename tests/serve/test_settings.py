@@ -49,3 +49,30 @@ def test_what_cannot_be_served_is_refused(
 ) -> None:
     with pytest.raises(ValidationError, match=said):
         read(monkeypatch, models)
+
+
+def test_aliases_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SFUMATO_MODEL__ALIASES", '["dall-e-3", "gpt-image-1"]')
+    settings = read(monkeypatch, {"sdxl": {"path": "/models/sdxl", "aliases": ["xl"]}})
+
+    asked = ["dall-e-3", "gpt-image-1", "xl", "sdxl", "sd15", "other"]
+    assert [settings.served_name(name) for name in asked] == [
+        "sd15",
+        "sd15",
+        "sdxl",
+        "sdxl",
+        "sd15",
+        "other",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(["xl"], ["xl"]), (["xl", "xl"], []), (["sdxl"], []), ([], ["sd15"]), (["sd15"], [])],
+)
+def test_a_name_is_one_models(
+    monkeypatch: pytest.MonkeyPatch, first: list[str], second: list[str]
+) -> None:
+    monkeypatch.setenv("SFUMATO_MODEL__ALIASES", json.dumps(first))
+    with pytest.raises(ValidationError, match="names two models, or one twice"):
+        read(monkeypatch, {"sdxl": {"path": "/models/sdxl", "aliases": second}})

@@ -41,6 +41,10 @@ _VARIATION_USAGE: dict[str, Any] = {
     "input_tokens_details": {"image_tokens": 16, "text_tokens": 0},
     "total_tokens": 32,
 }
+_PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQ"
+    "AAAABJRU5ErkJggg=="
+)
 _PARTIAL = {**PARTIAL, "type": "image_edit.partial_image"}
 _COMPLETED = {**COMPLETED, "type": "image_edit.completed", "usage": _EDIT_USAGE}
 _FILE_ERRORS: Sequence[ServiceError | Problem] = (
@@ -91,6 +95,19 @@ EXAMPLES = {
                 "prompt": "the heart in gold",
                 "stream": True,
                 "partial_images": 2,
+            },
+        },
+        json_requests={
+            "All of it anew": {
+                "images": [{"image_url": _PIXEL}],
+                "prompt": "the heart in gold",
+            },
+            "Where the mask is transparent": {
+                "images": [{"image_url": _PIXEL}],
+                "mask": {"image_url": _PIXEL},
+                "prompt": "the heart in gold",
+                "strength": 0.9,
+                "seed": 7,
             },
         },
         responses={200: {**GENERATED, "usage": _EDIT_USAGE}},

@@ -21,6 +21,8 @@ class Example:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     requests: Mapping[str, Any] = field(default_factory=dict)
     """Bodies by what they show."""
+    json_requests: Mapping[str, Any] = field(default_factory=dict)
+    """The same as JSON, of what takes forms as well."""
     responses: Mapping[int, Any] = field(default_factory=dict)
     streams: Mapping[int, str] = field(default_factory=dict)
     """Of those that answer with Server-Sent Events, or may."""

@@ -10,6 +10,7 @@ _MODEL = {
     "object": "model",
     "created": 1_767_225_600,
     "owned_by": "sfumato",
+    "aliases": ["dall-e-3"],
     "loras": ["ink", "pastel"],
     "controlnets": ["edges"],
     "schedulers": ["default", "ddim", "euler", "dpmpp_2m", "lcm"],
@@ -36,7 +37,7 @@ EXAMPLES = {
         responses={200: _MODEL},
         errors=(
             ModelNotFound(
-                "The model 'dall-e-3' is not served here; use 'sfumato-embedded'.", param="model"
+                "The model 'dall-e-2' is not served here; use 'sfumato-embedded'.", param="model"
             ),
         ),
     ),

@@ -14,8 +14,9 @@ from serve.api.problems import TOO_LARGE
 from serve.api.route_path import route_path
 from serve.settings import HttpSettings
 
-UPLOADS = ("/v1/images/edits", "/v1/images/variations")
-"""The routes that take pictures, as multipart/form-data."""
+FORM, JSON = "multipart/form-data", "application/json"
+UPLOADS = {"/v1/images/edits": (FORM, JSON), "/v1/images/variations": (FORM,)}
+"""The routes that take pictures, and as what."""
 
 
 class BodyLimit:
@@ -46,7 +47,8 @@ class BodyLimit:
         await self._app(scope, body.receive, body.send)
 
     def _limit(self, path: str, content_type: str) -> int:
-        if path in UPLOADS and content_type.lower().startswith("multipart/form-data"):
+        kind = content_type.partition(";")[0].strip().lower()
+        if kind in UPLOADS.get(path.removesuffix("/"), ()):
             return self._settings.max_upload_bytes
         return self._settings.max_body_bytes
 

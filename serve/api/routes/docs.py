@@ -8,8 +8,9 @@ from fastapi import APIRouter, Request, Response
 
 from serve.api.asyncapi import asyncapi
 from serve.api.files import packaged
+from serve.api.http_route import HttpRoute
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=HttpRoute)
 
 _POLICY = "; ".join(
     (

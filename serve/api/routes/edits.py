@@ -10,14 +10,14 @@ from starlette.requests import Request
 
 from serve.api.auth import Drawer, ServicesDep
 from serve.api.documented import form_body, openai_errors, picture_events
+from serve.api.edit_request import read_edit
 from serve.api.errors import InvalidValue
 from serve.api.form import Form, read_form
 from serve.api.guarded_route import GuardedRoute
-from serve.api.intake import Upload
 from serve.api.limits import Limits, seed_name
 from serve.api.picture_answer import AnswerForm, PictureAnswer
 from serve.api.routes.jobs import IdempotencyKey, checked_key
-from serve.api.schemas.edit import EditBody, VariationBody
+from serve.api.schemas.edit import EditBody, EditJson, VariationBody
 from serve.api.schemas.generation import Generation, steps_of
 from serve.api.services import Services
 from serve.api.sourced import sourced
@@ -26,7 +26,6 @@ from serve.jobs.request import JobRequest
 router = APIRouter(tags=["images"], route_class=GuardedRoute)
 
 _VARIATION_STRENGTH = 0.6
-_CONTROL = "control_image"
 _ERRORS = openai_errors(400, 401, 404, 409, 410, 413, 429, 500, 503, 504)
 
 
@@ -36,7 +35,7 @@ _ERRORS = openai_errors(400, 401, 404, 409, 410, 413, 429, 500, 503, 504)
     response_model=Generation,
     response_model_exclude_none=True,
     responses={**picture_events("The pictures, or with `stream` their events."), **_ERRORS},
-    openapi_extra=form_body(EditBody, "image", "mask", "control_image"),
+    openapi_extra=form_body(EditBody, "image", "mask", "control_image", as_json=EditJson),
 )
 async def edit(
     request: Request,
@@ -44,15 +43,16 @@ async def edit(
     services: ServicesDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Generation | Response:
-    """OpenAI's endpoint, a multipart form. Draws from `image`: all of it anew, or where `mask`, a
-    PNG of the same size, is wholly transparent; what a mask keeps comes back pixel for pixel.
+    """OpenAI's endpoint, a multipart form or JSON. Draws from `image`: all of it anew, or where
+    `mask`, a PNG of the same size, is wholly transparent; what a mask keeps comes back pixel for
+    pixel.
 
     Files are PNG or JPEG of at most 64 megapixels, or WebP of at most 17, told by their content.
     Orientation is applied, colours become sRGB's by their profile, everything but pixels is
     dropped, and what is transparent lies on white.
     """
     key = checked_key(idempotency_key)
-    async with read_form(request, EditBody, required="image", optional=["mask", _CONTROL]) as form:
+    async with read_edit(request) as form:
         body, mask = form.body, form.files.get("mask")
         if body.strength is not None and body.input_fidelity is not None:
             raise InvalidValue("Give strength or input_fidelity, not both.", param="strength")
@@ -90,7 +90,7 @@ async def vary(
     stay and its details change; `strength` says how far. Files are as in an edit.
     """
     key = checked_key(idempotency_key)
-    fields = read_form(request, VariationBody, required="image", optional=[_CONTROL])
+    fields = read_form(request, VariationBody, required="image", optional=["control_image"])
     async with fields as form:
         body = form.body
         limits = Limits(services.settings, services.models, body.model)
@@ -117,9 +117,8 @@ async def _fitted(
     limits: Limits,
 ) -> JobRequest:
     """The request with its sources, at the size that follows from its picture."""
-    uploads = {name: Upload(file.file, name) for name, file in form.files.items()}
-    own = await services.intake.size(uploads["image"])
+    own = await services.intake.size(form.files["image"])
     width, height = limits.size_from(form.body.size, own, asked.output_format)
     asked = replace(asked, width=width, height=height)
     control = form.body.control
-    return await sourced(services, tenant_id, asked, key, control=control, uploads=uploads)
+    return await sourced(services, tenant_id, asked, key, control=control, uploads=form.files)

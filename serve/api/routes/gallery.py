@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from serve.api.files import packaged
+from serve.api.http_route import HttpRoute
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=HttpRoute)
 
 _POLICY = "; ".join(
     (

@@ -11,11 +11,12 @@ from pydantic import BaseModel
 from serve.api.auth import ServicesDep
 from serve.api.documented import problems
 from serve.api.errors import NotReady
+from serve.api.http_route import HttpRoute
 from serve.database import DatabaseUnavailable
 from serve.models import JobState
 from serve.observability.metrics import Metrics, ServiceSample, WorkerSample
 
-router = APIRouter(tags=["operation"])
+router = APIRouter(tags=["operation"], route_class=HttpRoute)
 
 
 class Health(BaseModel):

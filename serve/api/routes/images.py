@@ -26,7 +26,10 @@ async def list_images(
     """Finished ones, the newest first; those that match, where anything is looked for."""
     of = ("images", caller.tenant_id)
     images = await services.pictures.list(
-        caller.tenant_id, page.wanted, limit=page.limit_and_one, after=page.last_seen(*of)
+        caller.tenant_id,
+        page.wanted(services.settings),
+        limit=page.limit_and_one,
+        after=page.last_seen(*of),
     )
     shown, following = page.cut(images, *of)
     return PictureList(

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -46,6 +46,14 @@ async def _resume_after(
     if job.state.terminal and after >= job.last_seq:
         raise NothingToCome
     return after
+
+
+@router.head("/v1/jobs/{job_id}/events", include_in_schema=False)
+async def look_at_stream(
+    _caller: Reader, _after: Annotated[int, Depends(_resume_after)]
+) -> Response:
+    """What a stream would begin with; none is opened."""
+    return Response(media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
 
 @router.get(

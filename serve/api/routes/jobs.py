@@ -83,7 +83,7 @@ async def list_jobs(
         limit=page.limit_and_one,
         after=page.last_seen(*of),
         state=page.state,
-        model=page.model,
+        model=page.model and services.settings.served_name(page.model),
     )
     shown, following = page.cut(jobs, *of)
     return JobList(data=[JobOut.of(job) for job in shown], has_more=bool(following), next=following)

@@ -16,13 +16,13 @@ router = APIRouter(tags=["models"], route_class=GuardedRoute)
 
 @router.get("/v1/models", summary="List models", responses=problems(401))
 async def list_models(_caller: Reader, services: ServicesDep) -> ModelList:
-    """The default one first, each with what a request may ask of it."""
+    """The default one first, each with its aliases and what a request may ask of it."""
     return ModelList(data=[_model(services, name) for name in services.models])
 
 
 @router.get("/v1/models/{model_id:path}", summary="Look at a model", responses=problems(401, 404))
 async def get_model(model_id: str, _caller: Reader, services: ServicesDep) -> ModelOut:
-    """A name may hold slashes, as hub ids do."""
+    """By its name or an alias. A name may hold slashes, as hub ids do."""
     return _model(services, Limits(services.settings, services.models, model_id).model)
 
 

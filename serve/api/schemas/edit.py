@@ -1,14 +1,15 @@
-"""OpenAI's edits and variations: the fields of their forms, the files apart."""
+"""OpenAI's edits and variations: the fields of their forms, the files apart; edits as JSON."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from serve.api.schemas.generation import GenerationBody
 from serve.api.schemas.picture import PictureBody
-from serve.api.schemas.strict import Text
+from serve.api.schemas.strict import StrictBody, Text
 
 _STRENGTH = "Above 0 to 1: the share of the denoising steps that are made, from the picture on."
 
@@ -30,6 +31,31 @@ class EditBody(GenerationBody):
         if self.input_fidelity == "high":
             return 0.8 if mask else 0.5
         return 1.0 if mask else 0.8
+
+
+class PictureReference(StrictBody):
+    """A picture that comes within JSON."""
+
+    other_names: ClassVar[Mapping[str, str]] = {
+        "b64_json": "image_url",
+        "file_id": "image_url",
+        "url": "image_url",
+    }
+
+    image_url: str = Field(
+        description="The file as a data URL, `data:image/png;base64,…`; addresses are not fetched."
+    )
+
+
+class EditJson(EditBody):
+    """An edit as JSON, its files as data URLs."""
+
+    images: list[PictureReference] = Field(
+        min_length=1, description="PNG, JPEG or WebP. One picture is taken."
+    )
+    mask: PictureReference | None = Field(
+        None, description="PNG as large as the image; where its alpha is 0 the picture is edited."
+    )
 
 
 class VariationBody(PictureBody):

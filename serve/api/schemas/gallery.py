@@ -9,6 +9,7 @@ from serve.api.schemas.moment import Moment
 from serve.api.schemas.page import Page
 from serve.api.schemas.strict import StrictBody, Text
 from serve.jobs.picture_filter import PictureFilter
+from serve.settings import Settings
 
 
 class PicturePage(Page):
@@ -32,12 +33,12 @@ class PicturePage(Page):
     created_before: Moment | None = Field(None, description="Asked for before this moment.")
     favourite: bool | None = Field(None, description="`true` for favourites, `false` for others.")
 
-    @property
-    def wanted(self) -> PictureFilter:
+    def wanted(self, settings: Settings) -> PictureFilter:
+        """An alias in ``model`` is the model that has it in these settings."""
         words = (self.q or "").strip()
         return PictureFilter(
             words=words or None,
-            model=self.model,
+            model=self.model and settings.served_name(self.model),
             seed=self.seed,
             created_after=self.created_after,
             created_before=self.created_before,

@@ -23,6 +23,7 @@ class ModelOut(BaseModel):
     object: Literal["model"] = "model"
     created: int = CREATED
     owned_by: str = OWNER
+    aliases: list[str] = Field(description="Other names that `model` may give it.")
     loras: list[str] = Field(description="What `loras` may name.")
     controlnets: list[str] = Field(description="What `control` may name.")
     schedulers: list[NoiseScheduler] = Field(description="What `scheduler` may be.")
@@ -43,6 +44,7 @@ class ModelOut(BaseModel):
     def of(cls, name: str, model: ModelDescription, settings: FurtherModelSettings) -> Self:
         return cls(
             id=name,
+            aliases=list(settings.aliases),
             loras=list(settings.loras),
             controlnets=list(settings.controlnets),
             schedulers=list(model.schedulers),

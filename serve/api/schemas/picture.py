@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,9 +12,54 @@ from serve.api.schemas.strict import StrictBody, Text
 
 OutputFormat = Literal["png", "webp", "jpeg"]
 
+_OTHER_NAMES = {
+    "text": "prompt",
+    "negative": "negative_prompt",
+    "model_id": "model",
+    "model_name": "model",
+    "batch_size": "n",
+    "n_iter": "n",
+    "num_images": "n",
+    "num_images_per_prompt": "n",
+    "num_outputs": "n",
+    "number_of_images": "n",
+    "samples": "n",
+    "width": "size",
+    "height": "size",
+    "aspect_ratio": "size",
+    "image_size": "size",
+    "resolution": "size",
+    "inference_steps": "num_inference_steps",
+    "num_steps": "num_inference_steps",
+    "sampling_steps": "num_inference_steps",
+    "steps": "num_inference_steps",
+    "cfg": "guidance_scale",
+    "cfg_scale": "guidance_scale",
+    "guidance": "guidance_scale",
+    "sampler": "scheduler",
+    "sampler_index": "scheduler",
+    "sampler_name": "scheduler",
+    "sampling_method": "scheduler",
+    "lora": "loras",
+    "controlnet": "control",
+    "format": "output_format",
+    "image_format": "output_format",
+    "compression": "output_compression",
+    "image": "images",
+    "image_url": "images",
+    "denoise": "strength",
+    "denoising_strength": "strength",
+    "image_strength": "strength",
+    "preview_images": "partial_images",
+    "user_id": "user",
+}
+"""Of other services and front ends."""
+
 
 class LoraBody(StrictBody):
     """A LoRA and how much of it."""
+
+    other_names: ClassVar[Mapping[str, str]] = {"strength": "scale", "weight": "scale"}
 
     name: str = Field(description="One of the model's `loras`, as `/v1/models` lists them.")
     scale: float = Field(1.0, description="-10 to 10: 0 is without it, 1 as it was trained.")
@@ -21,6 +67,8 @@ class LoraBody(StrictBody):
 
 class ControlBody(StrictBody):
     """A ControlNet, the picture that it follows, and how much."""
+
+    other_names: ClassVar[Mapping[str, str]] = {"strength": "scale", "weight": "scale"}
 
     name: str = Field(description="One of the model's `controlnets`, as `/v1/models` lists them.")
     image: str | None = Field(
@@ -36,9 +84,13 @@ class ControlBody(StrictBody):
 class PictureBody(StrictBody):
     """What is left out, or null, takes the service's default."""
 
+    other_names: ClassVar[Mapping[str, str]] = _OTHER_NAMES
+
     prompt: Text = Field(description="What the picture shows.", examples=["a red heart"])
     negative_prompt: Text | None = Field(None, description="What the picture must not show.")
-    model: Text | None = Field(None, description="One of the names that `/v1/models` lists.")
+    model: Text | None = Field(
+        None, description="One of the names or aliases that `/v1/models` lists."
+    )
     n: int | None = Field(None, description="How many pictures; 1 where left out.")
     size: str | None = Field(
         None, description="`auto`, or width and height in pixels as in `512x512`."
@@ -48,7 +100,8 @@ class PictureBody(StrictBody):
         None, description="How closely the prompt is followed; 1 or less turns guidance off."
     )
     seed: int | None = Field(
-        None, description="Picture `i` is drawn with `seed + i`; random where left out."
+        None,
+        description="Picture `i` is drawn with `seed + i`; random where left out or -1.",
     )
     scheduler: Annotated[NoiseScheduler, Field(strict=False)] | None = Field(
         None, description="The noise scheduler; `default` is the model's own."

@@ -36,6 +36,7 @@ MODEL = ModelDescription(
 ADAPTED = ModelSettings(
     loras={"ink": Path("ink.safetensors"), "pastel": Path("pastel.safetensors")},
     controlnets={"edges": Path("edges")},
+    aliases=("dall-e-3", "gpt-image-1"),
 )
 FLOW = ModelDescription(
     class_name="FluxPipeline",

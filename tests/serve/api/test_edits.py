@@ -21,7 +21,14 @@ from serve.api.services import Services
 from serve.jobs.claim import Claim
 from tests.serve.api.conftest import MODEL
 from tests.serve.api.drawing import Desk
-from tests.serve.api.refusals.uploads import file_of, mask_of, picture, upload
+from tests.serve.api.refusals.uploads import (
+    data_url,
+    edit_of,
+    file_of,
+    mask_of,
+    picture,
+    upload,
+)
 from tests.serve.api.test_generations import first_job
 from tests.serve.api.test_picture_stream import glimpses
 
@@ -237,3 +244,69 @@ async def test_a_model_of_text_alone_or_of_masks_says_so(
 
     assert (text_alone.status_code, text_alone.json()["error"]["param"]) == (400, "model")
     assert (without.status_code, without.json()["error"]["param"]) == (400, "mask")
+
+
+async def test_as_json(client: httpx2.AsyncClient, services: Services) -> None:
+    claims = []
+    for masked in (False, True):
+        body = edit_of(data_url(GOOD), seed=7, n=1, num_inference_steps=4)
+        if masked:
+            body["mask"] = {"image_url": data_url(file_of(mask_of()))}
+        drawing = asyncio.create_task(finished_next(client, services, 1 + masked))
+        answer = await client.post("/v1/images/edits", json=body)
+        claims.append(await drawing)
+        assert answer.status_code == 200, answer.text
+        assert opened(answer.json()["data"][0]["b64_json"]).size == (64, 48)
+
+    assert [claim.request.mask is None for claim in claims] == [True, False]
+    assert [claim.request.strength for claim in claims] == [0.8, 1.0]
+    assert all(claim.request.image for claim in claims)
+
+
+async def finished_next(client: httpx2.AsyncClient, services: Services, jobs: int) -> Claim:
+    """Finish the only picture of the job that makes them so many."""
+    async with asyncio.timeout(20):
+        while len((await client.get("/v1/jobs")).json()["data"]) < jobs:
+            await asyncio.sleep(0.01)
+    desk = Desk(services)
+    [claim] = await desk.claim()
+    await desk.finish(claim)
+    return claim
+
+
+async def test_json_and_a_form_are_the_same_request(
+    client: httpx2.AsyncClient, services: Services
+) -> None:
+    headers = {"Idempotency-Key": "edit-1"}
+    drawing = asyncio.create_task(finished(client, services))
+    body = edit_of(data_url(GOOD))
+    by_json = await client.post("/v1/images/edits", json=body, headers=headers)
+    await drawing
+    by_form = await client.post("/v1/images/edits", **upload(lambda: GOOD)(), headers=headers)
+
+    assert by_json.status_code == by_form.status_code == 200
+    assert by_json.json()["data"] == by_form.json()["data"]
+
+
+async def test_base64_may_be_wrapped(client: httpx2.AsyncClient, services: Services) -> None:
+    url = "data:application/octet-stream;base64," + base64.encodebytes(GOOD).decode()
+    drawing = asyncio.create_task(finished(client, services))
+    answer = await client.post("/v1/images/edits", json=edit_of(url))
+    await drawing
+
+    assert answer.status_code == 200, answer.text
+
+
+async def test_json_may_be_as_long_as_a_form(
+    client: httpx2.AsyncClient, services: Services
+) -> None:
+    file = file_of(picture(1024, 1024))
+    assert len(file) > services.settings.http.max_body_bytes
+    body = edit_of(data_url(file), mask={"image_url": data_url(b"none")})
+    answer = await client.post("/v1/images/edits", json=body)
+    assert answer.json()["error"]["param"] == "mask.image_url"
+
+    body = edit_of(data_url(bytes(25 * 2**20)))
+    assert (await client.post("/v1/images/edits", json=body)).status_code == 413
+    body = {"prompt": "x" * services.settings.http.max_body_bytes}
+    assert (await client.post("/v1/images/generations", json=body)).status_code == 413

@@ -221,7 +221,7 @@ async def test_openai_client_gets_its_pictures(
 
 async def test_openai_client_understands_refusals(openai_client: openai.AsyncOpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as unknown:
-        await openai_client.images.generate(model="dall-e-3", prompt="red heart")
+        await openai_client.images.generate(model="dall-e-2", prompt="red heart")
     assert (unknown.value.code, unknown.value.param) == ("model_not_found", "model")
     with pytest.raises(openai.BadRequestError, match="multiples of 8"):
         await openai_client.images.generate(

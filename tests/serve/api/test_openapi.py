@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from serve.api.examples import examples, tags
-from serve.api.schemas.edit import EditBody, VariationBody
+from serve.api.schemas.edit import EditBody, EditJson, VariationBody
 from serve.api.schemas.strict import StrictBody
 from tests.serve.api.described import Json, described, faults, operations, resolved
 
@@ -135,12 +135,19 @@ def test_forms_take_files_beside_the_fields_of_their_body(
 ) -> None:
     told = operation_of(document, name)["requestBody"]
     assert told["required"] is True
-    [(media_type, content)] = told["content"].items()
-    assert media_type == "multipart/form-data"
+    content = told["content"]["multipart/form-data"]
     fields = content["schema"]["properties"]
     assert {field for field, schema in fields.items() if schema.get("format") == "binary"} == files
     assert "image" in content["schema"]["required"]
     assert fields.keys() - files == body.model_fields.keys()
+
+
+def test_edits_may_be_json(document: Json) -> None:
+    content = operation_of(document, "edit")["requestBody"]["content"]
+    assert set(content) == {"multipart/form-data", "application/json"}
+    schema = content["application/json"]["schema"]
+    assert schema["properties"].keys() == EditJson.model_fields.keys()
+    assert set(schema["required"]) == {"prompt", "images"}
 
 
 def test_every_error_has_an_example_in_the_shape_of_its_path(document: Json) -> None:

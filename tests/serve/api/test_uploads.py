@@ -106,6 +106,8 @@ HARMLESS: dict[str, Callable[[], bytes]] = {
     "an international text of 64 MB": lambda: with_chunk(b"iTXt", b"a\0\x01\0\0\0" + zeros(2**26)),
     "more data than pixels": lambda: uploads.png(64, 48, bytes(2**26)),
     "a JPEG with a film behind it": lambda: uploads.good("jpeg") + bytes(2**16),
+    "a PNG with a line end behind it": lambda: uploads.good() + b"\r\n",
+    "a WebP with a NUL behind it": lambda: uploads.good("webp") + b"\0",
 }
 
 

@@ -26,6 +26,8 @@ class Receiver:
 
     address: str = ""
     answers: list[int | asyncio.Event] = field(default_factory=lambda: [204])
+    retry_after: str | None = None
+    """What failures say besides."""
     heard: list[dict[str, str]] = field(default_factory=list)
     """The headers of each request, and its body under ``body``."""
 
@@ -37,6 +39,8 @@ class Receiver:
             await answer.wait()
             answer = 204
         headers = {"Location": f"{self.address}/elsewhere"} if 300 <= answer < 400 else {}
+        if self.retry_after is not None and answer >= 400:
+            headers["Retry-After"] = self.retry_after
         await Response("x" * 100_000, answer, headers)(scope, receive, send)
 
     @property

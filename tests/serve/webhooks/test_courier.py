@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from uuid import UUID
 
 import pytest
@@ -136,6 +138,60 @@ async def test_failures_are_tried_again_under_the_same_id(
     for index in range(4):
         receiver.verified(secret, index)
     assert await states(database) == [("delivered", 4, 200, None)]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("says", "least", "most"),
+    [("100", 90, 101), ("date", 90, 101), ("9" * 40, 86_390, 86_401), ("soon", -1, 1)],
+)
+async def test_a_receiver_says_how_long_it_wants_to_be_left_alone(
+    jobs: Jobs,
+    tenant_id: UUID,
+    receiver: Receiver,
+    courier: Run,
+    database: Database,
+    webhook: Webhook,
+    status: int,
+    says: str,
+    least: float,
+    most: float,
+) -> None:
+    at = datetime.now(UTC) + timedelta(seconds=100)
+    receiver.answers = [status]
+    receiver.retry_after = format_datetime(at, usegmt=True) if says == "date" else says
+    await end_a_job(jobs, tenant_id)
+    async with courier(attempts=16):
+        await receiver.hears(1)
+        async with asyncio.timeout(10):
+            while (await states(database))[0][2] is None:
+                await asyncio.sleep(0.02)
+        [(wait_s,)] = await rows(
+            database, "SELECT extract(epoch FROM next_at - now())::float FROM deliveries"
+        )
+
+    if least > 0:
+        assert least < wait_s < most
+        assert len(receiver.heard) == 1
+        [(state, attempts, _, error)] = await states(database)
+        assert (state, attempts) == ("pending", 1)
+        assert "It asks to wait" in str(error)
+    else:
+        assert wait_s < most
+
+
+async def test_it_does_not_keep_a_delivery_alive(
+    jobs: Jobs,
+    tenant_id: UUID,
+    receiver: Receiver,
+    courier: Run,
+    database: Database,
+    webhook: Webhook,
+) -> None:
+    receiver.answers, receiver.retry_after = [503], "3600"
+    await end_a_job(jobs, tenant_id)
+    async with courier(attempts=1):
+        await settled(database, "dead")
 
 
 async def test_dead_after_the_last_try_and_alive_again_when_asked(

@@ -80,7 +80,7 @@ CASES = [
     Case("a path of 9,000 bytes", "GET", "/v1/models/" + "x" * 9_000, 414, "uri_too_long"),
     Case("a query of 9,000 bytes", "GET", "/v1/jobs?after=" + "x" * 9_000, 414, "uri_too_long"),
     Case("nowhere", "GET", "/nowhere", 404, "not_found"),
-    Case("a slash too many", "GET", "/v1/jobs/", 404, "not_found"),
+    Case("two slashes too many", "GET", "/v1/jobs//", 404, "not_found"),
     Case("two slashes", "GET", "//v1/jobs", 404, "not_found"),
     Case("nowhere under OpenAI's", "GET", "/v1/images/generations/x/y", 404, "not_found"),
     Case("an absolute address", "GET", "http://169.254.169.254/latest", 404, "not_found"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image
 
 from tests.serve.api.refusals.case import Case
 
+JSON = "application/json"
 Sent = dict[str, Any]
 """Arguments of an httpx2 client's `post`."""
 
@@ -157,8 +159,31 @@ def raw(content: bytes, kind: str = "multipart/form-data; boundary=b") -> Callab
     return lambda: {"content": content, "headers": {"Content-Type": kind}}
 
 
+def browser_form(fields: Mapping[str, str], *parts: tuple[str, str, bytes]) -> Sent:
+    """A form as browsers send it: name, file name and content of each file, none left out."""
+    heads = [(f'name="{name}"', text.encode()) for name, text in fields.items()]
+    heads += [(f'name="{name}"; filename="{file}"', content) for name, file, content in parts]
+    body = b"".join(
+        f"--b\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + content + b"\r\n"
+        for head, content in heads
+    )
+    return raw(body + b"--b--\r\n")()
+
+
+def as_json(body: object) -> Callable[[], Sent]:
+    return lambda: {"json": body} if not isinstance(body, bytes) else raw(body, JSON)()
+
+
 def good(kind: str = "png") -> bytes:
     return file_of(picture(), kind)
+
+
+def data_url(file: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(file).decode()}"
+
+
+def edit_of(*urls: object, **more: object) -> dict[str, object]:
+    return {"prompt": "a red heart", "images": [{"image_url": url} for url in urls], **more}
 
 
 def broken_checksum() -> bytes:
@@ -195,6 +220,32 @@ def moving() -> bytes:
 
 BROKEN, FOREIGN, LARGE = "invalid_image", "unsupported_image", "image_too_large"
 ANIMATED, MASK, VALUE = "animated_image", "invalid_mask", "invalid_value"
+
+_URL = data_url(good())
+_MASK = data_url(file_of(mask_of(48, 64)))
+IMAGE_URL = "images.0.image_url"
+JSON_EDITS: list[tuple[str, object, str, str | None]] = [
+    ("cut short", b'{"prompt": "a", ', "invalid_json", None),
+    ("a NUL behind it", b'{"prompt": "a"}\x00', "invalid_json", None),
+    ("something behind it", b'{"prompt": "a"} x', "invalid_json", None),
+    ("nested deep", b"[" * 99 + b"]" * 99, "json_too_deep", None),
+    ("a list", [], VALUE, None),
+    ("no picture", {"prompt": "a red heart"}, "missing_field", "images"),
+    ("an empty list of pictures", edit_of(), VALUE, "images"),
+    ("two pictures", edit_of(_URL, _URL), VALUE, "images"),
+    ("a picture by another name", {"prompt": "a", "image": _URL}, "unknown_field", "image"),
+    ("a picture that is no object", {"prompt": "a", "images": [_URL]}, VALUE, "images.0"),
+    ("an address", edit_of("http://169.254.169.254/"), VALUE, IMAGE_URL),
+    ("an empty address", edit_of(""), VALUE, IMAGE_URL),
+    ("a file's id", {"prompt": "a", "images": [{"file_id": "f"}]}, "unknown_field", "file_id"),
+    ("no base64", edit_of("data:image/png;base64,*"), VALUE, IMAGE_URL),
+    ("a picture cut short", edit_of(data_url(good()[:99])), BROKEN, IMAGE_URL),
+    ("a GIF", edit_of(data_url(good("gif"))), FOREIGN, IMAGE_URL),
+    ("a huge one", edit_of(data_url(png(50_000, 50_000))), LARGE, IMAGE_URL),
+    ("a mask of another size", edit_of(_URL, mask={"image_url": _MASK}), MASK, "mask.image_url"),
+    ("a number as a text", edit_of(_URL, n="2"), VALUE, "n"),
+    ("no prompt", edit_of(_URL, prompt=""), VALUE, "prompt"),
+]
 
 REFUSALS = [
     Refusal("an empty file", upload(lambda: b""), FOREIGN),
@@ -286,10 +337,10 @@ REFUSALS = [
     Refusal("a number with a fraction", fields(n="1.0"), VALUE, "n"),
     Refusal("a number of 5,000 digits", fields(seed="9" * 5000), VALUE, "seed"),
     Refusal("a number in other digits", fields(n="٢"), VALUE, "n"),
-    Refusal("no number at all", fields(n=""), VALUE, "n"),
+    Refusal("no prompt at all", fields(prompt=""), VALUE, "prompt"),
     Refusal("not a number", fields(guidance_scale="nan"), VALUE, "guidance_scale"),
     Refusal("infinity", fields(guidance_scale="1e999"), VALUE, "guidance_scale"),
-    Refusal("a switch that is neither", fields(stream="yes"), VALUE, "stream"),
+    Refusal("a switch that is neither", fields(stream="maybe"), VALUE, "stream"),
     Refusal("no strength", fields(strength="0"), VALUE, "strength"),
     Refusal("too much strength", fields(strength="1.01"), VALUE, "strength"),
     Refusal(
@@ -323,7 +374,16 @@ REFUSALS = [
     Refusal("a size that cannot be", fields(size="63x64"), VALUE, "size"),
     Refusal("a transparent background", fields(background="transparent"), VALUE, "background"),
     Refusal("another model", fields(model="../x"), "model_not_found", "model", 404),
-    Refusal("JSON", raw(b'{"image": "a"}', "application/json"), "invalid_form", None),
+    Refusal(
+        "no file chosen",
+        lambda: browser_form({"prompt": "a red heart"}, ("image", "", b"")),
+        "missing_field",
+    ),
+    Refusal("a mask without a byte", masked(bytes), FOREIGN, "mask"),
+    *(
+        Refusal(f"as JSON: {name}", as_json(body), code, param)
+        for name, body, code, param in JSON_EDITS
+    ),
     Refusal(
         "a form that is URL-encoded",
         raw(b"image=a", "application/x-www-form-urlencoded"),
