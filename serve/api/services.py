@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipelines.diffusion.catalog import ModelDescription, describe, find_description
+from serve.api.drain import Drain
 from serve.api.intake import Intake
 from serve.database import Database
 from serve.errors import naming_model
@@ -38,6 +39,7 @@ class Services:
     signed_urls: SignedUrls
     storage: Storage
     intake: Intake
+    drain: Drain
     models: Mapping[str, ModelDescription]
     """By name, the default one first."""
 
@@ -67,6 +69,7 @@ def open_services(settings: Settings) -> Services:
         signed_urls=SignedUrls(database, settings.http.url_secret, settings.http.url_ttl_s),
         storage=storage,
         intake=Intake(Sources(database, storage)),
+        drain=Drain(),
         models={name: _describe(name, model.path) for name, model in settings.served.items()},
     )
 
