@@ -84,6 +84,9 @@ def bind(settings: Settings) -> Application:
         logging_config=LoggingConfig(enable_access_log=False),  # ours tells of each request
         health_check_period_s=1,  # the dead man's switch leans on it
         graceful_shutdown_wait_loop_s=_SHUTDOWN_LOOP_S,
+        # Whoever waits for a picture gets it; sockets and streams end by the switch.
+        graceful_shutdown_timeout_s=settings.longest_call_s,
+        max_surge_percent=100,  # a replacement answers before the old one stops
         autoscaling_config=AutoscalingConfig(
             min_replicas=scaling.ingress_min,
             max_replicas=scaling.ingress_max,

@@ -24,6 +24,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pipelines.diffusion.speed.acceleration import Acceleration, AttentionBackend, Float8, Use
 from pipelines.embedded import MODEL_PATH
 
+_ANSWER_S = 30.0
+"""What a synchronous call may take beside its waits: to judge the prompt, and to be answered."""
+
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -117,7 +120,9 @@ class WorkerSettings(Section):
     heartbeat_s: float = Field(3.0, gt=0, description="Seconds between heartbeats.")
     lease_s: float = Field(15.0, gt=0, description="Silence after which a replica's work is taken.")
     poll_s: float = Field(1.0, gt=0, description="Seconds between looks for work without a hint.")
-    drain_s: float = Field(30.0, ge=0, description="Time to finish claimed pictures at shutdown.")
+    drain_s: float = Field(
+        30.0, ge=0, description="Time to finish calls and claimed pictures at shutdown."
+    )
     store_tries: int = Field(4, ge=1, description="Tries to store a picture before its job fails.")
     store_timeout_s: float = Field(60.0, gt=0, description="Longest such try.")
     model_bytes: int | None = Field(
@@ -139,7 +144,9 @@ class JobSettings(Section):
         86400.0, ge=600, description="Age from which a file that no picture names is deleted."
     )
     max_wait_s: float = Field(
-        600.0, gt=0, description="Predicted wait above which jobs are refused with 429."
+        600.0,
+        gt=0,
+        description="Predicted wait for a job's turn above which it is refused with 429.",
     )
     wait_timeout_s: float = Field(300.0, gt=0, description="Longest wait of a synchronous call.")
 
@@ -344,6 +351,14 @@ class Settings(BaseSettings):
     def served(self) -> dict[str, FurtherModelSettings]:
         """Every model by name, the default one first."""
         return {self.model.name: self.model, **self.models}
+
+    @property
+    def longest_call_s(self) -> float:
+        """Of a synchronous call: until its body has come, its pictures are done, and it has them.
+
+        So long an ingress that is replaced stays for its calls.
+        """
+        return self.http.body_timeout_s + self.jobs.wait_timeout_s + _ANSWER_S
 
     @property
     def storage(self) -> str:

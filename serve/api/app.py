@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from serve.api import problems
 from serve.api.about import ABOUT
 from serve.api.layers.body_limit import BodyLimit
+from serve.api.layers.calls import Calls
 from serve.api.layers.header_limit import HeaderLimit
 from serve.api.layers.rate_limit_fields import RateLimitFields
 from serve.api.layers.request_id import RequestId
@@ -104,6 +105,7 @@ def _add_layers(app: FastAPI, services: Services) -> None:
     """What every request passes; the last added is the outermost."""
     settings = services.settings.http
     app.add_middleware(TrailingSlash)
+    app.add_middleware(Calls, drain=services.drain)
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(HeaderLimit)
     if settings.allowed_origins:

@@ -115,6 +115,17 @@ class NotReady(ServiceError):
     title = "Not ready"
 
 
+class ServerStopping(ServiceError):
+    """Of a process that is about to end; the next one answers."""
+
+    status = 503
+    code = "stopping"
+    title = "The server restarts"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after_s=5)
+
+
 class NothingToCome(Exception):
     """An ended job has no event that the client has not seen; 204 keeps it from coming back."""
 

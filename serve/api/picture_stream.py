@@ -31,6 +31,7 @@ from serve.models import Job, JobState
 from serve.storage import StorageUnavailable
 
 _SILENCE_S = 15.0
+_LOOK_S = 1.0
 
 
 class PictureStream:
@@ -79,23 +80,34 @@ class PictureStream:
         """What is to be told; None after a long silence."""
         asked = JobRequest.from_params(job.params)
         partial = _PartialImages(asked.partial_images)
-        until = monotonic() + self._services.settings.jobs.wait_timeout_s
-        async with self._services.jobs.feed(job.tenant_id) as feed:
-            await feed.watch(job.id)
-            while (left := until - monotonic()) > 0:
-                event = await feed.next(min(left, _SILENCE_S))
-                if event is None:
-                    yield None
-                elif event.type is EventType.PROGRESS:
-                    if (number := partial.number(event)) is not None:
-                        yield await self._partial(event, number, asked)
-                elif event.type is EventType.IMAGE_SUCCEEDED:
-                    yield await self._completed(event, job.tenant_id, asked)
-                elif event.type.terminal:
-                    break
+        async for event in self._followed(job):
+            if event is None:
+                yield None
+            elif event.type is EventType.PROGRESS:
+                if (number := partial.number(event)) is not None:
+                    yield await self._partial(event, number, asked)
+            elif event.type is EventType.IMAGE_SUCCEEDED:
+                yield await self._completed(event, job.tenant_id, asked)
         job = await self._services.jobs.get(job.tenant_id, job.id)
         if job.state is not JobState.SUCCEEDED:
             raise outcome_error(job)
+
+    async def _followed(self, job: Job) -> AsyncIterator[Event | None]:
+        """The job's events up to its end, or as long as anybody waits; None after a silence."""
+        heard_at = monotonic()
+        until = heard_at + self._services.settings.jobs.wait_timeout_s
+        async with self._services.jobs.feed(job.tenant_id) as feed:
+            await feed.watch(job.id)
+            while (left := until - monotonic()) > 0:
+                if self._services.drain.over.is_set():
+                    raise await self._client.stopped(job)
+                event = await feed.next(min(left, _LOOK_S))
+                if event is None and monotonic() - heard_at < _SILENCE_S:
+                    continue
+                heard_at = monotonic()
+                yield event
+                if event is not None and event.type.terminal:
+                    return
 
     async def _partial(self, event: Event, number: int, asked: JobRequest) -> PartialImage:
         small = base64.b64decode(event.data["preview"].partition(",")[2])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipelines.diffusion.catalog import ModelDescription, describe, find_description
 from serve.api.checked_files import CheckedFiles
+from serve.api.drain import Drain
 from serve.api.intake import Intake
 from serve.database import Database
 from serve.errors import naming_model
@@ -42,6 +43,7 @@ class Services:
     files: CheckedFiles
     metrics: Metrics
     intake: Intake
+    drain: Drain
     models: Mapping[str, ModelDescription]
     """By name, the default one first."""
 
@@ -74,6 +76,7 @@ def open_services(settings: Settings) -> Services:
         files=CheckedFiles(storage, pictures, metrics),
         metrics=metrics,
         intake=Intake(Sources(database, storage)),
+        drain=Drain(),
         models={name: _describe(name, model.path) for name, model in settings.served.items()},
     )
 

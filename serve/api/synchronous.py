@@ -9,7 +9,7 @@ from uuid import UUID
 import anyio
 from starlette.requests import Request
 
-from serve.api.errors import ClientLeft, outcome_error
+from serve.api.errors import ClientLeft, ServerStopping, outcome_error
 from serve.api.services import Services
 from serve.errors import ServiceError
 from serve.jobs.request import JobRequest
@@ -57,25 +57,30 @@ class WaitingClient:
         Raises:
             JobOutcome: it ended otherwise, or not within the longest wait.
             ClientLeft: nobody waits any more.
+            ServerStopping: the process ends before the job.
         """
         waiting = asyncio.create_task(
             self._services.jobs.wait(self._tenant_id, job.id, self._longest_wait_s)
         )
         leaving = asyncio.create_task(_left(request))
+        stopping = asyncio.create_task(self._services.drain.over.wait())
+        others = (leaving, stopping)
         try:
-            await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done():
+            await asyncio.wait({waiting, *others}, return_when=asyncio.FIRST_COMPLETED)
+            if leaving.done() and not waiting.done():
                 await self.abandon(job)
                 raise ClientLeft("The client left before its pictures were done.")
+            if not waiting.done():
+                raise await self.stopped(job)
             job = waiting.result()
         except asyncio.CancelledError:
             # Ray Serve cancels the handler of a client that left instead of telling it.
             await self.abandon(job)
             raise
         finally:
-            waiting.cancel()
-            leaving.cancel()
-            await asyncio.gather(waiting, leaving, return_exceptions=True)
+            for task in (waiting, *others):
+                task.cancel()
+            await asyncio.gather(waiting, *others, return_exceptions=True)
         if job.state is not JobState.SUCCEEDED:
             raise outcome_error(job)
         return job
@@ -88,6 +93,19 @@ class WaitingClient:
         if self._key is None:
             with anyio.CancelScope(shield=True), contextlib.suppress(ServiceError):
                 await self._services.jobs.cancel(self._tenant_id, job.id)
+
+    async def stopped(self, job: Job) -> ServerStopping:
+        """What to tell a client whose pictures this process will not see."""
+        await self.abandon(job)
+        if self._key is None:
+            return ServerStopping(
+                "The server restarts before the pictures are done, and has cancelled them; send"
+                " the request again."
+            )
+        return ServerStopping(
+            "The server restarts before the pictures are done, and goes on with them afterwards;"
+            " send the request again with the same Idempotency-Key."
+        )
 
     @property
     def _longest_wait_s(self) -> float:

@@ -62,9 +62,7 @@ def in_front(settings: Settings, command: str) -> Iterator[dict[str, str]]:
             "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(_HEADER_BYTES),
             # With each change of replicas another HAProxy takes over. Whom the one before still
             # serves it may serve for so long: nobody waits for a picture any longer.
-            "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(
-                math.ceil(settings.jobs.wait_timeout_s) + 60
-            ),
+            "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(math.ceil(settings.longest_call_s)),
             # So long a replica stays reachable that is to stop: HAProxy hears of it in a second.
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
         }

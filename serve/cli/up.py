@@ -33,6 +33,7 @@ from serve.settings import Settings
 PROXY_LAYERS = "serve.deployments.proxy:layers"
 _READY_TIMEOUT_S = 600.0  # a large model takes minutes to load
 _ANSWER_BYTES = 1024 * 1024 * 1024  # pictures in base64; more than any answer
+_END_S = 10.0  # for answers to those who waited in vain, and to hand pictures back
 _OBJECT_STORE_BYTES = 256 * 1024 * 1024
 
 console = Console(highlight=False, soft_wrap=True)
@@ -60,7 +61,11 @@ def run(settings: Settings) -> int:
             signal.signal(name, lambda *_: stop.set())
         _greet(settings)
         stop.wait()
-        console.print("\nStopping: pictures being drawn are finished first.")
+        console.print(
+            "\nStopping: waiting calls and pictures being drawn are finished first, within"
+            f" {settings.worker.drain_s:g} s."
+        )
+        asyncio.run(_finish(settings.worker.drain_s))
     console.print("Stopped.")
     return 0
 
@@ -181,6 +186,30 @@ def _put_haproxy_in_front(settings: Settings, parts: ExitStack) -> None:
         raise StartFailed("HAProxy comes with Ray on Linux alone: unset SFUMATO_HAPROXY.")
     for name, value in parts.enter_context(haproxy.in_front(settings, command)).items():
         os.environ.setdefault(name, value)
+
+
+async def _finish(within_s: float) -> None:
+    """Ask every replica for its end while the proxy still answers, which Serve stops first.
+
+    The ingresses close their sockets and answer the calls that wait, for which pictures are drawn
+    meanwhile; then what is being drawn is finished in what is left of the time, or handed back.
+    """
+    from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    until = time.monotonic() + within_s
+    for deployment, method in (("Ingress", "finish_calls"), ("Diffusion", "drain")):
+        left = max(0.0, until - time.monotonic())
+        try:
+            handle = serve.get_deployment_handle(deployment, "sfumato")
+            ended = handle.broadcast(method, left)
+            await ended.results_async(timeout_s=left + _END_S, return_exceptions=True)
+        except (RayError, RayServeException, TimeoutError) as error:
+            console.print(f"[yellow]{deployment} was not heard to the end:[/] {error}")
+    # Here, because the handles are bound to this loop; quietly, as in `_stop_ray`.
+    with redirect_stdout(io.StringIO()):
+        await serve.shutdown_async()  # type: ignore[no-untyped-call]
 
 
 def _stop_ray() -> None:

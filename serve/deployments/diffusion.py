@@ -55,13 +55,21 @@ class Diffusion:
         runner.start()
         await asyncio.to_thread(runner.wait_until_warm)
         adopt_loggers("diffusers", "huggingface_hub", "transformers")
+        self._drained = False
         self._working = asyncio.create_task(self._worker.run(runner, device), name="worker")
         log.info("diffusion.ready", models=pool.names, device=device)
 
     async def check_health(self) -> None:
         """Asked by Serve; raising replaces the replica."""
-        if self._working.done():
+        if self._working.done() and not self._drained:
             raise EngineDied("The worker has ended; see the replica's log.")
+
+    async def drain(self, within_s: float) -> None:
+        """Asked by `sfumato up` before it stops: claim nothing more, finish what is being drawn
+        within so many seconds, and hand back the rest.
+        """
+        self._drained = True
+        await self._worker.drain(within_s)
 
     async def __del__(self) -> None:
         """Awaited by Serve at shutdown: drain before the process ends."""

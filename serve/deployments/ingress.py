@@ -67,6 +67,13 @@ class Ingress:
             if running.done():
                 running.result()
 
+    async def finish_calls(self, within_s: float) -> None:
+        """Asked by `sfumato up` before it stops: close sockets and streams, take no more calls,
+        and return once those that wait are answered, within so many seconds.
+        """
+        self._app.state.stopping.set()
+        await self._services.drain.finish(within_s)
+
     async def __del__(self) -> None:
         """Awaited by Serve at shutdown."""
         self._reaping.cancel()

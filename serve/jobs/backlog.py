@@ -32,9 +32,14 @@ class Backlog:
         """Work that is left, for one device."""
         return self.queued_s + self.running_s / 2
 
-    def wait_s(self, more: float = 0.0) -> float:
-        """How long a picture that comes now waits, behind ``more`` seconds of work as well."""
-        return (self.seconds + more) / max(1, self.workers)
+    def begun_in_s(self, before_s: float) -> float:
+        """Seconds until a picture is begun before which ``before_s`` of the queued are drawn."""
+        return (before_s + self.running_s / 2) / max(1, self.workers)
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds until all that is queued has begun."""
+        return self.begun_in_s(self.queued_s)
 
     def replicas(self, target_wait_s: float, now: int) -> int:
         """Replicas that clear the backlog within ``target_wait_s`` seconds; 0 with no work.
@@ -55,10 +60,8 @@ async def read_backlog(database: Database, models: Sequence[str]) -> Backlog:
 
 async def backlog_of(session: Session, models: Sequence[str]) -> Backlog:
     """``models`` are those of one kind of replica; it is known by the first."""
-    work = await repository.read_work(session, models)
-    workers, _ = await repository.claiming_workers(session, models[0])
-    (queued, queued_s), (running, running_s) = (
-        work[state] for state in (JobState.QUEUED, JobState.RUNNING)
-    )
+    queued, queued_s = await repository.read_work(session, models, JobState.QUEUED)
+    running, running_s = await repository.read_work(session, models, JobState.RUNNING)
+    workers, _ = await repository.claiming_slots(session, models[0])
     measured = await repository.is_measured(session, models[0])
-    return Backlog(queued, running, queued_s, running_s, len(workers), measured)
+    return Backlog(queued, running, queued_s, running_s, workers, measured)

@@ -24,6 +24,7 @@ from serve.jobs.ledger import Ledger
 from serve.jobs.price import Price
 from serve.jobs.replay import Replay
 from serve.jobs.request import JobRequest
+from serve.jobs.turns import Newcomer
 from serve.models import Job, JobState, Worker
 from serve.moderation.moderation import Moderation
 from serve.security.quota import InsufficientQuota
@@ -58,16 +59,16 @@ class Jobs:
             IdempotencyConflict: the tenant used the key for another request.
             InsufficientQuota: the tenant's month is used up.
             RateLimitExceeded: the tenant asks for too much at a time.
-            Overloaded: it would wait too long.
+            Overloaded: its turn would come too late.
             ContentPolicyViolation: its prompts may not be drawn.
             ModerationUnavailable: that could not be found out.
             SourceGone: a source that it names is not kept any more.
         """
         self._moderation.screen(request.prompt, request.negative_prompt)
         price = await self.admission.price(request)
-        device_s = request.n * price.device
+        newcomer = Newcomer.of(tenant_id, request, price)
         try:
-            await self._let_in(tenant_id, device_s)
+            await self._let_in(newcomer)
         except _REFUSALS:
             job = await self._accepted_before(tenant_id, request, idempotency_key)
             if job is None:
@@ -78,9 +79,9 @@ class Jobs:
             await self._moderation.judge_prompt(request.prompt)
             accepted = await self._insert(tenant_id, request, price, idempotency_key)
         finally:
-            self.admission.settle(device_s, accepted=accepted is not None)
+            self.admission.settle(newcomer, accepted=accepted is not None)
             if accepted is None:
-                await self.limits.give_back(tenant_id, device_s)
+                await self.limits.give_back(tenant_id, newcomer.seconds)
         if accepted is None:
             same = await self._accepted_before(tenant_id, request, idempotency_key)
             assert same is not None  # noqa: S101 - only a key can conflict
@@ -104,23 +105,24 @@ class Jobs:
         """
         self._moderation.screen(request.prompt, request.negative_prompt)
         price = await self.admission.price(request)
-        device_s = request.n * price.device
+        newcomer = Newcomer.of(tenant_id, request, price)
         try:
-            await self.ledger.check(tenant_id, device_s)
-            await self.limits.check_spending(tenant_id, device_s)
-            await self.admission.check()
+            await self.ledger.check(tenant_id, newcomer.seconds)
+            await self.limits.check_spending(tenant_id, newcomer.seconds)
+            await self.admission.check(newcomer)
         except _REFUSALS:
             if not await self._used_before(tenant_id, idempotency_key):
                 raise
 
-    async def _let_in(self, tenant_id: UUID, device_s: float) -> None:
-        """See that the job is within what the tenant and the devices can take; without a query."""
-        await self.ledger.check(tenant_id, device_s)
-        await self.limits.spend(tenant_id, device_s)
+    async def _let_in(self, newcomer: Newcomer) -> None:
+        """See that the job is within what its tenant and the devices can take."""
+        tenant_id = newcomer.place.tenant_id
+        await self.ledger.check(tenant_id, newcomer.seconds)
+        await self.limits.spend(tenant_id, newcomer.seconds)
         try:
-            await self.admission.admit(device_s)
+            await self.admission.admit(newcomer)
         except Overloaded:
-            await self.limits.give_back(tenant_id, device_s)
+            await self.limits.give_back(tenant_id, newcomer.seconds)
             raise
 
     async def _insert(

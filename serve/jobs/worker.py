@@ -71,6 +71,7 @@ class Worker:
         self._unsure = False
         self._looked_at = -math.inf
         self._shared_at = -math.inf
+        self._drain_s = settings.drain_s
         self._draining = asyncio.Event()
         self._drained = asyncio.Event()
 
@@ -107,8 +108,12 @@ class Worker:
             await self._leave()
             self._drained.set()
 
-    async def drain(self) -> None:
-        """Claim nothing more; finish what is being drawn, or hand it back; then leave."""
+    async def drain(self, within_s: float = math.inf) -> None:
+        """Claim nothing more; finish what is being drawn, or hand it back; then leave.
+
+        It has the settings' ``drain_s``, or ``within_s`` where that is less.
+        """
+        self._drain_s = min(self._drain_s, within_s)
         self._draining.set()
         self._bus.work.set()
         await self._drained.wait()
@@ -259,7 +264,7 @@ class Worker:
 
     async def _finish_drawing(self) -> None:
         try:
-            async with asyncio.timeout(self._settings.drain_s):
+            async with asyncio.timeout(self._drain_s):
                 while (self._drawing or self._delivering) and not self._engine.failed:
                     self._bus.work.clear()
                     if self._delivering:

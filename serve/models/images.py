@@ -56,6 +56,7 @@ class Image(Base):
             "start_by",
             "id",
             postgresql_where=text("state = 'queued'"),
+            postgresql_include=["seconds"],
         ),
         Index(
             "images_to_claim_by_shape",

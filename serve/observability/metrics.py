@@ -113,7 +113,7 @@ class _SampleCollector:
         )
         yield GaugeMetricFamily(
             "sfumato_wait_seconds",
-            "Predicted wait of a picture that comes now.",
+            "Predicted seconds until all that is queued has begun.",
             value=self._sample.wait_seconds,
         )
         deliveries = GaugeMetricFamily(

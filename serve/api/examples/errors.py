@@ -86,8 +86,8 @@ _TOO_MANY_REQUESTS = RateLimitExceeded(
 
 BUSY: Sequence[ServiceError | Problem] = (
     Overloaded(
-        "About 640 s of work wait already, and 600 s are the most that is accepted; try again"
-        " later.",
+        "This job would wait about 640 s for its turn, and 600 s are the most that is accepted;"
+        " try again later.",
         retry_after_s=40,
     ),
     _TOO_MANY_REQUESTS,

@@ -11,7 +11,7 @@ _METRICS = """\
 sfumato_jobs{state="queued"} 2.0
 sfumato_jobs{state="running"} 1.0
 sfumato_jobs{state="succeeded"} 1841.0
-# HELP sfumato_wait_seconds Predicted wait of a picture that comes now.
+# HELP sfumato_wait_seconds Predicted seconds until all that is queued has begun.
 # TYPE sfumato_wait_seconds gauge
 sfumato_wait_seconds 3.8
 """

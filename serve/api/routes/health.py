@@ -70,7 +70,7 @@ async def metrics(request: Request, services: ServicesDep) -> Response:
     deliveries = await services.webhooks.counts()
     sample = ServiceSample(
         backlog_seconds=backlog.seconds,
-        wait_seconds=backlog.wait_s(),
+        wait_seconds=backlog.wait_s,
         jobs={state.value: counts.get(state, 0) for state in JobState},
         workers=[
             WorkerSample(

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import ARRAY, String, bindparam, func, select, text
+from sqlalchemy import ARRAY, String, Uuid, any_, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from serve.database import Session
-from serve.models import CostProfile, JobState
+from serve.jobs.turns import EDGES_S, Place, Turn, Waiting
+from serve.models import LIVE, CostProfile, JobState, Tenant
 
 # The states stand in the text: a partial index serves a constant only.
 _MODELS = bindparam("models", type_=ARRAY(String))
-_WORK = text("""
-    SELECT 'queued' AS state, count(*), coalesce(sum(seconds), 0) AS seconds
-    FROM images WHERE state = 'queued' AND model = ANY(:models)
-    UNION ALL
-    SELECT 'running', count(*), coalesce(sum(seconds), 0)
-    FROM images WHERE state = 'running' AND model = ANY(:models)
+_WORK = {
+    state: text(f"""
+        SELECT count(*), coalesce(sum(seconds), 0)
+        FROM images WHERE state = '{state}' AND model = ANY(:models)
+    """).bindparams(_MODELS)  # noqa: S608 - of constants
+    for state in LIVE
+}
+# An index alone answers it (images_to_claim); by the database's clock, as start_by is.
+WAITING = text("""
+    SELECT tenant_id, priority, width_bucket(start_by, ARRAY(
+        SELECT now() + edge * interval '1 second' FROM unnest(CAST(:edges AS float8[])) AS edge
+    )) AS slot, count(*), sum(seconds), max(seconds)
+    FROM images WHERE state = 'queued' AND model = ANY(:models) GROUP BY 1, 2, 3
 """).bindparams(_MODELS)
 _COUNT = text("""
     SELECT (SELECT count(*) FROM (
@@ -29,10 +38,30 @@ _COUNT = text("""
 """).bindparams(_MODELS)
 
 
-async def read_work(session: Session, models: Sequence[str]) -> dict[JobState, tuple[int, float]]:
-    """Queued and running pictures of the models: how many, and their predicted seconds."""
-    rows = await session.execute(_WORK, {"models": list(models)})
-    return {JobState(state): (count, seconds) for state, count, seconds in rows}
+async def read_work(session: Session, models: Sequence[str], state: JobState) -> tuple[int, float]:
+    """Queued or running pictures of the models: how many, and their predicted seconds."""
+    count, seconds = (await session.execute(_WORK[state], {"models": list(models)})).one()
+    return count, seconds
+
+
+async def read_waiting(session: Session, models: Sequence[str]) -> dict[Place, Waiting]:
+    """The queued pictures of the models, by their place in their tenant's own order."""
+    rows = await session.execute(WAITING, {"models": list(models), "edges": list(EDGES_S)})
+    return {
+        Place(tenant_id, priority, slot): Waiting(count, seconds, dearest_s)
+        for tenant_id, priority, slot, count, seconds, dearest_s in rows
+    }
+
+
+async def read_ring(session: Session, tenant_ids: Collection[UUID]) -> dict[UUID, Turn]:
+    """When it is whose turn, of these tenants."""
+    rows = await session.execute(
+        select(Tenant.id, Tenant.weight, Tenant.deficit, Tenant.turn_at).where(
+            Tenant.id == any_(bindparam("ids", type_=ARRAY(Uuid)))
+        ),
+        {"ids": list(tenant_ids)},
+    )
+    return {row.id: Turn(row.weight, row.deficit, row.turn_at) for row in rows}
 
 
 async def count_live(session: Session, models: Sequence[str], most: int) -> int:

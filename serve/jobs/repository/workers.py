@@ -39,6 +39,15 @@ async def claiming_workers(session: Session, model: str) -> tuple[Sequence[UUID]
     return ids or [], now
 
 
+async def claiming_slots(session: Session, model: str) -> tuple[int, int]:
+    """How many workers of this default model claim pictures, and the places in their steps."""
+    statement = select(func.count(), func.coalesce(func.sum(Worker.slots), 0)).where(
+        Worker.model == model, ~Worker.draining
+    )
+    workers, slots = (await session.execute(statement)).one()
+    return workers, slots
+
+
 async def free_places_elsewhere(session: Session, model: str, worker_id: UUID) -> int:
     """Places in the next steps of the other workers, as they told with their last heartbeats."""
     busy = Worker.stats["active"].as_integer() + Worker.stats["waiting"].as_integer()

@@ -43,8 +43,8 @@ def test_a_model_that_was_never_measured_keeps_one_replica() -> None:
 
 def test_more_workers_wait_less() -> None:
     backlog = Backlog(queued=8, running=4, queued_s=20.0, running_s=8.0, workers=3)
-    assert backlog.wait_s() == pytest.approx(8.0)
-    assert backlog.wait_s(more=6.0) == pytest.approx(10.0)
+    assert backlog.wait_s == pytest.approx(8.0)
+    assert backlog.begun_in_s(5.0) == pytest.approx(3.0)
 
 
 async def test_the_policy_follows_postgres(

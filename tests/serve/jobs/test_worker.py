@@ -201,6 +201,18 @@ async def test_draining_hands_back_what_it_cannot_finish(
     assert await jobs.workers() == []
 
 
+async def test_draining_takes_no_longer_than_is_asked(
+    workshop: Workshop, jobs: Jobs, tenant_id: UUID
+) -> None:
+    async with workshop.worker() as (worker, _, task):
+        job = await jobs.submit(tenant_id, ask(num_inference_steps=LONG))
+        await until_running(jobs, tenant_id, job)
+        await worker.drain(0.1)
+        await task
+    (image,) = (await jobs.get(tenant_id, job.id)).images
+    assert (image.state, image.crashes, image.worker_id) == (JobState.QUEUED, 0, None)
+
+
 async def test_a_worker_that_lost_its_lease_drops_its_work_and_begins_anew(
     workshop: Workshop, jobs: Jobs, tenant_id: UUID, database: Database
 ) -> None:

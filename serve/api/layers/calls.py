@@ -1,0 +1,39 @@
+"""Calls of a process that is to stop."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serve.api.drain import Drain
+from serve.api.errors import ServerStopping
+from serve.api.problems import answer, headers_of, problem_of
+
+_READS = ("GET", "HEAD", "OPTIONS")
+
+
+class Calls:
+    """Counts the requests that change something, and refuses them once the process drains.
+
+    Whoever only reads is answered to the end: what was read can be asked for again.
+    """
+
+    def __init__(self, app: ASGIApp, drain: Drain) -> None:
+        self._app = app
+        self._drain = drain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in _READS:
+            await self._app(scope, receive, send)
+            return
+        if self._drain.begun:
+            error = ServerStopping("The server restarts; send the request again.")
+            refused = answer(
+                problem_of(error),
+                path=scope["path"],
+                request_id=scope.get("state", {}).get("request_id"),
+                headers=headers_of(error) | {"Connection": "close"},
+            )
+            await refused(scope, receive, send)
+            return
+        with self._drain.call():
+            await self._app(scope, receive, send)

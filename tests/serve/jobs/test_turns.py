@@ -1,0 +1,124 @@
+"""What a job waits for is predicted as claims take pictures."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve.jobs.fairness import Picture
+from serve.jobs.price import PriceList
+from serve.jobs.turns import EDGES_S, Newcomer, Place, Turn, Turns, Waiting
+from tests.serve.jobs.conftest import ask
+from tests.serve.jobs.test_fairness import Tenants
+
+LAST = len(EDGES_S)
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def turns_of(tenants: Tenants) -> Turns:
+    """What a look would find, every picture of a tenant being overdue."""
+    ring = {
+        tenant: Turn(
+            tenants.weights[tenant],
+            tenants.deficits[tenant],
+            BEGAN + timedelta(seconds=tenants.ring.index(tenant)),
+        )
+        for tenant in tenants.waiting
+    }
+    waiting = {
+        Place(tenant, 0, 0): Waiting(
+            len(queue), sum(each.seconds for each in queue), max(each.seconds for each in queue)
+        )
+        for tenant, queue in tenants.waiting.items()
+        if queue
+    }
+    return Turns(ring, waiting)
+
+
+def drawn_before(tenants: Tenants, tenant: UUID, seconds: float) -> float:
+    """Device seconds that claims take before a picture that is queued now."""
+    picture = Picture(uuid4(), seconds)
+    tenants.waiting[tenant].append(picture)
+    before = 0.0
+    while picture not in (taken := tenants.call(1)):
+        before += taken[0].seconds
+    return before
+
+
+def newcomer(tenant: UUID, seconds: float) -> Newcomer:
+    return Newcomer(Place(tenant, 0, LAST), 1, seconds)
+
+
+@pytest.mark.parametrize("claimed", range(5))
+def test_equal_pictures_are_predicted_to_the_picture(claimed: int) -> None:
+    for tenant in range(3):
+        tenants = Tenants([[1.0] * 40, [1.0] * 3, [1.0] * 20], [1, 1, 1])
+        for _ in range(claimed):
+            tenants.call(1)
+        wait = turns_of(tenants).wait(newcomer(UUID(int=tenant), 1.0), {})
+        assert wait.seconds == drawn_before(tenants, UUID(int=tenant), 1.0)
+
+
+@given(
+    costs=st.lists(
+        st.lists(st.floats(0.01, 10, allow_nan=False), min_size=0, max_size=20),
+        min_size=1,
+        max_size=5,
+    ),
+    weights=st.lists(st.sampled_from([0.5, 1.0, 2.0]), min_size=5, max_size=5),
+    claimed=st.integers(0, 12),
+    seconds=st.floats(0.01, 10, allow_nan=False),
+)
+def test_what_is_predicted_is_what_is_drawn_to_a_few_turns(
+    costs: list[list[float]], weights: list[float], claimed: int, seconds: float
+) -> None:
+    tenants = Tenants(costs, weights[: len(costs)])
+    for _ in range(claimed):
+        tenants.call(1)
+    tenant = UUID(int=0)
+    predicted = turns_of(tenants).wait(newcomer(tenant, seconds), {}).seconds
+    dearest = max([seconds, *(cost for queue in costs for cost in queue)])
+    # Turns of all the others, by weight, while the lightest tenant is given one picture.
+    few = 3 * dearest * (1 + sum(weights[1 : len(costs)]) / weights[0])
+    assert predicted == pytest.approx(drawn_before(tenants, tenant, seconds), abs=few)
+
+
+def test_priority_and_slack_decide_among_a_tenants_own() -> None:
+    tenant = UUID(int=1)
+    waiting = {
+        Place(tenant, 5, LAST): Waiting(1, 1.0, 1.0),
+        Place(tenant, 0, 0): Waiting(1, 2.0, 2.0),
+        Place(tenant, 0, 10): Waiting(1, 4.0, 4.0),
+        Place(tenant, -5, 0): Waiting(1, 8.0, 8.0),
+    }
+    turns = Turns({tenant: Turn(1, 0, BEGAN)}, waiting)
+    own = {
+        (priority, slot): turns.wait(Newcomer(Place(tenant, priority, slot), 1, 1.0), {}).own_s
+        for priority, slot in ((5, 0), (0, 0), (0, 9), (0, 10), (-5, 0), (-6, 0))
+    }
+    assert own == {(5, 0): 0, (0, 0): 3, (0, 9): 3, (0, 10): 7, (-5, 0): 15, (-6, 0): 15}
+
+
+def test_what_was_let_in_since_counts() -> None:
+    tenant, other = UUID(int=1), UUID(int=2)
+    turns = Turns({}, {})
+    job = newcomer(tenant, 1.0)
+    let_in = {job.place: 2.0, Place(other, 0, 0): 1.5, Place(tenant, -1, 0): 9.0}
+    wait = turns.wait(job, let_in)
+    assert (wait.own_s, wait.others_s) == (2.0, 1.5)
+    assert not wait.within(8)
+
+
+def test_a_deadline_has_its_slot() -> None:
+    def slot(deadline_s: float | None) -> int:
+        request = ask(deadline_s=deadline_s)
+        return Newcomer.of(UUID(int=1), request, PriceList().price(request)).place.slot
+
+    slots = [slot(deadline_s) for deadline_s in (0.001, 60, 80, 3600, 604_800)]
+    assert slots == sorted(set(slots))
+    assert slots[0] == 0, "too late already"
+    assert slots[-1] < LAST
