@@ -98,6 +98,13 @@ def check_resources(settings: Settings) -> Finding:
             f"The fewest replicas reserve {wanted:g}: lower SFUMATO_SCALING__DIFFUSION_CPUS or the"
             " SFUMATO_SCALING__…_MIN.",
         )
+    if settings.worker.threads > (os.cpu_count() or 1):
+        return Finding(
+            "CPUs",
+            f"{os.cpu_count()} here",
+            f"SFUMATO_WORKER__THREADS is {settings.worker.threads}, and more threads than CPUs only"
+            " wait for one another: lower it, or unset it.",
+        )
     if scaling.diffusion_gpus:
         import torch
 
