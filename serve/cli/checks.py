@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import httpx2
 
+from pipelines.diffusion.speed.acceleration import AttentionBackend, Float8, Use
 from serve.cli.finding import Finding
 from serve.cli.target import base_url, database_url, redis_url
 from serve.errors import ServiceError
@@ -28,8 +29,8 @@ def before_start(settings: Settings) -> list[Finding]:
     What would import torch or a classifier is done by a process of its own: `up` lives as long as
     the service.
     """
-    cuda = any(model.device.startswith("cuda") for model in settings.served.values())
-    if not (cuda or settings.scaling.diffusion_gpus or settings.moderation.classifier):
+    torch = any(_needs_torch(model, settings) for model in settings.served.values())
+    if not (torch or settings.scaling.diffusion_gpus or settings.moderation.classifier):
         return _faults(settings)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as child:
         return child.submit(_faults, settings).result()
@@ -49,42 +50,88 @@ def _faults(settings: Settings) -> list[Finding]:
     return [finding for check in checks if (finding := check(settings)).cure]
 
 
-def check_description(name: str, model: FurtherModelSettings, _: Settings) -> Finding:
+def _needs_torch(model: FurtherModelSettings, settings: Settings) -> bool:
+    """Whether what is asked of the device may be more than any has."""
+    speed = settings.speed
+    return (
+        model.device.startswith("cuda")
+        or speed.attention not in (AttentionBackend.AUTO, AttentionBackend.SDPA)
+        or Use.ALWAYS in (speed.cuda_graphs, speed.decode_stream)
+        or speed.float8 is not Float8.NEVER
+    )
+
+
+def check_description(name: str, model: FurtherModelSettings, settings: Settings) -> Finding:
     """What the JSON files of a model's folder tell, and whether its device and files are there."""
+    for fault in (_fault_of_folder(model), _fault_of_files(model)):
+        if fault is not None:
+            return _wrong(name, model, *fault)
+    if _needs_torch(model, settings):
+        fault = _fault_of_device(model, settings)
+        if fault is not None:
+            return _wrong(name, model, *fault)
+    return Finding("Model", name)
+
+
+def _wrong(name: str, model: FurtherModelSettings, field: str, cure: object) -> Finding:
+    if field.startswith("SFUMATO_"):
+        place = field
+    elif isinstance(model, ModelSettings):
+        place = f"SFUMATO_MODEL__{field.upper()}"
+    else:
+        place = f"SFUMATO_MODELS ({name}.{field})"
+    return Finding("Model", name, f"{place}: {cure}")
+
+
+def _fault_of_folder(model: FurtherModelSettings) -> tuple[str, object] | None:
+    """The field, and what is wrong with it."""
     from pipelines.diffusion.catalog import describe, find_description
     from pipelines.diffusion.errors import ModelLoadError
-
-    default = isinstance(model, ModelSettings)
-
-    def wrong(field: str, cure: object) -> Finding:
-        place = f"SFUMATO_MODEL__{field.upper()}" if default else f"SFUMATO_MODELS ({name}.{field})"
-        return Finding("Model", name, f"{place}: {cure}")
 
     try:
         description = describe(find_description(model.path))
     except ModelLoadError as error:
-        return wrong("path", error)
+        return "path", error
     width, height = description.default_width, description.default_height
     if width * height > model.max_pixels:
-        return wrong(
+        return (
             "max_pixels",
             f"{model.max_pixels} pixels are fewer than the {width}x{height} that this model draws"
             f" by itself; allow {width * height} or more.",
         )
+    return None
+
+
+def _fault_of_files(model: FurtherModelSettings) -> tuple[str, object] | None:
     for lora, file in model.loras.items():
         if not file.is_file():
-            return wrong("loras", f"there is no file {str(file)!r} for {lora!r}.")
+            return "loras", f"there is no file {str(file)!r} for {lora!r}."
     for controlnet, folder in model.controlnets.items():
         if not folder.is_dir():
-            return wrong("controlnets", f"there is no folder {str(folder)!r} for {controlnet!r}.")
-    if model.device.startswith("cuda"):
-        from pipelines.diffusion.loading import choose_device
+            return "controlnets", f"there is no folder {str(folder)!r} for {controlnet!r}."
+    return None
 
-        try:
-            choose_device(model.device)
-        except ModelLoadError as error:
-            return wrong("device", error)
-    return Finding("Model", name)
+
+def _fault_of_device(model: FurtherModelSettings, settings: Settings) -> tuple[str, object] | None:
+    from pipelines.diffusion.errors import (
+        AccelerationError,
+        ModelLoadError,
+        UnsupportedDtypeError,
+    )
+    from pipelines.diffusion.loading import choose_device, choose_dtype
+    from pipelines.diffusion.speed.accelerate import check_speed_ups
+
+    try:
+        device = choose_device(model.device)
+        dtype = choose_dtype(model.dtype, device)
+        check_speed_ups(settings.speed.acceleration, device, dtype)
+    except UnsupportedDtypeError as error:
+        return "dtype", error
+    except AccelerationError as error:
+        return "SFUMATO_SPEED__…", error
+    except ModelLoadError as error:
+        return "device", error
+    return None
 
 
 def check_resources(settings: Settings) -> Finding:

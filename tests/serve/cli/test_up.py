@@ -63,6 +63,10 @@ def free(tmp_path: Path) -> Settings:
             "SFUMATO_MODEL__CONTROLNETS: there is no f",
         ),
         ({"model": {"device": "cuda:99"}}, "SFUMATO_MODEL__DEVICE: "),
+        (
+            {"model": {"device": "cpu"}, "speed": {"attention": "xformers"}},
+            "SFUMATO_SPEED__…: xformers needs a CUDA device",
+        ),
         ({"models": {"sdxl": {"path": "/no/such"}}}, "SFUMATO_MODELS (sdxl.path): There is no mod"),
         ({"scaling": {"diffusion_cpus": 9999}}, "lower SFUMATO_SCALING__DIFFUSION_CPUS"),
         ({"worker": {"threads": 1024}}, "SFUMATO_WORKER__THREADS is 1024, and more threads than"),
