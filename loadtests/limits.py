@@ -72,7 +72,7 @@ def main(
 
 async def run(urls: list[str], seconds: float, times: float) -> None:
     headers = {"Authorization": f"Bearer {KEY}"}
-    async with httpx2.AsyncClient(headers=headers, timeout=30) as client:
+    async with httpx2.AsyncClient(headers=headers, timeout=30, trust_env=False) as client:
         for url in urls:
             await _answering(client, url)
         await ask(client, urls, 2, times * PER_SECOND)  # connections, caches, imports

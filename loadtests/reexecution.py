@@ -64,7 +64,7 @@ async def run(kills: int, pictures: int) -> list[float]:
         await up.start()
         database = await connect(up.data / "run" / "postgres")
         url, headers = f"http://127.0.0.1:{port}", {"X-API-Key": KEY}
-        async with httpx2.AsyncClient(base_url=url, headers=headers) as client:
+        async with httpx2.AsyncClient(base_url=url, headers=headers, trust_env=False) as client:
             for _ in range(kills):
                 await _until_whole(up, database)
                 waits += await _kill_one(up, client, database, pictures)

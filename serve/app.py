@@ -14,7 +14,8 @@ from serve.deployments.autoscaling import BacklogPolicy
 from serve.deployments.diffusion import Diffusion
 from serve.deployments.ingress import Ingress
 from serve.deployments.postprocess import Postprocess
-from serve.settings import Settings
+from serve.environment import read_settings
+from serve.settings import INGRESS_CPUS, POSTPROCESS_CPUS, Settings
 
 _SOCKETS = 10_000  # an open WebSocket counts as an ongoing request
 _SHUTDOWN_LOOP_S = 0.5
@@ -30,11 +31,10 @@ def build_app(args: dict[str, Any]) -> Application:
     from the environment.
 
     Raises:
-        ValidationError: a setting is wrong.
+        WrongSettings: a setting is wrong; the message is what `sfumato up` says of it.
         ValueError: DATABASE_URL or REDIS_URL is missing.
     """
-    settings = Settings(**args)
-    return bind(settings)
+    return bind(read_settings(args))
 
 
 def bind(settings: Settings) -> Application:
@@ -45,7 +45,7 @@ def bind(settings: Settings) -> Application:
         raise ValueError("Set DATABASE_URL in the environment of the cluster: Serve scales by it.")
     scaling = settings.scaling
     postprocess = serve.deployment(
-        ray_actor_options={"num_cpus": 0.25},
+        ray_actor_options={"num_cpus": POSTPROCESS_CPUS},
         max_ongoing_requests=8,
         graceful_shutdown_wait_loop_s=_SHUTDOWN_LOOP_S,
         autoscaling_config=AutoscalingConfig(
@@ -79,7 +79,7 @@ def bind(settings: Settings) -> Application:
         ),
     )(Diffusion).bind(settings, postprocess)
     return serve.deployment(
-        ray_actor_options={"num_cpus": 0.25, "runtime_env": {"env_vars": _ON_ONE_LOOP}},
+        ray_actor_options={"num_cpus": INGRESS_CPUS, "runtime_env": {"env_vars": _ON_ONE_LOOP}},
         max_ongoing_requests=_SOCKETS,
         logging_config=LoggingConfig(enable_access_log=False),  # ours tells of each request
         health_check_period_s=1,  # the dead man's switch leans on it

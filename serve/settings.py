@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -26,10 +27,63 @@ from pipelines.embedded import MODEL_PATH
 
 _ANSWER_S = 30.0
 """What a synchronous call may take beside its waits: to judge the prompt, and to be answered."""
+_DAY_S = 86_400.0
+_YEAR_S = 366 * _DAY_S
+_POSTGRES = ("postgres", "postgresql", "postgresql+asyncpg")
+_REDIS = ("redis", "rediss", "unix")
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # No bound, no timer and no sleep can be infinite or no number.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+
+def _model_name(text: str) -> str:
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("a name has printable characters alone, and no blank at either end")
+    return text
+
+
+def _key(secret: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]([ -~]*[!-~])?", secret.get_secret_value()):
+        raise ValueError(
+            "a key has ASCII characters alone, and neither a blank nor a line break at either end:"
+            " no header carries others"
+        )
+    return secret
+
+
+def _url(secret: SecretStr, schemes: tuple[str, ...], example: str) -> SecretStr:
+    told = f"give a URL like `{example}`"
+    try:
+        parts = urlsplit(secret.get_secret_value())
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"{told} ({error})") from error
+    if parts.scheme not in schemes or not secret.get_secret_value().startswith(
+        f"{parts.scheme}://"
+    ):
+        raise ValueError(told)
+    return secret
+
+
+def _database_url(secret: SecretStr) -> SecretStr:
+    return _url(secret, _POSTGRES, "postgresql://user:password@host:5432/database")
+
+
+def _redis_url(secret: SecretStr) -> SecretStr:
+    return _url(secret, _REDIS, "redis://host:6379")
+
+
+def _buckets(rows: tuple[int, ...]) -> tuple[int, ...]:
+    if not rows or list(rows) != sorted({each for each in rows if each > 0}):
+        raise ValueError("give numbers of rows from 1 on, each larger than the one before")
+    return rows
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_model_name)]
 
 
 def _origin(text: str) -> str:
@@ -41,15 +95,27 @@ def _origin(text: str) -> str:
 class FurtherModelSettings(Section):
     """A model that is served beside the default one, under its key in ``SFUMATO_MODELS``."""
 
-    path: str = Field(description="A diffusers folder, or a hub id.")
-    device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:1`.")
+    path: str = Field(min_length=1, description="A diffusers folder, or a hub id.")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$",
+        description="`auto`, `cpu`, `cuda` or `cuda:1`.",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="`auto` takes bfloat16 where the device computes in it."
     )
-    default_steps: int = Field(20, ge=1, description="Denoising steps where none are asked.")
-    max_steps: int = Field(150, ge=1, description="The most denoising steps of one picture.")
-    default_guidance_scale: float = Field(3.0, ge=0, description="Guidance where none is asked.")
-    max_pixels: int = Field(1024 * 1024, ge=64, description="The most pixels of one picture.")
+    default_steps: int = Field(
+        20, ge=1, le=1000, description="Denoising steps where none are asked."
+    )
+    max_steps: int = Field(
+        150, ge=1, le=1000, description="The most denoising steps of one picture."
+    )
+    default_guidance_scale: float = Field(
+        3.0, ge=0, le=1000, description="Guidance where none is asked."
+    )
+    max_pixels: int = Field(
+        1024 * 1024, ge=64, le=2**28, description="The most pixels of one picture."
+    )
     loras: dict[str, Path] = Field(
         {}, description='LoRA files by name, as JSON: `{"ink": "ink.safetensors"}`.'
     )
@@ -58,12 +124,21 @@ class FurtherModelSettings(Section):
         (), description='Other names of it that requests may give, as JSON: `["dall-e-3"]`.'
     )
 
+    @model_validator(mode="after")
+    def _steps_fit(self) -> Self:
+        if self.default_steps > self.max_steps:
+            raise ValueError(
+                f"DEFAULT_STEPS ({self.default_steps}) is above MAX_STEPS ({self.max_steps}): raise"
+                " the latter, or lower the former"
+            )
+        return self
+
 
 class ModelSettings(FurtherModelSettings):
     """The default model: what it is called, and on what it runs."""
 
-    name: str = Field("sfumato-embedded", description="The name that clients ask for.")
-    path: str = Field(str(MODEL_PATH), description="A diffusers folder, or a hub id.")
+    name: Name = Field("sfumato-embedded", description="The name that clients ask for.")
+    path: str = Field(str(MODEL_PATH), min_length=1, description="A diffusers folder, or a hub id.")
 
 
 class SpeedSettings(Section):
@@ -78,7 +153,7 @@ class SpeedSettings(Section):
     vae_channels_last: Use = Field(Use.AUTO, description="The same for the VAE's.")
     compile: Use = Field(Use.AUTO, description="torch.compile, block by block.")
     cuda_graphs: Use = Field(Use.AUTO, description="Captured passes, one a bucket and size.")
-    batch_buckets: tuple[int, ...] = Field(
+    batch_buckets: Annotated[tuple[int, ...], AfterValidator(_buckets)] = Field(
         (1, 2, 3, 4, 6, 8, 12, 16),
         description="Rows that passes are compiled or captured for, as JSON.",
     )
@@ -102,86 +177,138 @@ class SpeedSettings(Section):
 class WorkerSettings(Section):
     """How a diffusion replica claims work and keeps its lease."""
 
-    max_batch: int = Field(8, ge=1, description="Pictures that share a denoising step at most.")
+    max_batch: int = Field(
+        8, ge=1, le=1024, description="Pictures that share a denoising step at most."
+    )
     spare: int | None = Field(
         None,
         ge=0,
+        le=10_000,
         description="Pictures held beyond a step, to choose from; unset, as many as in a step.",
     )
     threads: int = Field(
         0,
         ge=0,
+        le=1024,
         description="CPU threads of the engine; 0 for as many as pay at the start.",
     )
     niceness: int = Field(
         0, ge=0, le=19, description="How far drawing on a CPU gives way to answering requests."
     )
-    preview_every: int = Field(4, ge=0, description="Denoising steps between previews; 0 for none.")
-    heartbeat_s: float = Field(3.0, gt=0, description="Seconds between heartbeats.")
-    lease_s: float = Field(15.0, gt=0, description="Silence after which a replica's work is taken.")
-    poll_s: float = Field(1.0, gt=0, description="Seconds between looks for work without a hint.")
-    drain_s: float = Field(
-        30.0, ge=0, description="Time to finish calls and claimed pictures at shutdown."
+    preview_every: int = Field(
+        4, ge=0, le=1000, description="Denoising steps between previews; 0 for none."
     )
-    store_tries: int = Field(4, ge=1, description="Tries to store a picture before its job fails.")
-    store_timeout_s: float = Field(60.0, gt=0, description="Longest such try.")
+    heartbeat_s: float = Field(3.0, gt=0, le=_DAY_S, description="Seconds between heartbeats.")
+    lease_s: float = Field(
+        15.0,
+        gt=0,
+        le=_DAY_S,
+        description="Silence after which a replica's work is taken; two heartbeats or more.",
+    )
+    poll_s: float = Field(
+        1.0, gt=0, le=3600, description="Seconds between looks for work without a hint."
+    )
+    drain_s: float = Field(
+        30.0, ge=0, le=_DAY_S, description="Time to finish calls and claimed pictures at shutdown."
+    )
+    store_tries: int = Field(
+        4, ge=1, le=100, description="Tries to store a picture before its job fails."
+    )
+    store_timeout_s: float = Field(60.0, gt=0, le=_DAY_S, description="Longest such try.")
     model_bytes: int | None = Field(
         None, ge=0, description="What the loaded models' weights may take; unset, all stay."
     )
+
+    @model_validator(mode="after")
+    def _lease_outlasts_heartbeats(self) -> Self:
+        if self.lease_s < 2 * self.heartbeat_s:
+            raise ValueError(
+                f"SFUMATO_WORKER__LEASE_S ({self.lease_s:g}) must be twice"
+                f" SFUMATO_WORKER__HEARTBEAT_S ({self.heartbeat_s:g}) or more, or a replica loses"
+                " its work between two heartbeats"
+            )
+        return self
 
 
 class JobSettings(Section):
     """What a job may ask for, and how its end is kept."""
 
-    max_images: int = Field(10, ge=1, description="Pictures of one job at most.")
-    max_prompt_chars: int = Field(4000, ge=1, description="Characters of a prompt at most.")
-    max_crashes: int = Field(3, ge=1, description="Lost leases after which a picture fails.")
-    reap_every_s: float = Field(2.0, gt=0, description="Seconds between the reaper's rounds.")
+    max_images: int = Field(10, ge=1, le=1000, description="Pictures of one job at most.")
+    max_prompt_chars: int = Field(
+        4000, ge=1, le=1_000_000, description="Characters of a prompt at most."
+    )
+    max_crashes: int = Field(
+        3, ge=1, le=1000, description="Lost leases after which a picture fails."
+    )
+    reap_every_s: float = Field(
+        2.0, gt=0, le=3600, description="Seconds between the reaper's rounds."
+    )
     sweep_every_s: float = Field(
-        3600.0, ge=0, description="Seconds between sweeps of orphaned files; 0 for none."
+        3600.0,
+        ge=0,
+        le=_YEAR_S,
+        description="Seconds between sweeps of orphaned files; 0 for none.",
     )
     orphan_age_s: float = Field(
-        86400.0, ge=600, description="Age from which a file that no picture names is deleted."
+        _DAY_S,
+        ge=600,
+        le=10 * _YEAR_S,
+        description="Age from which a file that no picture names is deleted.",
     )
     max_wait_s: float = Field(
         600.0,
         gt=0,
+        le=_YEAR_S,
         description="Predicted wait for a job's turn above which it is refused with 429.",
     )
-    wait_timeout_s: float = Field(300.0, gt=0, description="Longest wait of a synchronous call.")
+    wait_timeout_s: float = Field(
+        300.0, gt=0, le=_DAY_S, description="Longest wait of a synchronous call."
+    )
 
 
 class LimitSettings(Section):
     """What each tenant may ask for, where nothing else is set for it; 0 is no limit."""
 
     requests_per_minute: float = Field(
-        0, ge=0, description="Requests that change something; so many at once as well."
+        0, ge=0, le=1e12, description="Requests that change something; so many at once as well."
     )
     gpu_seconds_per_minute: float = Field(
-        0, ge=0, description="Predicted GPU seconds of the jobs that are accepted in a minute."
+        0,
+        ge=0,
+        le=1e12,
+        description="Predicted GPU seconds of the jobs that are accepted in a minute.",
     )
     gpu_seconds_burst: float = Field(
-        0, ge=0, description="So many of them at once; 0 for a minute's worth."
+        0, ge=0, le=1e12, description="So many of them at once; 0 for a minute's worth."
     )
     gpu_seconds_per_month: float = Field(
-        0, ge=0, description="Predicted GPU seconds of a calendar month in UTC."
+        0, ge=0, le=1e12, description="Predicted GPU seconds of a calendar month in UTC."
     )
 
 
 class WebhookSettings(Section):
     """How terminal events reach subscribers, and how long what became of them is kept."""
 
-    max_per_tenant: int = Field(10, ge=0, description="Webhooks of one tenant at most.")
+    max_per_tenant: int = Field(10, ge=0, le=10_000, description="Webhooks of one tenant at most.")
     attempts: int = Field(8, ge=1, le=16, description="Tries of a delivery before it is dead.")
     first_delay_s: float = Field(
-        5.0, gt=0, description="Longest wait before the second try; each further one is fourfold."
+        5.0,
+        gt=0,
+        le=_DAY_S,
+        description="Longest wait before the second try; each further one is fourfold.",
     )
-    timeout_s: float = Field(10.0, gt=0, description="Longest wait for a receiver's answer.")
-    concurrency: int = Field(16, ge=1, description="Deliveries of one ingress at a time.")
-    poll_s: float = Field(1.0, gt=0, description="Seconds between looks for due deliveries.")
-    keep_days: float = Field(7.0, gt=0, description="Days that a delivered one stays listed.")
+    timeout_s: float = Field(
+        10.0, gt=0, le=3600, description="Longest wait for a receiver's answer."
+    )
+    concurrency: int = Field(16, ge=1, le=1000, description="Deliveries of one ingress at a time.")
+    poll_s: float = Field(
+        1.0, gt=0, le=3600, description="Seconds between looks for due deliveries."
+    )
+    keep_days: float = Field(
+        7.0, gt=0, le=3660, description="Days that a delivered one stays listed."
+    )
     keep_dead_days: float = Field(
-        30.0, gt=0, description="Days that a dead one can be tried again."
+        30.0, gt=0, le=3660, description="Days that a dead one can be tried again."
     )
     allow_private: bool = Field(
         False, description="Whether plain http and addresses that are not public are allowed."
@@ -199,7 +326,9 @@ class ModerationSettings(Section):
         pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
         description="`package.module:Class` that judges prompts and pictures.",
     )
-    timeout_s: float = Field(5.0, gt=0, description="Longest judgement of the classifier's.")
+    timeout_s: float = Field(
+        5.0, gt=0, le=3600, description="Longest judgement of the classifier's."
+    )
     on_failure: Literal["refuse", "allow"] = Field(
         "refuse", description="`refuse` or `allow` what the classifier failed to judge."
     )
@@ -216,26 +345,64 @@ class ModerationSettings(Section):
         return judged and not self.unjudged_previews
 
 
+INGRESS_CPUS = 0.25
+POSTPROCESS_CPUS = 0.25
+"""Ray CPUs of one replica."""
+
+
 class ScalingSettings(Section):
     """Replica bounds that Ray Serve autoscales between, and what a replica reserves."""
 
-    diffusion_min: int = Field(1, ge=0, description="Diffusion replicas at least.")
-    diffusion_max: int = Field(1, ge=1, description="Diffusion replicas at most.")
-    diffusion_gpus: float = Field(0.0, ge=0, description="GPUs of one diffusion replica.")
-    diffusion_cpus: float = Field(0.5, ge=0, description="Ray CPUs of one diffusion replica.")
-    postprocess_min: int = Field(1, ge=1, description="Post-process replicas at least.")
-    postprocess_max: int = Field(2, ge=1, description="Post-process replicas at most.")
-    ingress_min: int = Field(1, ge=1, description="Ingress replicas at least.")
-    ingress_max: int = Field(2, ge=1, description="Ingress replicas at most.")
+    diffusion_min: int = Field(1, ge=0, le=10_000, description="Diffusion replicas at least.")
+    diffusion_max: int = Field(1, ge=1, le=10_000, description="Diffusion replicas at most.")
+    diffusion_gpus: float = Field(0.0, ge=0, le=1000, description="GPUs of one diffusion replica.")
+    diffusion_cpus: float = Field(
+        0.5, ge=0, le=10_000, description="Ray CPUs of one diffusion replica."
+    )
+    postprocess_min: int = Field(1, ge=1, le=10_000, description="Post-process replicas at least.")
+    postprocess_max: int = Field(2, ge=1, le=10_000, description="Post-process replicas at most.")
+    ingress_min: int = Field(1, ge=1, le=10_000, description="Ingress replicas at least.")
+    ingress_max: int = Field(2, ge=1, le=10_000, description="Ingress replicas at most.")
     target_wait_s: float = Field(
-        10.0, gt=0, description="Predicted seconds of backlog that one diffusion replica may hold."
+        10.0,
+        gt=0,
+        le=_YEAR_S,
+        description="Predicted seconds of backlog that one diffusion replica may hold.",
     )
     upscale_delay_s: float = Field(
-        5.0, ge=0, description="Seconds of too few diffusion replicas before more are started."
+        5.0,
+        ge=0,
+        le=_DAY_S,
+        description="Seconds of too few diffusion replicas before more are started.",
     )
     downscale_delay_s: float = Field(
-        120.0, ge=0, description="Seconds of too many diffusion replicas before some are stopped."
+        120.0,
+        ge=0,
+        le=_DAY_S,
+        description="Seconds of too many diffusion replicas before some are stopped.",
     )
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        for kind in ("diffusion", "postprocess", "ingress"):
+            least, most = getattr(self, f"{kind}_min"), getattr(self, f"{kind}_max")
+            if least > most:
+                name = f"SFUMATO_SCALING__{kind.upper()}"
+                raise ValueError(
+                    f"{name}_MIN ({least}) is above {name}_MAX ({most}): raise the latter as well"
+                )
+        return self
+
+    @property
+    def least_cpus(self) -> float:
+        """What the replicas of a start reserve."""
+        front = self.ingress_min * INGRESS_CPUS + self.postprocess_min * POSTPROCESS_CPUS
+        return front + max(1, self.diffusion_min) * self.diffusion_cpus
+
+    @property
+    def least_gpus(self) -> float:
+        """The same; a replica with 1.5 has none but whole ones, which Ray refuses by itself."""
+        return max(1, self.diffusion_min) * self.diffusion_gpus
 
 
 class HttpSettings(Section):
@@ -246,11 +413,15 @@ class HttpSettings(Section):
         description="Origins, beside its own, whose pages may use the API (CORS) and open the"
         " WebSocket, as JSON.",
     )
-    max_body_bytes: int = Field(1024 * 1024, ge=1024, description="The longest JSON body.")
-    max_upload_bytes: int = Field(
-        64 * 1024 * 1024, ge=1024, description="The longest body that uploads pictures."
+    max_body_bytes: int = Field(
+        1024 * 1024, ge=1024, le=2**30, description="The longest JSON body."
     )
-    body_timeout_s: float = Field(60.0, gt=0, description="Longest wait for a body to come whole.")
+    max_upload_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024, le=2**30, description="The longest body that uploads pictures."
+    )
+    body_timeout_s: float = Field(
+        60.0, gt=0, le=_DAY_S, description="Longest wait for a body to come whole."
+    )
     max_sockets_per_address: int = Field(
         1000,
         ge=0,
@@ -271,7 +442,9 @@ class HttpSettings(Section):
         min_length=32,
         description="Signs pictures' URLs; unset, a random one that the database keeps.",
     )
-    url_ttl_s: int = Field(3600, ge=1, description="Seconds that a picture's signed URL opens.")
+    url_ttl_s: int = Field(
+        3600, ge=1, le=int(10 * _YEAR_S), description="Seconds that a picture's signed URL opens."
+    )
 
 
 class Settings(BaseSettings):
@@ -280,12 +453,14 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="SFUMATO_",
         env_nested_delimiter="__",
-        extra="ignore",
+        extra="forbid",
         frozen=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
         populate_by_name=True,
     )
 
-    host: str = Field("127.0.0.1", description="Address that HTTP listens on.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address that HTTP listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port that HTTP listens on.")
     haproxy: bool = Field(
         False,
@@ -293,30 +468,33 @@ class Settings(BaseSettings):
         " with Ray on Linux.",
     )
     data_dir: Path = Field(Path(".sfumato"), description="Folder of everything that is kept.")
-    api_key: SecretStr | None = Field(
+    api_key: Annotated[SecretStr, AfterValidator(_key)] | None = Field(
         None,
         min_length=24,
+        max_length=512,
         description="A key of the first tenant, 24 characters or more; a new one ends the last.",
     )
-    database_url: SecretStr | None = Field(
+    database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = Field(
         None,
         validation_alias=AliasChoices("DATABASE_URL", "database_url"),
         description="Postgres; unset, `sfumato up` starts one under the data folder.",
     )
-    redis_url: SecretStr | None = Field(
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
         None,
         validation_alias=AliasChoices("REDIS_URL", "redis_url"),
         description="Redis or Valkey; unset, `sfumato up` starts one under the data folder.",
     )
     storage_url: str | None = Field(
-        None, description="`file:///…` or `s3://bucket/prefix`; unset, a folder under the data."
+        None,
+        pattern=r"^(file://(localhost)?/.*|s3://[^/]+(/.*)?)$",
+        description="`file:///…` or `s3://bucket/prefix`; unset, a folder under the data.",
     )
     log_format: Literal["console", "json"] = Field("console", description="Form of the log lines.")
     log_prompts: bool = Field(
         False, description="Whether log lines may hold prompts; `[redacted]` stands for them else."
     )
     model: ModelSettings = ModelSettings()
-    models: dict[Annotated[str, Field(min_length=1)], FurtherModelSettings] = Field(
+    models: dict[Name, FurtherModelSettings] = Field(
         {}, description='Further models by name, as JSON: `{"sdxl": {"path": "/models/sdxl"}}`.'
     )
     speed: SpeedSettings = SpeedSettings()

@@ -51,6 +51,7 @@ class Load:
             base_url=url,
             headers={"Authorization": f"Bearer {key}"},
             timeout=_TIMEOUT_S,
+            trust_env=False,
             limits=httpx2.Limits(max_connections=_CONNECTIONS),
         )
         self.jobs = 0

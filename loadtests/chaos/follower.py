@@ -63,7 +63,11 @@ class Follower:
 
     async def _events(self, job_id: str, after: int) -> AsyncGenerator[tuple[int, str], None]:
         async with connect(
-            self._url, additional_headers=self._headers, open_timeout=10, close_timeout=1
+            self._url,
+            additional_headers=self._headers,
+            open_timeout=10,
+            close_timeout=1,
+            proxy=None,
         ) as socket:
             await socket.send(json.dumps({"type": "watch", "job_id": job_id, "after": after}))
             while True:

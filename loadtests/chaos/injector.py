@@ -46,7 +46,7 @@ async def _recovered(service: Service, roles: Sequence[Role]) -> None:
     with suppress(TimeoutError):  # then the kill falls into an outage, and so be it
         async with (
             asyncio.timeout(_RECOVERY_S),
-            httpx2.AsyncClient(base_url=service.url, timeout=_ANSWER_S) as client,
+            httpx2.AsyncClient(base_url=service.url, timeout=_ANSWER_S, trust_env=False) as client,
         ):
             while not (_is_whole(service, roles) and await _answers(client)):
                 await asyncio.sleep(0.25)

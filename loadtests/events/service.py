@@ -32,7 +32,9 @@ class Service:
         return self.url.replace("http", "ws", 1) + "/v1/events"
 
     def client(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(base_url=self.url, headers=self.headers, timeout=60)
+        return httpx2.AsyncClient(
+            base_url=self.url, headers=self.headers, timeout=60, trust_env=False
+        )
 
     def socket(self, url: str | None = None) -> connect:
         """A connection to the events, by way of ``url`` if given."""

@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from pipelines.bench.output_file import output_file
 from pipelines.bench.plan import ArchitectureName, ArmName, ClockName, Plan
 from pipelines.bench.speed_ups import EAGER, with_speed_ups
 from pipelines.diffusion.errors import DiffusionError
@@ -64,7 +65,10 @@ def engine(
         float, typer.Option(min=0.1, help="For the whole run; what does not fit is left out.")
     ] = 30.0,
     seed: Annotated[int, typer.Option(help="Of the trace: same seed, same requests.")] = 0,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Where to write it all.")] = None,
+    json_path: Annotated[
+        Path | None,
+        typer.Option("--json", help="Where to write it all.", callback=output_file),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only see that it runs.")] = False,
 ) -> None:
     """Measure the engine against the raw denoiser, static batches and a plain diffusers loop."""

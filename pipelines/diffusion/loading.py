@@ -10,7 +10,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import nn
 
-from pipelines.diffusion.catalog import HUB_ID, describe
+from pipelines.diffusion.catalog import HUB_ID, ModelDescription, describe
 from pipelines.diffusion.errors import (
     LoraLoadError,
     ModelLoadError,
@@ -18,10 +18,11 @@ from pipelines.diffusion.errors import (
     UnsupportedDtypeError,
 )
 from pipelines.diffusion.families.base import Family
-from pipelines.diffusion.families.controlnet import read_controlnet
+from pipelines.diffusion.families.controlnet import check_controlnet_folder, read_controlnet
 from pipelines.diffusion.families.model import Model
 from pipelines.diffusion.families.registry import family_entry, model_class
 from pipelines.diffusion.families.unet import UNetFamily
+from pipelines.diffusion.lora.file import check_lora_file
 from pipelines.diffusion.parts import check_parts, first_line
 from pipelines.diffusion.pool import Placing
 from pipelines.diffusion.speed.accelerate import accelerate
@@ -76,8 +77,7 @@ def read_model(
     """
     folder = find_folder(source, without)
     description = describe(folder)
-    _check_adapters(folder, description.class_name, controlnets or {}, loras or {})
-    check_parts(folder, without)
+    check_folder(folder, description, controlnets or {}, loras or {}, without)
     chosen = choose_device(device)
     class_ = model_class(description.class_name)
     try:
@@ -113,17 +113,27 @@ def read_model(
     return place()
 
 
-def _check_adapters(
-    folder: Path, class_name: str, controlnets: Collection[str], loras: Collection[str]
+def check_folder(
+    folder: Path,
+    description: ModelDescription,
+    controlnets: Mapping[str, Path],
+    loras: Mapping[str, Path],
+    without: Collection[str] = (),
 ) -> None:
-    """Before anything large is read."""
-    family = family_entry(class_name)
-    for name in controlnets:
+    """All that can be told of a local model and its adapters before anything large is read.
+
+    Raises ModelLoadError.
+    """
+    family = family_entry(description.class_name)
+    for name, path in controlnets.items():
         if family is None or family.denoiser != "unet":
             raise ModelLoadError(f"{str(folder)!r} has no UNet; leave out ControlNet {name!r}.")
-    for name in loras:
+        check_controlnet_folder(path)
+    for name, path in loras.items():
         if family is None:
             raise LoraLoadError(f"{str(folder)!r} is called whole; leave out LoRA {name!r}.")
+        check_lora_file(path)
+    check_parts(folder, without)
 
 
 def _unfitting(folder: Path, error: Exception) -> ModelLoadError:
@@ -179,6 +189,11 @@ def choose_device(name: str) -> torch.device:
         ) from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ModelLoadError("No CUDA device is to be seen here; use device 'cpu' or 'auto'.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ModelLoadError(
+            f"There is no device {name!r}; the last one here is"
+            f" 'cuda:{torch.cuda.device_count() - 1}'."
+        )
     return device
 
 

@@ -12,6 +12,7 @@ import httpx2
 from pipelines.bench.plan import BATCH
 from pipelines.bench.trace import Arrival
 from pipelines.diffusion.request import Request, SamplingParams
+from serve.cli.target import is_loopback
 
 CLIENTS = 2 * BATCH
 """Who ask again as soon as they are served: they fill one batch while another is drawn."""
@@ -29,6 +30,7 @@ class Client:
             base_url=url,
             headers={} if key is None else {"Authorization": f"Bearer {key}"},
             timeout=_PATIENCE,
+            trust_env=not is_loopback(url),  # which a proxy would not find
             limits=httpx2.Limits(max_connections=1000),
         )
 

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import typer
 
-from serve.cli.target import api_key, base_url
+from serve.cli.target import api_key, base_url, key_file
 from serve.settings import Settings
 
 _FORMATS = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
+_SIZE = re.compile(r"auto|[1-9]\d{0,4}x[1-9]\d{0,4}")
+
+
+def check_size(size: str | None) -> str | None:
+    """A callback of typer's: refuses what is no size at all; the service knows which it draws."""
+    if size is not None and not _SIZE.fullmatch(size):
+        raise typer.BadParameter(f"{size!r} is no size; give one like 512x512, or auto.")
+    return size
 
 
 def run(settings: Settings, prompt: str, output: Path, options: dict[str, Any]) -> int:
@@ -21,13 +30,25 @@ def run(settings: Settings, prompt: str, output: Path, options: dict[str, Any]) 
     if picture_format is None:
         typer.echo(f"{output}: name a file that ends in {', '.join(_FORMATS)}.", err=True)
         return 2
+    if not prompt.strip():
+        typer.echo("The prompt is empty: say what the picture shows.", err=True)
+        return 2
+    key = api_key(settings)
+    if key is None:
+        typer.echo(
+            f"There is no key: set SFUMATO_API_KEY, or start `sfumato up`, which makes one in"
+            f" {key_file(settings)}.",
+            err=True,
+        )
+        return 1
     body = {"prompt": prompt, "output_format": picture_format, **options}
     try:
         answer = httpx2.post(
             f"{base_url(settings)}/v1/images/generations",
             json=body,
-            headers={"Authorization": f"Bearer {api_key(settings)}"},
+            headers={"Authorization": f"Bearer {key}"},
             timeout=settings.jobs.wait_timeout_s + 10,
+            trust_env=False,  # the service is on this machine: a proxy would not find it
         )
     except httpx2.HTTPError as error:
         typer.echo(

@@ -15,7 +15,7 @@ from pathlib import Path
 from serve.cli.target import reachable
 from serve.deployments.haproxy import BINARY, REPLICAS_AT, SIDE_PORTS
 from serve.local.account import Account
-from serve.local.port import free_port
+from serve.local.port import free_port, port_range
 from serve.local.socket_folder import make_private, socket_folder
 from serve.settings import Settings
 
@@ -44,30 +44,40 @@ def in_front(settings: Settings, command: str) -> Iterator[dict[str, str]]:
 
     Raises:
         FolderUnreachable: somebody else has taken the folder of its sockets.
+        StartFailed: other installations have taken all ports.
     """
     folder = socket_folder("ha", settings.data_dir.resolve(), _LONGEST_FOLDER_BYTES)
     make_private(folder, Account())  # whoever reaches the socket in it governs HAProxy
     try:
-        yield {
-            "RAY_SERVE_ENABLE_HA_PROXY": "1",
-            BINARY: command,
-            REPLICAS_AT: reachable(settings.host),
-            **{name: str(free_port()) for name in (*SIDE_PORTS, _RESERVE_PORT)},
-            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
-            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "log.sock"),
-            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
-            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-            "RAY_SERVE_HAPROXY_MAXCONN": str(_most_connections()),
-            "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(_HEADER_BYTES),
-            # With each change of replicas another HAProxy takes over. Whom the one before still
-            # serves it may serve for so long: nobody waits for a picture any longer.
-            "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(math.ceil(settings.longest_call_s)),
-            # So long a replica stays reachable that is to stop: HAProxy hears of it in a second.
-            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
-        }
+        with port_range() as ports:
+            yield _environment(settings, command, folder, ports)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _environment(settings: Settings, command: str, folder: Path, ports: range) -> dict[str, str]:
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        BINARY: command,
+        REPLICAS_AT: reachable(settings.host),
+        # Where a replica ends and another installation's takes its port, HAProxy would ask
+        # that one for a moment.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports.start),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports.stop),
+        **{name: str(free_port()) for name in (*SIDE_PORTS, _RESERVE_PORT)},
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "log.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_MAXCONN": str(_most_connections()),
+        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(_HEADER_BYTES),
+        # With each change of replicas another HAProxy takes over. Whom the one before still
+        # serves it may serve for so long: nobody waits for a picture any longer.
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(math.ceil(settings.longest_call_s)),
+        # So long a replica stays reachable that is to stop: HAProxy hears of it in a second.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+    }
 
 
 def _most_connections() -> int:

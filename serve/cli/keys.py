@@ -21,13 +21,22 @@ from serve.security.scopes import DEFAULT_SCOPES, Scope
 app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 T = TypeVar("T")
 
+_MAX_NAME = 100  # as over HTTP
 _SECONDS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
+
+
+def _check_name(name: str | None) -> str | None:
+    if name is not None and not (name.strip() and name.isprintable() and len(name) <= _MAX_NAME):
+        raise typer.BadParameter(f"a name has 1 to {_MAX_NAME} printable characters.")
+    return name
 
 
 @app.command("create")
 def create(
-    name: Annotated[str, typer.Argument(help="What the key is for.")],
-    tenant: Annotated[str, typer.Option(help="Whose it is; made if new.")] = "default",
+    name: Annotated[str, typer.Argument(help="What the key is for.", callback=_check_name)],
+    tenant: Annotated[
+        str, typer.Option(help="Whose it is; made if new.", callback=_check_name)
+    ] = "default",
     scope: Annotated[
         list[Scope] | None,
         typer.Option(help="What it may do; once for each. Unset: generate and read."),
@@ -44,7 +53,9 @@ def create(
 
 @app.command("list")
 def show(
-    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="Only this tenant's.", callback=_check_name)
+    ] = None,
 ) -> None:
     """List keys, revoked ones too."""
     table = Table("id", "prefix", "name", "scopes", "created", "expires", "revoked")
@@ -79,8 +90,11 @@ def _duration(text: str | None) -> float | None:
 def _run(call: Callable[[Keys], Awaitable[T]]) -> T:
     async def work() -> T:
         from serve.database import Database
+        from serve.migrations.upgrade import check_schema
 
-        database = Database(database_url(settings()), pool_size=1)
+        url = database_url(settings())
+        await check_schema(url)
+        database = Database(url, pool_size=1)
         try:
             return await call(Keys(database))
         finally:
@@ -89,5 +103,5 @@ def _run(call: Callable[[Keys], Awaitable[T]]) -> T:
     try:
         return asyncio.run(work())
     except ServiceError as error:
-        typer.echo(f"{error} Is `sfumato up` running, or DATABASE_URL set?", err=True)
+        typer.echo(f"✗ {error}", err=True)
         raise typer.Exit(1) from error

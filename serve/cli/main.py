@@ -8,12 +8,15 @@ from typing import Annotated
 
 import typer
 
+from pipelines.bench.output_file import output_file
 from serve.cli import bench, doctor, generate, keys, up
+from serve.cli.command_group import CommandGroup
 from serve.cli.target import database_url, settings
 
 app = typer.Typer(
     name="sfumato",
     help="Serve text-to-image diffusion models, batched per denoising step.",
+    cls=CommandGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -30,12 +33,20 @@ def start() -> None:
 @app.command("generate")
 def draw(
     prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File: .png, .webp or .jpg.")],
-    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same picture.")] = None,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="File: .png, .webp or .jpg.", callback=output_file),
+    ],
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(min=0, max=1000, help="Guidance scale.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="Same seed, same picture.")
+    ] = None,
     negative: Annotated[str | None, typer.Option(help="What the picture must not show.")] = None,
-    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels.")] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="WIDTHxHEIGHT in pixels, or auto.", callback=generate.check_size),
+    ] = None,
 ) -> None:
     """Draw one picture with the running service."""
     options = {

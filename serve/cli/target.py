@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import typer
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
+from serve.environment import WrongSettings, read_settings
 from serve.settings import Settings
 
 
 def settings() -> Settings:
     """The settings, or the end of the command with a line for each that is wrong."""
     try:
-        return Settings()
-    except ValidationError as error:
-        for problem in error.errors():
-            name = "__".join(str(part) for part in problem["loc"]).upper()
-            typer.echo(f"Setting {name}: {problem['msg']}" if name else problem["msg"], err=True)
-        raise typer.Exit(2) from error
-    except SettingsError as error:
-        typer.echo(f"A setting is not JSON: {error}: {error.__cause__}", err=True)
+        return read_settings()
+    except WrongSettings as error:
+        for line in error.lines:
+            typer.echo(f"✗ {line}", err=True)
+        typer.echo("docs/settings.md describes every setting.", err=True)
         raise typer.Exit(2) from error
 
 
@@ -57,13 +55,25 @@ def reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
+def is_loopback(url: str) -> bool:
+    """Whether it leads to this machine by its loopback interface."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def key_file(settings: Settings) -> Path:
     return settings.data_dir / "api_key"
 
 
 def api_key(settings: Settings) -> str | None:
-    """The first tenant's key: the one that is set, or the one that the first `up` made."""
+    """The first tenant's key: the one that is set, or the one that the first `up` made.
+
+    A file without a word in it, as a power cut may leave, is none.
+    """
     if settings.api_key is not None:
         return settings.api_key.get_secret_value()
     file = key_file(settings)
-    return file.read_text().strip() if file.exists() else None
+    return (file.read_text(errors="replace").strip() or None) if file.exists() else None

@@ -14,15 +14,20 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from typing import Any, cast
+from urllib.parse import quote
 
 import httpx2
 from pydantic import SecretStr
 from rich.console import Console
+from rich.markup import escape
 
 from serve.cli import haproxy
+from serve.cli.checks import before_start, ray_cpus
 from serve.cli.target import api_key, base_url, database_url, key_file
 from serve.errors import ServiceError
-from serve.local.errors import AlreadyRunning, LocalServerError
+from serve.local.atomic_file import write_atomically
+from serve.local.errors import AlreadyRunning, FolderUnreachable, LocalServerError
 from serve.local.leftovers import Leftovers
 from serve.local.lock import FolderLock
 from serve.local.postgres import LocalPostgres
@@ -51,11 +56,15 @@ def run(settings: Settings) -> int:
         try:
             settings = _start(settings, parts)
         except AlreadyRunning as error:
-            console.print(f"[yellow]Sfumato runs already[/], as process {error.pid}.")
-            console.print("Stop that one first, or set SFUMATO_DATA_DIR to another folder.")
+            process = "another process" if error.pid is None else f"process {error.pid}"
+            console.print(f"[yellow]Sfumato runs already[/], as {process}.")
+            console.print(
+                "Stop that one first, or set SFUMATO_DATA_DIR to another folder and SFUMATO_PORT"
+                " to another port."
+            )
             return 1
         except (LocalServerError, ServiceError, StartFailed) as error:
-            console.print(f"[red]✗[/] {error}")
+            console.print(f"[red]✗[/] {escape(str(error))}")
             return 1
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, lambda *_: stop.set())
@@ -76,8 +85,12 @@ def _start(settings: Settings, parts: ExitStack) -> Settings:
     lock.claim()
     parts.callback(lock.release)
     leftovers = Leftovers(data_dir)
-    leftovers.end()
+    with _writing(settings):
+        leftovers.end()
     check_port(settings)
+    check_key(settings)
+    for finding in before_start(settings):
+        raise StartFailed(f"{finding.name}: {finding.state}. {finding.cure}")
     if settings.database_url is None:
         with _line("Postgres"):
             postgres = parts.enter_context(LocalPostgres(settings.data_dir))
@@ -89,17 +102,29 @@ def _start(settings: Settings, parts: ExitStack) -> Settings:
     with _line("Schema and key"):
         settings = asyncio.run(_prepare(settings))
     with _line("Ray"):
-        _start_ray(settings, parts)
+        session = start_ray(settings, parts)
+    with _writing(settings):
+        leftovers.note()  # killed from here on, it leaves these behind
     with _line(f"Model {settings.model.name}"):
-        _deploy(settings)
+        _deploy(settings, session)
         _wait_until_ready(settings)
-    leftovers.note()
+    with _writing(settings):
+        leftovers.note()
     return settings
+
+
+@contextmanager
+def _writing(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FolderUnreachable.to_us(error, settings.data_dir.resolve()) from error
 
 
 @contextmanager
 def _line(name: str) -> Iterator[None]:
     began = time.monotonic()
+    name = escape(name)
     with console.status(f"{name} …"):
         yield
     console.print(f"[green]✓[/] {name} [dim]{time.monotonic() - began:.1f} s[/]")
@@ -121,6 +146,23 @@ def check_port(settings: Settings) -> None:
         ) from error
 
 
+def check_key(settings: Settings) -> None:
+    """That the first tenant's key, where there is one already, can be one.
+
+    Raises:
+        StartFailed: it is cut short.
+    """
+    from serve.security.keys import MIN_CHARS
+
+    with _writing(settings):
+        key = api_key(settings)
+    if key is not None and not (key.isascii() and len(key) >= MIN_CHARS):
+        raise StartFailed(
+            f"{key_file(settings)} holds no key of {MIN_CHARS} characters or more: write the right"
+            " one there, or remove the file to have another one made."
+        )
+
+
 async def _prepare(settings: Settings) -> Settings:
     """Migrate, and see that the first tenant's key opens the door."""
     from serve.database import Database
@@ -131,9 +173,8 @@ async def _prepare(settings: Settings) -> Settings:
     key = api_key(settings)
     if key is None:
         key = f"sfm_{secrets.token_urlsafe(32)}"
-        descriptor = os.open(key_file(settings), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(key + "\n")
+        with _writing(settings):
+            write_atomically(key_file(settings), key + "\n")
     database = Database(database_url(settings), pool_size=1)
     try:
         await Keys(database).ensure(key)
@@ -142,11 +183,14 @@ async def _prepare(settings: Settings) -> Settings:
     return settings.model_copy(update={"api_key": SecretStr(key)})
 
 
-def _start_ray(settings: Settings, parts: ExitStack) -> None:
+def start_ray(settings: Settings, parts: ExitStack) -> str:
+    """A Ray of its own with Serve's proxy at the service's port; the folder of Ray's logs."""
     os.environ["DATABASE_URL"] = database_url(settings)  # for Serve's controller: see BacklogPolicy
     # Ray reads these when it is imported; telemetry is the operator's to turn on.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # a service is no batch job
+    # Ray would kill a replica whenever the machine's memory runs short, whoever takes it.
+    os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
     # A proxy that is not ready by then is killed, and the start with it: five seconds are few.
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
     os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S", "1")
@@ -167,9 +211,10 @@ def _start_ray(settings: Settings, parts: ExitStack) -> None:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     # Ray makes a cluster of its own ask for the token in ~/.ray/auth_token, unless RAY_AUTH_MODE
     # says otherwise: who reaches its ports without one could run code.
-    ray.init(
+    # An address of its own, whatever RAY_ADDRESS or another installation of this machine says.
+    context = ray.init(
         address="local",
-        num_cpus=max(4, os.cpu_count() or 1),
+        num_cpus=ray_cpus(),
         include_dashboard=False,
         dashboard_host="127.0.0.1",
         log_to_driver=False,
@@ -178,6 +223,7 @@ def _start_ray(settings: Settings, parts: ExitStack) -> None:
     )
     parts.callback(_stop_ray)
     serve.start(http_options=HTTPOptions(host=settings.host, port=settings.port))
+    return f"{cast(Any, context).address_info['session_dir']}/logs/serve"
 
 
 def _put_haproxy_in_front(settings: Settings, parts: ExitStack) -> None:
@@ -222,7 +268,7 @@ def _stop_ray() -> None:
         ray.shutdown()
 
 
-def _deploy(settings: Settings) -> None:
+def _deploy(settings: Settings, logs: str) -> None:
     from ray import serve
 
     from serve.app import bind
@@ -230,20 +276,21 @@ def _deploy(settings: Settings) -> None:
     try:
         serve.run(bind(settings), name="sfumato", route_prefix="/")
     except RuntimeError as error:
-        raise StartFailed(f"The service did not start: {error}\n{_why()}") from error
+        raise StartFailed(f"The service did not start: {error}\n{_why(logs)}") from error
 
 
-def _why() -> str:
+def _why(logs: str) -> str:
     """The last line that each failed deployment said; its logs say the rest."""
     from ray import serve
 
-    deployments = serve.status().applications["sfumato"].deployments
+    application = serve.status().applications.get("sfumato")
+    deployments = {} if application is None else application.deployments
     said = [
         f"  {name}: {status.message.strip().splitlines()[-1]}"
         for name, status in deployments.items()
         if status.message.strip()
     ]
-    return "\n".join([*said, "  All of it: /tmp/ray/session_latest/logs/serve"])
+    return "\n".join([*said, f"  All of it: {logs}"])
 
 
 def _wait_until_ready(settings: Settings) -> None:
@@ -251,7 +298,7 @@ def _wait_until_ready(settings: Settings) -> None:
     said = "no answer"
     while time.monotonic() < until:
         try:
-            answer = httpx2.get(f"{base_url(settings)}/ready", timeout=5)
+            answer = httpx2.get(f"{base_url(settings)}/ready", timeout=5, trust_env=False)
         except httpx2.HTTPError as error:
             said = str(error)
         else:
@@ -264,12 +311,12 @@ def _wait_until_ready(settings: Settings) -> None:
 
 def _greet(settings: Settings) -> None:
     url = base_url(settings)
-    key = api_key(settings)
+    key = api_key(settings) or ""
     console.print(
         f"\n[bold]Sfumato is ready[/]\n"
         f"  URL      {url}/v1\n"
-        f"  API key  {key}\n"
-        f"  Gallery  {url}/#key={key}\n"
+        f"  API key  {escape(key)}\n"
+        f"  Gallery  {url}/#key={quote(key, safe='')}\n"
         f"  Docs     {url}/docs\n\n"
         f'Try  sfumato generate "red heart" -o heart.png      Stop with Ctrl-C.'
     )

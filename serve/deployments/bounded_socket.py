@@ -47,6 +47,8 @@ class BoundedSocket(WebSocketsSansIOProtocol):
                 self._end_flood()
                 return
             super().data_received(piece)
+            if self.conn.handshake_exc is not None and not self.handshake_initiated:
+                self._answer(400, "Bad Request", "This is no handshake of a WebSocket.")
             if self.transport.is_closing():
                 return
 
@@ -57,12 +59,11 @@ class BoundedSocket(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         address = self.client[0] if self.client else ""
         if self.most_per_address and self._connections[address] >= self.most_per_address:
-            body = b"This address has as many WebSockets as it may; close some."
-            headers = Headers({"Content-Length": str(len(body)), "Connection": "close"})
-            self.handshake_initiated = self.handshake_complete = self.close_sent = True
-            self.conn.send_response(Response(503, "Service Unavailable", headers, body))
-            self.transport.write(b"".join(self.conn.data_to_send()))
-            self.transport.close()
+            self._answer(
+                503,
+                "Service Unavailable",
+                "This address has as many WebSockets as it may; close some.",
+            )
             return
         self._address = address
         self._connections[address] += 1
@@ -75,6 +76,15 @@ class BoundedSocket(WebSocketsSansIOProtocol):
                 del self._connections[self._address]
             self._address = None
         super().connection_lost(exc)
+
+    def _answer(self, status: int, reason: str, sentence: str) -> None:
+        """In place of a WebSocket; websockets by itself leaves an odd handshake unanswered."""
+        body = sentence.encode()
+        headers = Headers({"Content-Length": str(len(body)), "Connection": "close"})
+        self.handshake_initiated = self.handshake_complete = self.close_sent = True
+        response = Response(status, reason, headers, body)
+        self.transport.write(response.serialize())
+        self.transport.close()
 
     def _end_flood(self) -> None:
         if self.conn.state is State.OPEN:

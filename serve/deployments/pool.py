@@ -6,8 +6,13 @@ from functools import partial
 from pathlib import Path
 
 from pipelines.diffusion.catalog import SAFETY_CHECKER, describe, find_description
-from pipelines.diffusion.loading import choose_device, choose_dtype, find_folder, read_model
-from pipelines.diffusion.parts import check_parts
+from pipelines.diffusion.loading import (
+    check_folder,
+    choose_device,
+    choose_dtype,
+    find_folder,
+    read_model,
+)
 from pipelines.diffusion.pool import ModelPool, ModelSource, Placing
 from pipelines.diffusion.weights import weights_bytes
 from serve.errors import naming_model
@@ -42,8 +47,7 @@ def _source(name: str, model: FurtherModelSettings, settings: Settings) -> Model
     with naming_model(name):
         without = _without(settings)
         folder = find_folder(model.path, without)
-        describe(folder)
-        check_parts(folder, without)
+        check_folder(folder, describe(folder), model.controlnets, model.loras, without)
         dtype = choose_dtype(model.dtype, choose_device(model.device))
     read = partial(_read, name, folder, model, settings)
     return ModelSource(read, weights_bytes(folder, dtype, without))

@@ -23,6 +23,7 @@ from serve.api.layers.body_limit import BodyLimit
 from serve.api.layers.header_limit import HeaderLimit
 from serve.api.layers.request_id import RequestId
 from serve.api.layers.security_headers import SecurityHeaders
+from serve.deployments.bounded_head import bound_heads
 from serve.deployments.bounded_socket import bound_sockets
 from serve.observability.logging import redact_records
 from serve.settings import Settings
@@ -32,15 +33,16 @@ def layers() -> list[Middleware]:
     """The proxy's layers; as Serve has it, the last is the outermost.
 
     The limits are those of the app, which stands behind: but what the proxy lets in, it buffers.
-    Its WebSockets are bounded as well, for which ASGI has no layer.
+    Its WebSockets and the heads of requests are bounded as well, for which ASGI has no layer.
     """
-    loaded = Settings()
-    redact_records(log_prompts=loaded.log_prompts)
-    settings = loaded.http
-    bound_sockets(0 if RAY_SERVE_ENABLE_HA_PROXY else settings.max_sockets_per_address)
+    settings = Settings()
+    redact_records(log_prompts=settings.log_prompts)
+    http = settings.http
+    bound_heads()
+    bound_sockets(0 if RAY_SERVE_ENABLE_HA_PROXY else http.max_sockets_per_address)
     return [
         Middleware(OverrideHeaders),
-        Middleware(BodyLimit, settings=settings),
+        Middleware(BodyLimit, settings=http),
         Middleware(HeaderLimit),
         Middleware(SecurityHeaders),
         Middleware(RequestId),

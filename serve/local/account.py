@@ -56,6 +56,15 @@ class Account:
         if self.uid is not None and self.gid is not None:
             os.chown(folder, self.uid, self.gid)
 
+    def close(self, folder: Path) -> None:
+        """Bars all others from `folder`, without which Postgres does not start; a copy may open it.
+
+        Raises:
+            OSError: it is not ours to close.
+        """
+        if folder.stat().st_mode & (stat.S_IRWXO | stat.S_IWGRP):
+            folder.chmod(0o700)
+
     def arguments(self, paths: Sequence[Path]) -> list[str]:
         """The options of `launch.py` that become this account and can reach every one of `paths`.
 

@@ -29,8 +29,8 @@ class FolderUnreachable(LocalServerError):
     def to_us(cls, error: OSError, data_dir: Path) -> Self:
         """The system refused this very process something below `data_dir`."""
         return cls(
-            f"{error.filename} cannot be used ({error.strerror}): run as the user who owns "
-            f"{data_dir}, or set SFUMATO_DATA_DIR to a folder of your own."
+            f"{error.filename or data_dir} cannot be used ({error.strerror or error}): run as the "
+            f"user who owns {data_dir}, or set SFUMATO_DATA_DIR to a folder of your own."
         )
 
 

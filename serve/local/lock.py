@@ -31,18 +31,18 @@ class FolderLock:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        except OSError as error:
             raise FolderUnreachable.to_us(error, self.data_dir) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = os.read(lock, 32).decode()
+            owner = os.read(lock, 32).decode(errors="replace")
             os.close(lock)
             raise AlreadyRunning(
                 f"The local {self.name} of {self.data_dir} is already run by process "
                 f"{owner or '(unknown)'}: stop that process, or set SFUMATO_DATA_DIR to another "
                 "folder.",
-                pid=int(owner) if owner else None,
+                pid=int(owner) if owner.isdecimal() else None,
             ) from None
         os.ftruncate(lock, 0)
         os.write(lock, str(os.getpid()).encode())

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
+
 from serve.local.account import Account
 from serve.local.errors import NotInstalled
 from serve.local.process import ServerProcess, command_line
@@ -54,10 +56,12 @@ class LocalPostgres(LocalServer):
         account = Account.for_folder(self._cluster)
         pid_file = self._cluster / "postmaster.pid"
         self._process.end_orphan(pid_file, str(self._cluster))
-        if not self._cluster.exists():
+        if not self._cluster.exists() or not any(self._cluster.iterdir()):
             self._initialise(binaries, account)
-        forget_recycled_pid(pid_file, str(self._cluster))
+        account.close(self._cluster)
         make_private(self._sockets, account)
+        for file in (pid_file, self._sockets / ".s.PGSQL.5432.lock"):
+            forget_stale_pid(file, str(self._cluster))
         settings = {**SETTINGS, "unix_socket_directories": str(self._sockets)}
         self._process.start(
             [
@@ -140,17 +144,22 @@ def find_binaries() -> Path:
     )
 
 
-def forget_recycled_pid(pid_file: Path, marker: str) -> None:
-    """Removes a dead server's pid file where its pid now names some other process.
+def forget_stale_pid(pid_file: Path, marker: str) -> None:
+    """Removes a dead server's pid file, or its socket's, for which Postgres would not start.
 
-    In containers pids come round again after a restart, and Postgres refuses to start while the
-    pid of the file lives, whatever it is. A pid file with a dead pid is left to Postgres, which
-    checks for shared memory still in use before it goes on.
+    It does while the pid of the file lives, whatever that is: in containers pids come round again
+    after a restart, and a killed server stays a zombie where process 1 reaps none. It does, too,
+    where the file is empty, as a power cut may leave it. A pid file with a dead pid is left to
+    Postgres. In each case it looks for shared memory still in use before it goes on.
     """
     try:
         pid = int(pid_file.read_text(encoding="utf-8").split(maxsplit=1)[0])
-    except (FileNotFoundError, ValueError, IndexError):
+    except FileNotFoundError:
+        return
+    except (ValueError, IndexError):
+        pid_file.unlink()
         return
     command = command_line(pid)
-    if command and marker not in command:
+    other = bool(command) and marker not in command
+    if pid <= 0 or other or (not command and psutil.pid_exists(pid)):
         pid_file.unlink()

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from serve.local.account import Account
@@ -16,6 +17,29 @@ from serve.local.lock import FolderLock
 LAUNCHER = Path(__file__).with_name("launch.py")
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
 LOG_TAIL_LINES = 12
+_BACKUP = (
+    "Files of the database are damaged or gone: restore the data folder from a backup, or set"
+    " SFUMATO_DATA_DIR to another folder to begin anew."
+)
+_CURES = (
+    ("PG_CONTROL_VERSION", _BACKUP),
+    (
+        "incompatible with server",
+        "The folder is of another version of Postgres: dump it with that version and restore it"
+        " here, or set SFUMATO_DATA_DIR to another folder.",
+    ),
+    ("No space left on device", "Free disk space, and start again."),
+    ("Cannot allocate memory", "Free memory, and start again."),
+    ("pg_control", _BACKUP),
+    ("checkpoint record", _BACKUP),
+    ("not a valid data directory", _BACKUP),
+    ("invalid page", _BACKUP),
+)
+"""What to do about it by what a server says; the first that fits."""
+_USUAL_CURE = (
+    "Free disk and memory are the usual cures; or run the server yourself and give its address as"
+    " DATABASE_URL or REDIS_URL."
+)
 
 
 class ServerProcess:
@@ -62,7 +86,7 @@ class ServerProcess:
         try:
             self.log_path.parent.mkdir(parents=True, exist_ok=True)
             self.log_path.touch()
-        except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        except OSError as error:
             self._lock.release()
             raise FolderUnreachable.to_us(error, self.data_dir) from error
 
@@ -82,7 +106,8 @@ class ServerProcess:
         for stop_signal in self.stop_signals:
             if marker not in command_line(pid):
                 return
-            os.kill(pid, stop_signal)
+            with suppress(ProcessLookupError):  # it ended just now
+                os.kill(pid, stop_signal)
             wait_until(lambda: marker not in command_line(pid), seconds=10)
 
     def run(
@@ -149,10 +174,9 @@ class ServerProcess:
             log.seek(self._log_start)
             lines = log.read().decode(errors="replace").splitlines()
         tail = "\n".join(f"    {line}" for line in lines[-LOG_TAIL_LINES:]) or "    (nothing)"
+        cure = next((cure for said, cure in _CURES if said in tail), _USUAL_CURE)
         return StartFailed(
-            f"{what}. Its last words:\n{tail}\n"
-            f"The whole log is {self.log_path}. Free disk and memory are the usual cures; or run "
-            "the server yourself and give its address as DATABASE_URL or REDIS_URL."
+            f"{what}. Its last words:\n{tail}\nThe whole log is {self.log_path}. {cure}"
         )
 
     def _spawn(

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from serve.local.errors import FolderUnreachable
 from serve.local.process import ServerProcess
 
 
@@ -53,6 +54,9 @@ class LocalServer(ABC):
         self._process.claim()
         try:
             self._start()
+        except OSError as error:
+            self.stop()
+            raise FolderUnreachable.to_us(error, self._data_dir) from error
         except BaseException:
             self.stop()
             raise

@@ -1,45 +1,77 @@
-"""Brings a database's schema to the newest version."""
+"""Brings a database's schema to the newest version, and says where one stands."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import ClassVar
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from asyncpg import InterfaceError, PostgresError
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
 
-from serve.database import asyncpg_url
+from serve.database import DatabaseUnavailable, asyncpg_url
+from serve.errors import ServiceError
 
 _LOCK = 0x5F0A71  # two processes that start at once must not both migrate
+_OLDEST_POSTGRES = 18
+_CONNECT_TIMEOUT_S = 10
 
 
-def _config(connection: Connection) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
-    config.attributes["connection"] = connection
-    return config
+class SchemaError(ServiceError):
+    """The database is there, but this version cannot work with it; the message names the cure."""
+
+    status: ClassVar[int] = 503
+    code: ClassVar[str] = "schema"
+    title: ClassVar[str] = "The database's schema"
 
 
 async def upgrade(url: str, revision: str = "head") -> None:
     """Apply every migration up to ``revision``, each in a transaction of its own.
 
     Nothing to do is fine. What a migration locks is free again before the next one begins.
+
+    Raises:
+        DatabaseUnavailable: nobody answers at ``url``, or it does not let us in.
+        SchemaError: the schema is of a version that is not known here, or the server too old.
     """
-    engine = create_async_engine(asyncpg_url(url))
-    try:
-        async with engine.connect() as connection:
-            for step in await connection.run_sync(_steps, revision):
-                await connection.run_sync(_take, step)
-    finally:
-        await engine.dispose()
+    async with _connected(url) as connection:
+        for step in await connection.run_sync(_steps, revision):
+            await connection.run_sync(_take, step)
+
+
+async def check_schema(url: str) -> None:
+    """See that the schema is the newest.
+
+    Raises:
+        DatabaseUnavailable: nobody answers at ``url``, or it does not let us in.
+        SchemaError: it is not.
+    """
+    async with _connected(url) as connection:
+        await connection.run_sync(_check)
+
+
+async def check_connection(url: str) -> None:
+    """See that a Postgres answers that is new enough.
+
+    Raises:
+        DatabaseUnavailable: nobody answers at ``url``, or it does not let us in.
+        SchemaError: the server is too old.
+    """
+    async with _connected(url):
+        pass
 
 
 def _steps(connection: Connection, revision: str) -> list[str]:
     """The revisions that are to be applied, the oldest first."""
-    current = MigrationContext.configure(connection).get_current_revision()
+    current = _revision(connection)
     connection.rollback()  # what looking began
     scripts = ScriptDirectory.from_config(_config(connection))
     found = scripts.iterate_revisions(revision, current or "base")
@@ -52,17 +84,89 @@ def _take(connection: Connection, step: str) -> None:
         command.upgrade(_config(connection), step)
 
 
+def _check(connection: Connection) -> None:
+    found = _revision(connection)
+    newest = ScriptDirectory.from_config(_config(connection)).get_current_head()
+    if found != newest:
+        raise SchemaError(
+            f"The database's schema is of version {found}, and {newest} is needed: run `sfumato"
+            " migrate`."
+            if found
+            else "The database has no schema yet: run `sfumato migrate`."
+        )
+
+
+def _revision(connection: Connection) -> str | None:
+    """What the database says that its schema is; None of an empty one."""
+    found = MigrationContext.configure(connection).get_current_revision()
+    scripts = ScriptDirectory.from_config(_config(connection))
+    known = {script.revision for script in scripts.walk_revisions()}
+    newest = scripts.get_current_head()
+    if found is not None and found not in known:
+        raise SchemaError(
+            f"The database's schema is of version {found!r}, which this Sfumato does not know (its"
+            f" newest is {newest}): a newer one made it. Start that one, or restore a backup from"
+            " before it."
+        )
+    if found is None and inspect(connection).has_table("jobs"):
+        raise SchemaError(
+            "The database has Sfumato's tables, but its table alembic_version does not say of"
+            " which version: restore a backup, or, if you know the version, write it there (the"
+            f" newest is {newest})."
+        )
+    return found
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[AsyncConnection]:
+    """A connection to a Postgres that is new enough."""
+    try:
+        engine = create_async_engine(
+            asyncpg_url(url),
+            poolclass=NullPool,
+            connect_args={"timeout": _CONNECT_TIMEOUT_S},
+            hide_parameters=True,
+        )
+        async with engine.connect() as connection:
+            version = await connection.scalar(text("SHOW server_version_num"))
+            if int(version or 0) // 10_000 < _OLDEST_POSTGRES:
+                raise SchemaError(
+                    f"The database is Postgres {int(version or 0) // 10_000}; Sfumato needs"
+                    f" {_OLDEST_POSTGRES} or newer: name such a server in DATABASE_URL."
+                )
+            yield connection
+    except (OSError, PostgresError, InterfaceError, SQLAlchemyError, ValueError) as error:
+        raise DatabaseUnavailable(
+            f"Postgres at {_place(url)} cannot be used ({_reason(error)}): start `sfumato up`, or"
+            " see that DATABASE_URL names the host, database, user and password of one that runs."
+        ) from error
+
+
+def _place(url: str) -> str:
+    """Without the password."""
+    return url.rpartition("@")[2].partition("://")[2] or url.rpartition("@")[2]
+
+
+def _reason(error: BaseException) -> str:
+    told = getattr(error, "orig", None) or error
+    return str(told).strip().partition("\n")[0] or type(told).__name__
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    folder = str(Path(__file__).parent).replace("%", "%%")  # which the parser would expand
+    config.set_main_option("script_location", folder)
+    config.attributes["connection"] = connection
+    return config
+
+
 async def pending_changes(url: str) -> list[object]:
     """Differences between the models and the migrated schema; empty when they agree."""
     from alembic.autogenerate import compare_metadata
 
     from serve.models import Base
 
-    engine = create_async_engine(asyncpg_url(url))
-    try:
-        async with engine.connect() as connection:
-            return await connection.run_sync(
-                lambda sync: list(compare_metadata(MigrationContext.configure(sync), Base.metadata))
-            )
-    finally:
-        await engine.dispose()
+    async with _connected(url) as connection:
+        return await connection.run_sync(
+            lambda sync: list(compare_metadata(MigrationContext.configure(sync), Base.metadata))
+        )

@@ -46,8 +46,8 @@ from tests.pipelines.diffusion.tiny.controlnet import build_controlnet
 # diffusers 0.42 has not caught up with NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 
-REQUESTS = int(os.environ.get("SFUMATO_ACCEPTED_REQUESTS", "140"))
-SEED = int(os.environ.get("SFUMATO_ACCEPTED_SEED", "0"))
+REQUESTS = int(os.environ.get("ACCEPTED_REQUESTS", "140"))
+SEED = int(os.environ.get("ACCEPTED_SEED", "0"))
 AT_ONCE = 4
 
 MODELS: Mapping[str, Callable[[], Any]] = {

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pydantic import ValidationError
 from ray.serve import Application
 from ray.serve.schema import ServeDeploySchema
 
 from serve.app import build_app
+from serve.environment import WrongSettings
 from serve.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("environment")
@@ -35,8 +35,19 @@ def test_the_configuration_file_names_an_application_that_binds() -> None:
 
 def test_arguments_override_settings_and_wrong_ones_are_named() -> None:
     assert isinstance(build_app({**SERVERS, "scaling": {"diffusion_max": 4}}), Application)
-    with pytest.raises(ValidationError, match="diffusion_mx"):
-        build_app({**SERVERS, "scaling": {"diffusion_mx": 4}})
+    with pytest.raises(WrongSettings) as wrong:
+        build_app({**SERVERS, "scaling": {"diffusion_mx": 4}, "prot": 80})
+    assert wrong.value.lines == [
+        "SFUMATO_SCALING__DIFFUSION_MX is no setting; the nearest is"
+        " SFUMATO_SCALING__DIFFUSION_MAX: correct it or remove it.",
+        "SFUMATO_PROT is no setting; the nearest is SFUMATO_PORT: correct it or remove it.",
+    ]
+
+
+def test_the_environment_is_checked_as_by_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SFUMATO_WORKERS__MAX_BATCH", "4")
+    with pytest.raises(WrongSettings, match="the nearest is SFUMATO_WORKER__MAX_BATCH"):
+        build_app(SERVERS)
 
 
 def test_missing_servers_are_named_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,20 @@ from __future__ import annotations
 import asyncio
 import uuid
 
+import pytest
 from alembic import command
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from serve.migrations.upgrade import _config, pending_changes, upgrade
+from serve.database import DatabaseUnavailable
+from serve.migrations import upgrade as upgrading
+from serve.migrations.upgrade import (
+    SchemaError,
+    _config,
+    check_connection,
+    check_schema,
+    pending_changes,
+    upgrade,
+)
 from tests.conftest import query
 
 
@@ -40,3 +50,65 @@ async def test_folding_the_words_can_be_taken_back(database_url: str) -> None:
 async def test_migrating_again_changes_nothing(database_url: str) -> None:
     await upgrade(database_url)
     assert await pending_changes(database_url) == []
+
+
+async def test_a_schema_of_a_newer_version_is_left_alone(database_url: str) -> None:
+    query(database_url, "UPDATE alembic_version SET version_num = '9999'")
+    for look in (upgrade, check_schema):
+        with pytest.raises(SchemaError, match=r"'9999', which .* does not know .* Start that"):
+            await look(database_url)
+    assert query(database_url, "SELECT version_num FROM alembic_version") == "9999"
+
+
+@pytest.mark.parametrize("lost", ["DELETE FROM alembic_version", "DROP TABLE alembic_version"])
+async def test_a_schema_without_a_version_is_left_alone(database_url: str, lost: str) -> None:
+    query(database_url, lost)
+    with pytest.raises(SchemaError, match="does not say of which version: restore a backup"):
+        await upgrade(database_url)
+    assert query(database_url, "SELECT to_regclass('jobs') IS NOT NULL") == "t"
+
+
+async def test_an_older_schema_is_told_and_brought_up(database_url: str) -> None:
+    query(database_url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    with pytest.raises(SchemaError, match="no schema yet: run `sfumato migrate`"):
+        await check_schema(database_url)
+    await upgrade(database_url, "0003")
+    with pytest.raises(SchemaError, match=r"of version 0003, and .* run `sfumato migrate`"):
+        await check_schema(database_url)
+    await upgrade(database_url)
+    await check_schema(database_url)
+
+
+async def test_an_older_postgres_is_told(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upgrading, "_OLDEST_POSTGRES", 99)
+    with pytest.raises(SchemaError, match=r"is Postgres \d+; Sfumato needs 99 or newer"):
+        await check_connection(database_url)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (
+            "postgresql://nobody:open-sesame@127.0.0.1:1/x",
+            "Postgres at 127.0.0.1:1/x cannot be used",
+        ),
+        (
+            "postgresql://nobody:open-sesame@no.such.invalid/x",
+            "at no.such.invalid/x cannot be used",
+        ),
+    ],
+)
+async def test_a_postgres_that_is_not_there_is_told_without_its_password(
+    url: str, said: str
+) -> None:
+    with pytest.raises(DatabaseUnavailable, match=said) as wrong:
+        await upgrade(url)
+    assert "sesame" not in str(wrong.value)
+
+
+async def test_a_database_that_is_not_there_is_told(database_url: str) -> None:
+    name = database_url.partition("@/")[2].partition("?")[0]
+    with pytest.raises(DatabaseUnavailable, match='database "lost" does not exist'):
+        await check_connection(database_url.replace(f"@/{name}?", "@/lost?"))

@@ -84,7 +84,8 @@ def read_controlnet(folder: Path, unet: Any, vae_scale_factor: int) -> Any:
 
     Raises ModelLoadError for one that is broken, or that does not fit the UNet.
     """
-    _check(folder, unet, vae_scale_factor)
+    check_controlnet_folder(folder)
+    _check_fit(folder, unet, vae_scale_factor)
     try:
         model, told = ControlNetModel.from_pretrained(
             folder,
@@ -107,7 +108,8 @@ def read_controlnet(folder: Path, unet: Any, vae_scale_factor: int) -> Any:
     return model.eval()
 
 
-def _check(folder: Path, unet: Any, vae_scale_factor: int) -> None:
+def check_controlnet_folder(folder: Path) -> None:
+    """That it is a ControlNet's, with sound weights. Raises ModelLoadError."""
     if not folder.is_dir():
         raise ModelNotFoundError(
             f"There is no ControlNet folder {str(folder)!r}; give one that diffusers'"
@@ -121,6 +123,11 @@ def _check(folder: Path, unet: Any, vae_scale_factor: int) -> None:
             " 'ControlNetModel'."
         )
     check_weights(folder)
+
+
+def _check_fit(folder: Path, unet: Any, vae_scale_factor: int) -> None:
+    path = folder / "config.json"
+    config = read_json(path)
     has = {name: config.get(name) for name in _SHARED}
     wants = {name: unet.config.get(name) for name in _SHARED}
     has["pixels to a latent"] = 2 ** (len(config["conditioning_embedding_out_channels"]) - 1)

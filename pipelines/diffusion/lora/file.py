@@ -75,7 +75,7 @@ def read_lora(path: Path, pipeline: Any) -> dict[LoraTarget, LoraPair]:
 
     Raises LoraLoadError or PickledWeightsError.
     """
-    _check_file(path)
+    check_lora_file(path)
     parts = lora_parts(pipeline)
     if not parts:
         raise LoraLoadError(
@@ -103,7 +103,11 @@ def read_lora(path: Path, pipeline: Any) -> dict[LoraTarget, LoraPair]:
     return pairs
 
 
-def _check_file(path: Path) -> None:
+def check_lora_file(path: Path) -> None:
+    """That it is a LoRA in safetensors, as far as the names in it tell.
+
+    Raises LoraLoadError or PickledWeightsError.
+    """
     if path.suffix in _PICKLES:
         raise PickledWeightsError(
             f"{str(path)!r} holds pickled weights, which can run code; convert it to safetensors."

@@ -27,6 +27,7 @@ from pipelines.diffusion.speed.vae_tiling import VaeTiling
 
 logger = logging.getLogger(__name__)
 
+_NO_GRAPHS = "CUDA graphs need a CUDA device; set cuda_graphs to 'never'."
 _NO_STREAMS = "A stream of its own needs a CUDA device; set decode_stream to 'never'."
 _COMPILED_SHAPES = 256
 """A block is compiled for each bucket at each of its widths; torch gives up at 8 by default."""
@@ -149,6 +150,19 @@ def _run_bucket(family: Family, rows: int, width: int, height: int) -> None:
         predictions[0].sum().item()  # waits for the device
 
 
+def check_speed_ups(wanted: Acceleration, device: torch.device, dtype: torch.dtype) -> None:
+    """Raises AccelerationError for one that was asked for and that no model can have there."""
+    check_float8(wanted.float8, device, dtype)
+    choose_attention(wanted.attention, device, dtype)
+    if device.type == "cuda":
+        return
+    for asked, obstacle in (
+        (wanted.cuda_graphs, _NO_GRAPHS),
+        (wanted.decode_stream, _NO_STREAMS),
+    ):
+        _decide(asked, pays=False, obstacle=obstacle)
+
+
 def _decide(wanted: Use, *, pays: bool, obstacle: str | None = None) -> Use:
     if wanted is Use.ALWAYS and obstacle is not None:
         raise AccelerationError(obstacle)
@@ -168,7 +182,7 @@ def _compile_obstacle(blocks: list[nn.Module], device: torch.device) -> str | No
 
 def _graphs_obstacle(family: Family) -> str | None:
     if family.device.type != "cuda":
-        return "CUDA graphs need a CUDA device; set cuda_graphs to 'never'."
+        return _NO_GRAPHS
     if not family.fixed_prompt_length:
         return (
             "Prompts of this model differ in length, so that nearly every batch would need a CUDA"

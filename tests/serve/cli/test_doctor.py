@@ -22,6 +22,8 @@ def test_every_model_is_checked(
     StableDiffusionPipeline(**parts).save_pretrained(tmp_path / "checked")
     build_pipeline().save_pretrained(tmp_path / "halves", variant="fp16")
     build_pipeline().save_pretrained(tmp_path / "gone")
+    (tmp_path / "ink.safetensors").write_bytes(b"no safetensors")
+    (tmp_path / "tiny" / "config.json").write_text("{}")
     (tmp_path / "gone" / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     models = {
         "checked": FurtherModelSettings(
@@ -31,7 +33,14 @@ def test_every_model_is_checked(
         "halves": FurtherModelSettings(path=str(tmp_path / "halves"), device="cpu"),
         "gone": FurtherModelSettings(path=str(tmp_path / "gone"), device="cpu"),
         "lost": FurtherModelSettings(path="/no/such"),
-        "odd": FurtherModelSettings(path=str(tmp_path / "tiny"), device="abacus"),
+        "odd": FurtherModelSettings(path=str(tmp_path / "tiny"), device="cuda:99"),
+        "inked": FurtherModelSettings(
+            path=str(tmp_path / "tiny"), device="cpu", loras={"ink": tmp_path / "ink.safetensors"}
+        ),
+        "led": FurtherModelSettings(
+            path=str(tmp_path / "tiny"), device="cpu", controlnets={"edges": tmp_path / "tiny"}
+        ),
+        "small": FurtherModelSettings(path=str(tmp_path / "tiny"), max_pixels=64),
     }
     settings = Settings(
         database_url=database_url, redis_url=valkey_url, data_dir=tmp_path, models=models
@@ -46,8 +55,14 @@ def test_every_model_is_checked(
     assert "✓ Model: halves: StableDiffusionPipeline, 64×64 pixels, cpu" in said
     assert "✗ Model: gone\n" in said
     assert "unet' has no diffusion_pytorch_model.safetensors; download the model again." in said
-    assert "✗ Model: lost\n    There is no model folder '/no/such'" in said
-    assert "✗ Model: odd\n    There is no device 'abacus'" in said
+    lost = "✗ Model: lost\n    SFUMATO_MODELS (lost.path): There is no model folder '/no/such'"
+    assert lost in said
+    assert "✗ Model: odd\n    SFUMATO_MODELS (odd.device): " in said
+    assert "✗ Model: inked\n" in said
+    assert "is not a safetensors file" in said
+    assert "✗ Model: led\n" in said
+    assert "choose a folder of a 'ControlNetModel'" in said
+    assert "SFUMATO_MODELS (small.max_pixels): 64 pixels are fewer than the 64x64" in said
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from serve.cli.haproxy import command, in_front
+from serve.deployments.haproxy import SIDE_PORTS
+from serve.local.port import port_range
 from serve.settings import Settings
 
 COMMAND = "/bin/true"
+ENDS = ("MIN", "MAX")
 NODE = "f" * 56  # Serve puts the name of a Ray node between
 
 
@@ -31,6 +34,24 @@ def test_two_services_do_not_share_a_folder(tmp_path: Path) -> None:
         with in_front(Settings(data_dir=tmp_path / name), COMMAND) as environment:
             folders.add(environment["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"])
     assert len(folders) == 2
+
+
+def test_two_services_have_ports_of_their_own(tmp_path: Path) -> None:
+    """A replica's port of the one is never, not even later, a port of the other's replicas."""
+    with (
+        in_front(Settings(data_dir=tmp_path / "one"), COMMAND) as one,
+        in_front(Settings(data_dir=tmp_path / "two"), COMMAND) as two,
+    ):
+        ports = [
+            set(range(*(int(each[f"RAY_SERVE_DIRECT_INGRESS_{end}_HTTP_PORT"]) for end in ENDS)))
+            for each in (one, two)
+        ]
+        sides = [{each[name] for name in SIDE_PORTS} for each in (one, two)]
+    assert all(len(each) > 50 for each in ports)
+    assert ports[0].isdisjoint(ports[1])
+    assert sides[0].isdisjoint(sides[1])
+    with port_range() as again:
+        assert set(again) == ports[0]
 
 
 @pytest.mark.parametrize(

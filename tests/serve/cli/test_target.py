@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import typer
 
-from serve.cli.target import settings, url_of
+from serve.cli.target import api_key, is_loopback, key_file, settings, url_of
+from serve.settings import Settings
 
 
 @pytest.mark.parametrize(
     ("models", "said"),
     [
-        ('{"sdxl": {"pth": "/models/sdxl"}}', "Setting MODELS__SDXL__PTH: "),
+        ('{"sdxl": {"pth": "/models/sdxl"}}', "✗ SFUMATO_MODELS (sdxl.pth) is no setting: "),
         ('{"sfumato-embedded": {"path": "/models/sdxl"}}', "SFUMATO_MODELS holds"),
-        ('{"sdxl', 'field "models"'),
+        ('{"sdxl', "✗ SFUMATO_MODELS is"),
     ],
 )
 def test_a_wrong_model_is_told(
@@ -38,3 +41,25 @@ def test_a_wrong_model_is_told(
 )
 def test_where_a_service_answers(host: str, url: str) -> None:
     assert url_of(host, 8000) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "near"),
+    [
+        ("http://127.0.0.1:8000", True),
+        ("http://[::1]:8000/v1", True),
+        ("http://localhost", True),
+        ("http://192.0.2.1", False),
+        ("https://a.example", False),
+    ],
+)
+def test_what_no_proxy_would_find(url: str, near: bool) -> None:
+    assert is_loopback(url) is near
+
+
+@pytest.mark.parametrize(("text", "key"), [("", None), (" \n", None), ("sfm_a\n", "sfm_a")])
+def test_an_empty_key_file_holds_no_key(tmp_path: Path, text: str, key: str | None) -> None:
+    settings = Settings(data_dir=tmp_path)
+    assert api_key(settings) is None
+    key_file(settings).write_text(text)
+    assert api_key(settings) == key

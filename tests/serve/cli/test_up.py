@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from serve.cli.up import StartFailed, check_port
+from serve.cli.up import StartFailed, _prepare, check_port, run
+from serve.local.port import free_port
 from serve.settings import Settings
 
 
@@ -39,3 +45,99 @@ def test_a_port_that_is_free_stays_free(taken: Settings) -> None:
 def test_an_address_of_another_machine() -> None:
     with pytest.raises(StartFailed, match="set SFUMATO_HOST to an address of this machine"):
         check_port(Settings(host="192.0.2.1", port=8000))
+
+
+@pytest.fixture
+def free(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path, port=free_port())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": {"path": "/no/such"}}, "SFUMATO_MODEL__PATH: There is no model folder"),
+        ({"model": {"max_pixels": 64}}, "SFUMATO_MODEL__MAX_PIXELS: 64 pixels are fewer than"),
+        ({"model": {"loras": {"ink": "/no/ink"}}}, "SFUMATO_MODEL__LORAS: there is no file '/no/i"),
+        (
+            {"model": {"controlnets": {"e": "/no"}}},
+            "SFUMATO_MODEL__CONTROLNETS: there is no f",
+        ),
+        ({"model": {"device": "cuda:99"}}, "SFUMATO_MODEL__DEVICE: "),
+        (
+            {"model": {"device": "cpu"}, "speed": {"attention": "xformers"}},
+            "SFUMATO_SPEED__…: xformers needs a CUDA device",
+        ),
+        ({"models": {"sdxl": {"path": "/no/such"}}}, "SFUMATO_MODELS (sdxl.path): There is no mod"),
+        ({"scaling": {"diffusion_cpus": 9999}}, "lower SFUMATO_SCALING__DIFFUSION_CPUS"),
+        ({"worker": {"threads": 1024}}, "SFUMATO_WORKER__THREADS is 1024, and more threads than"),
+        ({"scaling": {"diffusion_gpus": 99}}, "lower SFUMATO_SCALING__DIFFUSION_GPUS"),
+        ({"moderation": {"blocklist": "/no/such"}}, "SFUMATO_MODERATION__BLOCKLIST: /no/such"),
+        ({"moderation": {"classifier": "no_such:X"}}, "SFUMATO_MODERATION__CLASSIFIER: no_such:X"),
+        ({"storage_url": "file:///proc/x"}, "Check SFUMATO_STORAGE_URL"),
+        ({"database_url": "postgresql://a@127.0.0.1:1/x"}, "Postgres at 127.0.0.1:1/x cannot be"),
+        ({"redis_url": "redis://127.0.0.1:1"}, "REDIS_URL"),
+    ],
+)
+def test_what_a_start_lacks_is_told_before_anything_starts(
+    free: Settings, capsys: pytest.CaptureFixture[str], change: dict[str, object], said: str
+) -> None:
+    asked = {"data_dir": free.data_dir, "port": free.port, **change}
+    assert run(Settings.model_validate(asked)) == 1
+    told = capsys.readouterr().out
+    assert said in told
+    assert told.startswith("✗ ")
+    assert not (free.data_dir / "postgres").exists()
+
+
+def test_a_key_that_is_cut_short_is_told_with_its_file(
+    free: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (free.data_dir / "api_key").write_text("sfm_cut\n")
+    assert run(free) == 1
+    assert f"{free.data_dir}/api_key holds no key of 24 characters" in capsys.readouterr().out
+
+
+def test_brackets_in_a_path_are_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "[red]").write_text("no folder")
+    assert run(Settings(data_dir=tmp_path / "[red]" / "[/bold]", port=free_port())) == 1
+    assert "/[red]/[/bold]" in capsys.readouterr().out
+
+
+async def test_an_empty_key_file_is_filled(free: Settings, database_url: str) -> None:
+    file = free.data_dir / "api_key"
+    file.touch(mode=0o644)
+    settings = free.model_copy(update={"database_url": SecretStr(database_url)})
+    key = (await _prepare(settings)).api_key
+    assert key is not None
+    assert file.read_text().strip() == key.get_secret_value()
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+RAY = """
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from serve.cli.up import start_ray
+from serve.settings import Settings
+with ExitStack() as parts:
+    logs = Path(start_ray(Settings(data_dir=Path(sys.argv[1]), port=int(sys.argv[2])), parts))
+    import ray
+    print(ray.get_runtime_context().gcs_address, len(ray.nodes()))
+    print("MemoryMonitor disabled" in (logs.parent / "raylet.out").read_text())
+"""
+
+
+@pytest.mark.service
+def test_a_ray_of_its_own_that_no_neighbour_ends(tmp_path: Path) -> None:
+    """Even where RAY_ADDRESS, as a shell may have it for another purpose, leads to another."""
+    another = f"127.0.0.1:{free_port()}"
+    told = subprocess.run(
+        [sys.executable, "-c", RAY, str(tmp_path), str(free_port())],
+        env={**os.environ, "RAY_ADDRESS": another},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    address, nodes, without_monitor = told.stdout.split()
+    assert (address != another, nodes, without_monitor) == (True, "1", "True")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import save_file
 
 from pipelines.diffusion.catalog import SAFETY_CHECKER
 from pipelines.diffusion.errors import (
@@ -165,8 +166,19 @@ def test_a_folder_without_weights_is_told_at_once(folder: Path, tmp_path: Path) 
         open_pool(serving(folder, bare={"path": str(tmp_path)}))
 
 
-def test_a_lora_that_is_not_there_is_told_with_its_model(folder: Path) -> None:
+def test_a_lora_that_is_not_there_is_told_at_once(folder: Path) -> None:
     inked = {"path": str(folder), "device": "cpu", "loras": {"ink": "/no/such.safetensors"}}
+    with pytest.raises(LoraLoadError, match=r"^Model 'inked': There is no LoRA file"):
+        open_pool(serving(folder, inked=inked))
+
+
+def test_a_lora_of_another_model_is_told_with_its_model(folder: Path, tmp_path: Path) -> None:
+    save_file({}, tmp_path / "ink.safetensors")
+    inked = {
+        "path": str(folder),
+        "device": "cpu",
+        "loras": {"ink": str(tmp_path / "ink.safetensors")},
+    }
     pool = open_pool(serving(folder, inked=inked))
     with pytest.raises(LoraLoadError, match=r"^Model 'inked': "):
         pool.load("inked")

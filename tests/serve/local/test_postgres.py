@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from serve.local import account
@@ -140,6 +141,58 @@ def test_a_pid_that_came_round_again_is_no_server(data_dir: Path) -> None:
         innocent.wait()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_killed_server_that_nobody_reaps_does_not_bar_the_next(data_dir: Path) -> None:
+    """As in a container whose process 1 reaps nothing."""
+    first = LocalPostgres(data_dir)
+    first.start()
+    assert first.pid is not None
+    zombie = psutil.Process(first.pid)
+    zombie.kill()
+    assert wait_until(lambda: zombie.status() == psutil.STATUS_ZOMBIE, seconds=10)
+    first._process.release()  # as the kernel does when the owner dies
+    with LocalPostgres(data_dir) as second:
+        assert zombie.status() == psutil.STATUS_ZOMBIE
+        assert query(second.url, "SELECT number FROM numbers") == "42"
+    first.stop()
+
+
+@pytest.mark.parametrize("torn", ["", "\n", "no number\n", "-1\n", "0\n"])
+def test_a_torn_pid_file_does_not_bar_the_start(data_dir: Path, torn: str) -> None:
+    (data_dir / "postgres" / "postmaster.pid").write_text(torn)
+    with LocalPostgres(data_dir) as server:
+        assert query(server.url, "SELECT number FROM numbers") == "42"
+
+
+def test_a_folder_that_a_copy_opened_is_closed_again(data_dir: Path) -> None:
+    (data_dir / "postgres").chmod(0o755)
+    with LocalPostgres(data_dir) as server:
+        assert query(server.url, "SELECT number FROM numbers") == "42"
+    assert (data_dir / "postgres").stat().st_mode & 0o777 == 0o700
+
+
+def test_an_empty_folder_is_filled(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("empty")
+    (folder / "postgres").mkdir()
+    with LocalPostgres(folder) as server:
+        assert query(server.url, "SELECT current_database()") == "sfumato"
+
+
+@pytest.mark.parametrize("left", [None, b"scribbled" * 900])
+def test_damaged_files_are_told_with_the_cure(data_dir: Path, left: bytes | None) -> None:
+    control = data_dir / "postgres" / "global" / "pg_control"
+    kept = control.with_name("kept")
+    control.rename(kept)
+    if left is not None:
+        control.write_bytes(left)
+        os.chown(control, kept.stat().st_uid, kept.stat().st_gid)
+    try:
+        with pytest.raises(StartFailed, match="restore the data folder from a backup, or set SFUM"):
+            LocalPostgres(data_dir).start()
+    finally:
+        kept.rename(control)
+
+
 def test_half_made_files_are_made_again(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("half")
     (folder / "postgres.partial").mkdir()
@@ -185,6 +238,7 @@ def test_a_failed_start_tells_why_and_leaves_nothing(data_dir: Path) -> None:
         with pytest.raises(StartFailed, match="incompatible") as caught:
             server.start()
         assert str(data_dir / "logs" / "postgres.log") in str(caught.value)
+        assert "of another version of Postgres: dump it" in str(caught.value)
         assert not server.running
     finally:
         version.write_text("18\n")
