@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipelines.diffusion.speed.acceleration import Acceleration, AttentionBackend, Float8, Use
 from pipelines.embedded import MODEL_PATH
+from serve.database_url import DatabaseUrl
 
 
 class Section(BaseModel):
@@ -33,6 +34,11 @@ def _origin(text: str) -> str:
     if not re.fullmatch(r"https?://[a-z0-9.\-\[\]:]+", text.lower()):
         raise ValueError("an origin is like `https://app.example:8443`, without a path")
     return text.lower()
+
+
+def _database_url(url: SecretStr) -> SecretStr:
+    DatabaseUrl.parse(url.get_secret_value())
+    return url
 
 
 class FurtherModelSettings(Section):
@@ -178,6 +184,41 @@ class WebhookSettings(Section):
     )
 
 
+class DatabaseSettings(Section):
+    """How long Postgres is waited for."""
+
+    connect_timeout_s: float = Field(
+        5.0, gt=0, description="Longest wait for a connection; `connect_timeout` in the URL counts."
+    )
+    command_timeout_s: float = Field(
+        6.0, gt=0, description="Longest wait for an answer; then its connection is given up."
+    )
+    statement_timeout_s: float = Field(
+        5.0,
+        ge=0,
+        description="Longest statement, by Postgres' own clock; 0 for any, as where a pooler"
+        " refuses start-up parameters.",
+    )
+    idle_timeout_s: float = Field(
+        10.0, ge=0, description="Longest pause within a transaction, likewise; 0 for any."
+    )
+
+    @model_validator(mode="after")
+    def _postgres_gives_up_first(self) -> DatabaseSettings:
+        if self.statement_timeout_s >= self.command_timeout_s:
+            raise ValueError(
+                "SFUMATO_DATABASE__STATEMENT_TIMEOUT_S must be less than"
+                " SFUMATO_DATABASE__COMMAND_TIMEOUT_S: a slow statement is no lost connection."
+            )
+        return self
+
+    @property
+    def unhurried(self) -> DatabaseSettings:
+        """The same for what may take minutes: migrations, sweeps."""
+        patient = {"command_timeout_s": 600.0, "statement_timeout_s": 0.0, "idle_timeout_s": 0.0}
+        return self.model_copy(update=patient)
+
+
 class ModerationSettings(Section):
     """What may not be asked for, and what may not be kept."""
 
@@ -272,6 +313,7 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         populate_by_name=True,
+        hide_input_in_errors=True,  # keys and passwords are among it
     )
 
     host: str = Field("127.0.0.1", description="Address that HTTP listens on.")
@@ -285,7 +327,7 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         None, min_length=24, description="A key of the first tenant, 24 characters or more."
     )
-    database_url: SecretStr | None = Field(
+    database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = Field(
         None,
         validation_alias=AliasChoices("DATABASE_URL", "database_url"),
         description="Postgres; unset, `sfumato up` starts one under the data folder.",
@@ -311,6 +353,7 @@ class Settings(BaseSettings):
     jobs: JobSettings = JobSettings()
     limits: LimitSettings = LimitSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    database: DatabaseSettings = DatabaseSettings()
     moderation: ModerationSettings = ModerationSettings()
     scaling: ScalingSettings = ScalingSettings()
     http: HttpSettings = HttpSettings()

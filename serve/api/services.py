@@ -51,7 +51,7 @@ def open_services(settings: Settings) -> Services:
     """
     if not settings.database_url or not settings.redis_url:
         raise ValueError("Set DATABASE_URL and REDIS_URL, or use `sfumato up`, which starts both.")
-    database = Database(settings.database_url.get_secret_value())
+    database = Database(settings.database_url.get_secret_value(), settings.database)
     bus = EventBus(settings.redis_url.get_secret_value())
     storage = open_storage(settings.storage)
     return Services(

@@ -113,7 +113,7 @@ def _database(settings: Settings) -> Finding:
     url = database_url(settings)
 
     async def look() -> int:
-        database = Database(url, pool_size=1)
+        database = Database(url, settings.database, pool_size=1)
         try:
             await database.ping()
             return len(await pending_changes(url))

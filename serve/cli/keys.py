@@ -80,7 +80,8 @@ def _run(call: Callable[[Keys], Awaitable[T]]) -> T:
     async def work() -> T:
         from serve.database import Database
 
-        database = Database(database_url(settings()), pool_size=1)
+        asked = settings()
+        database = Database(database_url(asked), asked.database, pool_size=1)
         try:
             return await call(Keys(database))
         finally:

@@ -120,14 +120,14 @@ async def _prepare(settings: Settings) -> Settings:
     from serve.migrations.upgrade import upgrade
     from serve.security.keys import Keys
 
-    await upgrade(database_url(settings))
+    await upgrade(database_url(settings), settings=settings.database)
     key = api_key(settings)
     if key is None:
         key = f"sfm_{secrets.token_urlsafe(32)}"
         descriptor = os.open(key_file(settings), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(key + "\n")
-    database = Database(database_url(settings), pool_size=1)
+    database = Database(database_url(settings), settings.database, pool_size=1)
     try:
         await Keys(database).ensure(key)
     finally:

@@ -42,7 +42,7 @@ class Diffusion:
         pool = await asyncio.to_thread(open_pool, settings)
         hidden = await asyncio.to_thread(hidden_previews, settings)
         device = str(choose_device(settings.model.device))
-        self._database = Database(settings.database_url.get_secret_value())
+        self._database = Database(settings.database_url.get_secret_value(), settings.database)
         self._bus = EventBus(settings.redis_url.get_secret_value())
         await self._bus.start()
         claims = Claims(self._database, self._bus, pool.names)

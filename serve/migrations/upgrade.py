@@ -7,9 +7,10 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
 
-from serve.database import asyncpg_url
+from serve.database import open_engine, typed_errors
+from serve.settings import DatabaseSettings
 
 _LOCK = 0x5F0A71  # two processes that start at once must not both migrate
 
@@ -21,15 +22,20 @@ def _config(connection: Connection) -> Config:
     return config
 
 
-async def upgrade(url: str, revision: str = "head") -> None:
-    """Apply every migration up to ``revision``; nothing to do is fine."""
-    engine = create_async_engine(asyncpg_url(url))
-    try:
+async def upgrade(
+    url: str, revision: str = "head", settings: DatabaseSettings | None = None
+) -> None:
+    """Apply every migration up to ``revision``; nothing to do is fine.
+
+    Raises:
+        DatabaseUnavailable: when Postgres does not answer; nothing has changed.
+    """
+    settings = settings or DatabaseSettings()
+    engine = open_engine(url, settings.unhurried, poolclass=NullPool)
+    with typed_errors():
         async with engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
             await connection.run_sync(lambda sync: command.upgrade(_config(sync), revision))
-    finally:
-        await engine.dispose()
 
 
 async def pending_changes(url: str) -> list[object]:
@@ -39,11 +45,8 @@ async def pending_changes(url: str) -> list[object]:
 
     from serve.models import Base
 
-    engine = create_async_engine(asyncpg_url(url))
-    try:
-        async with engine.connect() as connection:
-            return await connection.run_sync(
-                lambda sync: list(compare_metadata(MigrationContext.configure(sync), Base.metadata))
-            )
-    finally:
-        await engine.dispose()
+    engine = open_engine(url, DatabaseSettings().unhurried, poolclass=NullPool)
+    async with engine.connect() as connection:
+        return await connection.run_sync(
+            lambda sync: list(compare_metadata(MigrationContext.configure(sync), Base.metadata))
+        )
