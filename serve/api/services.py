@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipelines.diffusion.catalog import ModelDescription, describe, find_description
 from serve.api.intake import Intake
@@ -19,6 +19,7 @@ from serve.security.tenants import Tenants
 from serve.security.tickets import Tickets
 from serve.settings import Settings
 from serve.storage import Storage, open_storage
+from serve.supervise import Loop
 from serve.webhooks.subscriptions import Webhooks
 
 
@@ -40,6 +41,14 @@ class Services:
     intake: Intake
     models: Mapping[str, ModelDescription]
     """By name, the default one first."""
+    loops: list[Loop] = field(default_factory=list)
+    """Set by whoever starts some beside those of the services themselves."""
+
+    @property
+    def running(self) -> list[Loop]:
+        """Every background loop of the process that goes on."""
+        every = [*self.loops, *self.bus.loops, *self.jobs.loops]
+        return [loop for loop in every if not loop.task.done()]
 
 
 def open_services(settings: Settings) -> Services:

@@ -18,6 +18,7 @@ from serve.jobs.worker import Worker
 from serve.observability.logging import configure_logging
 from serve.settings import Settings
 from serve.storage import open_storage
+from serve.supervise import check
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +62,7 @@ class Diffusion:
         """Asked by Serve; raising replaces the replica."""
         if self._working.done():
             raise EngineDied("The worker has ended; see the replica's log.")
+        check([*self._worker.loops, *self._bus.loops])
 
     async def __del__(self) -> None:
         """Awaited by Serve at shutdown: drain before the process ends."""
