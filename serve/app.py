@@ -74,6 +74,7 @@ def bind(settings: Settings) -> Application:
                 policy_kwargs={
                     "models": list(settings.served),
                     "target_wait_s": scaling.target_wait_s,
+                    "database": settings.database.model_dump(),
                 },
             ),
         ),

@@ -1,17 +1,18 @@
-"""Postgres behind one short file: a pooled engine, transactions, and the schema's version."""
+"""Postgres behind one short file: how to connect, how long to wait, and which errors may pass."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from time import monotonic
 from typing import Any, ClassVar
 
-from asyncpg import InterfaceError as ConnectionGone
-from asyncpg import PostgresConnectionError
-from asyncpg.exceptions import CannotConnectNowError, TooManyConnectionsError
+from asyncpg import InterfaceError, PostgresError
 from sqlalchemy import event, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
+from sqlalchemy.engine.interfaces import ExceptionContext
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -21,51 +22,150 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from serve.database_url import DatabaseUrl
 from serve.errors import ServiceError
+from serve.settings import DatabaseSettings
 
 Session = AsyncSession
 
 _ASK_AFTER_S = 10.0
 """Of rest, a connection is asked whether it lives before it is used again."""
-
-_CONNECTION_ERRORS = (
-    OSError,
-    PostgresConnectionError,
-    CannotConnectNowError,
-    ConnectionGone,  # unwrapped where a connection ends before SQLAlchemy has set it up
-    TooManyConnectionsError,
-    PoolTimeout,
+_ASKED_S = 2.0
+"""It has so long to answer."""
+_POOL_TIMEOUT_S = 10.0
+"""Longest wait for one of the pool's connections: more than a frozen one takes to be given up."""
+_KEEPALIVE = {
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""libpq's names; seconds, and for the last one milliseconds that sent data may stay unacknowledged.
+A host that is gone without a word is noticed within eleven seconds of silence."""
+_SOCKET_OPTIONS = {
+    "keepalives_idle": "TCP_KEEPIDLE",
+    "keepalives_interval": "TCP_KEEPINTVL",
+    "keepalives_count": "TCP_KEEPCNT",
+    "tcp_user_timeout": "TCP_USER_TIMEOUT",  # these names differ by system, or are missing
+}
+_READ_ONLY = "25006"
+_RETRYABLE = frozenset(
+    {
+        _READ_ONLY,  # a primary that became a standby, or was told to take no writes
+        "25P03",  # idle_in_transaction_session_timeout
+        "25P04",  # transaction_timeout
+        "40001",  # serialization_failure
+        "40003",  # statement_completion_unknown
+        "40P01",  # deadlock_detected
+        "55P03",  # lock_not_available
+        "57014",  # query_canceled: statement_timeout
+        "57P01",  # admin_shutdown
+        "57P02",  # crash_shutdown
+        "57P03",  # cannot_connect_now
+        "57P05",  # idle_session_timeout
+    }
 )
+_RETRYABLE_CLASSES = ("08", "53", "58")
+"""Connections; too few of them, of memory or of disk; the system that Postgres runs on."""
 
 
 class DatabaseUnavailable(ServiceError):
-    """Postgres did not answer; whatever the transaction did may or may not be committed."""
+    """Postgres did not answer, or not now: asked again it may.
+
+    Whatever the transaction did may or may not be committed.
+    """
 
     status: ClassVar[int] = 503
     code: ClassVar[str] = "database_unavailable"
     title: ClassVar[str] = "The database does not answer"
 
 
-def asyncpg_url(url: str) -> str:
-    """The URL in SQLAlchemy's spelling for asyncpg, from the plain ``postgres://`` of platforms."""
-    for scheme in ("postgres://", "postgresql://"):
-        if url.startswith(scheme):
-            return "postgresql+asyncpg://" + url.removeprefix(scheme)
-    return url
+@contextmanager
+def typed_errors() -> Iterator[None]:
+    """Whatever may pass is raised as DatabaseUnavailable, all else as it is."""
+    try:
+        yield
+    except (DBAPIError, PostgresError, InterfaceError, PoolTimeout, OSError) as error:
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+        if not _is_retryable(error, cause):
+            raise
+        reason = str(cause).partition("\n")[0] or "no answer in time"
+        raise DatabaseUnavailable(f"Postgres does not answer: {reason}") from error
+
+
+def _is_retryable(error: BaseException, cause: BaseException) -> bool:
+    """Of an error and what the driver raised first."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    if (state := _sqlstate(cause)) is not None:
+        return state in _RETRYABLE or state.startswith(_RETRYABLE_CLASSES)
+    driver = cause if cause.__cause__ is None else cause.__cause__
+    if isinstance(driver, InterfaceError):  # the connection is gone, or an argument is not possible
+        return not isinstance(driver, ValueError)
+    return isinstance(driver, PoolTimeout | OSError)
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    state: str | None = getattr(error, "sqlstate", None)
+    return state
+
+
+def open_engine(url: str, settings: DatabaseSettings, **pool: Any) -> AsyncEngine:
+    """Connections under the one policy; ``pool`` is SQLAlchemy's.
+
+    Raises:
+        ValueError: a parameter of the URL cannot be honoured.
+    """
+    address = DatabaseUrl.parse(url)
+    numbers = address.numbers
+    timeouts_s = {
+        "statement_timeout": settings.statement_timeout_s,
+        "idle_in_transaction_session_timeout": settings.idle_timeout_s,
+    }
+    arguments: dict[str, Any] = {
+        "dsn": address.dsn,
+        "timeout": numbers.get("connect_timeout") or settings.connect_timeout_s,
+        "command_timeout": settings.command_timeout_s,
+        "server_settings": {
+            name: str(int(seconds * 1000))
+            for name, seconds in timeouts_s.items()
+            if seconds and name not in address.options
+        },
+        **{name: number for name, number in numbers.items() if name.endswith("_cache_size")},
+    }
+    if address.verified_by_system:
+        arguments["ssl"] = ssl.create_default_context()
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        connect_args=arguments,
+        hide_parameters=True,  # of what an error tells: prompts are among them
+        **pool,
+    )
+    _keep_alive(engine, {**_KEEPALIVE, **numbers})
+    _replace_lost_connections(engine)
+    return engine
 
 
 class Database:
     """A connection pool of one process."""
 
-    def __init__(self, url: str, *, pool_size: int = 8) -> None:
-        self.engine = create_async_engine(
-            asyncpg_url(url),
+    def __init__(
+        self, url: str, settings: DatabaseSettings | None = None, *, pool_size: int = 8
+    ) -> None:
+        """Nothing is connected yet.
+
+        Raises:
+            ValueError: a parameter of the URL cannot be honoured.
+        """
+        self.engine = open_engine(
+            url,
+            settings or DatabaseSettings(),
             pool_size=pool_size,
             max_overflow=4,
+            pool_timeout=_POOL_TIMEOUT_S,
             pool_use_lifo=True,  # those that are in use stay in use
-            hide_parameters=True,  # of what an error tells: prompts are among them
         )
-        _replace_lost_connections(self.engine)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -73,17 +173,11 @@ class Database:
         """A session whose work is committed on leaving, or rolled back by an exception.
 
         Raises:
-            DatabaseUnavailable: when Postgres does not answer.
+            DatabaseUnavailable: when Postgres does not answer, or not now; see `typed_errors`.
         """
-        try:
+        with typed_errors():
             async with self._sessions() as session, session.begin():
                 yield session
-        except DBAPIError as error:
-            if not _is_connection_error(error):
-                raise
-            raise DatabaseUnavailable(f"Postgres does not answer: {error.orig}") from error
-        except _CONNECTION_ERRORS as error:
-            raise DatabaseUnavailable(f"Postgres does not answer: {error}") from error
 
     async def ping(self) -> None:
         """Ask Postgres for anything.
@@ -98,13 +192,30 @@ class Database:
         await self.engine.dispose()
 
 
+def _keep_alive(engine: AsyncEngine, numbers: Mapping[str, int]) -> None:
+    """Have the kernel notice a peer that is gone, also while nothing is asked of it."""
+
+    def connected(connection: Any, _entry: ConnectionPoolEntry) -> None:
+        transport = connection.driver_connection._transport
+        peer = transport.get_extra_info("socket")
+        if peer.family not in (socket.AF_INET, socket.AF_INET6) or not numbers["keepalives"]:
+            return
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, option in _SOCKET_OPTIONS.items():
+            if hasattr(socket, option):
+                peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), numbers[name])
+
+    event.listen(engine.sync_engine, "connect", connected)
+
+
 def _replace_lost_connections(engine: AsyncEngine) -> None:
     """See that nobody is handed a connection that is known to be lost.
 
     SQLAlchemy's own ``pool_pre_ping`` asks before every transaction, which takes three round trips.
-    A connection that was used just now needs none: if Postgres has closed it, the driver knows.
+    A connection that was used just now needs none: if Postgres has closed it, the driver knows. One
+    that has frozen is given up at the first answer that does not come, and with it all that were
+    opened before: what froze one has mostly frozen them all.
     """
-    dialect = engine.sync_engine.dialect
 
     def rest(_connection: Any, entry: ConnectionPoolEntry) -> None:
         entry.info["resting_since"] = monotonic()
@@ -115,17 +226,16 @@ def _replace_lost_connections(engine: AsyncEngine) -> None:
         rested_s = monotonic() - entry.info.get("resting_since", monotonic())
         if rested_s > _ASK_AFTER_S:
             try:
-                dialect.do_ping(connection)
-            except dialect.loaded_dbapi.Error as error:
+                connection.run_async(lambda driver: driver.execute("SELECT 1", timeout=_ASKED_S))
+            except (PostgresError, InterfaceError, OSError) as error:
                 raise InvalidatePoolError from error
+
+    def give_up(context: ExceptionContext) -> None:
+        cause = context.original_exception
+        # A server that takes no writes now is perhaps no longer the one to ask.
+        if isinstance(cause, TimeoutError) or _sqlstate(cause) == _READ_ONLY:
+            context.is_disconnect = True
 
     event.listen(engine.sync_engine, "checkin", rest)
     event.listen(engine.sync_engine, "checkout", take)
-
-
-def _is_connection_error(error: DBAPIError) -> bool:
-    return (
-        error.connection_invalidated
-        or isinstance(error, OperationalError | InterfaceError)
-        or isinstance(error.orig and error.orig.__cause__, _CONNECTION_ERRORS)
-    )
+    event.listen(engine.sync_engine, "handle_error", give_up)

@@ -133,7 +133,7 @@ def _sentence(error: ErrorDetails) -> str:
             return f"{place} is no setting{_nearest(place)}: correct it or remove it."
         case "missing":
             return f"{place} is missing."
-        case "value_error" if message.startswith(_PREFIX):
+        case "value_error" if message.startswith((_PREFIX, "DATABASE_URL")):
             return f"{message}."  # of several settings
         case "value_error" if isinstance(error["input"], BaseModel | dict):
             return f"{place}: {message}."

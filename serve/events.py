@@ -21,10 +21,12 @@ import redis.asyncio as redis
 import structlog
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from serve.pace import ProgressPace
 from serve.subscription import Subscription
+from serve.supervise import Loop, Turned
 from serve.wave import Wave
 
 log = structlog.get_logger(__name__)
@@ -33,6 +35,10 @@ EVENTS = "sfumato:events"
 WORK = "sfumato:work"
 _SILENCE_S = 1.0
 """After a failure nothing is published for so long."""
+_QUIET_S = 5.0
+"""Without a message Redis is asked whether it is there."""
+_MOST_QUIET = 3
+"""So often it may keep quiet all the same: two confirmations of subscriptions count as well."""
 
 _UUID_BYTES = 16
 _MOST_ENDED = 10_000  # an ingress never clears them; who draws does so at once
@@ -122,7 +128,7 @@ class EventBus:
     """
 
     def __init__(self, url: str) -> None:
-        self._redis = redis.from_url(url, socket_connect_timeout=2, health_check_interval=10)
+        self._redis = redis.from_url(url, socket_connect_timeout=2)
         # Whoever publishes is a request that waits: a Redis that hangs may not hold it up.
         self._out = redis.from_url(
             url, socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), 1)
@@ -137,17 +143,16 @@ class EventBus:
         """Whether Redis is heard at present."""
         self._pace = ProgressPace(self._fan_out)
         self._wave = Wave()
-        self._task: asyncio.Task[None] | None = None
+        self.loops: list[Loop] = []
+        """What runs in the background."""
 
     async def start(self) -> None:
         """Begin to listen."""
-        self._task = asyncio.create_task(self._listen(), name="event-bus")
+        self.loops.append(Loop("event-bus", self._listen, expected=(RedisError, OSError)))
 
     async def close(self) -> None:
-        # redis-py swallows a cancellation that arrives while it connects: ask until it is heard.
-        while self._task and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=0.1)
+        for loop in self.loops:
+            await loop.stop()
         self._pace.close()
         await self._redis.aclose()
         await self._out.aclose()
@@ -218,19 +223,25 @@ class EventBus:
             self.ended.add(UUID(bytes=message))
         self.work.set()
 
-    async def _listen(self) -> None:
-        while True:
-            try:
-                async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.subscribe(EVENTS, WORK)
-                    self.listening = True
-                    self.work.set()  # whatever was announced before now went unheard
-                    async for message in pubsub.listen():
-                        if message["channel"] == WORK.encode():
-                            self._wake(message["data"])
-                        else:
-                            self._hear(message["data"])
-            except (RedisError, OSError) as error:
-                self.listening = False
-                log.warning("events.listen_failed", error=str(error))
-                await asyncio.sleep(1)
+    async def _listen(self, turned: Turned) -> None:
+        try:
+            async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+                await pubsub.subscribe(EVENTS, WORK)
+                self.listening = True
+                self.work.set()  # whatever was announced before now went unheard
+                quiet = 0
+                while quiet <= _MOST_QUIET:
+                    message = await pubsub.get_message(timeout=_QUIET_S)
+                    turned()
+                    if message is None:
+                        quiet += 1
+                        await pubsub.ping()
+                        continue
+                    quiet = 0
+                    if message["channel"] == WORK.encode():
+                        self._wake(message["data"])
+                    elif message["channel"] is not None:  # else it is the answer to a ping
+                        self._hear(message["data"])
+                raise RedisConnectionError("Redis does not answer.")
+        finally:
+            self.listening = False

@@ -24,12 +24,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipelines.diffusion.speed.acceleration import Acceleration, AttentionBackend, Float8, Use
 from pipelines.embedded import MODEL_PATH
+from serve.database_url import DatabaseUrl
 
 _ANSWER_S = 30.0
 """What a synchronous call may take beside its waits: to judge the prompt, and to be answered."""
 _DAY_S = 86_400.0
 _YEAR_S = 366 * _DAY_S
-_POSTGRES = ("postgres", "postgresql", "postgresql+asyncpg")
 _REDIS = ("redis", "rediss", "unix")
 
 
@@ -55,26 +55,22 @@ def _key(secret: SecretStr) -> SecretStr:
     return secret
 
 
-def _url(secret: SecretStr, schemes: tuple[str, ...], example: str) -> SecretStr:
-    told = f"give a URL like `{example}`"
-    try:
-        parts = urlsplit(secret.get_secret_value())
-        _ = parts.port
-    except ValueError as error:
-        raise ValueError(f"{told} ({error})") from error
-    if parts.scheme not in schemes or not secret.get_secret_value().startswith(
-        f"{parts.scheme}://"
-    ):
-        raise ValueError(told)
+def _database_url(secret: SecretStr) -> SecretStr:
+    DatabaseUrl.parse(secret.get_secret_value())
     return secret
 
 
-def _database_url(secret: SecretStr) -> SecretStr:
-    return _url(secret, _POSTGRES, "postgresql://user:password@host:5432/database")
-
-
 def _redis_url(secret: SecretStr) -> SecretStr:
-    return _url(secret, _REDIS, "redis://host:6379")
+    told = "give a URL like `redis://host:6379`"
+    text = secret.get_secret_value()
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"{told} ({error})") from error
+    if parts.scheme not in _REDIS or not text.startswith(f"{parts.scheme}://"):
+        raise ValueError(told)
+    return secret
 
 
 def _buckets(rows: tuple[int, ...]) -> tuple[int, ...]:
@@ -315,6 +311,41 @@ class WebhookSettings(Section):
     )
 
 
+class DatabaseSettings(Section):
+    """How long Postgres is waited for."""
+
+    connect_timeout_s: float = Field(
+        5.0, gt=0, description="Longest wait for a connection; `connect_timeout` in the URL counts."
+    )
+    command_timeout_s: float = Field(
+        6.0, gt=0, description="Longest wait for an answer; then its connection is given up."
+    )
+    statement_timeout_s: float = Field(
+        5.0,
+        ge=0,
+        description="Longest statement, by Postgres' own clock; 0 for any, as where a pooler"
+        " refuses start-up parameters.",
+    )
+    idle_timeout_s: float = Field(
+        10.0, ge=0, description="Longest pause within a transaction, likewise; 0 for any."
+    )
+
+    @model_validator(mode="after")
+    def _postgres_gives_up_first(self) -> DatabaseSettings:
+        if self.statement_timeout_s >= self.command_timeout_s:
+            raise ValueError(
+                "SFUMATO_DATABASE__STATEMENT_TIMEOUT_S must be less than"
+                " SFUMATO_DATABASE__COMMAND_TIMEOUT_S: a slow statement is no lost connection."
+            )
+        return self
+
+    @property
+    def unhurried(self) -> DatabaseSettings:
+        """The same for what may take minutes: migrations, sweeps."""
+        patient = {"command_timeout_s": 600.0, "statement_timeout_s": 0.0, "idle_timeout_s": 0.0}
+        return self.model_copy(update=patient)
+
+
 class ModerationSettings(Section):
     """What may not be asked for, and what may not be kept."""
 
@@ -456,8 +487,8 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         allow_inf_nan=False,
-        hide_input_in_errors=True,
         populate_by_name=True,
+        hide_input_in_errors=True,  # keys and passwords are among it
     )
 
     host: str = Field("127.0.0.1", min_length=1, description="Address that HTTP listens on.")
@@ -502,6 +533,7 @@ class Settings(BaseSettings):
     jobs: JobSettings = JobSettings()
     limits: LimitSettings = LimitSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    database: DatabaseSettings = DatabaseSettings()
     moderation: ModerationSettings = ModerationSettings()
     scaling: ScalingSettings = ScalingSettings()
     http: HttpSettings = HttpSettings()

@@ -27,7 +27,8 @@ class FaultProxy:
 
     def __init__(self, upstream: Upstream, *, postgres: bool = False) -> None:
         """``postgres`` reads the clients' side of the protocol, for ``drop_commits``."""
-        self._upstream = upstream
+        self.upstream = upstream
+        """Where new connections go."""
         self._postgres = postgres
         self._links: set[_Link] = set()
         self._flowing = asyncio.Event()
@@ -67,6 +68,12 @@ class FaultProxy:
             link.cut()
         return len(links)
 
+    def freeze(self) -> int:
+        """Pass nothing more on over any open connection; new ones work. How many there were."""
+        for link in self._links:
+            link.flowing.clear()
+        return len(self._links)
+
     def cut_after(self, count: int) -> int:
         """Cut every open connection once ``count`` more bytes have gone to its client."""
         for link in self._links:
@@ -81,7 +88,7 @@ class FaultProxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            server_reader, server_writer = await self._upstream()
+            server_reader, server_writer = await self.upstream()
         except OSError:  # the server is down: so is the proxy
             writer.transport.abort()
             return
@@ -118,11 +125,13 @@ class _Link:
         self._messages = messages
         self._robbed = False
         self.bytes_left: int | None = None
+        self.flowing = asyncio.Event()
+        self.flowing.set()
 
     async def to_server(self, reader: asyncio.StreamReader) -> None:
         with contextlib.suppress(OSError):
             while chunk := await reader.read(_CHUNK):
-                await self._proxy.flow()
+                await self._flow()
                 if self._messages is not None and self._messages.commits(chunk):
                     self._rob()
                 self._server.write(chunk)
@@ -135,7 +144,7 @@ class _Link:
                     self._proxy.commits_dropped += 1
                     self.cut()
                     return
-                await self._proxy.flow()
+                await self._flow()
                 if self.bytes_left is not None and len(chunk) >= self.bytes_left:
                     self._client.write(chunk[: self.bytes_left])
                     await self._client.drain()
@@ -145,6 +154,10 @@ class _Link:
                 self._client.write(chunk)
                 await self._client.drain()
 
+    async def _flow(self) -> None:
+        await self._proxy.flow()
+        await self.flowing.wait()
+
     def _rob(self) -> None:
         if self._proxy.drop_commits > 0:
             self._proxy.drop_commits -= 1
@@ -152,6 +165,7 @@ class _Link:
 
     def cut(self) -> None:
         """Reset both sides, as a dead host would."""
+        self.flowing.set()
         self._client.transport.abort()
         self._server.transport.abort()
 

@@ -63,7 +63,7 @@ async def run(options: Options) -> None:
                 history=history,
                 patience_s=options.minutes * 60 + options.patience_s,
             )
-            sampling = asyncio.create_task(sample(service.postgres_sockets, history))
+            sampling = asyncio.create_task(sample(lambda: service.postgres_sockets, history))
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(load.run(options.jobs))
@@ -83,6 +83,8 @@ async def run(options: Options) -> None:
 def _keep_logs(service: Service, out: Path) -> None:
     for name in _LOGS:
         shutil.copy(service.folder / name, out)
+    for log in service.data.glob("standby-*/logs/postgres.log"):
+        shutil.copy(log, out / f"{log.parents[1].name}.log")
     # Ray's, with what every replica said, dead ones too.
     shutil.rmtree(out / "ray", ignore_errors=True)
     with suppress(LookupError, psutil.NoSuchProcess):  # `up` itself may have died

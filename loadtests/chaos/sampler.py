@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,18 @@ _RUNNING = """
 _BEATS = "SELECT id::text, extract(epoch FROM heartbeat_at)::float8 FROM workers"
 
 
-async def sample(socket_folder: Path, history: History) -> None:
-    """Record every change until cancelled; while Postgres is away there is none."""
+async def sample(socket_folder: Callable[[], Path], history: History) -> None:
+    """Record every change until cancelled; while Postgres is away there is none.
+
+    ``socket_folder`` is asked anew for each connection: another Postgres may have taken over.
+    """
     connection: Any = None
     held: dict[str, Any] | None = None
     beats: dict[str, float] = {}
     while True:
         try:
             if connection is None or connection.is_closed():
-                connection = await connect(socket_folder)
+                connection = await connect(socket_folder())
             now_held = {image: holder for image, *holder in await connection.fetch(_RUNNING)}
             now_beats = dict(await connection.fetch(_BEATS))
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):

@@ -60,6 +60,7 @@ _BESIDE = (
     _Kind("reset-database", (0, 0), 1.0),
     _Kind("overload", (3, 5), 4.0),
     _Kind("cut-database", (1, 4), 1.0),
+    _Kind("black-hole-database", (0, 0), 9.0),
     _Kind("freeze-controller", (2, 5), 1.0),
     _Kind("reset-valkey", (0, 0), 1.0),
     _Kind("freeze-proxy", (1, 4), 2.0),
@@ -69,6 +70,8 @@ _ALONE = (
     _Kind("stop-postgres", (5, 30), 3.0),
     _Kind("fill-storage", (4, 8), 2.0),
     _Kind("stall-database", (4, 20), 3.0),
+    _Kind("read-only-database", (5, 30), 3.0),
+    _Kind("promote-standby", (5, 20), 3.0),
 )
 _REDEPLOY = _Kind("redeploy", (0, 0), 25.0)
 _KILLS_TO_ONE_ALONE = 10

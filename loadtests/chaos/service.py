@@ -19,6 +19,8 @@ from serve.local.port import free_port
 from serve.local.postgres import LocalPostgres
 from serve.local.valkey import LocalValkey
 
+SOCKET = ".s.PGSQL.5432"
+"""Of Postgres, in its folder of sockets."""
 KEY = "chaos-key-of-24-characters"
 _DISK_BYTES = 2 * 2**30
 _WHOLE = {
@@ -68,7 +70,8 @@ class Service:
 
     @property
     def postgres_sockets(self) -> Path:
-        return self.data / "run" / "postgres"
+        """Of the Postgres that takes writes: a standby may have been promoted."""
+        return self.postgres.sockets
 
     @property
     def valkey_socket(self) -> Path:
@@ -106,13 +109,12 @@ async def running(settings: Mapping[str, str]) -> AsyncIterator[Service]:
             port=port,
             postgres=postgres,
             valkey=valkey,
-            database_proxy=FaultProxy(
-                unix_socket(data / "run" / "postgres" / ".s.PGSQL.5432"), postgres=True
-            ),
+            database_proxy=FaultProxy(unix_socket(postgres.sockets / SOCKET), postgres=True),
             valkey_proxy=FaultProxy(unix_socket(data / "run" / "valkey" / "valkey.sock")),
             http_proxy=FaultProxy(tcp_port(port)),
             disk=PictureDisk(data / "pictures", _DISK_BYTES),
         )
+        parts.callback(lambda: service.postgres.stop())
         service.disk.mount()
         parts.callback(service.disk.unmount)
         for proxy in (service.database_proxy, service.valkey_proxy, service.http_proxy):

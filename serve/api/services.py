@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipelines.diffusion.catalog import ModelDescription, describe, find_description
 from serve.api.checked_files import CheckedFiles
@@ -22,6 +22,7 @@ from serve.security.tenants import Tenants
 from serve.security.tickets import Tickets
 from serve.settings import Settings
 from serve.storage import Storage, open_storage
+from serve.supervise import Loop
 from serve.webhooks.subscriptions import Webhooks
 
 
@@ -46,6 +47,14 @@ class Services:
     drain: Drain
     models: Mapping[str, ModelDescription]
     """By name, the default one first."""
+    loops: list[Loop] = field(default_factory=list)
+    """Set by whoever starts some beside those of the services themselves."""
+
+    @property
+    def running(self) -> list[Loop]:
+        """Every background loop of the process that goes on."""
+        every = [*self.loops, *self.bus.loops, *self.jobs.loops]
+        return [loop for loop in every if not loop.task.done()]
 
 
 def open_services(settings: Settings) -> Services:
@@ -57,7 +66,7 @@ def open_services(settings: Settings) -> Services:
     """
     if not settings.database_url or not settings.redis_url:
         raise ValueError("Set DATABASE_URL and REDIS_URL, or use `sfumato up`, which starts both.")
-    database = Database(settings.database_url.get_secret_value())
+    database = Database(settings.database_url.get_secret_value(), settings.database)
     bus = EventBus(settings.redis_url.get_secret_value())
     storage = open_storage(settings.storage)
     pictures, metrics = Pictures(database, storage), Metrics()

@@ -92,9 +92,10 @@ def _run(call: Callable[[Keys], Awaitable[T]]) -> T:
         from serve.database import Database
         from serve.migrations.upgrade import check_schema
 
-        url = database_url(settings())
+        asked = settings()
+        url = database_url(asked)
         await check_schema(url)
-        database = Database(url, pool_size=1)
+        database = Database(url, asked.database, pool_size=1)
         try:
             return await call(Keys(database))
         finally:

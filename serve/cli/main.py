@@ -63,9 +63,15 @@ def draw(
 @app.command("migrate")
 def migrate() -> None:
     """Bring the database's schema to the newest version."""
+    from serve.errors import ServiceError
     from serve.migrations.upgrade import upgrade
 
-    asyncio.run(upgrade(database_url(settings())))
+    asked = settings()
+    try:
+        asyncio.run(upgrade(database_url(asked), settings=asked.database))
+    except ServiceError as error:
+        typer.echo(f"{error} Is `sfumato up` running, or DATABASE_URL set?", err=True)
+        raise typer.Exit(1) from error
     typer.echo("The schema is at its newest version.")
 
 

@@ -169,13 +169,13 @@ async def _prepare(settings: Settings) -> Settings:
     from serve.migrations.upgrade import upgrade
     from serve.security.keys import Keys
 
-    await upgrade(database_url(settings))
+    await upgrade(database_url(settings), settings=settings.database)
     key = api_key(settings)
     if key is None:
         key = f"sfm_{secrets.token_urlsafe(32)}"
         with _writing(settings):
             write_atomically(key_file(settings), key + "\n")
-    database = Database(database_url(settings), pool_size=1)
+    database = Database(database_url(settings), settings.database, pool_size=1)
     try:
         await Keys(database).ensure(key)
     finally:

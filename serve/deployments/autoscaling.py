@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -15,6 +15,7 @@ from ray.serve.config import AutoscalingContext
 from serve.database import Database, DatabaseUnavailable
 from serve.jobs.backlog import Backlog, read_backlog
 from serve.observability.logging import redact_records
+from serve.settings import DatabaseSettings
 
 log = structlog.get_logger(__name__)
 
@@ -28,11 +29,17 @@ class BacklogPolicy:
     nothing outlives the policy when it is replaced.
     """
 
-    def __init__(self, models: Sequence[str], target_wait_s: float) -> None:
-        """The database is that of DATABASE_URL: what a policy is given stands in Ray's logs."""
+    def __init__(
+        self, models: Sequence[str], target_wait_s: float, database: Mapping[str, float]
+    ) -> None:
+        """The database is that of DATABASE_URL: what a policy is given stands in Ray's logs.
+
+        ``database`` are the fields of `DatabaseSettings`.
+        """
         redact_records()
         self._models = models
         self._target_wait_s = target_wait_s
+        self._settings = DatabaseSettings(**database)
         self._database: Database | None = None
         self._backlog: Backlog | None = None
         self._poll: asyncio.Task[None] | None = None
@@ -50,7 +57,7 @@ class BacklogPolicy:
 
     async def _read(self) -> None:
         if self._database is None:
-            self._database = Database(os.environ["DATABASE_URL"], pool_size=1)
+            self._database = Database(os.environ["DATABASE_URL"], self._settings, pool_size=1)
         try:
             self._backlog = await read_backlog(self._database, self._models)
         except DatabaseUnavailable as error:

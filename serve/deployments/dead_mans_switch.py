@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from serve.supervise import Turned, untold
+
 TICK_S = 0.5
 TICKS = 8
 
@@ -38,8 +40,9 @@ class DeadMansSwitch:
         if self._missed == TICKS:
             self._stopping.set()
 
-    async def run(self) -> None:
+    async def run(self, turned: Turned = untold) -> None:
         """Tick until cancelled."""
         while True:
             await asyncio.sleep(TICK_S)
             self.tick()
+            turned()

@@ -18,6 +18,7 @@ from serve.jobs.worker import Worker
 from serve.observability.logging import adopt_loggers, configure_logging
 from serve.settings import Settings
 from serve.storage import open_storage
+from serve.supervise import check
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +43,7 @@ class Diffusion:
         pool = await asyncio.to_thread(open_pool, settings)
         hidden = await asyncio.to_thread(hidden_previews, settings)
         device = str(choose_device(settings.model.device))
-        self._database = Database(settings.database_url.get_secret_value())
+        self._database = Database(settings.database_url.get_secret_value(), settings.database)
         self._bus = EventBus(settings.redis_url.get_secret_value())
         await self._bus.start()
         claims = Claims(self._database, self._bus, pool.names)
@@ -63,6 +64,7 @@ class Diffusion:
         """Asked by Serve; raising replaces the replica."""
         if self._working.done() and not self._drained:
             raise EngineDied("The worker has ended; see the replica's log.")
+        check([*self._worker.loops, *self._bus.loops])
 
     async def drain(self, within_s: float) -> None:
         """Asked by `sfumato up` before it stops: claim nothing more, finish what is being drawn

@@ -12,6 +12,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve.api.app import create_app
 from serve.api.services import open_services
+from serve.database import Database
 from serve.deployments.dead_mans_switch import DeadMansSwitch
 from serve.deployments.diffusion import Diffusion
 from serve.deployments.proxy import guarded
@@ -19,6 +20,7 @@ from serve.jobs.reaper import Reaper
 from serve.jobs.sweeper import Sweeper
 from serve.observability.logging import configure_logging
 from serve.settings import Settings
+from serve.supervise import Loop, check
 from serve.webhooks.courier import Courier
 
 log = structlog.get_logger(__name__)
@@ -44,18 +46,22 @@ class Ingress:
                 " on the whole cluster; without it clients may override Serve's time-outs.",
             )
         self._services = open_services(settings)
-        reaper = Reaper(self._services.database, self._services.bus, settings)
-        self._reaping = asyncio.create_task(reaper.run(), name="reaper")
-        sweeper = Sweeper(self._services.database, self._services.storage, settings.jobs)
-        self._sweeping = asyncio.create_task(sweeper.run(), name="sweeper")
-        courier = Courier(self._services.database, settings.webhooks)
-        self._delivering = asyncio.create_task(courier.run(), name="courier")
+        database, bus = self._services.database, self._services.bus
+        assert settings.database_url is not None  # noqa: S101 - build_app saw to it
+        unhurried = Database(
+            settings.database_url.get_secret_value(), settings.database.unhurried, pool_size=1
+        )
+        sweeper = Sweeper(unhurried, self._services.storage, settings.jobs)
         self._app = create_app(self._services)
         gc.collect()
         gc.freeze()  # what was imported and built stays for good
         gc.set_threshold(_GARBAGE_OBJECTS, 20, 20)
         self._switch = DeadMansSwitch(self._app.state.stopping)
-        self._switching = asyncio.create_task(self._switch.run(), name="dead-mans-switch")
+        loops = self._services.loops
+        loops.append(Loop("reaper", Reaper(database, bus, settings).run))
+        loops.append(Loop("sweeper", sweeper.run, stuck_after_s=None))  # storage may be large
+        loops.append(Loop("courier", Courier(database, settings.webhooks).run))
+        loops.append(Loop("dead-mans-switch", self._switch.run))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._app
@@ -63,9 +69,7 @@ class Ingress:
     async def check_health(self) -> None:
         """Asked by Serve every second until it stops this replica; raising replaces it."""
         self._switch.asked()
-        for running in (self._reaping, self._delivering):
-            if running.done():
-                running.result()
+        check(self._services.running)
 
     async def finish_calls(self, within_s: float) -> None:
         """Asked by `sfumato up` before it stops: close sockets and streams, take no more calls,
@@ -76,7 +80,4 @@ class Ingress:
 
     async def __del__(self) -> None:
         """Awaited by Serve at shutdown."""
-        self._reaping.cancel()
-        self._sweeping.cancel()
-        self._delivering.cancel()
-        self._switching.cancel()
+        await asyncio.gather(*(loop.stop() for loop in self._services.loops))

@@ -8,15 +8,12 @@ from contextlib import asynccontextmanager
 from time import monotonic
 from uuid import UUID
 
-import structlog
-
-from serve.database import Database, DatabaseUnavailable
+from serve.database import Database
 from serve.events import EventBus
 from serve.jobs import repository
 from serve.jobs.feed import Feed
 from serve.jobs.replay import MOST_JOBS, lower
-
-log = structlog.get_logger(__name__)
+from serve.supervise import Loop, Turned
 
 EVERY_S = 2.0
 WITHOUT_REDIS_EVERY_S = 0.5
@@ -38,7 +35,7 @@ class CatchUp:
         self._bus = bus
         self._feeds: set[Feed] = set()
         self._discovered_at = monotonic()
-        self._running: asyncio.Task[None] | None = None
+        self._running: Loop | None = None
 
     @asynccontextmanager
     async def joined(self, feed: Feed) -> AsyncIterator[None]:
@@ -46,15 +43,19 @@ class CatchUp:
         self._feeds.add(feed)
         if self._running is None:
             self._discovered_at = monotonic()
-            self._running = asyncio.create_task(self._run(), name="catch-up")
+            self._running = Loop("catch-up", self._run)
         try:
             yield
         finally:
             self._feeds.discard(feed)
             if not self._feeds and self._running is not None:
                 running, self._running = self._running, None
-                running.cancel()
-                await asyncio.wait({running})
+                await running.stop()
+
+    @property
+    def loops(self) -> list[Loop]:
+        """What runs in the background now."""
+        return [self._running] if self._running else []
 
     async def round(self) -> None:
         """Read what each feed lacks, and offer it.
@@ -87,13 +88,11 @@ class CatchUp:
             for feed in by_tenant[event.tenant_id]:
                 feed.offer(event)
 
-    async def _run(self) -> None:
+    async def _run(self, turned: Turned) -> None:
         while True:
             await asyncio.sleep(EVERY_S if self._bus.listening else WITHOUT_REDIS_EVERY_S)
-            try:
-                await self.round()
-            except DatabaseUnavailable as error:
-                log.warning("catch_up.database_unavailable", error=str(error))
+            await self.round()
+            turned()
 
 
 async def _lowest(feeds: list[Feed]) -> dict[UUID, dict[UUID, int]]:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from random import uniform
 from typing import TypeVar
 from uuid import UUID
 
@@ -32,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 RETRY_S = 0.5
 """Until Postgres is asked again, after it did not answer."""
+_LONGEST_RETRY_S = 5.0
 
 _MOST_COUNTED = 1000
 _LOOKS = 20
@@ -232,13 +234,19 @@ class Claims:
 
 
 async def insist(call: Callable[[], Awaitable[T]]) -> T:
-    """Repeat until Postgres answers: every call here is fenced, so that twice does no harm."""
+    """Repeat until Postgres takes it: every call here is fenced, so that twice does no harm.
+
+    Half a second apart at first, then up to five seconds, half of it by chance. Not within a round
+    of a `Loop`, which must end.
+    """
+    longest_s = RETRY_S
     while True:
         try:
             return await call()
         except DatabaseUnavailable as error:
             log.warning("worker.database_unavailable", error=str(error))
-            await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(uniform(longest_s / 2, longest_s))  # noqa: S311 - to spread
+            longest_s = min(2 * longest_s, _LONGEST_RETRY_S)
 
 
 def _left(deadline: datetime | None, now: datetime) -> float | None:

@@ -9,10 +9,10 @@ from uuid import UUID
 
 import structlog
 
-from serve.database import DatabaseUnavailable
 from serve.jobs.claims import Claims, insist
 from serve.jobs.drawing import Drawing
 from serve.jobs.engine import Engine
+from serve.supervise import Turned, untold
 
 log = structlog.get_logger(__name__)
 
@@ -39,10 +39,13 @@ class Lease:
         """Announce the worker, however long Postgres is away."""
         self.worker_id = await insist(self._register)
 
-    async def keep(self, draining: asyncio.Event) -> None:
+    async def keep(self, draining: asyncio.Event, turned: Turned = untold) -> None:
         """Renew it while the engine's loop turns, until cancelled; one that hangs loses its work.
 
         ``draining`` is told with each heartbeat.
+
+        Raises:
+            DatabaseUnavailable: call it again.
         """
         seen, turned_at = -1, monotonic()
         while True:
@@ -53,20 +56,17 @@ class Lease:
                 await self._beat(draining.is_set())
             else:
                 log.warning("worker.engine_hangs", drawing=len(self._drawing))
+            turned()
             await asyncio.sleep(self._heartbeat_s)
 
     async def _beat(self, draining: bool) -> None:
         stats = self._engine.stats()
-        try:
-            if await self._claims.heartbeat(self.worker_id, stats, draining=draining):
-                await self._tell_costs()
-                return
-        except DatabaseUnavailable as error:
-            log.warning("worker.database_unavailable", error=str(error))
+        if await self._claims.heartbeat(self.worker_id, stats, draining=draining):
+            await self._tell_costs()
             return
         log.warning("worker.lease_lost", drawing=len(self._drawing))
         self._drawing.keep(set())
-        self.worker_id = await insist(self._register)
+        self.worker_id = await self._register()
 
     async def _tell_costs(self) -> None:
         if monotonic() - self._told_at < _TELL_S:

@@ -30,6 +30,7 @@ from serve.moderation.moderation import Moderation
 from serve.security.quota import InsufficientQuota
 from serve.security.rate_limit import RateLimitExceeded, RateLimits
 from serve.settings import Settings
+from serve.supervise import Loop
 
 _REFUSALS = (InsufficientQuota, RateLimitExceeded, Overloaded)
 
@@ -47,6 +48,11 @@ class Jobs:
         self._moderation = Moderation(settings.moderation)
         self._replay = Replay(database)
         self._catch_up = CatchUp(database, bus)
+
+    @property
+    def loops(self) -> list[Loop]:
+        """What runs in the background now."""
+        return self._catch_up.loops
 
     async def submit(
         self, tenant_id: UUID, request: JobRequest, *, idempotency_key: str | None = None

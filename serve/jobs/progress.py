@@ -11,6 +11,7 @@ from pipelines.diffusion.request import Progress
 from pipelines.imaging.preview import encode_preview
 from serve.events import Event, EventBus, EventType
 from serve.jobs.claim import Claim
+from serve.supervise import Turned, untold
 
 _EVERY_S = 0.1
 
@@ -43,12 +44,13 @@ class ProgressBoard:
         """End ``run`` within a tenth of a second; redis-py may swallow a cancellation."""
         self._closed = True
 
-    async def run(self) -> None:
+    async def run(self, turned: Turned = untold) -> None:
         """Publish until closed."""
         while not self._closed:
             await asyncio.sleep(_EVERY_S)
             if due := self._take_due():
                 await self._bus.publish(*[_event(claim, progress) for claim, progress in due])
+            turned()
 
     def _take_due(self) -> list[tuple[Claim, Progress]]:
         """Of each job the picture that has waited longest."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
+from time import monotonic
 from uuid import UUID
 
 import structlog
@@ -12,25 +14,34 @@ from serve.events import Event, EventBus
 from serve.jobs import repository, transitions
 from serve.models import Image, JobState
 from serve.settings import Settings
+from serve.supervise import Turned, untold
 
 log = structlog.get_logger(__name__)
 
 
 class Reaper:
-    """Runs in every ingress; an advisory lock lets one at a time through."""
+    """Runs in every ingress; an advisory lock lets one at a time through.
+
+    Nobody is heard while Postgres is away, so a worker is silent only if this reaper itself reached
+    Postgres all through its lease (docs/decisions/0036-one-database-policy.md).
+    """
 
     def __init__(self, database: Database, bus: EventBus, settings: Settings) -> None:
         self._database = database
         self._bus = bus
         self._settings = settings
+        self._reached_at = -inf
+        self._watching_since = -inf
 
-    async def run(self) -> None:
-        """Reap until cancelled."""
+    async def run(self, turned: Turned = untold) -> None:
+        """Reap until cancelled.
+
+        Raises:
+            DatabaseUnavailable: run it again.
+        """
         while True:
-            try:
-                await self.reap()
-            except DatabaseUnavailable as error:
-                log.warning("reaper.database_unavailable", error=str(error))
+            await self.reap()
+            turned()
             await asyncio.sleep(self._settings.jobs.reap_every_s)
 
     async def reap(self) -> int:
@@ -39,21 +50,45 @@ class Reaper:
         Each of them is a transaction of its own, so that no two jobs are ever locked together. A
         round that is cut short leaves images of workers that are gone, which the next one finds.
         """
+        try:
+            return await self._reap()
+        except DatabaseUnavailable:
+            self._reached_at = -inf
+            raise
+
+    async def _reap(self) -> int:
+        lease_s = self._settings.worker.lease_s
         async with self._database.transaction() as session:
-            if not await repository.try_reaper_lock(session):
+            first = await repository.try_reaper_lock(session)
+            watched_s = self._watched_s()
+            if not first:
                 return 0
-            lost = await repository.delete_silent_workers(session, self._settings.worker.lease_s)
+            lost = (
+                await repository.delete_silent_workers(session, lease_s)
+                if watched_s >= lease_s
+                else []
+            )
             abandoned = await repository.abandoned_images(session)
             overdue = await repository.overdue_jobs(session)
         if lost:
             log.warning("reaper.workers_lost", workers=len(lost), images=len(abandoned))
         for image in abandoned:
             await self._take(image)
+            self._reached_at = monotonic()
         for job_id in overdue:
             await self._expire(job_id)
+            self._reached_at = monotonic()
         if abandoned:
             await self._bus.announce_work()
         return len(abandoned) + len(overdue)
+
+    def _watched_s(self) -> float:
+        """Seconds for which Postgres was reached without a gap; it was reached just now."""
+        now = monotonic()
+        if now - self._reached_at > self._settings.worker.lease_s / 2:
+            self._watching_since = now
+        self._reached_at = now
+        return now - self._watching_since
 
     async def _take(self, image: Image) -> None:
         events: list[Event] = []

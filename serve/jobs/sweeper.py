@@ -15,6 +15,7 @@ from serve.jobs.picture_key import PictureKey
 from serve.jobs.source_key import SourceKey
 from serve.settings import JobSettings
 from serve.storage import ObjectMissing, Storage, StorageError, StoredObject
+from serve.supervise import Turned, untold
 
 log = structlog.get_logger(__name__)
 
@@ -44,11 +45,12 @@ class Sweeper:
         self._storage = storage
         self._settings = settings
 
-    async def run(self) -> None:
+    async def run(self, turned: Turned = untold) -> None:
         """Sweep until cancelled, whatever fails: a file too many is no reason to stop serving."""
         while self._settings.sweep_every_s:
             try:
                 await self.sweep()
+                turned()
             except (DatabaseUnavailable, StorageError, ForeignStorage) as error:
                 log.warning("sweeper.failed", error=str(error))
             except Exception:

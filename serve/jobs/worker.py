@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import numpy as np
@@ -19,7 +19,6 @@ import structlog
 from numpy.typing import NDArray
 
 from pipelines.diffusion.request import Expired, Failure, Output, Progress, Result
-from serve.database import DatabaseUnavailable
 from serve.events import EventBus
 from serve.jobs.claim import Claim
 from serve.jobs.claims import RETRY_S, Claims, insist
@@ -31,6 +30,7 @@ from serve.jobs.sources import Source
 from serve.jobs.stored_file import StoredFile
 from serve.moderation.errors import refused_picture
 from serve.settings import WorkerSettings
+from serve.supervise import Loop, Turned
 
 log = structlog.get_logger(__name__)
 
@@ -67,13 +67,15 @@ class Worker:
         self._store = store
         self._settings = settings
         self._hidden = hidden
-        self._delivering: dict[asyncio.Task[None], Claim] = {}  # drawn, not yet committed
+        self._delivering: dict[asyncio.Task[Any], Claim] = {}  # no longer drawn, not yet committed
         self._unsure = False
         self._looked_at = -math.inf
         self._shared_at = -math.inf
         self._drain_s = settings.drain_s
         self._draining = asyncio.Event()
         self._drained = asyncio.Event()
+        self.loops: list[Loop] = []
+        """What runs in the background; set by ``run``."""
 
     async def run(self, engine: Engine, device: str) -> None:
         """Work until drained.
@@ -93,18 +95,17 @@ class Worker:
         )
         self._lease = Lease(self._claims, engine, device, self._drawing, self._settings.heartbeat_s)
         await self._lease.begin()
-        pull = asyncio.create_task(self._pull(), name="pull")
-        lease = asyncio.create_task(self._lease.keep(self._draining), name="heartbeat")
-        board = asyncio.create_task(self._drawing.board.run(), name="progress")
+        pull = Loop("pull", self._pull, fatal=EngineDied)
+        lease = Loop("heartbeat", partial(self._lease.keep, self._draining))
+        board = Loop("progress", self._drawing.board.run)
+        self.loops = [pull, lease, board]
         try:
-            done, _ = await asyncio.wait({pull, lease, board}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await asyncio.shield(pull.task)
         finally:
             self._draining.set()
-            lease.cancel()
+            await lease.stop()
             self._drawing.board.close()
-            await asyncio.gather(pull, lease, board, return_exceptions=True)
+            await asyncio.gather(pull.task, board.task, return_exceptions=True)
             await self._leave()
             self._drained.set()
 
@@ -122,20 +123,16 @@ class Worker:
         """Receive the engine's outputs, in its thread."""
         self._loop.call_soon_threadsafe(self._receive, outputs)
 
-    async def _pull(self) -> None:
+    async def _pull(self, turned: Turned) -> None:
         while not self._draining.is_set():
             self._bus.work.clear()
             if self._engine.failed:
                 raise EngineDied("The engine's loop died; its log says of what.")
-            try:
-                claimed = await self._claim()
-            except DatabaseUnavailable as error:
-                log.warning("worker.database_unavailable", error=str(error))
-                await asyncio.sleep(RETRY_S)
-                continue
+            claimed = await self._claim()
+            turned()
             if not claimed:
                 await self._wait_for_work()
-        await self._finish_drawing()
+        await self._finish_drawing(turned)
 
     async def _claim(self) -> int:
         if self._unsure or self._may_have_lost():
@@ -167,7 +164,7 @@ class Worker:
         excess = await self._claims.excess(self._lease.worker_id, len(self._drawing))
         for request_id in hardly[:excess]:
             if (claim := self._drawing.give_up(request_id)) is not None:
-                await insist(partial(self._claims.hand_back, claim))
+                self._begin_end(claim, insist(partial(self._claims.hand_back, claim)))
 
     def _places(self) -> tuple[int, int]:
         """In the next step, and behind it; none while as many pictures wait for storage."""
@@ -227,9 +224,11 @@ class Worker:
                 self._bus.work.set()  # a slot is free
 
     def _deliver(self, claim: Claim, output: Result | Failure, source: Source | None) -> None:
-        task = asyncio.create_task(
-            self._end(claim, output, source), name=f"deliver {claim.image_id}"
-        )
+        self._begin_end(claim, self._end(claim, output, source))
+
+    def _begin_end(self, claim: Claim, end: Coroutine[Any, Any, Any]) -> None:
+        """Beside the loops: it may take as long as Postgres is away."""
+        task = asyncio.create_task(end, name=f"end {claim.image_id}")
         self._delivering[task] = claim
         task.add_done_callback(self._delivering.pop)
 
@@ -262,11 +261,12 @@ class Worker:
         if await insist(partial(self._claims.fail, claim, reason, code)):
             await self._store.discard(claim)
 
-    async def _finish_drawing(self) -> None:
+    async def _finish_drawing(self, turned: Turned) -> None:
         try:
             async with asyncio.timeout(self._drain_s):
                 while (self._drawing or self._delivering) and not self._engine.failed:
                     self._bus.work.clear()
+                    turned()
                     if self._delivering:
                         await asyncio.wait(self._delivering, timeout=RETRY_S)
                     else:

@@ -47,6 +47,11 @@ class LocalPostgres(LocalServer):
         self._sockets = socket_folder("postgres", data_dir)
 
     @property
+    def sockets(self) -> Path:
+        """The private folder of the socket that it listens on."""
+        return self._sockets
+
+    @property
     def url(self) -> str:
         """The address in SQLAlchemy's form, for asyncpg."""
         return f"postgresql+asyncpg://{NAME}@/{NAME}?host={quote(str(self._sockets), safe='/')}"

@@ -14,15 +14,15 @@ from alembic.script import ScriptDirectory
 from asyncpg import InterfaceError, PostgresError
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import NullPool
 
-from serve.database import DatabaseUnavailable, asyncpg_url
+from serve.database import DatabaseUnavailable, open_engine, typed_errors
 from serve.errors import ServiceError
+from serve.settings import DatabaseSettings
 
 _LOCK = 0x5F0A71  # two processes that start at once must not both migrate
 _OLDEST_POSTGRES = 18
-_CONNECT_TIMEOUT_S = 10
 
 
 class SchemaError(ServiceError):
@@ -33,7 +33,9 @@ class SchemaError(ServiceError):
     title: ClassVar[str] = "The database's schema"
 
 
-async def upgrade(url: str, revision: str = "head") -> None:
+async def upgrade(
+    url: str, revision: str = "head", settings: DatabaseSettings | None = None
+) -> None:
     """Apply every migration up to ``revision``, each in a transaction of its own.
 
     Nothing to do is fine. What a migration locks is free again before the next one begins.
@@ -42,7 +44,7 @@ async def upgrade(url: str, revision: str = "head") -> None:
         DatabaseUnavailable: nobody answers at ``url``, or it does not let us in.
         SchemaError: the schema is of a version that is not known here, or the server too old.
     """
-    async with _connected(url) as connection:
+    async with _connected(url, settings) as connection:
         for step in await connection.run_sync(_steps, revision):
             await connection.run_sync(_take, step)
 
@@ -118,28 +120,29 @@ def _revision(connection: Connection) -> str | None:
 
 
 @asynccontextmanager
-async def _connected(url: str) -> AsyncIterator[AsyncConnection]:
+async def _connected(
+    url: str, settings: DatabaseSettings | None = None
+) -> AsyncIterator[AsyncConnection]:
     """A connection to a Postgres that is new enough."""
     try:
-        engine = create_async_engine(
-            asyncpg_url(url),
-            poolclass=NullPool,
-            connect_args={"timeout": _CONNECT_TIMEOUT_S},
-            hide_parameters=True,
-        )
-        async with engine.connect() as connection:
-            version = await connection.scalar(text("SHOW server_version_num"))
-            if int(version or 0) // 10_000 < _OLDEST_POSTGRES:
-                raise SchemaError(
-                    f"The database is Postgres {int(version or 0) // 10_000}; Sfumato needs"
-                    f" {_OLDEST_POSTGRES} or newer: name such a server in DATABASE_URL."
-                )
-            yield connection
+        patient = (settings or DatabaseSettings()).unhurried
+        connection = await open_engine(url, patient, poolclass=NullPool).connect()
     except (OSError, PostgresError, InterfaceError, SQLAlchemyError, ValueError) as error:
         raise DatabaseUnavailable(
             f"Postgres at {_place(url)} cannot be used ({_reason(error)}): start `sfumato up`, or"
             " see that DATABASE_URL names the host, database, user and password of one that runs."
         ) from error
+    try:
+        with typed_errors():
+            version = int(await connection.scalar(text("SHOW server_version_num")) or 0) // 10_000
+            if version < _OLDEST_POSTGRES:
+                raise SchemaError(
+                    f"The database is Postgres {version}; Sfumato needs {_OLDEST_POSTGRES} or"
+                    " newer: name such a server in DATABASE_URL."
+                )
+            yield connection
+    finally:
+        await connection.close()
 
 
 def _place(url: str) -> str:

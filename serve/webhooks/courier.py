@@ -13,6 +13,7 @@ import structlog
 
 from serve.database import Database, DatabaseUnavailable
 from serve.settings import WebhookSettings
+from serve.supervise import Turned, untold
 from serve.webhooks import repository
 from serve.webhooks.attempt import Answer, Attempt
 from serve.webhooks.outbound import Outbound
@@ -42,34 +43,40 @@ class Courier:
         self._share = max(1, settings.concurrency // 4)
         self._sending: dict[asyncio.Task[None], Attempt] = {}
         self._prune_at = monotonic()
+        self._outbound: Outbound | None = None
 
-    async def run(self) -> None:
-        """Deliver until cancelled."""
-        outbound = Outbound(self._settings, self._tls)
+    async def run(self, turned: Turned = untold) -> None:
+        """Deliver until cancelled.
+
+        Raises:
+            DatabaseUnavailable: nothing could be claimed; run it again.
+        """
+        self._outbound = self._outbound or Outbound(self._settings, self._tls)
         try:
-            async with asyncio.TaskGroup() as group:
-                while True:
-                    attempts = await self._claim()
-                    for attempt in attempts:
-                        task = group.create_task(self._deliver(outbound, attempt))
-                        self._sending[task] = attempt
-                        task.add_done_callback(self._sending.pop)
-                    await self._pause(idle=not attempts)
-        finally:
-            await outbound.aclose()
+            while True:
+                attempts = await self._claim(turned)
+                turned()
+                for attempt in attempts:
+                    task = asyncio.create_task(self._deliver(self._outbound, attempt))
+                    self._sending[task] = attempt
+                    task.add_done_callback(self._sending.pop)
+                await self._pause(idle=not attempts)
+        except asyncio.CancelledError:  # after an error what is being sent goes on
+            for task in self._sending:
+                task.cancel()
+            await asyncio.gather(*self._sending, return_exceptions=True)
+            await self._outbound.aclose()
+            self._outbound = None
+            raise
 
-    async def _claim(self) -> list[Attempt]:
+    async def _claim(self, turned: Turned) -> list[Attempt]:
         held = Counter(attempt.tenant_id for attempt in self._sending.values())
         busy = [tenant_id for tenant_id, count in held.items() if count >= self._share]
         free = self._settings.concurrency - len(self._sending)
-        try:
-            if monotonic() >= self._prune_at:
-                await self._prune()
-            async with self._database.transaction() as session:
-                return await repository.claim_due(session, free, self._share, busy, self._lease)
-        except DatabaseUnavailable as error:
-            log.warning("courier.database_unavailable", error=str(error))
-            return []
+        if monotonic() >= self._prune_at:
+            await self._prune(turned)
+        async with self._database.transaction() as session:
+            return await repository.claim_due(session, free, self._share, busy, self._lease)
 
     async def _pause(self, *, idle: bool) -> None:
         """Until there may be something to claim, and a place for it."""
@@ -96,6 +103,8 @@ class Courier:
             await self._record(attempt, answer)
         except DatabaseUnavailable as error:  # the lease will end, and it is sent once more
             log.warning("courier.database_unavailable", error=str(error))
+        except Exception:  # likewise; nobody waits for this task
+            log.exception("courier.record_failed", delivery_id=str(attempt.delivery_id))
 
     async def _record(self, attempt: Attempt, answer: Answer) -> None:
         async with self._database.transaction() as session:
@@ -122,11 +131,12 @@ class Courier:
             delay_s = max(delay_s, asked_s + random.uniform(0, first_s))  # noqa: S311
         return timedelta(seconds=delay_s)
 
-    async def _prune(self) -> None:
+    async def _prune(self, turned: Turned) -> None:
         keep = timedelta(days=self._settings.keep_days)
         keep_dead = timedelta(days=self._settings.keep_dead_days)
         while True:
             async with self._database.transaction() as session:
                 if not await repository.prune(session, keep, keep_dead):
                     break
+            turned()
         self._prune_at = monotonic() + PRUNE_EVERY_S

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import pytest
 import redis.asyncio as redis
 
+from loadtests.chaos.proxy import FaultProxy, unix_socket
 from serve.api.schemas.event import EventOut
 from serve.events import EVENTS, Event, EventBus, EventType
 from serve.subscription import Subscription
@@ -128,3 +131,27 @@ async def test_after_a_failure_redis_is_tried_again(
         await bus.publish(event)
         assert await heard(subscription) == event
     await bus.close()
+
+
+async def test_a_redis_that_falls_silent_is_listened_to_anew(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.events._QUIET_S", 0.2)
+    proxy = FaultProxy(unix_socket(Path(urlsplit(valkey_url).path)))
+    bus = EventBus(f"redis://127.0.0.1:{await proxy.start()}")
+    await bus.start()
+    event = Event(uuid4(), uuid4(), 1, EventType.QUEUED, datetime.now(UTC))
+    there = EventBus(valkey_url)
+    async with bus.subscribe(event.tenant_id) as subscription, asyncio.timeout(30):
+        await bus.work.wait()
+        await asyncio.sleep(2)  # longer than an answer to a ping may take: quiet is no silence
+        assert bus.listening
+        bus.work.clear()
+        proxy.freeze()
+        await bus.work.wait()  # it listens again
+        await there.publish(event)
+        assert await heard(subscription) == event
+    assert bus.loops[0].age_s < 10
+    await asyncio.gather(bus.close(), there.close())
+    proxy.reset()
+    await proxy.close()

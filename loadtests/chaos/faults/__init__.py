@@ -5,6 +5,7 @@ from __future__ import annotations
 from loadtests.chaos.faults.fault import Fault, Load, Scene
 from loadtests.chaos.faults.load import Overload, Redeploy, SilentReaders
 from loadtests.chaos.faults.network import (
+    BlackHoleDatabase,
     CutClients,
     CutDatabase,
     DropCommits,
@@ -25,7 +26,14 @@ from loadtests.chaos.faults.processes import (
     KillPostprocess,
     KillProxy,
 )
-from loadtests.chaos.faults.servers import FlushValkey, FreezeValkey, RestartValkey, StopPostgres
+from loadtests.chaos.faults.servers import (
+    FlushValkey,
+    FreezeValkey,
+    PromoteStandby,
+    ReadOnlyDatabase,
+    RestartValkey,
+    StopPostgres,
+)
 from loadtests.chaos.faults.storage import FillStorage
 
 __all__ = ["FAULTS", "Fault", "Load", "Scene"]
@@ -46,9 +54,12 @@ FAULTS: dict[str, type[Fault]] = {
     "freeze-valkey": FreezeValkey,
     "reset-valkey": ResetValkey,
     "stop-postgres": StopPostgres,
+    "promote-standby": PromoteStandby,
+    "read-only-database": ReadOnlyDatabase,
     "slow-database": SlowDatabase,
     "stall-database": StallDatabase,
     "reset-database": ResetDatabase,
+    "black-hole-database": BlackHoleDatabase,
     "cut-database": CutDatabase,
     "drop-commits": DropCommits,
     "cut-clients": CutClients,

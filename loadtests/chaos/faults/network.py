@@ -42,6 +42,13 @@ class ResetDatabase(Fault):
         return {"connections": scene.service.database_proxy.reset()}
 
 
+class BlackHoleDatabase(Fault):
+    """Every open connection to Postgres passes nothing more, for good; new ones work."""
+
+    async def inject(self, scene: Scene, seconds: float) -> dict[str, Any]:
+        return {"connections": scene.service.database_proxy.freeze()}
+
+
 class CutDatabase(Fault):
     """Every connection to Postgres ends, and every new one after some bytes, in its start or later.
 

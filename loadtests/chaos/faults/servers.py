@@ -12,6 +12,9 @@ import redis.asyncio as redis
 from redis.exceptions import RedisError
 
 from loadtests.chaos.faults.fault import Fault, Scene
+from loadtests.chaos.proxy import unix_socket
+from loadtests.chaos.service import SOCKET
+from loadtests.chaos.standby import Standby, psql
 
 
 class RestartValkey(Fault):
@@ -71,3 +74,48 @@ class StopPostgres(Fault):
         scene.service.postgres.stop()
         scene.service.postgres.start()
         return {"postgres": scene.service.postgres.pid}
+
+
+class ReadOnlyDatabase(Fault):
+    """Postgres answers, and takes no writes."""
+
+    async def inject(self, scene: Scene, seconds: float) -> dict[str, Any]:
+        await self._set(scene, "ALTER SYSTEM SET default_transaction_read_only = on")
+        return {}
+
+    async def heal(self, scene: Scene) -> dict[str, Any]:
+        await self._set(scene, "ALTER SYSTEM RESET default_transaction_read_only")
+        return {}
+
+    async def _set(self, scene: Scene, statement: str) -> None:
+        await psql(scene.service.postgres.sockets, statement, "SELECT pg_reload_conf()")
+
+
+class PromoteStandby(Fault):
+    """The primary's host is gone without a word; its standby takes over, and clients come to it."""
+
+    def __init__(self) -> None:
+        self._standby: Standby | None = None
+
+    async def inject(self, scene: Scene, seconds: float) -> dict[str, Any]:
+        service = scene.service
+        primary = service.postgres
+        standby = Standby(service.data / f"standby-{primary.pid}", primary)
+        await standby.follow()
+        self._standby = standby
+        connections = service.database_proxy.freeze()
+        if primary.pid is not None:
+            os.kill(primary.pid, signal.SIGQUIT)
+            while primary.running:
+                await asyncio.sleep(0.05)
+        return {"connections": connections, "standby": standby.pid}
+
+    async def heal(self, scene: Scene) -> dict[str, Any]:
+        service, standby = scene.service, self._standby
+        if standby is None:
+            return {}
+        service.postgres.stop()
+        await standby.promote()
+        service.postgres = standby
+        service.database_proxy.upstream = unix_socket(service.postgres_sockets / SOCKET)
+        return {"postgres": standby.pid}

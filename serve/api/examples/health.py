@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from serve.api.errors import NotReady
 from serve.api.examples.example import Example
+from serve.supervise import LoopStuck
 
 _METRICS = """\
 # HELP sfumato_jobs Jobs by state.
@@ -19,7 +20,12 @@ sfumato_wait_seconds 3.8
 TAGS = {"operation": "For whoever runs the service: load balancers, Kubernetes, Prometheus."}
 
 EXAMPLES = {
-    "health": Example(responses={200: {"status": "ok"}}),
+    "health": Example(
+        responses={
+            200: {"status": "ok", "loops": {"event-bus": 0.4, "reaper": 1.6, "courier": 0.2}}
+        },
+        errors=(LoopStuck("No round has ended for too long in: courier (184 s)."),),
+    ),
     "ready": Example(
         responses={200: {"status": "ready", "model": "sfumato-embedded", "workers": 1}},
         errors=(

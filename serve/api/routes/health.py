@@ -6,7 +6,7 @@ from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from serve.api.auth import ServicesDep
 from serve.api.documented import problems
@@ -15,12 +15,16 @@ from serve.api.http_route import HttpRoute
 from serve.database import DatabaseUnavailable
 from serve.models import JobState
 from serve.observability.metrics import Metrics, ServiceSample, WorkerSample
+from serve.supervise import check
 
 router = APIRouter(tags=["operation"], route_class=HttpRoute)
 
 
 class Health(BaseModel):
     status: Literal["ok"] = "ok"
+    loops: dict[str, float] = Field(
+        description="Seconds since each background loop's last completed round."
+    )
 
 
 class Ready(BaseModel):
@@ -29,10 +33,14 @@ class Ready(BaseModel):
     workers: int
 
 
-@router.get("/health", summary="Is it alive?", responses=problems())
-async def health() -> Health:
-    """Says that this process answers, and nothing of what it leans on."""
-    return Health()
+@router.get("/health", summary="Is it alive?", responses=problems(503))
+async def health(services: ServicesDep) -> Health:
+    """Says that this process answers and its loops turn, and nothing of what it leans on.
+
+    503 where a loop is stuck. One whose rounds fail, as while the database is away, is not.
+    """
+    check(services.running)
+    return Health(loops={loop.name: round(loop.age_s, 1) for loop in services.running})
 
 
 @router.get("/ready", summary="Can it work?", responses=problems(503))

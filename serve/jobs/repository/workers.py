@@ -87,13 +87,8 @@ async def live_workers(session: Session, lease_s: float) -> Sequence[Worker]:
 
 
 async def delete_silent_workers(session: Session, lease_s: float) -> Sequence[UUID]:
-    """Those unheard for a lease, or since Postgres started: while it is away nobody is heard."""
-    started = select(func.pg_postmaster_start_time()).scalar_subquery()
-    statement = (
-        delete(Worker)
-        .where(Worker.heartbeat_at <= _ago(lease_s), started <= _ago(lease_s))
-        .returning(Worker.id)
-    )
+    """Those unheard for a lease."""
+    statement = delete(Worker).where(Worker.heartbeat_at <= _ago(lease_s)).returning(Worker.id)
     return (await session.scalars(statement)).all()
 
 

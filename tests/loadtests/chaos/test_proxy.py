@@ -148,3 +148,17 @@ def test_a_commit_is_seen_however_the_stream_is_cut(size: int) -> None:
     chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
     assert [messages.commits(chunk) for chunk in chunks].count(True) == 1
     assert messages.commits(b"Q\0\0\0\x0cCOMMIT;\0")
+
+
+async def test_open_connections_freeze_and_new_ones_work(
+    proxy: FaultProxy, database: Database
+) -> None:
+    assert proxy.freeze() == 1
+    writing = asyncio.create_task(write(database, "never"))
+    await asyncio.sleep(0.2)
+    assert not writing.done()
+    await write(database, "new")
+    assert await notes(database) == ["new"]
+    proxy.reset()
+    with pytest.raises(DatabaseUnavailable):
+        await writing

@@ -38,6 +38,7 @@ def test_a_long_one_has_every_fault() -> None:
 def test_nothing_else_happens_while_postgres_or_the_storage_is_away() -> None:
     schedule = make_schedule(3, 120, 20)
     alone = {"stop-postgres", "fill-storage", "stall-database"}
+    alone |= {"read-only-database", "promote-standby"}
     for outage in (planned for planned in schedule if planned.fault in alone):
         meanwhile = [
             other.fault

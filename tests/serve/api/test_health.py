@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from dataclasses import asdict
 
@@ -18,6 +19,7 @@ from serve.jobs.claims import Claims
 from serve.jobs.lifecycle import Jobs
 from serve.models import Worker
 from serve.security.keys import Keys
+from serve.supervise import Loop, Turned
 
 
 async def add_worker(services: Services, **changes: object) -> None:
@@ -47,7 +49,26 @@ async def samples(client: httpx2.AsyncClient) -> dict[tuple[str, str], float]:
 
 
 async def test_alive(anonymous: httpx2.AsyncClient) -> None:
-    assert (await anonymous.get("/health")).json() == {"status": "ok"}
+    answer = await anonymous.get("/health")
+
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "ok"
+    assert list(answer.json()["loops"]) == ["event-bus"]
+    assert answer.json()["loops"]["event-bus"] < 60
+
+
+async def test_a_stuck_loop_is_no_health(anonymous: httpx2.AsyncClient, services: Services) -> None:
+    async def hang(_: Turned) -> None:
+        await asyncio.Event().wait()
+
+    services.loops.append(Loop("courier", hang, stuck_after_s=0.05))
+    await asyncio.sleep(0.1)
+    answer = await anonymous.get("/health")
+    await services.loops[0].stop()
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "loop_stuck")
+    assert "courier" in answer.json()["detail"]
+    assert (await anonymous.get("/health")).status_code == 200, "it has ended"
 
 
 async def test_not_ready_without_a_replica(anonymous: httpx2.AsyncClient) -> None:

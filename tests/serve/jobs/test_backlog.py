@@ -65,7 +65,7 @@ async def test_the_policy_follows_postgres(
     assert (backlog.queued, backlog.running, backlog.workers) == (32, 8, 1)
     assert (backlog.queued_s, backlog.running_s) == pytest.approx((32 * each, 8 * each))
 
-    policy = BacklogPolicy([MODEL], target_wait_s=13 * each)
+    policy = BacklogPolicy([MODEL], target_wait_s=13 * each, database={})
     context = SimpleNamespace(target_num_replicas=1)
     assert policy(context) == (1, {})  # type: ignore[arg-type]
     async with asyncio.timeout(10):

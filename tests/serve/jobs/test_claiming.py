@@ -11,14 +11,12 @@ from sqlalchemy import text
 
 from pipelines.diffusion.request import EngineStats
 from serve.database import Database
-from serve.events import EventBus
 from serve.jobs.claim import Claim
 from serve.jobs.claims import Claims
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.queue import Shape
 from serve.jobs.reaper import Reaper
-from serve.settings import Settings
-from tests.serve.jobs.conftest import MODEL, ask, make_tenant, uptime
+from tests.serve.jobs.conftest import MODEL, ask, make_tenant
 from tests.serve.jobs.test_lifecycle import age_worker, files, worker
 
 
@@ -231,29 +229,6 @@ async def test_of_several_busy_workers_each_lost_picture_stops_one(
     assert 1 <= len(stopped) <= 2
     (free,) = await claims.claim(workers[0], 8)  # whoever holds nothing may take it at once
     assert free.alone
-
-
-async def test_after_a_restart_of_postgres_workers_have_a_lease_to_be_heard_again(
-    jobs: Jobs,
-    claims: Claims,
-    database: Database,
-    bus: EventBus,
-    tenant_id: UUID,
-    settings: Settings,
-) -> None:
-    """While it was away nobody could renew."""
-    await jobs.submit(tenant_id, ask())
-    w = await worker(claims)
-    await claims.claim(w, 1)
-    up = await uptime(database)
-    await age_worker(database, w, up + 1000)
-
-    def reaper(lease_s: float) -> Reaper:
-        leases = settings.worker.model_copy(update={"lease_s": lease_s})
-        return Reaper(database, bus, settings.model_copy(update={"worker": leases}))
-
-    assert await reaper(up + 100).reap() == 0, "Postgres has not been up for a lease"
-    assert await reaper(up / 2).reap() == 1
 
 
 async def test_claims_tell_what_is_left_of_the_deadline(

@@ -20,6 +20,7 @@ from serve.migrations.upgrade import upgrade
 from serve.models import JobState
 from serve.settings import Settings, WebhookSettings
 from serve.storage import open_storage
+from serve.supervise import Loop
 from serve.webhooks.courier import Courier
 from serve.webhooks.subscriptions import Webhooks
 from tests.serve.jobs.conftest import MODEL, ask, make_tenant
@@ -44,9 +45,9 @@ async def test_a_worker_outlives_its_database(
         settings = Settings(database_url=postgres.url, redis_url=valkey_url)
         jobs = Jobs(database, bus, settings)
         tenant_id = await make_tenant(database, "first")
-        reaping = asyncio.create_task(Reaper(database, bus, settings).run())
+        reaping = Loop("reaper", Reaper(database, bus, settings).run)
         to_loopback = WebhookSettings(allow_private=True, poll_s=0.2)
-        delivering = asyncio.create_task(Courier(database, to_loopback).run())
+        delivering = Loop("courier", Courier(database, to_loopback).run)
         workshop = Workshop(
             Claims(database, bus, [MODEL]), bus, model_folder, Shelf(open_storage(folder.as_uri()))
         )
@@ -67,6 +68,6 @@ async def test_a_worker_outlives_its_database(
         assert [len(image.variants) for image in done.images] == [2] * 4
         assert str(job.id) in receiver.heard[0]["body"]
         for running in (reaping, delivering):
-            assert not running.done()
-            running.cancel()
+            assert not running.task.done()
+            await running.stop()
         await database.close()

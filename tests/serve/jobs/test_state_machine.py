@@ -38,7 +38,7 @@ from serve.jobs.request import JobRequest
 from serve.jobs.stored_file import StoredFile
 from serve.models import JobState, Tenant
 from serve.settings import Settings
-from tests.serve.jobs.conftest import MODEL, ask, uptime
+from tests.serve.jobs.conftest import MODEL, ask, watching
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ class Lifecycle(RuleBasedStateMachine):
         bus = QuietBus()
         self.door = Jobs(self.database, bus, configured)
         self.desk = Claims(self.database, bus, [MODEL])
-        self.reaper = Reaper(self.database, bus, configured)
+        self.reaper = watching(Reaper(self.database, bus, configured))
         self.known: dict[UUID, Known] = {}
         self.keys: dict[tuple[UUID, str], tuple[UUID, JobRequest]] = {}
         self.attempts: dict[UUID, int] = defaultdict(int)
@@ -335,14 +335,7 @@ class Lifecycle(RuleBasedStateMachine):
 def test_the_invariants_hold_in_any_order(database_url: str) -> None:
     loop = asyncio.new_event_loop()
 
-    async def until_leases_count() -> None:
-        database = Database(database_url, pool_size=1)
-        while await uptime(database) < LEASE_S:
-            await asyncio.sleep(0.1)
-        await database.close()
-
     try:
-        loop.run_until_complete(until_leases_count())
         machine = type("Machine", (Lifecycle,), {"url": database_url, "loop": loop})
         run_state_machine_as_test(
             machine,
