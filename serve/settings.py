@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +23,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipelines.diffusion.speed.acceleration import Acceleration, AttentionBackend, Float8, Use
 from pipelines.embedded import MODEL_PATH
+
+HEARTBEATS_PER_LEASE = 3
+"""At least: two may come late, or not at all."""
 
 
 class Section(BaseModel):
@@ -112,7 +115,11 @@ class WorkerSettings(Section):
     )
     preview_every: int = Field(4, ge=0, description="Denoising steps between previews; 0 for none.")
     heartbeat_s: float = Field(3.0, gt=0, description="Seconds between heartbeats.")
-    lease_s: float = Field(15.0, gt=0, description="Silence after which a replica's work is taken.")
+    lease_s: float = Field(
+        15.0,
+        gt=0,
+        description="Silence after which a replica's work is taken; three heartbeats or more.",
+    )
     poll_s: float = Field(1.0, gt=0, description="Seconds between looks for work without a hint.")
     drain_s: float = Field(30.0, ge=0, description="Time to finish claimed pictures at shutdown.")
     store_tries: int = Field(4, ge=1, description="Tries to store a picture before its job fails.")
@@ -120,6 +127,18 @@ class WorkerSettings(Section):
     model_bytes: int | None = Field(
         None, ge=0, description="What the loaded models' weights may take; unset, all stay."
     )
+
+    @model_validator(mode="after")
+    def _lease_outlasts_heartbeats(self) -> Self:
+        if self.lease_s < HEARTBEATS_PER_LEASE * self.heartbeat_s:
+            raise ValueError(
+                f"SFUMATO_WORKER__LEASE_S is {self.lease_s:g} and SFUMATO_WORKER__HEARTBEAT_S is"
+                f" {self.heartbeat_s:g}: one late heartbeat would cost a replica its work. Raise"
+                f" SFUMATO_WORKER__LEASE_S to {HEARTBEATS_PER_LEASE * self.heartbeat_s:g} or more,"
+                " or lower SFUMATO_WORKER__HEARTBEAT_S to"
+                f" {self.lease_s / HEARTBEATS_PER_LEASE:g} or less."
+            )
+        return self
 
 
 class JobSettings(Section):
@@ -139,6 +158,14 @@ class JobSettings(Section):
         600.0, gt=0, description="Predicted wait above which jobs are refused with 429."
     )
     wait_timeout_s: float = Field(300.0, gt=0, description="Longest wait of a synchronous call.")
+
+    @property
+    def unread_wait_s(self) -> float:
+        """How long a job waits for a worker that can read it: a newer one would have begun it.
+
+        Half as long again as the longest predicted wait of a job that is let in.
+        """
+        return 1.5 * self.max_wait_s
 
 
 class LimitSettings(Section):
@@ -226,6 +253,18 @@ class ScalingSettings(Section):
     downscale_delay_s: float = Field(
         120.0, ge=0, description="Seconds of too many diffusion replicas before some are stopped."
     )
+
+    @model_validator(mode="after")
+    def _least_is_at_most_most(self) -> Self:
+        for kind in ("diffusion", "postprocess", "ingress"):
+            least, most = getattr(self, f"{kind}_min"), getattr(self, f"{kind}_max")
+            if least > most:
+                name = f"SFUMATO_SCALING__{kind.upper()}"
+                raise ValueError(
+                    f"{name}_MIN is {least} and {name}_MAX is {most}: raise {name}_MAX to {least}"
+                    f" or more, or lower {name}_MIN."
+                )
+        return self
 
 
 class HttpSettings(Section):

@@ -85,7 +85,10 @@ class CatchUp:
             by_tenant.setdefault(feed.tenant_id, []).append(feed)
         for event in events:
             for feed in by_tenant[event.tenant_id]:
-                feed.offer(event)
+                try:
+                    feed.offer(event)
+                except Exception:  # it alone, of this tenant alone
+                    log.exception("catch_up.event_failed", job_id=str(event.job_id), seq=event.seq)
 
     async def _run(self) -> None:
         while True:
