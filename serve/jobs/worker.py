@@ -90,7 +90,7 @@ class Worker:
             self._settings.preview_every,
             self._hidden,
         )
-        self._lease = Lease(self._claims, engine, device, self._drawing, self._settings.heartbeat_s)
+        self._lease = Lease(self._claims, engine, device, self._drawing, self._settings)
         await self._lease.begin()
         pull = asyncio.create_task(self._pull(), name="pull")
         lease = asyncio.create_task(self._lease.keep(self._draining), name="heartbeat")
@@ -106,6 +106,11 @@ class Worker:
             await asyncio.gather(pull, lease, board, return_exceptions=True)
             await self._leave()
             self._drained.set()
+
+    @property
+    def engine_hangs(self) -> bool:
+        """Whether the engine stands still, and what it held was left to others."""
+        return self._lease.engine_hangs
 
     async def drain(self) -> None:
         """Claim nothing more; finish what is being drawn, or hand it back; then leave."""
@@ -136,6 +141,8 @@ class Worker:
         if self._unsure or self._may_have_lost():
             known = self._known()
             self._compare(await self._claims.held(self._lease.worker_id), known)
+        if not self._lease.held:  # what it claimed would soon be taken from it
+            return 0
         await self._share_out()
         free, spare = self._places()
         if not free + spare or any(claim.alone for claim in self._drawing):
@@ -150,7 +157,8 @@ class Worker:
         )
         self._unsure = False
         for claim in claims:
-            self._drawing.begin(claim)
+            if claim.worker_id == self._lease.worker_id:  # else the lease was lost meanwhile
+                self._drawing.begin(claim)
         return len(claims)
 
     async def _share_out(self) -> None:
