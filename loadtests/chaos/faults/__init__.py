@@ -27,6 +27,7 @@ from loadtests.chaos.faults.processes import (
 )
 from loadtests.chaos.faults.servers import FlushValkey, FreezeValkey, RestartValkey, StopPostgres
 from loadtests.chaos.faults.storage import FillStorage
+from loadtests.chaos.faults.versions import NewerRows
 
 __all__ = ["FAULTS", "Fault", "Load", "Scene"]
 
@@ -56,4 +57,5 @@ FAULTS: dict[str, type[Fault]] = {
     "silent-readers": SilentReaders,
     "overload": Overload,
     "redeploy": Redeploy,
+    "newer-rows": NewerRows,
 }
