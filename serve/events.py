@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
 from functools import cached_property
 from time import monotonic
 from typing import Any
@@ -24,6 +24,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from serve.open_enum import OpenEnum
 from serve.pace import ProgressPace
 from serve.subscription import Subscription
 from serve.supervise import Loop, Turned
@@ -44,7 +45,9 @@ _UUID_BYTES = 16
 _MOST_ENDED = 10_000  # an ingress never clears them; who draws does so at once
 
 
-class EventType(StrEnum):
+class EventType(OpenEnum):
+    """What happened; types that are not listed here may come, and none of them ends a job."""
+
     QUEUED = "job.queued"
     RUNNING = "job.running"
     PROGRESS = "image.progress"
@@ -81,13 +84,12 @@ class Event:
 
     def encode(self) -> bytes:
         """The message between processes."""
-        # asyncpg has a UUID type of its own
-        return orjson.dumps({"tenant_id": self.tenant_id, **self._told}, default=str)
+        return as_json({"tenant_id": self.tenant_id, **self._told})
 
     @cached_property
     def text(self) -> str:
         """What clients read, as JSON: made once a process, however many of them read it."""
-        return orjson.dumps(self._told, default=str, option=orjson.OPT_UTC_Z).decode()
+        return as_json(self._told, orjson.OPT_UTC_Z).decode()
 
     @cached_property
     def without_preview(self) -> Event:
@@ -96,6 +98,12 @@ class Event:
             return self
         data = {name: value for name, value in self.data.items() if name != "preview"}
         return replace(self, data=data)
+
+    @property
+    def image_id(self) -> str | None:
+        """Of the picture that it is about, if it is about one."""
+        image_id = self.data.get("image_id")
+        return image_id if isinstance(image_id, str) else None
 
     @property
     def _told(self) -> dict[str, Any]:
@@ -109,15 +117,41 @@ class Event:
 
     @classmethod
     def decode(cls, message: bytes) -> Event:
+        """What ``encode`` made; fields that a newer version added are passed over.
+
+        Raises:
+            Exception: of whatever kind, it is no event.
+        """
         fields = orjson.loads(message)
+        seq = fields["seq"]
         return cls(
             tenant_id=UUID(fields["tenant_id"]),
             job_id=UUID(fields["job_id"]),
-            seq=fields["seq"],
-            type=EventType(fields["type"]),
+            seq=None if seq is None else int(seq),
+            type=EventType.read(fields["type"]),
             created_at=datetime.fromisoformat(fields["created_at"]),
-            data=fields["data"],
+            data=event_data(fields["data"]),
         )
+
+
+def as_json(told: Any, option: int = 0) -> bytes:
+    """Whatever an event may hold; integers in Postgres' JSON have no bound, those of orjson have.
+
+    ``option`` is orjson's.
+    """
+    try:
+        return orjson.dumps(told, default=str, option=option)  # asyncpg has a UUID of its own
+    except orjson.JSONEncodeError:
+        return json.dumps(told, default=_plain).encode()
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def event_data(told: Any) -> dict[str, Any]:
+    """An event's data as it was read; none, where it is not the object that it has always been."""
+    return told if isinstance(told, dict) else {}
 
 
 class EventBus:
@@ -204,13 +238,9 @@ class EventBus:
 
     def _hear(self, message: bytes) -> None:
         try:
-            event = Event.decode(message)
-        except (ValueError, KeyError, TypeError) as error:
-            log.warning(
-                "events.not_an_event", error=str(error)
-            )  # another version's, or a stranger's
-            return
-        self._pace.offer(event)
+            self._pace.offer(Event.decode(message))
+        except Exception as error:  # noqa: BLE001 - another version's or a stranger's: it alone
+            log.warning("events.not_an_event", error=f"{type(error).__name__}: {error}")
 
     def _fan_out(self, event: Event) -> int:
         """To every listener of the tenant; how many would hear it."""

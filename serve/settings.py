@@ -32,6 +32,9 @@ _DAY_S = 86_400.0
 _YEAR_S = 366 * _DAY_S
 _REDIS = ("redis", "rediss", "unix")
 
+HEARTBEATS_PER_LEASE = 3
+"""At least: two may come late, or not at all."""
+
 
 class Section(BaseModel):
     # No bound, no timer and no sleep can be infinite or no number.
@@ -199,7 +202,7 @@ class WorkerSettings(Section):
         15.0,
         gt=0,
         le=_DAY_S,
-        description="Silence after which a replica's work is taken; two heartbeats or more.",
+        description="Silence after which a replica's work is taken; three heartbeats or more.",
     )
     poll_s: float = Field(
         1.0, gt=0, le=3600, description="Seconds between looks for work without a hint."
@@ -217,11 +220,13 @@ class WorkerSettings(Section):
 
     @model_validator(mode="after")
     def _lease_outlasts_heartbeats(self) -> Self:
-        if self.lease_s < 2 * self.heartbeat_s:
+        if self.lease_s < HEARTBEATS_PER_LEASE * self.heartbeat_s:
             raise ValueError(
-                f"SFUMATO_WORKER__LEASE_S ({self.lease_s:g}) must be twice"
-                f" SFUMATO_WORKER__HEARTBEAT_S ({self.heartbeat_s:g}) or more, or a replica loses"
-                " its work between two heartbeats"
+                f"SFUMATO_WORKER__LEASE_S is {self.lease_s:g} and SFUMATO_WORKER__HEARTBEAT_S is"
+                f" {self.heartbeat_s:g}: one late heartbeat would cost a replica its work. Raise"
+                f" SFUMATO_WORKER__LEASE_S to {HEARTBEATS_PER_LEASE * self.heartbeat_s:g} or more,"
+                " or lower SFUMATO_WORKER__HEARTBEAT_S to"
+                f" {self.lease_s / HEARTBEATS_PER_LEASE:g} or less"
             )
         return self
 
@@ -260,6 +265,14 @@ class JobSettings(Section):
     wait_timeout_s: float = Field(
         300.0, gt=0, le=_DAY_S, description="Longest wait of a synchronous call."
     )
+
+    @property
+    def unread_wait_s(self) -> float:
+        """How long a job waits for a worker that can read it: a newer one would have begun it.
+
+        Half as long again as the longest predicted wait of a job that is let in.
+        """
+        return 1.5 * self.max_wait_s
 
 
 class LimitSettings(Section):
@@ -420,7 +433,8 @@ class ScalingSettings(Section):
             if least > most:
                 name = f"SFUMATO_SCALING__{kind.upper()}"
                 raise ValueError(
-                    f"{name}_MIN ({least}) is above {name}_MAX ({most}): raise the latter as well"
+                    f"{name}_MIN is {least} and {name}_MAX is {most}: raise {name}_MAX to {least}"
+                    f" or more, or lower {name}_MIN"
                 )
         return self
 

@@ -17,15 +17,15 @@ class LatestProgress:
     """Progress that waits: the newest of each picture."""
 
     def __init__(self) -> None:
-        self._by_job: dict[UUID, dict[object, Event]] = {}
+        self._by_job: dict[UUID, dict[str | None, Event]] = {}
 
     def put(self, event: Event) -> None:
         """Keep this progress in the place of the picture's older one."""
-        self._by_job.setdefault(event.job_id, {})[event.data.get("image_id")] = event
+        self._by_job.setdefault(event.job_id, {})[event.image_id] = event
 
     def of(self, event: Event) -> Event | None:
         """What waits of the same picture."""
-        return self._by_job.get(event.job_id, {}).get(event.data.get("image_id"))
+        return self._by_job.get(event.job_id, {}).get(event.image_id)
 
     def has(self, job_id: UUID) -> bool:
         """Whether anything of the job waits."""
@@ -46,7 +46,7 @@ class LatestProgress:
         if event.type.terminal:
             self._by_job.pop(event.job_id, None)
         elif pictures := self._by_job.get(event.job_id):
-            pictures.pop(event.data.get("image_id"), None)
+            pictures.pop(event.image_id, None)
             if not pictures:
                 del self._by_job[event.job_id]
 

@@ -26,6 +26,7 @@ RULES: tuple[Callable[[Evidence], Iterator[Violation]], ...] = (
     pictures.clients_got_those_files,
     pictures.the_last_attempt_commits,
     pictures.attempts_increase,
+    pictures.a_lease_is_lost_once,
     failures.failures_are_explained,
     failures.ends_were_asked_for,
     failures.refused_generations_did_end,

@@ -64,6 +64,7 @@ _BESIDE = (
     _Kind("freeze-controller", (2, 5), 1.0),
     _Kind("reset-valkey", (0, 0), 1.0),
     _Kind("freeze-proxy", (1, 4), 2.0),
+    _Kind("newer-rows", (2, 5), 1.0),
 )
 # While these last nothing gets done, so nothing else happens meanwhile.
 _ALONE = (

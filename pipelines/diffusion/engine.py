@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.diffusion.batching.batcher import StepBatcher
-from pipelines.diffusion.batching.cost import CostModel, Profile
+from pipelines.diffusion.batching.cost import CostModel, Profile, steps_to_make
 from pipelines.diffusion.decoder import Decoder
 from pipelines.diffusion.errors import DiffusionError, RequestError, UnsafePictureError
 from pipelines.diffusion.families.base import Family
@@ -76,6 +76,13 @@ class _Entry:
             return self.running.trajectory.conditioning.reading
         return (self.caller and self.caller.reading) or PromptReading()
 
+    @property
+    def ends_with_next(self) -> bool:
+        """Whether its next step is the last."""
+        if self.running is None:
+            return steps_to_make(self.request.params) <= 1
+        return self.steps_left <= 0
+
 
 @dataclass(frozen=True, slots=True)
 class _Running:
@@ -125,7 +132,13 @@ class DiffusionEngine:
         self._outputs: list[Output] = []  # of the step that is being made
         self._stats = EngineStats()
         self.longest_step = 0.0
-        """In seconds: the slowest step so far, encoding and decoding included."""
+        """In seconds: the slowest step so far, encoding and decoding included, of those that were
+        not ``first_of_kind``."""
+        self.expected_step = 0.0
+        """In seconds: the step that is being made, as predicted before it began."""
+        self.first_of_kind = False
+        """Whether that step has no measured predecessor: of a size that was never drawn or decoded,
+        or beside a model that loads. It may compile, allocate or read what no other will."""
 
     @property
     def max_batch(self) -> int:
@@ -207,7 +220,9 @@ class DiffusionEngine:
             self._update(self._denoise(running))
         self._collect(wait=not batch)
         self._load(wait=not batch)
-        self.longest_step = max(self.longest_step, self.clock() - start)
+        if not self.first_of_kind:
+            self.longest_step = max(self.longest_step, self.clock() - start)
+        self.expected_step, self.first_of_kind = 0.0, False
         outputs, self._outputs = self._outputs, []
         return outputs
 
@@ -232,9 +247,11 @@ class DiffusionEngine:
         """Who takes this step; those new to it are encoded and given their first latents."""
         self._admit()
         self._expire()
+        chosen = [self._entries[request_id] for request_id in self._batcher.next_batch()]
+        self._expect(chosen)
         batch = []
-        for request_id in self._batcher.next_batch():
-            entry = self._entries[request_id]
+        for entry in chosen:
+            request_id = entry.request.id
             with self._isolated(request_id):
                 try:
                     self._begin(entry)
@@ -245,6 +262,33 @@ class DiffusionEngine:
                         raise
                     self._postpone(entry)
         return batch
+
+    def _expect(self, chosen: Sequence[_Entry]) -> None:
+        """Say what the step of these takes, for who must tell a slow step from one that hangs."""
+        if not chosen:  # it waits for pictures that are decoded
+            self.expected_step = sum(map(self._decode_seconds, self._entries.values()))
+            return
+        params, cost = chosen[0].request.params, self.costs[chosen[0].model_name]
+        pixels = params.width * params.height
+        if isinstance(chosen[0].model, WholeCall):  # which turn encodes and decodes is its secret
+            seconds = sum(cost.predict(entry.request.params) for entry in chosen)
+            self.expected_step, self.first_of_kind = seconds, not cost.knows_step(pixels)
+            return
+        rows = sum(entry.rows or cost.rows(entry.request.params) for entry in chosen)
+        begin = [entry for entry in chosen if entry.running is None]
+        end = [entry for entry in chosen if entry.ends_with_next]
+        self.expected_step = (
+            cost.seconds_per_step(pixels, rows)
+            + sum(cost.encode_seconds(entry.request.params) for entry in begin)
+            + sum(map(self._decode_seconds, end))
+        )
+        beside = isinstance(chosen[0].model, Family) and chosen[0].model.decodes_beside
+        undecoded = bool(end) and not beside and not cost.knows_decoding(pixels)
+        self.first_of_kind = undecoded or not cost.knows_step(pixels)
+
+    def _decode_seconds(self, entry: _Entry) -> float:
+        params = entry.request.params
+        return self.costs[entry.model_name].decode_seconds(params.width * params.height)
 
     def _call(self, model: WholeCall, batch: list[_Entry]) -> None:
         """A step of the call that runs, which is that of whoever is in it; or one begins."""
@@ -312,18 +356,16 @@ class DiffusionEngine:
 
     def _load(self, wait: bool) -> None:
         """A slice of the model that loads."""
+        if self.models.loading:
+            self.first_of_kind = True
         if wait and self._arrivals:
             self.models.wait(_READING_SECONDS)
         self._warm_up.forget_others(self.models.loaded)
         self.models.advance(self._make_ready)
 
     def _make_ready(self, name: str, model: Model) -> Iterator[None]:
-        """A model that has just been placed; each slice as a step among ``longest_step``."""
-        start = self.clock()
-        for _ in self._warm_up.run(name, model):
-            self.longest_step = max(self.longest_step, self.clock() - start)
-            yield
-            start = self.clock()
+        """A model that has just been placed."""
+        yield from self._warm_up.run(name, model)
         self._bound_memory()
 
     def _bound_memory(self) -> None:

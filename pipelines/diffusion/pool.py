@@ -98,6 +98,11 @@ class ModelPool:
         return list(self._models)
 
     @property
+    def loading(self) -> bool:
+        """Whether a model is on its way."""
+        return self._loading is not None
+
+    @property
     def full(self) -> bool:
         """Whether the last ``acquire`` found no room, because all that is loaded is in use."""
         return self._full

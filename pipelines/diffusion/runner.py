@@ -15,8 +15,8 @@ from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import EngineStoppedError
 from pipelines.diffusion.request import EngineStats, Failure, Output, Progress, Request
 
-_PATIENCE = 10  # steps of the longest so far: a full batch after a warm-up of one, and some more
-_COMPILER_PATIENCE = 600.0  # seconds
+_PATIENCE = 10  # times what a step is predicted to take, or the longest so far
+_FIRST_PATIENCE = 600.0  # seconds, for what was never done before: it may compile
 _PROFILE_SECONDS = 10.0
 _IDLE_SECONDS = 0.5  # how long the loop sleeps without work, and so how often it ticks
 
@@ -100,10 +100,14 @@ class EngineRunner:
         """Seconds without a tick after which the loop hangs, as far as one can tell.
 
         A large model on a CPU takes minutes for what a GPU does in milliseconds, so the measure is
-        the longest step so far; while steps are compiled, ten minutes.
+        what the present step is predicted to take, and the longest so far. A step of a kind that
+        was never made, and one during which something compiles or loads, has ten minutes at least.
         """
-        longest = max(_IDLE_SECONDS, self._engine.longest_step)
-        return _COMPILER_PATIENCE if self._tuning else _PATIENCE * longest
+        engine = self._engine
+        patience = _PATIENCE * max(_IDLE_SECONDS, engine.longest_step, engine.expected_step)
+        if self._tuning or engine.first_of_kind:
+            return max(_FIRST_PATIENCE, patience)
+        return patience
 
     @property
     def alive(self) -> bool:

@@ -85,7 +85,7 @@ async def answer_file(
 
 def file_name(image: Image, file: Variant) -> str:
     """Like `a-red-heart-7.png`: ASCII letters, digits and hyphens alone."""
-    words = re.sub(r"[^a-z0-9]+", "-", image.job.params["prompt"].lower())
+    words = re.sub(r"[^a-z0-9]+", "-", image.job.prompt.lower())
     name = words[:_LONGEST_NAME].strip("-") or "picture"
     return f"{name}-{image.seed}.{file.storage_key.rpartition('.')[2]}"
 

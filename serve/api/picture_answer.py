@@ -81,7 +81,9 @@ class PictureAnswer:
         if not form.stream:
             return await self.whole(asked, form)
         job = await self._client.submit(asked)
-        return PictureStream(self._services, self._client, form.call, form.quality).answer(job)
+        return PictureStream(self._services, self._client, form.call, form.quality).answer(
+            job, asked
+        )
 
     async def whole(self, asked: JobRequest, form: AnswerForm) -> Generation:
         """The pictures once all are done; raises the same."""

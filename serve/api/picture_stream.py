@@ -50,18 +50,18 @@ class PictureStream:
         self._call = call
         self._quality = quality
 
-    def answer(self, job: Job) -> StreamingResponse:
-        """The stream, with which a client that leaves takes the job along."""
+    def answer(self, job: Job, asked: JobRequest) -> StreamingResponse:
+        """The stream, with which a client that leaves takes the job along; ``asked`` is its own."""
         return _ClosedStream(
-            self._events(job),
+            self._events(job, asked),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
 
-    async def _events(self, job: Job) -> AsyncGenerator[bytes]:
+    async def _events(self, job: Job, asked: JobRequest) -> AsyncGenerator[bytes]:
         ended = False
         try:
-            async for event in self._pictures(job):
+            async for event in self._pictures(job, asked):
                 if event is None:
                     yield KEEPALIVE_COMMENT
                 else:
@@ -76,9 +76,10 @@ class PictureStream:
             if not ended:
                 await self._client.abandon(job)
 
-    async def _pictures(self, job: Job) -> AsyncIterator[PartialImage | CompletedImage | None]:
-        """What is to be told; None after a long silence."""
-        asked = JobRequest.from_params(job.params)
+    async def _pictures(
+        self, job: Job, asked: JobRequest
+    ) -> AsyncIterator[PartialImage | CompletedImage | None]:
+        """What is to be told; None for nothing, as after a long silence."""
         partial = _PartialImages(asked.partial_images)
         async for event in self._followed(job):
             if event is None:
@@ -109,11 +110,14 @@ class PictureStream:
                 if event is not None and event.type.terminal:
                     return
 
-    async def _partial(self, event: Event, number: int, asked: JobRequest) -> PartialImage:
-        small = base64.b64decode(event.data["preview"].partition(",")[2])
-        file = await asyncio.to_thread(
-            enlarge_preview, small, asked.width, asked.height, PictureFormat(asked.output_format)
-        )
+    async def _partial(self, event: Event, number: int, asked: JobRequest) -> PartialImage | None:
+        """None where the preview is another version's, in a form that is not known."""
+        kind = PictureFormat(asked.output_format)
+        try:
+            small = base64.b64decode(event.data["preview"].partition(",")[2])
+            file = await asyncio.to_thread(enlarge_preview, small, asked.width, asked.height, kind)
+        except (ValueError, OSError):
+            return None
         return PartialImage(
             type=f"{self._call}.partial_image",
             b64_json=base64.b64encode(file).decode(),
@@ -154,9 +158,18 @@ class _PartialImages:
 
     def number(self, event: Event) -> int | None:
         """The event's number among its picture's partial ones, from 0; None to pass it over."""
-        image_id = event.data["image_id"]
-        part = round(event.data["step"] / event.data["steps"] * (self._most + 1))
-        if "preview" not in event.data or not self._reached.get(image_id, 0) < part <= self._most:
+        match event.data:
+            case {
+                "image_id": str(image_id),
+                "index": int(),
+                "step": int(step),
+                "steps": int(steps),
+                "preview": str(),
+            } if steps > 0:
+                part = round(step / steps * (self._most + 1))
+            case _:
+                return None  # it shows nothing, or is another version's
+        if not self._reached.get(image_id, 0) < part <= self._most:
             return None
         self._reached[image_id] = part
         number = self._told.get(image_id, 0)

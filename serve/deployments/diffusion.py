@@ -46,7 +46,7 @@ class Diffusion:
         self._database = Database(settings.database_url.get_secret_value(), settings.database)
         self._bus = EventBus(settings.redis_url.get_secret_value())
         await self._bus.start()
-        claims = Claims(self._database, self._bus, pool.names)
+        claims = Claims(self._database, self._bus, pool.names, settings.jobs.unread_wait_s)
         delivery = Delivery(PostprocessReplicas(postprocess), settings.worker)
         sources = SourceLoader(open_storage(settings.storage), settings.worker)
         self._worker = Worker(claims, self._bus, sources.load, delivery, settings.worker, hidden)
@@ -64,6 +64,8 @@ class Diffusion:
         """Asked by Serve; raising replaces the replica."""
         if self._working.done() and not self._drained:
             raise EngineDied("The worker has ended; see the replica's log.")
+        if self._worker.engine_hangs:
+            raise EngineDied("The engine hangs; what it drew was left to others.")
         check([*self._worker.loops, *self._bus.loops])
 
     async def drain(self, within_s: float) -> None:

@@ -8,12 +8,16 @@ from contextlib import asynccontextmanager
 from time import monotonic
 from uuid import UUID
 
+import structlog
+
 from serve.database import Database
 from serve.events import EventBus
 from serve.jobs import repository
 from serve.jobs.feed import Feed
 from serve.jobs.replay import MOST_JOBS, lower
 from serve.supervise import Loop, Turned
+
+log = structlog.get_logger(__name__)
 
 EVERY_S = 2.0
 WITHOUT_REDIS_EVERY_S = 0.5
@@ -86,7 +90,10 @@ class CatchUp:
             by_tenant.setdefault(feed.tenant_id, []).append(feed)
         for event in events:
             for feed in by_tenant[event.tenant_id]:
-                feed.offer(event)
+                try:
+                    feed.offer(event)
+                except Exception:  # it alone, of this tenant alone
+                    log.exception("catch_up.event_failed", job_id=str(event.job_id), seq=event.seq)
 
     async def _run(self, turned: Turned) -> None:
         while True:

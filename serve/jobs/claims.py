@@ -23,17 +23,22 @@ from serve.events import Event, EventBus, EventType
 from serve.jobs import repository, transitions
 from serve.jobs.claim import Claim
 from serve.jobs.fairness import ring_order, take_turns
+from serve.jobs.passed_by import PassedBy
 from serve.jobs.prompt_warnings import prompt_warnings, tokens_read
 from serve.jobs.queue import Judge, Room, Shape
-from serve.jobs.request import JobRequest
+from serve.jobs.request import JobRequest, UnreadableRequest
 from serve.jobs.stored_file import StoredFile
 from serve.models import Image, Job, JobState
+from serve.settings import JobSettings
 
 log = structlog.get_logger(__name__)
 
 RETRY_S = 0.5
 """Until Postgres is asked again, after it did not answer."""
 _LONGEST_RETRY_S = 5.0
+
+UNREADABLE = "unreadable_job"
+"""The ``error_code`` of a job that no worker could read."""
 
 _MOST_COUNTED = 1000
 _LOOKS = 20
@@ -42,14 +47,33 @@ _LOOK_AGAIN_S = 0.01  # about what another claim takes
 T = TypeVar("T")
 
 
+class UnreadableJobs(Exception):
+    """Jobs of another version were next: the claim is rolled back. ``reasons`` are by job."""
+
+    def __init__(self, reasons: Mapping[UUID, str]) -> None:
+        super().__init__()
+        self.reasons = reasons
+
+
 class Claims:
     """The claims of a replica's pictures."""
 
-    def __init__(self, database: Database, bus: EventBus, models: Sequence[str]) -> None:
-        """``models`` are those that the replica draws with; it is known by the first."""
+    def __init__(
+        self,
+        database: Database,
+        bus: EventBus,
+        models: Sequence[str],
+        unread_wait_s: float = JobSettings().unread_wait_s,
+    ) -> None:
+        """``models`` are those that the replica draws with; it is known by the first.
+
+        A job that it cannot read fails once it has been queued for ``unread_wait_s``.
+        """
         self._database = database
         self._bus = bus
         self._models = models
+        self._unread_wait_s = unread_wait_s
+        self._unreadable = PassedBy()
 
     async def register(self, device: str, slots: int) -> UUID:
         """Announce a worker that is ready to draw; its lease starts now."""
@@ -88,7 +112,13 @@ class Claims:
         pictures that the worker has already.
         """
         for _ in range(_LOOKS):
-            claims, events, look_again = await self._claim(worker_id, running, free, spare, holding)
+            try:
+                claims, events, look_again = await self._claim(
+                    worker_id, running, free, spare, holding
+                )
+            except UnreadableJobs as error:  # nothing was claimed; the others are, without them
+                await self._pass_by(error.reasons)
+                continue
             if not look_again:
                 await self._bus.publish(*events)
                 return claims
@@ -99,10 +129,13 @@ class Claims:
         self, worker_id: UUID, running: Shape | None, free: int, spare: int, holding: int
     ) -> tuple[list[Claim], list[Event], bool]:
         """The claims, what there is to tell, and whether other claims hid what there is."""
+        passed_by = self._unreadable.jobs
         async with self._database.transaction() as session:
-            queues = await repository.queues_of(session, self._models, free + spare, running)
+            queues = await repository.queues_of(
+                session, self._models, free + spare, running, passed_by
+            )
             if not queues:
-                return [], [], await repository.any_queued(session, self._models)
+                return [], [], await repository.any_queued(session, self._models, passed_by)
             workers, now = await repository.claiming_workers(session, self._models[0])
             share = await self._share(session, workers)
             room = Room(worker_id, free, holding, share, workers, now)
@@ -110,11 +143,15 @@ class Claims:
             if not chosen:
                 return [], [], False
             images = await repository.take_images(session, worker_id, [each.id for each in chosen])
+            if not images:  # the lease was lost: the next heartbeat finds out
+                return [], [], False
             events: list[Event] = []
             queued = await repository.lock_queued_jobs(session, {each.job_id for each in images})
             for job in queued:
                 events += await transitions.start(session, job, now)
-            claims = await self._claims_to(session, images, now, queued)
+            claims, unreadable = await self._claims_to(session, images, now, queued)
+            if unreadable:
+                raise UnreadableJobs(unreadable)
             if len(queues) > 1:  # nobody else waits: there are no turns to keep
                 await repository.charge(session, ring_order(queues))
         return claims, events, False
@@ -132,7 +169,7 @@ class Claims:
         None while any are queued: the others can take those.
         """
         async with self._database.transaction() as session:
-            if await repository.any_queued(session, self._models):
+            if await repository.any_queued(session, self._models, self._unreadable.jobs):
                 return 0
             workers, _ = await repository.claiming_workers(session, self._models[0])
             share = await self._share(session, workers)
@@ -140,18 +177,66 @@ class Claims:
         return int(max(0, min(holding - share, elsewhere)))
 
     async def held(self, worker_id: UUID) -> list[Claim]:
-        """What is the worker's now; the rest was cancelled, expired or taken."""
+        """What is the worker's now; the rest was cancelled, expired or taken.
+
+        What it cannot read it hands back.
+        """
         async with self._database.transaction() as session:
             images = await repository.images_held(session, worker_id)
-            return await self._claims_to(session, images, await repository.clock(session))
+            now = await repository.clock(session)
+            claims, unreadable = await self._claims_to(session, images, now)
+        for image in images:
+            if image.job_id in unreadable:
+                await self._hand_back_unread(image)
+        await self._pass_by(unreadable)
+        return claims
+
+    async def _hand_back_unread(self, image: Image) -> None:
+        async with self._database.transaction() as session:
+            await repository.lock_job(session, image.job_id)
+            await repository.requeue_image(session, image, crashed=False)
+
+    async def _pass_by(self, unreadable: Mapping[UUID, str]) -> None:
+        """Leave the jobs to a newer worker, or fail those for which none has come in time."""
+        for job_id, reason in unreadable.items():
+            if not await self._fail_unread(job_id, reason):
+                log.warning("worker.job_unreadable", job_id=str(job_id), reason=reason)
+                self._unreadable.add(job_id)
+
+    async def _fail_unread(self, job_id: UUID, reason: str) -> bool:
+        """Whether the job has ended: here, because it has waited for too long, or before."""
+        async with self._database.transaction() as session:
+            job, now = await repository.lock_job(session, job_id)
+            if job.state.terminal:
+                return True
+            if not await repository.waits_in_vain(session, job_id, self._unread_wait_s):
+                return False
+            error = (
+                f"No worker could read the job: {reason}. A newer version of the service accepted"
+                " it; send it again once every worker is of that version."
+            )
+            events = await transitions.finish(
+                session, job, JobState.FAILED, now, error=error, error_code=UNREADABLE
+            )
+        log.warning("worker.unreadable_job_failed", job_id=str(job_id), reason=reason)
+        await self._bus.announce_end(job_id)
+        await self._bus.publish(*events)
+        return True
 
     async def _claims_to(
         self, session: Session, images: Sequence[Image], now: datetime, known: Sequence[Job] = ()
-    ) -> list[Claim]:
+    ) -> tuple[list[Claim], dict[UUID, str]]:
+        """The claims, and why jobs cannot be read, by job."""
         jobs = {job.id: job for job in known}
         if others := {image.job_id for image in images} - jobs.keys():
             jobs |= {job.id: job for job in await repository.jobs_of(session, others)}
-        return [
+        requests, unreadable = {}, {}
+        for job in jobs.values():
+            try:
+                requests[job.id] = JobRequest.from_params(job.params)
+            except UnreadableRequest as error:
+                unreadable[job.id] = str(error)
+        claims = [
             Claim(
                 image_id=image.id,
                 job_id=image.job_id,
@@ -159,13 +244,14 @@ class Claims:
                 worker_id=image.worker_id,
                 index=image.index,
                 attempt=image.attempt,
-                request=JobRequest.from_params(jobs[image.job_id].params),
+                request=requests[image.job_id],
                 alone=image.crashes > 0,
                 deadline_s=_left(jobs[image.job_id].deadline_at, now),
             )
             for image in sorted(images, key=lambda image: image.id)
-            if image.worker_id is not None
+            if image.worker_id is not None and image.job_id in requests
         ]
+        return claims, unreadable
 
     async def complete(
         self,

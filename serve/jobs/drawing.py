@@ -85,7 +85,7 @@ class Drawing:
             loading = asyncio.create_task(self._load(request_id, claim), name=f"load {request_id}")
             self._loading[request_id] = loading
         else:
-            self._submit(request_id, claim, None)
+            self._submit(request_id, claim, Source())
 
     async def _load(self, request_id: str, claim: Claim) -> None:
         """From storage into the engine; a source that is lost fails the picture."""
@@ -102,23 +102,33 @@ class Drawing:
             if not self._engine.failed:  # a dying engine's claims are retried
                 self._submit(request_id, claim, source)
             return
+        await self._fail(request_id, claim, reason)
+
+    async def _fail(self, request_id: str, claim: Claim, reason: str) -> None:
         await insist(partial(self._claims.fail, claim, reason))
         self._forget(request_id)
         self._bus.work.set()  # a slot is free
 
-    def _submit(self, request_id: str, claim: Claim, source: Source | None) -> None:
-        source = source or Source()
+    def _submit(self, request_id: str, claim: Claim, source: Source) -> None:
+        """Into the engine; parameters that make no request fail the picture alone."""
+        try:
+            request = self._request(request_id, claim, source)
+        except Exception as error:
+            log.exception("worker.request_failed", image_id=str(claim.image_id))
+            reason = f"The picture's parameters could not be used: {type(error).__name__}."
+            failing = asyncio.create_task(self._fail(request_id, claim, reason))
+            self._loading[request_id] = failing
+            return
+        self._engine.submit(request)
+
+    def _request(self, request_id: str, claim: Claim, source: Source) -> Request:
         shown = claim.request.model not in self._hidden
-        self._engine.submit(
-            Request(
-                request_id,
-                claim.request.sampling(
-                    claim.index, source.image, source.mask, source.control_image
-                ),
-                claim.request.preview_every(self._preview_every) if shown else 0,
-                deadline_s=claim.deadline_s,
-                model=claim.request.model,
-            )
+        return Request(
+            request_id,
+            claim.request.sampling(claim.index, source.image, source.mask, source.control_image),
+            claim.request.preview_every(self._preview_every) if shown else 0,
+            deadline_s=claim.deadline_s,
+            model=claim.request.model,
         )
 
     def progress(self, told: Progress) -> None:

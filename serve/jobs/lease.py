@@ -12,6 +12,7 @@ import structlog
 from serve.jobs.claims import Claims, insist
 from serve.jobs.drawing import Drawing
 from serve.jobs.engine import Engine
+from serve.settings import WorkerSettings
 from serve.supervise import Turned, untold
 
 log = structlog.get_logger(__name__)
@@ -26,18 +27,41 @@ class Lease:
     """Set by ``begin``, and anew after each loss."""
 
     def __init__(
-        self, claims: Claims, engine: Engine, device: str, drawing: Drawing, heartbeat_s: float
+        self,
+        claims: Claims,
+        engine: Engine,
+        device: str,
+        drawing: Drawing,
+        settings: WorkerSettings,
     ) -> None:
         self._claims = claims
         self._engine = engine
         self._device = device
         self._drawing = drawing
-        self._heartbeat_s = heartbeat_s
+        self._settings = settings
+        self._renewed_at = -math.inf
+        """When the last renewal that Postgres confirmed was asked for."""
+        self._ticks = -1
+        self._still_s = 0.0
+        """How long the engine's loop has not turned."""
         self._told_at = -math.inf
+
+    @property
+    def held(self) -> bool:
+        """Whether the worker may claim: its lease has not run out, and its engine turns."""
+        return (
+            monotonic() - self._renewed_at < self._settings.lease_s
+            and self._still_s <= self._engine.patience
+        )
+
+    @property
+    def engine_hangs(self) -> bool:
+        """Whether the engine has stood still for so long that its work was taken for it."""
+        return self._still_s > self._engine.patience + self._settings.lease_s
 
     async def begin(self) -> None:
         """Announce the worker, however long Postgres is away."""
-        self.worker_id = await insist(self._register)
+        await insist(self._register)
 
     async def keep(self, draining: asyncio.Event, turned: Turned = untold) -> None:
         """Renew it while the engine's loop turns, until cancelled; one that hangs loses its work.
@@ -47,26 +71,38 @@ class Lease:
         Raises:
             DatabaseUnavailable: call it again.
         """
-        seen, turned_at = -1, monotonic()
         while True:
-            ticks = self._engine.ticks
-            if ticks != seen:
-                seen, turned_at = ticks, monotonic()
-            if monotonic() - turned_at <= self._engine.patience:
+            self._watch_engine()
+            if self._still_s <= self._engine.patience:
                 await self._beat(draining.is_set())
             else:
-                log.warning("worker.engine_hangs", drawing=len(self._drawing))
+                log.warning(
+                    "worker.engine_hangs",
+                    still_s=round(self._still_s, 1),
+                    patience_s=round(self._engine.patience, 1),
+                    drawing=len(self._drawing),
+                )
             turned()
-            await asyncio.sleep(self._heartbeat_s)
+            await asyncio.sleep(self._settings.heartbeat_s)
+
+    def _watch_engine(self) -> None:
+        """Rounds are counted, not time: of a process that was stopped no part has run meanwhile."""
+        ticks = self._engine.ticks
+        if ticks != self._ticks:
+            self._ticks, self._still_s = ticks, 0.0
+        else:
+            self._still_s += self._settings.heartbeat_s
 
     async def _beat(self, draining: bool) -> None:
-        stats = self._engine.stats()
+        stats, asked_at = self._engine.stats(), monotonic()
         if await self._claims.heartbeat(self.worker_id, stats, draining=draining):
+            self._renewed_at = asked_at
             await self._tell_costs()
             return
         log.warning("worker.lease_lost", drawing=len(self._drawing))
+        self._renewed_at = -math.inf
         self._drawing.keep(set())
-        self.worker_id = await self._register()
+        await self._register()
 
     async def _tell_costs(self) -> None:
         if monotonic() - self._told_at < _TELL_S:
@@ -74,5 +110,7 @@ class Lease:
         await self._claims.tell_costs(self._engine.profiles(), self._engine.max_batch)
         self._told_at = monotonic()
 
-    async def _register(self) -> UUID:
-        return await self._claims.register(self._device, self._engine.max_batch)
+    async def _register(self) -> None:
+        asked_at = monotonic()
+        self.worker_id = await self._claims.register(self._device, self._engine.max_batch)
+        self._renewed_at = asked_at

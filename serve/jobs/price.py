@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
+import structlog
+
 from pipelines.diffusion.batching.cost import CostModel, Profile
 from pipelines.diffusion.batching.slack import SOFT_DEADLINE
 from serve.jobs.request import JobRequest
 from serve.models import CostProfile
+
+log = structlog.get_logger(__name__)
 
 _MAX_BATCH = 8  # of a model that no replica has measured yet
 
@@ -49,14 +53,7 @@ class PriceList:
 
     @classmethod
     def of(cls, rows: Sequence[CostProfile]) -> PriceList:
-        return cls(
-            {
-                row.model: _Measured(
-                    CostModel.from_profile(cast("Profile", row.profile)), row.max_batch
-                )
-                for row in rows
-            }
-        )
+        return cls({row.model: _Measured(_cost_of(row), row.max_batch) for row in rows})
 
     def __contains__(self, model: str) -> bool:
         """Whether a replica has measured it, and so has drawn a first picture with it."""
@@ -70,3 +67,12 @@ class PriceList:
         cost = measured.cost
         most = measured.max_batch * cost.guided_rows
         return Price(device=cost.device_seconds(params, most), alone=cost.predict(params))
+
+
+def _cost_of(row: CostProfile) -> CostModel:
+    """As measured; a guess where another version wrote what this one cannot read."""
+    try:
+        return CostModel.from_profile(cast("Profile", row.profile))
+    except (KeyError, TypeError, ValueError) as error:
+        log.warning("prices.profile_unreadable", model=row.model, error=repr(error))
+        return CostModel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from math import inf
 from time import monotonic
 from uuid import UUID
@@ -73,11 +74,9 @@ class Reaper:
         if lost:
             log.warning("reaper.workers_lost", workers=len(lost), images=len(abandoned))
         for image in abandoned:
-            await self._take(image)
-            self._reached_at = monotonic()
+            await self._alone(self._take(image), image.job_id)
         for job_id in overdue:
-            await self._expire(job_id)
-            self._reached_at = monotonic()
+            await self._alone(self._expire(job_id), job_id)
         if abandoned:
             await self._bus.announce_work()
         return len(abandoned) + len(overdue)
@@ -90,13 +89,23 @@ class Reaper:
         self._reached_at = now
         return now - self._watching_since
 
+    async def _alone(self, change: Awaitable[None], job_id: UUID) -> None:
+        """One that fails by itself, as a row of another version may, keeps no other waiting."""
+        try:
+            await change
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            log.exception("reaper.job_failed", job_id=str(job_id))
+        self._reached_at = monotonic()
+
     async def _take(self, image: Image) -> None:
         events: list[Event] = []
         async with self._database.transaction() as session:
             job, now = await repository.lock_job(session, image.job_id)
             crashes = image.crashes + 1
             if (
-                await repository.requeue_abandoned(session, image)
+                await repository.requeue_image(session, image, crashed=True)
                 and crashes >= self._settings.jobs.max_crashes
             ):
                 error = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from serve.database import Database
+from serve.database import Database, DatabaseUnavailable
 from serve.events import Event
 from serve.jobs import repository
 from serve.together import Together
@@ -26,8 +26,8 @@ class Replay:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._events = Together(self._read_events, _AT_ONCE)
-        self._live = Together(self._read_live, _AT_ONCE)
+        self._events = Together(self._read_events, _AT_ONCE, shared=DatabaseUnavailable)
+        self._live = Together(self._read_live, _AT_ONCE, shared=DatabaseUnavailable)
 
     async def after(
         self, tenant_id: UUID, cursors: Mapping[UUID, int]

@@ -22,6 +22,10 @@ _TOLD_WHERE_GIVEN = (*SOURCES, "strength", "control", "loras", "clip_skip")
 _TOLD_IN_FILES = ("control", "loras", "clip_skip")
 
 
+class UnreadableRequest(Exception):
+    """A job's parameters are another version's; the message says what is unknown about them."""
+
+
 @dataclass(frozen=True, slots=True)
 class ControlNetUse:
     """A ControlNet by name; the numbers are those of a `ControlImage`."""
@@ -70,7 +74,11 @@ class JobRequest:
     clip_skip: int = 0
 
     def as_params(self) -> dict[str, Any]:
-        """The JSON that ``jobs.params`` keeps; of sources and adapters only those there are."""
+        """The JSON that ``jobs.params`` keeps; of sources and adapters only those there are.
+
+        A field that is added here belongs to ``_TOLD_WHERE_GIVEN``: an earlier version reads every
+        request that does not use it, and its digest stays what it was.
+        """
         params = asdict(self)
         for name in _TOLD_WHERE_GIVEN:
             if not params[name]:
@@ -79,13 +87,24 @@ class JobRequest:
 
     @classmethod
     def from_params(cls, params: dict[str, Any]) -> JobRequest:
-        control = params.get("control")
-        typed = {
-            "scheduler": NoiseScheduler(params["scheduler"]),
-            "control": control and ControlNetUse(**control),
-            "loras": tuple(LoraScale(**each) for each in params.get("loras", ())),
-        }
-        return cls(**{**params, **typed})
+        """What ``as_params`` made, of this version or of an earlier one.
+
+        Raises:
+            UnreadableRequest: it asks for something that this version does not know; to leave that
+                out would draw another picture.
+        """
+        if unknown := sorted(params.keys() - cls.__dataclass_fields__.keys()):
+            raise UnreadableRequest(f"it has the field `{unknown[0]}`")
+        try:
+            control = params.get("control")
+            typed = {
+                "scheduler": NoiseScheduler(params.get("scheduler", NoiseScheduler.DEFAULT)),
+                "control": control and ControlNetUse(**control),
+                "loras": tuple(LoraScale(**each) for each in params.get("loras", ())),
+            }
+            return cls(**{**params, **typed})
+        except (TypeError, ValueError) as error:
+            raise UnreadableRequest(str(error)) from error
 
     def digest(self) -> bytes:
         """SHA-256 that tells two requests under one Idempotency-Key apart."""

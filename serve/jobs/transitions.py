@@ -25,7 +25,7 @@ _TERMINAL_EVENT = {
 
 async def queue(session: Session, job: Job) -> Event:
     """Tell of a job that was inserted just now."""
-    data = {"n": job.n, "model": job.model, "prompt": job.params["prompt"]}
+    data = {"n": job.n, "model": job.model, "prompt": job.prompt}
     return await repository.first_event(session, job, data)
 
 

@@ -93,7 +93,7 @@ class Worker:
             self._settings.preview_every,
             self._hidden,
         )
-        self._lease = Lease(self._claims, engine, device, self._drawing, self._settings.heartbeat_s)
+        self._lease = Lease(self._claims, engine, device, self._drawing, self._settings)
         await self._lease.begin()
         pull = Loop("pull", self._pull, fatal=EngineDied)
         lease = Loop("heartbeat", partial(self._lease.keep, self._draining))
@@ -108,6 +108,11 @@ class Worker:
             await asyncio.gather(pull.task, board.task, return_exceptions=True)
             await self._leave()
             self._drained.set()
+
+    @property
+    def engine_hangs(self) -> bool:
+        """Whether the engine stands still, and what it held was left to others."""
+        return self._lease.engine_hangs
 
     async def drain(self, within_s: float = math.inf) -> None:
         """Claim nothing more; finish what is being drawn, or hand it back; then leave.
@@ -138,6 +143,8 @@ class Worker:
         if self._unsure or self._may_have_lost():
             known = self._known()
             self._compare(await self._claims.held(self._lease.worker_id), known)
+        if not self._lease.held:  # what it claimed would soon be taken from it
+            return 0
         await self._share_out()
         free, spare = self._places()
         if not free + spare or any(claim.alone for claim in self._drawing):
@@ -152,7 +159,8 @@ class Worker:
         )
         self._unsure = False
         for claim in claims:
-            self._drawing.begin(claim)
+            if claim.worker_id == self._lease.worker_id:  # else the lease was lost meanwhile
+                self._drawing.begin(claim)
         return len(claims)
 
     async def _share_out(self) -> None:

@@ -9,7 +9,7 @@ from serve.models.jobs import EventRow, Job
 from serve.models.state import LIVE, JobState
 from serve.models.tenants import ApiKey, Secret, Tenant, Usage
 from serve.models.webhooks import Delivery, Webhook
-from serve.models.workers import CostProfile, Worker
+from serve.models.workers import CostProfile, Worker, numbers_of
 
 __all__ = [
     "LIVE",
@@ -29,4 +29,5 @@ __all__ = [
     "Variant",
     "Webhook",
     "Worker",
+    "numbers_of",
 ]

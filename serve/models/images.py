@@ -18,7 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from serve.models.base import Base
-from serve.models.state import JobState, state_type
+from serve.models.state import JobState, StateType, known_states
 
 if TYPE_CHECKING:
     from serve.models.jobs import Job
@@ -46,6 +46,7 @@ class Image(Base):
     __tablename__ = "images"
     __table_args__ = (
         UniqueConstraint("job_id", "index"),
+        known_states("image_state"),
         CheckConstraint("(state = 'running') = (worker_id IS NOT NULL)", name="claimed_by_one"),
         Index("images_by_tenant", "tenant_id", "id"),
         Index(
@@ -82,7 +83,7 @@ class Image(Base):
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     tenant_id: Mapped[UUID]
     index: Mapped[int]
-    state: Mapped[JobState] = mapped_column(state_type("image_state"), server_default="queued")
+    state: Mapped[JobState] = mapped_column(StateType, server_default="queued")
     model: Mapped[str]
     priority: Mapped[int] = mapped_column(server_default="0")
     width: Mapped[int]

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from serve.models.base import Base
-from serve.models.state import JobState, state_type
+from serve.models.state import JobState, StateType, known_states
 
 if TYPE_CHECKING:
     from serve.models.images import Image
@@ -31,6 +31,7 @@ class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         UniqueConstraint("tenant_id", "idempotency_key"),
+        known_states("job_state"),
         Index("jobs_by_tenant", "tenant_id", "id"),
         Index("jobs_live", "tenant_id", "id", postgresql_where=text("finished_at IS NULL")),
         Index("jobs_by_end", "tenant_id", "finished_at"),
@@ -61,10 +62,13 @@ class Job(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
-    state: Mapped[JobState] = mapped_column(state_type("job_state"), server_default="queued")
+    state: Mapped[JobState] = mapped_column(StateType, server_default="queued")
     model: Mapped[str]
     params: Mapped[dict[str, Any]]
-    """The request as validated, every default filled in (JobRequest's fields)."""
+    """The request as validated, every default filled in (JobRequest's fields).
+
+    A newer version may have written fields that this one does not know.
+    """
     n: Mapped[int]
     priority: Mapped[int] = mapped_column(server_default="0")
     idempotency_key: Mapped[str | None]
@@ -93,6 +97,12 @@ class Job(Base):
     images: Mapped[list[Image]] = relationship(
         back_populates="job", order_by="Image.index", lazy="raise", passive_deletes=True
     )
+
+    @property
+    def prompt(self) -> str:
+        """As asked; empty where a newer version keeps it otherwise."""
+        prompt = self.params.get("prompt")
+        return prompt if isinstance(prompt, str) else ""
 
 
 class EventRow(Base):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import Enum
+from sqlalchemy import CheckConstraint, Dialect, String, TypeDecorator
+
+from serve.open_enum import OpenEnum
 
 
-class JobState(StrEnum):
+class JobState(OpenEnum):
+    """How far it is; while the service is updated, a state that is not listed here may be told."""
+
     QUEUED = "queued"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -17,19 +21,26 @@ class JobState(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        return self not in LIVE
+        return self not in LIVE  # a newer version's counts as one: it is left as it is
 
 
 LIVE = (JobState.QUEUED, JobState.RUNNING)
 
 
-def state_type(name: str) -> Enum:
-    """The column type, whose constraint has this name."""
-    return Enum(
-        JobState,
-        name=name,
-        native_enum=False,
-        length=16,
-        create_constraint=True,
-        values_callable=lambda states: [state.value for state in states],
-    )
+class StateType(TypeDecorator[JobState]):
+    """The column: members alone are written, and whatever is there is read."""
+
+    impl = String(16)
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else JobState(value).value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> JobState | None:
+        return None if value is None else JobState.read(value)
+
+
+def known_states(name: str) -> CheckConstraint:
+    """A constraint of that name: the column ``state`` holds a member."""
+    states = ", ".join(f"'{state}'" for state in JobState)
+    return CheckConstraint(f"state IN ({states})", name=name)

@@ -24,9 +24,23 @@ class Worker(Base):
     slots: Mapped[int]
     draining: Mapped[bool] = mapped_column(server_default=text("false"))
     stats: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
-    """The engine's counters at the last heartbeat (EngineStats)."""
+    """The engine's counters at the last heartbeat (EngineStats); see ``counters``."""
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+    @property
+    def counters(self) -> dict[str, float]:
+        """The numbers among ``stats``: a worker of another version may tell other things."""
+        return numbers_of(self.stats)
+
+
+def numbers_of(stats: dict[str, Any]) -> dict[str, float]:
+    """Those of a worker's ``stats`` that are numbers."""
+    return {
+        name: value
+        for name, value in stats.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 class CostProfile(Base):

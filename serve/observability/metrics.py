@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -16,13 +15,13 @@ LATENCY_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 
 @dataclass(frozen=True, slots=True)
 class WorkerSample:
-    """A diffusion replica as its last heartbeat told; ``stats`` are EngineStats' fields."""
+    """A diffusion replica as its last heartbeat told; ``stats`` are EngineStats' numbers."""
 
     id: str
     model: str
     device: str
     slots: int
-    stats: Mapping[str, Any]
+    stats: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +158,5 @@ class _SampleCollector:
             family = CounterMetricFamily(name, text, labels=["worker", "model", "device"])
             for worker in self._sample.workers:
                 if field in worker.stats:
-                    family.add_metric(
-                        [worker.id, worker.model, worker.device], float(worker.stats[field])
-                    )
+                    family.add_metric([worker.id, worker.model, worker.device], worker.stats[field])
             yield family

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import ClassVar
 
 from serve.errors import ServiceError
+from serve.open_enum import OpenEnum
 
 
-class Scope(StrEnum):
+class Scope(OpenEnum):
     """Each includes those before it, but `generate` and `read`, which are apart."""
 
     GENERATE = "generate"
@@ -30,8 +30,8 @@ DEFAULT_SCOPES = frozenset({Scope.GENERATE, Scope.READ})
 
 
 def with_included(scopes: Iterable[Scope | str]) -> frozenset[Scope]:
-    """The scopes and all that they include."""
-    given = frozenset(map(Scope, scopes))
+    """The scopes and all that they include; one that a newer version gave opens nothing here."""
+    given = frozenset(map(Scope.read, scopes)).intersection(Scope)
     return given.union(*(_INCLUDED.get(scope, frozenset()) for scope in given))
 
 

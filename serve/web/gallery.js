@@ -18,6 +18,7 @@ const SUGGESTIONS = [
   "an apple on a yellow background",
 ];
 const LIVE = new Set(["queued", "running"]);
+const ENDS = new Set(["job.succeeded", "job.failed", "job.cancelled", "job.expired"]);
 
 const byId = (id) => document.getElementById(id);
 const grid = byId("grid");
@@ -144,7 +145,7 @@ class Gallery {
       const job = await this.api.json("GET", `v1/jobs/${jobId}`);
       this.#asking.delete(jobId);
       if (LIVE.has(job.state)) this.#emerging(job);
-    } else {
+    } else if (ENDS.has(type)) { // a newer server may tell of more
       this.#ended(type, jobId, data);
     }
   }

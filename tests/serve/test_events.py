@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
+import orjson
 import pytest
 import redis.asyncio as redis
 
@@ -62,8 +63,43 @@ async def test_what_is_no_event_does_not_deafen(valkey_url: str) -> None:
         async with redis.from_url(valkey_url) as stranger:
             for message in (b"", b"{", b"[]", b'{"type": "job.queued"}', b"\xff"):
                 await stranger.publish(EVENTS, message)
+            told = orjson.loads(event.encode())
+            for changes in ({"tenant_id": 7}, {"job_id": [1]}, {"seq": "x"}, {"created_at": 0}):
+                await stranger.publish(EVENTS, orjson.dumps(told | changes))
         await bus.publish(event)
         assert await heard(subscription) == event
+    await bus.close()
+
+
+async def test_what_a_newer_version_tells_is_passed_on(valkey_url: str) -> None:
+    """Its types, durable ones and progress; what else it adds is passed over."""
+    bus = EventBus(valkey_url)
+    await bus.start()
+    known = durable(3)
+    async with bus.subscribe(known.tenant_id) as subscription, asyncio.timeout(10):
+        await bus.work.wait()
+        told = orjson.loads(known.encode()) | {"region": "eu"}
+        newer = [
+            {"type": "job.paused", "data": [1]},
+            {"type": "image.heat", "seq": None, "data": {"image_id": {"id": 1}}},
+            {"type": "image.progress", "seq": None, "data": {"step": 1}},
+        ]
+        async with redis.from_url(valkey_url) as other:
+            for changes in newer:
+                await other.publish(EVENTS, orjson.dumps(told | changes))
+        await bus.publish(known)
+        heard_of: list[Event] = []
+        while known not in heard_of:
+            if (event := await heard(subscription)) is not None:
+                heard_of.append(event)
+            while (event := subscription.pop()) is not None:
+                heard_of.append(event)
+    first = heard_of[0]
+    assert (first.type, first.seq, first.data) == ("job.paused", 3, {})
+    assert not first.type.terminal
+    assert orjson.loads(first.text)["type"] == "job.paused"
+    assert Event.decode(first.encode()) == first
+    assert "image.heat" in {event.type for event in heard_of}
     await bus.close()
 
 

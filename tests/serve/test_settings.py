@@ -76,3 +76,34 @@ def test_a_name_is_one_models(
     monkeypatch.setenv("SFUMATO_MODEL__ALIASES", json.dumps(first))
     with pytest.raises(ValidationError, match="names two models, or one twice"):
         read(monkeypatch, {"sdxl": {"path": "/models/sdxl", "aliases": second}})
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        (
+            {"SFUMATO_WORKER__LEASE_S": "3"},
+            "SFUMATO_WORKER__LEASE_S is 3 and SFUMATO_WORKER__HEARTBEAT_S is 3: .* Raise"
+            " SFUMATO_WORKER__LEASE_S to 9 or more, or lower SFUMATO_WORKER__HEARTBEAT_S to 1 or",
+        ),
+        ({"SFUMATO_WORKER__HEARTBEAT_S": "5.1"}, "LEASE_S to 15.3 .*HEARTBEAT_S to 5 or less"),
+        (
+            {"SFUMATO_SCALING__DIFFUSION_MIN": "2"},
+            "SFUMATO_SCALING__DIFFUSION_MIN is 2 and SFUMATO_SCALING__DIFFUSION_MAX is 1: raise"
+            " SFUMATO_SCALING__DIFFUSION_MAX to 2 or more, or lower",
+        ),
+    ],
+)
+def test_two_that_do_not_fit_are_both_named_with_the_cure(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError, match=said):
+        Settings()
+
+
+def test_a_short_lease_goes_with_short_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SFUMATO_WORKER__LEASE_S", "3")
+    monkeypatch.setenv("SFUMATO_WORKER__HEARTBEAT_S", "0.5")
+    assert Settings().worker.lease_s == 3

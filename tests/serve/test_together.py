@@ -11,18 +11,21 @@ from serve.together import Together
 
 
 class Answerer:
-    """Answers a number with its square, whenever it is let."""
+    """Answers a number with its square, whenever it is let; ``bad`` ones spoil their round."""
 
-    def __init__(self) -> None:
+    def __init__(self, *bad: int) -> None:
         self.asked: list[list[int]] = []
         self.let = asyncio.Semaphore(0)
         self.fault: Exception | None = None
+        self.bad = set(bad)
 
     async def __call__(self, questions: Sequence[int]) -> Sequence[int]:
         self.asked.append(list(questions))
         await self.let.acquire()
         if self.fault is not None:
             raise self.fault
+        if spoilt := self.bad.intersection(questions):
+            raise ValueError(f"There is no square of {spoilt}.")
         return [question**2 for question in questions]
 
 
@@ -89,9 +92,9 @@ async def test_who_leaves_takes_the_answer_from_nobody() -> None:
     assert await asyncio.wait_for(staying, 10) == 4
 
 
-async def test_a_failure_is_told_to_those_whom_it_concerns_and_the_next_are_answered() -> None:
+async def test_a_failure_that_all_share_is_told_to_all_and_the_next_are_answered() -> None:
     answerer = Answerer()
-    together = Together(answerer, at_once=2, patience_s=60)
+    together = Together(answerer, at_once=2, patience_s=60, shared=ConnectionError)
     answerer.fault = ConnectionError("Nobody is there.")
     failing = [asyncio.create_task(together.ask(number)) for number in (1, 2)]
     await asked(answerer, 1)
@@ -104,6 +107,33 @@ async def test_a_failure_is_told_to_those_whom_it_concerns_and_the_next_are_answ
     answerer.fault = None
     answerer.let.release()
     assert await asyncio.wait_for(waiting, 10) == 9
+
+
+async def test_a_question_that_cannot_be_answered_spoils_no_other() -> None:
+    """They are of different tenants."""
+    answerer = Answerer(3)
+    together = Together(answerer, at_once=4, patience_s=60, shared=ConnectionError)
+    first = asyncio.create_task(together.ask(1))
+    await asked(answerer, 1)
+    rest = [asyncio.create_task(together.ask(number)) for number in (2, 3, 4)]
+    await asyncio.sleep(0)
+    for _ in range(5):
+        answerer.let.release()
+    told = await asyncio.wait_for(asyncio.gather(first, *rest, return_exceptions=True), 10)
+    assert [told[0], told[1], told[3]] == [1, 4, 16]
+    assert isinstance(told[2], ValueError)
+    assert answerer.asked == [[1], [2, 3, 4], [2], [3], [4]]
+    answerer.let.release()
+    assert await asyncio.wait_for(together.ask(5), 10) == 25
+
+
+async def test_who_asked_alone_is_not_asked_for_again() -> None:
+    answerer = Answerer(3)
+    together = Together(answerer, at_once=4, patience_s=60)
+    answerer.let.release()
+    with pytest.raises(ValueError, match="no square"):
+        await asyncio.wait_for(together.ask(3), 10)
+    assert answerer.asked == [[3]]
 
 
 async def test_a_round_that_hangs_holds_nobody_up_for_long() -> None:

@@ -35,6 +35,7 @@ from loadtests.chaos.faults.servers import (
     StopPostgres,
 )
 from loadtests.chaos.faults.storage import FillStorage
+from loadtests.chaos.faults.versions import NewerRows
 
 __all__ = ["FAULTS", "Fault", "Load", "Scene"]
 
@@ -67,4 +68,5 @@ FAULTS: dict[str, type[Fault]] = {
     "silent-readers": SilentReaders,
     "overload": Overload,
     "redeploy": Redeploy,
+    "newer-rows": NewerRows,
 }

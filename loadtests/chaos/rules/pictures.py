@@ -74,6 +74,24 @@ def the_last_attempt_commits(evidence: Evidence) -> Iterator[Violation]:
             yield Violation("I4", variant.image_id, detail)
 
 
+def a_lease_is_lost_once(evidence: Evidence) -> Iterator[Violation]:
+    """I5: a worker that lost its lease is charged to a picture once, and has claimed nothing since.
+
+    The sampler may miss an attempt; only what it saw follow each other is judged.
+    """
+    before: dict[str, tuple[int, str, int]] = {}
+    charged: set[tuple[str, str]] = set()
+    for record in evidence.records(Operation.CLAIMS):
+        for image, (worker, attempt, crashes) in record.value["held"].items():
+            last = before.get(image)
+            before[image] = (attempt, worker, crashes)
+            if last is None or (attempt, crashes) != (last[0] + 1, last[2] + 1):
+                continue
+            if (image, last[1]) in charged:
+                yield Violation("I5", image, f"was charged twice with the lease of {last[1]}")
+            charged.add((image, last[1]))
+
+
 def attempts_increase(evidence: Evidence) -> Iterator[Violation]:
     """I5: an attempt has one holder, and a later one a higher number."""
     last: dict[str, tuple[int, str]] = {}

@@ -66,16 +66,31 @@ class CostModel:
         """Predicted for the whole step batch, not for one of its rows."""
         return self._denoise.at(pixels, rows)
 
+    def knows_step(self, pixels: int) -> bool:
+        """Whether a step of this size was made; else its seconds follow from other sizes."""
+        return self._denoise.knows(pixels)
+
+    def knows_decoding(self, pixels: int) -> bool:
+        """Whether a picture of this size was decoded."""
+        return self._decode.knows(pixels)
+
+    def encode_seconds(self, params: SamplingParams) -> float:
+        """Predicted for the request's prompts."""
+        return self._encode.at(_ANY_SIZE, self.rows(params))
+
+    def decode_seconds(self, pixels: int) -> float:
+        """Predicted from latents to picture."""
+        return self._decode.at(pixels, 1)
+
     def predict(self, params: SamplingParams) -> float:
         """Seconds from prompt to picture, when it is alone in its steps."""
-        encode = self._encode.at(_ANY_SIZE, self.rows(params))
-        return encode + self.remaining(params, _steps(params))
+        return self.encode_seconds(params) + self.remaining(params, steps_to_make(params))
 
     def remaining(self, params: SamplingParams, steps: int) -> float:
         """Seconds that ``steps`` more steps and the decoding take, when it is alone in them."""
         pixels = params.width * params.height
         step = self.seconds_per_step(pixels, self.rows(params))
-        return steps * step + self._decode.at(pixels, 1)
+        return steps * step + self.decode_seconds(pixels)
 
     def held_bytes(self, params: SamplingParams) -> int:
         """What the request holds from its first step until it leaves; 0 before any is known."""
@@ -125,8 +140,9 @@ class CostModel:
         pixels = params.width * params.height
         rows = self.saturation(pixels, most)
         step = self.seconds_per_step(pixels, rows) / rows * self.rows(params)
-        encode = self._encode.at(_ANY_SIZE, self.rows(params))
-        return encode + _steps(params) * step + self._decode.at(pixels, 1)
+        return (
+            self.encode_seconds(params) + steps_to_make(params) * step + self.decode_seconds(pixels)
+        )
 
     def clear(self) -> None:
         """Forgets the denoising steps."""
@@ -144,13 +160,17 @@ class CostModel:
 
     @classmethod
     def from_profile(cls, profile: Profile) -> Self:
-        """Predicts as the one it was taken from, and can go on learning."""
+        """Predicts as the one it was taken from, and can go on learning.
+
+        Of another version's the curves that both know are taken. Raises KeyError, TypeError or
+        ValueError for one that has none of them in a form that is known.
+        """
         cost = cls(guided_rows=profile["guided_rows"])
         cost._encode.restore(profile["encode"])
         cost._denoise.restore(profile["denoise"])
         cost._decode.restore(profile["decode"])
-        cost._step_bytes.restore(profile["step_bytes"])
-        cost._held_bytes.restore(profile["held_bytes"])
+        cost._step_bytes.restore(profile.get("step_bytes", []))
+        cost._held_bytes.restore(profile.get("held_bytes", []))
         return cost
 
 
@@ -159,7 +179,8 @@ def made_steps(steps: int, strength: float) -> int:
     return min(int(steps * strength), steps)
 
 
-def _steps(params: SamplingParams) -> int:
+def steps_to_make(params: SamplingParams) -> int:
+    """Of the request: all, or what its source picture leaves."""
     if params.image is None:
         return params.num_inference_steps
     return made_steps(params.num_inference_steps, params.strength)

@@ -54,6 +54,10 @@ class Curve:
         size = below or above
         return self._of_size(size, rows * pixels / size)
 
+    def knows(self, pixels: int) -> bool:
+        """Whether this size was measured itself, with any number of rows."""
+        return pixels in self._points
+
     def has_shape(self) -> bool:
         """Whether any size was measured at more than one number of rows."""
         return any(len(points) > 1 for points in self._points.values())

@@ -86,7 +86,7 @@ async def metrics(request: Request, services: ServicesDep) -> Response:
                 model=worker.model,
                 device=worker.device,
                 slots=worker.slots,
-                stats=worker.stats,
+                stats=worker.counters,
             )
             for worker in await services.jobs.workers()
         ],

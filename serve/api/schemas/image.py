@@ -87,7 +87,7 @@ class PictureOut(ImageOut):
             **cls._fields_of(image),
             job_id=image.job_id,
             model=image.model,
-            prompt=image.job.params["prompt"],
+            prompt=image.job.prompt,
             params=image.job.params,
         )
 

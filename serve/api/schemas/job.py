@@ -42,7 +42,8 @@ class JobOut(BaseModel):
     images: list[ImageOut]
     error: str | None = Field(description="Why it failed.")
     error_code: str | None = Field(
-        description="`content_policy_violation` or `moderation_unavailable`, where it failed so."
+        description="`content_policy_violation`, `moderation_unavailable` or `unreadable_job`,"
+        " where it failed so."
     )
     warnings: list[JobWarning] = Field(
         description="What the model did not read of the prompts; known once a picture is drawn."
@@ -59,7 +60,7 @@ class JobOut(BaseModel):
             id=job.id,
             state=job.state,
             model=job.model,
-            prompt=job.params["prompt"],
+            prompt=job.prompt,
             n=job.n,
             params=job.params,
             images=[ImageOut.of(image) for image in job.images],

@@ -66,7 +66,7 @@ class KeyOut(BaseModel):
             tenant_id=key.tenant_id,
             name=key.name,
             prefix=key.prefix,
-            scopes=[Scope(scope) for scope in key.scopes],
+            scopes=[Scope.read(scope) for scope in key.scopes],
             created_at=key.created_at,
             expires_at=key.expires_at,
             revoked_at=key.revoked_at,

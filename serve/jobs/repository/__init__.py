@@ -16,8 +16,9 @@ from serve.jobs.repository.images import (
     jobs_of,
     lock_queued_jobs,
     release_image,
-    requeue_abandoned,
+    requeue_image,
     unfinished_seconds,
+    waits_in_vain,
 )
 from serve.jobs.repository.jobs import (
     count_jobs,
@@ -91,7 +92,6 @@ __all__ = [
     "count_jobs",
     "count_live",
     "count_live_images",
-    "count_work",
     "database_identity",
     "delete_picture",
     "delete_pictures_of",
@@ -133,11 +133,12 @@ __all__ = [
     "read_waiting",
     "read_work",
     "release_image",
-    "requeue_abandoned",
+    "requeue_image",
     "set_favourite",
     "take_images",
     "touch_sources",
     "try_reaper_lock",
     "try_sweeper_lock",
     "unfinished_seconds",
+    "waits_in_vain",
 ]

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from serve.database import Session
 from serve.jobs.fairness import TenantQueue
 from serve.jobs.queue import QueuedPicture, Shape
-from serve.models import Image, JobState
+from serve.models import Image, JobState, Worker
 
 _HEADROOM = 8  # pictures of a tenant that may be passed over
 
@@ -31,6 +31,7 @@ _HEADROOM = 8  # pictures of a tenant that may be passed over
 _FIRST = """
     SELECT id, seconds, width, height, model, priority, start_by, queued_at, crashes
     FROM images WHERE state = 'queued' AND tenant_id = ring.id AND model = served.model
+    AND job_id <> ALL(:passed_by)
 """
 _LAST = f"""
     ORDER BY priority DESC, start_by, id LIMIT {_HEADROOM} + :limit / (SELECT count(*) FROM ring)
@@ -49,7 +50,7 @@ _QUEUED = text(f"""
         SELECT id, weight, deficit, turn_at FROM tenants
         WHERE id IN (SELECT tenant_id FROM queued) AND EXISTS (
             SELECT FROM images WHERE tenant_id = tenants.id AND state = 'queued'
-            AND model = ANY(:models)
+            AND model = ANY(:models) AND job_id <> ALL(:passed_by)
         )
         ORDER BY turn_at, id LIMIT :limit
     )
@@ -67,19 +68,26 @@ _QUEUED = text(f"""
     bindparam("width", type_=Integer),
     bindparam("height", type_=Integer),
     bindparam("model", type_=String),
+    bindparam("passed_by", type_=ARRAY(Uuid)),
 )
 
 
 async def queues_of(
-    session: Session, models: Sequence[str], limit: int, running: Shape | None
+    session: Session,
+    models: Sequence[str],
+    limit: int,
+    running: Shape | None,
+    passed_by: Sequence[UUID] = (),
 ) -> list[TenantQueue[QueuedPicture]]:
     """The first of each tenant's queued pictures of ``models``, locked; the next turn's come first.
 
     ``limit`` tenants at most, as every turn takes a picture; and of each enough for its part of a
-    room for ``limit`` pictures, those of the ``running`` shape among them.
+    room for ``limit`` pictures, those of the ``running`` shape among them. Jobs that are
+    ``passed_by`` are as if they were not there.
     """
     shape = running._asdict() if running else {"width": None, "height": None, "model": None}
-    rows = await session.execute(_QUEUED, {"models": list(models), "limit": limit, **shape})
+    told = {"models": list(models), "passed_by": list(passed_by)}
+    rows = await session.execute(_QUEUED, {**told, "limit": limit, **shape})
     queues = []
     for tenant_id, group in groupby(rows, key=lambda row: row.tenant_id):
         tenant_rows = list(group)
@@ -110,9 +118,19 @@ async def queues_of(
 
 def _taking() -> Executable:
     table = Image.table()
+    # The reaper's DELETE waits for this lock, and then finds what was claimed under the lease.
+    lease = (
+        select(Worker.id)
+        .where(Worker.id == bindparam("taker", type_=Uuid))
+        .with_for_update(read=True, key_share=True)
+        .cte("lease")
+    )
     statement = (
         update(table)
-        .where(table.c.id == any_(bindparam("image_ids", type_=ARRAY(Uuid))))
+        .where(
+            table.c.id == any_(bindparam("image_ids", type_=ARRAY(Uuid))),
+            select(lease.c.id).exists(),
+        )
         .values(state=JobState.RUNNING, worker_id=bindparam("taker"), attempt=table.c.attempt + 1)
         .returning(table)
     )
@@ -125,19 +143,31 @@ _TAKE = _taking()
 async def take_images(
     session: Session, worker_id: UUID, image_ids: Sequence[UUID]
 ) -> Sequence[Image]:
-    """The images, which ``queues_of`` locked, now running under ``worker_id``."""
+    """The images, which ``queues_of`` locked, now running under ``worker_id``.
+
+    None where that worker's lease was lost.
+    """
     taken = await session.scalars(_TAKE, {"image_ids": list(image_ids), "taker": worker_id})
     return taken.all()
 
 
-_ANY_QUEUED = text(
-    "SELECT EXISTS (SELECT FROM images WHERE state = 'queued' AND model = ANY(:models))"
-).bindparams(bindparam("models", type_=ARRAY(String)))
+_ANY_QUEUED = text("""
+    SELECT EXISTS (
+        SELECT FROM images
+        WHERE state = 'queued' AND model = ANY(:models) AND job_id <> ALL(:passed_by)
+    )
+""").bindparams(bindparam("models", type_=ARRAY(String)), bindparam("passed_by", type_=ARRAY(Uuid)))
 
 
-async def any_queued(session: Session, models: Sequence[str]) -> bool:
-    """Whether pictures of the models wait, those that other claims look at among them."""
-    return bool(await session.scalar(_ANY_QUEUED, {"models": list(models)}))
+async def any_queued(
+    session: Session, models: Sequence[str], passed_by: Sequence[UUID] = ()
+) -> bool:
+    """Whether pictures of the models wait, those that other claims look at among them.
+
+    But for those of jobs that are ``passed_by``.
+    """
+    told = {"models": list(models), "passed_by": list(passed_by)}
+    return bool(await session.scalar(_ANY_QUEUED, told))
 
 
 # The rows are locked in the order of their ids, so that two claims never wait for each other.

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from serve.database import Session
-from serve.events import Event, EventType
+from serve.events import Event, EventType, event_data
 from serve.models import EventRow, Job
 from serve.webhooks.repository import OUTBOX
 
@@ -122,9 +122,9 @@ async def events_beyond(
             tenant_id=tenant_id,
             job_id=job_id,
             seq=seq,
-            type=EventType(event_type),
+            type=EventType.read(event_type),
             created_at=created_at,
-            data=data,
+            data=event_data(data),
         )
         for tenant_id, job_id, seq, event_type, created_at, data in rows
     ]

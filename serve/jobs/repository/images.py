@@ -23,6 +23,7 @@ from sqlalchemy import (
 
 from serve.database import Session
 from serve.jobs.claim import Claim
+from serve.jobs.repository.transaction import seconds
 from serve.jobs.stored_file import StoredFile
 from serve.models import LIVE, Image, Job, JobState, Variant, Worker
 
@@ -91,7 +92,7 @@ async def end_images(
         .returning(literal_column("old.state", String), Image.seconds)
         .execution_options(synchronize_session=False)
     )
-    return [(JobState(before), seconds) for before, seconds in ended]
+    return [(JobState.read(before), device_s) for before, device_s in ended]
 
 
 async def unfinished_seconds(session: Session, job_id: UUID) -> Sequence[float]:
@@ -121,6 +122,16 @@ async def add_variants(session: Session, image_id: UUID, files: Sequence[StoredF
     await session.execute(_ADD_VARIANT, [asdict(file) | {"image_id": image_id} for file in files])
 
 
+async def waits_in_vain(session: Session, job_id: UUID, wait_s: float) -> bool:
+    """Whether an image of the job has been queued for so long, while none of them is drawn."""
+    of_job = select(Image.id).where(Image.job_id == job_id)
+    overdue = of_job.where(
+        Image.state == JobState.QUEUED, Image.queued_at < func.clock_timestamp() - seconds(wait_s)
+    )
+    drawn = of_job.where(Image.state == JobState.RUNNING)
+    return bool(await session.scalar(select(overdue.exists() & ~drawn.exists())))
+
+
 async def abandoned_images(session: Session) -> Sequence[Image]:
     """Running images whose worker is gone."""
     worker = select(Worker.id).where(Worker.id == Image.worker_id).exists()
@@ -132,8 +143,11 @@ async def abandoned_images(session: Session) -> Sequence[Image]:
     return (await session.scalars(statement)).all()
 
 
-async def requeue_abandoned(session: Session, image: Image) -> bool:
-    """Queue the image again with one more crash on its account: it is drawn alone from now on."""
+async def requeue_image(session: Session, image: Image, *, crashed: bool) -> bool:
+    """Queue the image again, or False where the claim that was read is no longer the current one.
+
+    ``crashed`` puts a crash on its account: it is drawn alone from now on.
+    """
     statement = (
         update(Image)
         .where(
@@ -145,7 +159,7 @@ async def requeue_abandoned(session: Session, image: Image) -> bool:
         .values(
             state=JobState.QUEUED,
             worker_id=None,
-            crashes=Image.crashes + 1,
+            crashes=Image.crashes + int(crashed),
             queued_at=func.clock_timestamp(),
         )
         .returning(Image.id)

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from serve.database import Session
 from serve.jobs.repository.transaction import seconds
-from serve.models import Worker
+from serve.models import Worker, numbers_of
 
 _RECENT_S = 10.0
 
@@ -50,15 +50,16 @@ async def claiming_slots(session: Session, model: str) -> tuple[int, int]:
 
 async def free_places_elsewhere(session: Session, model: str, worker_id: UUID) -> int:
     """Places in the next steps of the other workers, as they told with their last heartbeats."""
-    busy = Worker.stats["active"].as_integer() + Worker.stats["waiting"].as_integer()
-    free = func.greatest(0, Worker.slots - func.coalesce(busy, 0))
-    statement = select(func.coalesce(func.sum(free), 0)).where(
+    statement = select(Worker.slots, Worker.stats).where(
         Worker.model == model,
         Worker.id != worker_id,
         ~Worker.draining,
         Worker.heartbeat_at > _ago(_RECENT_S),
     )
-    places: int = (await session.scalars(statement)).one()
+    places = 0
+    for slots, stats in await session.execute(statement):
+        told = numbers_of(stats)
+        places += max(0, slots - int(told.get("active", 0) + told.get("waiting", 0)))
     return places
 
 

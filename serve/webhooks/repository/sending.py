@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
-import orjson
 from sqlalchemy import CTE, Interval, and_, case, delete, func, literal, or_, select, true, update
 
 from serve.database import Session
+from serve.events import as_json, event_data
 from serve.models import Delivery, EventRow, Webhook
 from serve.webhooks.attempt import Answer, Attempt
 from serve.webhooks.repository.state import PENDING
@@ -168,5 +167,5 @@ async def prune(session: Session, keep: timedelta, keep_dead: timedelta) -> int:
 
 def _body(event: EventRow) -> bytes:
     """The same bytes at every try: an event never changes."""
-    data: dict[str, Any] = {**event.data, "job_id": str(event.job_id), "seq": event.seq}
-    return orjson.dumps({"type": event.type, "timestamp": event.created_at, "data": data})
+    data = {**event_data(event.data), "job_id": str(event.job_id), "seq": event.seq}
+    return as_json({"type": event.type, "timestamp": event.created_at, "data": data})

@@ -106,6 +106,13 @@ def a_later_attempt_is_forgotten(run: Run) -> None:
     run.tell("sampler", Phase.OK, Operation.CLAIMS, held={"good-0": ["c", 3, 1]})
 
 
+@damage("I5", "was charged twice with the lease of b")
+def a_lease_is_lost_twice(run: Run) -> None:
+    for attempt, crashes in ((3, 2), (4, 3)):
+        held = {"good-0": ["b", attempt, crashes]}
+        run.tell("sampler", Phase.OK, Operation.CLAIMS, held=held)
+
+
 @damage("I5", "failed after 2 crashes")
 def a_job_fails_after_two_crashes(run: Run) -> None:
     run.amend_row(run.snapshot.images, "crash-0", crashes=2)

@@ -4,6 +4,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -711,3 +712,62 @@ def test_the_tuning_of_a_model_that_leaves_does_not_keep_it(
     gc.collect()
     assert gone() is None
     engine.close()
+
+
+def test_a_step_says_what_it_takes_before_it_is_made(
+    family: StableDiffusion, params: Params, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks from outside tells by it a slow step from one that hangs."""
+    engine = DiffusionEngine(family, max_batch=4)
+    engine.warm_up()
+    denoise, seen = family.denoise, []
+
+    def look(batch: Sequence[Trajectory]) -> Any:
+        seen.append((engine.first_of_kind, engine.expected_step))
+        return denoise(batch)
+
+    monkeypatch.setattr(family, "denoise", look)
+    default = family.description.default_width
+    known = params(width=default, height=default, num_inference_steps=3)
+    cost = engine.costs["default"]
+    for size, rows in ((1, 2), (4, 8)):
+        requests = [Request(f"{size} {i}", replace(known, seed=i)) for i in range(size)]
+        step = cost.seconds_per_step(default**2, rows)
+        run(engine, *requests)
+        assert not any(first for first, _ in seen)
+        begins, goes_on, ends = [seconds for _, seconds in seen]
+        assert 0 < goes_on <= 3 * step
+        assert begins > goes_on, "prompts are read"
+        assert ends > goes_on, "pictures are decoded"
+        seen.clear()
+    assert engine.expected_step == 0, "none is made"
+
+    larger = params(width=2 * default, height=2 * default, num_inference_steps=3)
+    run(engine, Request("larger", larger))
+    assert [first for first, _ in seen] == [True, False, True], "its first step, its first decoding"
+    assert all(seconds > 0 for _, seconds in seen)
+    seen.clear()
+    run(
+        engine, Request("again", larger), Request("one step", replace(known, num_inference_steps=1))
+    )
+    assert not any(first for first, _ in seen)
+
+
+def test_what_was_never_made_before_is_no_measure_of_later_steps(
+    family: StableDiffusion, params: Params, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    engine = DiffusionEngine(family, max_batch=4, clock=lambda: now)
+    engine.warm_up()
+    denoise = family.denoise
+    seconds = iter([300.0, 2.0, 1.0, 1.0])
+
+    def slow(batch: Sequence[Trajectory]) -> Any:
+        nonlocal now
+        now += next(seconds)
+        return denoise(batch)
+
+    monkeypatch.setattr(family, "denoise", slow)
+    size = 2 * family.description.default_width
+    run(engine, Request("one", params(width=size, height=size, num_inference_steps=4)))
+    assert engine.longest_step == 2.0

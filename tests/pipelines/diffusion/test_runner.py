@@ -199,12 +199,20 @@ def test_same_picture_as_the_bare_engine(
     np.testing.assert_array_equal(ours.image, bare.image)
 
 
-def test_patience_follows_the_longest_step(family: StableDiffusion, desk: Desk) -> None:
+def test_patience_follows_the_longest_step_and_the_present_one(
+    family: StableDiffusion, desk: Desk
+) -> None:
     engine = DiffusionEngine(family, max_batch=4)
     runner = EngineRunner(engine, desk)
     assert runner.patience == 5, "ten idle turns"
     engine.longest_step = 16.0
     assert runner.patience == 160
+    engine.expected_step = 20.0
+    assert runner.patience == 200
+    engine.first_of_kind = True
+    assert runner.patience == 600
+    engine.expected_step = 70.0
+    assert runner.patience == 700
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process has one priority")

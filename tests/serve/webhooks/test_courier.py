@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -449,3 +450,36 @@ async def settled_all(database: Database) -> None:
     async with asyncio.timeout(20):
         while any(state == "pending" for state, *_ in await states(database)):
             await asyncio.sleep(0.02)
+
+
+async def test_an_event_of_a_newer_version_is_delivered_and_holds_up_no_other(
+    jobs: Jobs,
+    tenant_id: UUID,
+    receiver: Receiver,
+    webhook: Webhook,
+    courier: Run,
+    database: Database,
+) -> None:
+    """Whatever its data is: one claim takes deliveries of all tenants."""
+    first, second = [await end_a_job(jobs, tenant_id) for _ in range(2)]
+    odd = (
+        {"type": "job.paused", "data": "[1]"},
+        {"type": "job.cancelled", "data": f'{{"n":{2**70}}}'},
+    )
+    for job_id, told in zip((first, second), odd, strict=True):
+        await rows(
+            database,
+            "UPDATE events SET type = :type, data = CAST(:data AS jsonb)"
+            " WHERE job_id = :id AND seq = 2 RETURNING seq",
+            id=job_id,
+            **told,
+        )
+    third = await end_a_job(jobs, tenant_id)
+    async with courier():
+        await settled(database, *["delivered"] * 3)
+    bodies = sorted((json.loads(heard["body"]) for heard in receiver.heard), key=str)
+    told_of = {body["data"]["job_id"]: body for body in bodies}
+    assert told_of.keys() == {str(first), str(second), str(third)}
+    assert told_of[str(first)]["type"] == "job.paused"
+    assert told_of[str(first)]["data"] == {"job_id": str(first), "seq": 2}
+    assert told_of[str(second)]["data"]["n"] == 2**70
