@@ -133,8 +133,8 @@ def _sentence(error: ErrorDetails) -> str:
             return f"{place} is no setting{_nearest(place)}: correct it or remove it."
         case "missing":
             return f"{place} is missing."
-        case "value_error" if message.startswith(_PREFIX):
-            return f"{message}."  # of several settings
+        case "value_error" if message.startswith((_PREFIX, f"{name}:")):
+            return f"{message}."  # it names what it is about
         case "value_error" if isinstance(error["input"], BaseModel | dict):
             return f"{place}: {message}."
         case "too_short" | "too_long" | "string_too_short" | "string_too_long":
