@@ -134,7 +134,7 @@ def _sentence(error: ErrorDetails) -> str:
         case "missing":
             return f"{place} is missing."
         case "value_error" if message.startswith((_PREFIX, "DATABASE_URL")):
-            return f"{message}."  # of several settings
+            return f"{message}."  # it names what it is about
         case "value_error" if isinstance(error["input"], BaseModel | dict):
             return f"{place}: {message}."
         case "too_short" | "too_long" | "string_too_short" | "string_too_long":
