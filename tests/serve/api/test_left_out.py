@@ -122,7 +122,7 @@ async def test_a_mask_that_is_sent_is_not_left_out(
     client: httpx2.AsyncClient, services: Services
 ) -> None:
     """One with a name and no byte went wrong on its way: without it all would be painted over."""
-    files = {"image": file_of(picture()), "mask": ("mask.png", b"")}
+    files: dict[str, Any] = {"image": file_of(picture()), "mask": ("mask.png", b"")}
     answer = await client.post("/v1/images/edits", data=PROMPT, files=files)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "mask")
 

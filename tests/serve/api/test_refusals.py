@@ -193,10 +193,10 @@ async def test_a_prompt_of_many_lines_is_a_prompt(door: Door) -> None:
 @pytest.mark.parametrize(
     ("verb", "path", "allowed"),
     [
-        ("PUT", "/v1/jobs", "GET, POST"),
+        ("PUT", "/v1/jobs", "GET, HEAD, POST"),
         ("GET", "/v1/images/generations", "POST"),
         ("DELETE", "/v1/images/edits", "POST"),
-        ("PUT", f"/v1/images/{NOBODYS}", "DELETE, GET, PATCH"),
+        ("PUT", f"/v1/images/{NOBODYS}", "DELETE, GET, HEAD, PATCH"),
         ("POST", f"/v1/images/{NOBODYS}/original", "GET, HEAD"),
     ],
 )

@@ -6,7 +6,6 @@ from tests.serve.api.refusals.case import Case
 
 FILE = "/v1/images/{image}/original?signature="
 MADE_UP = {
-    "none": "",
     "one letter": "x",
     "not base64": "%21%21%21",
     "beyond ASCII": "%C3%A9",
@@ -26,6 +25,7 @@ CASES = [
         Case(f"signature: {name}", "GET", FILE + signature, 403, "invalid_signature", key=None)
         for name, signature in MADE_UP.items()
     ),
+    Case("signature: none", "GET", FILE, 401, "missing_api_key", key=None),
     Case("signature: a bad one and a good key", "GET", FILE + "x", 403, "invalid_signature"),
     Case(
         "signature: for the picture's data",

@@ -21,7 +21,6 @@ CASES = [
     *(
         Knock(f"ticket {ticket[:20]!r}", 4401, "invalid_ticket", f"?ticket={ticket}")
         for ticket in (
-            "",
             "x",
             "%00",
             "x" * 500,
