@@ -328,19 +328,26 @@ class DatabaseSettings(Section):
     """How long Postgres is waited for."""
 
     connect_timeout_s: float = Field(
-        5.0, gt=0, description="Longest wait for a connection; `connect_timeout` in the URL counts."
+        5.0,
+        gt=0,
+        le=3600,
+        description="Longest wait for a connection; `connect_timeout` in the URL counts.",
     )
     command_timeout_s: float = Field(
-        6.0, gt=0, description="Longest wait for an answer; then its connection is given up."
+        6.0,
+        gt=0,
+        le=3600,
+        description="Longest wait for an answer; then its connection is given up.",
     )
     statement_timeout_s: float = Field(
         5.0,
         ge=0,
+        le=3600,
         description="Longest statement, by Postgres' own clock; 0 for any, as where a pooler"
         " refuses start-up parameters.",
     )
     idle_timeout_s: float = Field(
-        10.0, ge=0, description="Longest pause within a transaction, likewise; 0 for any."
+        10.0, ge=0, le=3600, description="Longest pause within a transaction, likewise; 0 for any."
     )
 
     @model_validator(mode="after")
@@ -470,11 +477,15 @@ class HttpSettings(Section):
     max_sockets_per_address: int = Field(
         1000,
         ge=0,
+        le=1_000_000,
         description="WebSockets that an address may have at a proxy; 0 for any number, as where a"
         " terminator hides addresses. HAProxy does: behind it there is no such bound.",
     )
     max_sockets_per_tenant: int = Field(
-        5000, ge=1, description="WebSockets that a tenant may have at an ingress replica."
+        5000,
+        ge=1,
+        le=1_000_000,
+        description="WebSockets that a tenant may have at an ingress replica.",
     )
     public_url: str | None = Field(
         None,

@@ -236,7 +236,7 @@ def check_schema(settings: Settings) -> Finding:
     from serve.migrations import upgrade
 
     try:
-        asyncio.run(upgrade.check_schema(database_url(settings)))
+        asyncio.run(upgrade.check_schema(database_url(settings), settings.database))
     except ServiceError as error:
         return Finding("Postgres", "cannot be worked with", str(error))
     return Finding("Postgres", "answers, schema at its newest version")
@@ -258,7 +258,7 @@ def _connection(settings: Settings) -> Finding:
     from serve.migrations import upgrade
 
     try:
-        asyncio.run(upgrade.check_connection(database_url(settings)))
+        asyncio.run(upgrade.check_connection(database_url(settings), settings.database))
     except ServiceError as error:
         return Finding("Postgres", "cannot be worked with", str(error))
     return Finding("Postgres", "answers")

@@ -94,7 +94,7 @@ def _run(call: Callable[[Keys], Awaitable[T]]) -> T:
 
         asked = settings()
         url = database_url(asked)
-        await check_schema(url)
+        await check_schema(url, asked.database)
         database = Database(url, asked.database, pool_size=1)
         try:
             return await call(Keys(database))

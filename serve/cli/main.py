@@ -40,7 +40,7 @@ def draw(
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, max=1000, help="Guidance scale.")] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=2**63 - 1, help="Same seed, same picture.")
+        int | None, typer.Option(min=-1, max=2**63 - 1, help="Same seed, same picture; -1 for any.")
     ] = None,
     negative: Annotated[str | None, typer.Option(help="What the picture must not show.")] = None,
     size: Annotated[

@@ -49,25 +49,25 @@ async def upgrade(
             await connection.run_sync(_take, step)
 
 
-async def check_schema(url: str) -> None:
+async def check_schema(url: str, settings: DatabaseSettings | None = None) -> None:
     """See that the schema is the newest.
 
     Raises:
         DatabaseUnavailable: nobody answers at ``url``, or it does not let us in.
         SchemaError: it is not.
     """
-    async with _connected(url) as connection:
+    async with _connected(url, settings) as connection:
         await connection.run_sync(_check)
 
 
-async def check_connection(url: str) -> None:
+async def check_connection(url: str, settings: DatabaseSettings | None = None) -> None:
     """See that a Postgres answers that is new enough.
 
     Raises:
         DatabaseUnavailable: nobody answers at ``url``, or it does not let us in.
         SchemaError: the server is too old.
     """
-    async with _connected(url):
+    async with _connected(url, settings):
         pass
 
 
