@@ -25,6 +25,7 @@ from serve.api.layers.request_id import RequestId
 from serve.api.layers.security_headers import SecurityHeaders
 from serve.deployments.bounded_head import bound_heads
 from serve.deployments.bounded_socket import bound_sockets
+from serve.deployments.starting import Starting
 from serve.observability.logging import redact_records
 from serve.settings import Settings
 
@@ -41,6 +42,7 @@ def layers() -> list[Middleware]:
     bound_heads()
     bound_sockets(0 if RAY_SERVE_ENABLE_HA_PROXY else http.max_sockets_per_address)
     return [
+        Middleware(Starting),
         Middleware(OverrideHeaders),
         Middleware(BodyLimit, settings=http),
         Middleware(HeaderLimit),

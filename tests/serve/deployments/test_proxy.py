@@ -20,6 +20,7 @@ from ray.serve._private.proxy_request_response import ASGIProxyRequest
 from ray.serve.config import HTTPOptions
 from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from serve.cli.up import PROXY_LAYERS
 
@@ -32,6 +33,10 @@ OVERRIDES = {
     "X_Session_Id": "theirs",
     "x-serve-router-replica": "theirs",
 }
+
+
+UNKNOWN = "/unknown"
+"""Serve does not find this path."""
 
 
 class Routed:
@@ -68,6 +73,11 @@ async def serve_reads(scope: Scope, receive: Receive, send: Send) -> None:
         "client": scope["client"][0],
         "names": [name.decode() for name, _ in scope["headers"]],
     }
+    if scope["path"] == UNKNOWN:
+        async for message in HTTPProxy.not_found_response(cast(Any, None), proxy_request=request):
+            if isinstance(message, dict):  # the last one is a status, for Serve alone
+                await send(message)
+        return
     if scope["type"] == "websocket":
         await send({"type": "websocket.accept"})
         await send({"type": "websocket.send", "text": json.dumps(read)})
@@ -173,6 +183,18 @@ async def test_one_harmless_request_id(proxy: str, given: bytes) -> None:
     (named,) = answer.headers.get_list("x-request-id")
     assert named == answer.json()["request_id"]
     assert (named == given.decode("latin-1")) == (given == b"mine-1")
+
+
+async def test_before_the_application_is_there_the_service_starts(proxy: str) -> None:
+    async with httpx2.AsyncClient() as client:
+        answer = await client.get(f"http://{proxy}{UNKNOWN}")
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(f"ws://{proxy}{UNKNOWN}")
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "starting")
+    assert answer.headers["retry-after"] == "2"
+    assert refused.value.response.status_code == 503
+    assert refused.value.response.headers["retry-after"] == "2"
 
 
 async def test_forwarding_headers_are_not_believed(proxy: str) -> None:
