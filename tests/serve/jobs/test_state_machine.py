@@ -198,6 +198,8 @@ class Lifecycle(RuleBasedStateMachine):
             return  # the worker's own rule
         taken = self.run(self.desk.claim(worker_id, free, spare=spare, holding=len(holding)))
         assert len(taken) <= free + spare
+        if not self.run(self.execute("SELECT 1 FROM workers WHERE id = :id", id=worker_id)):
+            assert not taken, "without a lease nothing is claimed"
         if any(claim.alone for claim in taken):
             assert len(taken) == 1, "I12: what was lost once is drawn alone"
             assert not holding
