@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -229,4 +230,6 @@ def _sentence(error: Mapping[str, Any]) -> str:
             return "The body must be a JSON object, sent as Content-Type: application/json."
     message = str(error["msg"]).removeprefix("Value error, ")
     param = _param(error)
-    return message if not param or param in message else f"{param}: {message}"
+    if not param or re.search(rf"(?<!\w){re.escape(param)}(?!\w)", message):
+        return message
+    return f"{param}: {message}"

@@ -190,3 +190,9 @@ async def test_anything_else_after_json_is_told_with_its_place(
 
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_json")
     assert TRAILING[end] in answer.json()["detail"]
+
+
+async def test_a_field_of_one_letter_is_named(client: httpx2.AsyncClient) -> None:
+    answer = await client.post("/v1/jobs", json={**PROMPT, "n": 1.0})
+
+    assert answer.json()["detail"] == "n: Input should be a valid integer"
