@@ -23,7 +23,7 @@ def may_connect(connection: HTTPConnection, allowed: Collection[str]) -> bool:
     default one of the origin's scheme is the same as none.
     """
     sent = connection.headers.get("origin")
-    if not sent:
+    if sent is None:  # an empty one is no page that may be trusted
         return True
     origin = plain_origin(sent)
     if origin in map(plain_origin, allowed):

@@ -33,7 +33,6 @@ def asked(host: str | None, origin: str | None) -> HTTPConnection:
         ("art.example:8443", "https://art.example:8443"),
         ("[::1]:443", "https://[::1]"),
         ("art.example", None),
-        ("art.example", ""),
     ],
 )
 def test_the_same(host: str, origin: str | None) -> None:
@@ -54,6 +53,8 @@ def test_the_same(host: str, origin: str | None) -> None:
         ("[::1]", "https://[::1"),
         ("art.example", "https://art.example:443:443"),
         ("art.example", "null"),
+        ("art.example", ""),
+        ("", ""),
         ("", "https://"),
         ("", "null"),
         (None, "https://:443"),

@@ -59,7 +59,7 @@ async def test_of_many_at_once_a_ticket_lets_one_in(
     ]
 
 
-@pytest.mark.parametrize("ticket", ["", "x", "%00", "x" * 500, "%F0%9F%8E%9F"])
+@pytest.mark.parametrize("ticket", ["x", "%00", "x" * 500, "%F0%9F%8E%9F"])
 async def test_made_up_tickets_open_nothing(address: str, ticket: str) -> None:
     async with connect(f"{address}?ticket={ticket}") as events:
         assert (await told(events))["problem"]["code"] == "invalid_ticket"
