@@ -1,7 +1,7 @@
 """What a pipeline's tokenizers cut off, found where they are asked to.
 
 A pipeline decides by itself how it reads a prompt: by one tokenizer or four, at lengths of its own,
-within a template. So the tokenizers are listened to, instead of computing all that once more.
+within a template. So what the tokenizers are asked is recorded, instead of computed once more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipelines.diffusion.request import PromptReading, TextReading
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class TokenizedText:
     """A text that a tokenizer was given, and how much of it the text encoder got.
 
     It had ``place``, from 0, among the ``together`` texts that it was given with.
@@ -31,22 +31,22 @@ class Heard:
 
 
 _OBSERVED = "_tells_what_it_cuts"
-_heard: ContextVar[list[Heard] | None] = ContextVar("heard", default=None)
+_recorded: ContextVar[list[TokenizedText] | None] = ContextVar("recorded", default=None)
 
 
 @contextmanager
-def hearing() -> Iterator[list[Heard]]:
-    """Collects what observed tokenizers are asked to cut, in this context, until it ends."""
-    heard: list[Heard] = []
-    token = _heard.set(heard)
+def recorded_texts() -> Iterator[list[TokenizedText]]:
+    """Records the texts that observed tokenizers are asked to cut, in this context, until it ends."""
+    texts_read: list[TokenizedText] = []
+    token = _recorded.set(texts_read)
     try:
-        yield heard
+        yield texts_read
     finally:
-        _heard.reset(token)
+        _recorded.reset(token)
 
 
 def observe_tokenizers(pipeline: Any) -> None:
-    """From now on the pipeline's tokenizers tell ``hearing``; they do what they did otherwise."""
+    """Have the pipeline's tokenizers record what they read, where ``recorded_texts`` asks for it."""
     for part in pipeline.components.values():
         if isinstance(part, PreTrainedTokenizerBase) and not hasattr(part, _OBSERVED):
             _observe(part)
@@ -56,12 +56,12 @@ def _observe(tokenizer: Any) -> None:
     kind = type(tokenizer)
 
     def call(self: Any, text: Any = None, *args: Any, **options: Any) -> Any:
-        heard = _heard.get()
+        texts_read = _recorded.get()
         texts = [text] if isinstance(text, str) else text
-        if heard is not None and options.get("truncation") and _are_texts(texts):
+        if texts_read is not None and options.get("truncation") and _are_texts(texts):
             most = options.get("max_length") or self.model_max_length
             special = options.get("add_special_tokens", True)
-            heard += _readings(kind, self, texts, most, special=special)
+            texts_read += _readings(kind, self, texts, most, special=special)
         return kind.__call__(self, text, *args, **options)
 
     # Calls are looked up in the class; that of a pipeline's part is asked for by `isinstance`.
@@ -74,7 +74,7 @@ def _are_texts(texts: Any) -> bool:
 
 def _readings(
     kind: Any, tokenizer: Any, texts: Sequence[str], most: int, *, special: bool
-) -> list[Heard]:
+) -> list[TokenizedText]:
     """``most`` tokens reach the text encoder; with ``special`` ones, which are not counted."""
 
     def lengths(*, special: bool) -> list[int]:
@@ -91,19 +91,19 @@ def _readings(
     counts = lengths(special=False)
     added = lengths(special=True)[0] - counts[0] if special and counts else 0
     return [
-        Heard(text, TextReading(count, min(count, max(0, most - added))), place, len(texts))
+        TokenizedText(text, TextReading(count, min(count, max(0, most - added))), place, len(texts))
         for place, (text, count) in enumerate(zip(texts, counts, strict=True))
     ]
 
 
-def best_reading(heard: Sequence[Heard]) -> TextReading | None:
+def best_reading(texts_read: Sequence[TokenizedText]) -> TextReading | None:
     """That of the text encoder which read the text whole, else of the one that read most."""
-    readings = [each.reading for each in heard]
+    readings = [each.reading for each in texts_read]
     return max(readings, key=lambda each: (not each.cut, each.read), default=None)
 
 
 def readings_of_rows(
-    heard: Sequence[Heard], prompts: Sequence[tuple[str, str]]
+    texts_read: Sequence[TokenizedText], prompts: Sequence[tuple[str, str]]
 ) -> list[PromptReading]:
     """For each prompt and negative prompt of a call how they were read.
 
@@ -117,7 +117,7 @@ def readings_of_rows(
                 best_reading(
                     [
                         each
-                        for each in heard
+                        for each in texts_read
                         if (each.together % rows or each.place % rows == row)
                         and _owner(each.text, pair) == which
                     ]

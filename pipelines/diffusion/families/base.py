@@ -26,7 +26,7 @@ from pipelines.diffusion.request import SamplingParams
 from pipelines.diffusion.schedulers import make_scheduler
 from pipelines.diffusion.speed.acceleration import Acceleration, Use
 from pipelines.diffusion.speed.batch_buckets import padded
-from pipelines.diffusion.text_reading import best_reading, hearing, observe_tokenizers
+from pipelines.diffusion.text_reading import best_reading, observe_tokenizers, recorded_texts
 from pipelines.diffusion.trajectory import (
     Conditioning,
     Inpainting,
@@ -181,9 +181,9 @@ class Family(ABC):
         return self.prompts.get(key, lambda: self._read(text, clip_skip))
 
     def _read(self, text: str, clip_skip: int) -> TextEmbedding:
-        with hearing() as heard:
+        with recorded_texts() as texts_read:
             embedding = self._embed(text, clip_skip)
-        return replace(embedding, reading=best_reading(heard))
+        return replace(embedding, reading=best_reading(texts_read))
 
     def _negative_embedding(self, params: SamplingParams) -> TextEmbedding:
         """An empty negative prompt means what none means to the pipeline, which reads either with

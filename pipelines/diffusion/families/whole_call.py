@@ -24,7 +24,7 @@ from pipelines.diffusion.families.shared_call import Caller, Drawn, SharedCall, 
 from pipelines.diffusion.pretrained import read_pipeline
 from pipelines.diffusion.request import NoiseScheduler, SamplingParams
 from pipelines.diffusion.schedulers import new_scheduler
-from pipelines.diffusion.text_reading import hearing, observe_tokenizers, readings_of_rows
+from pipelines.diffusion.text_reading import observe_tokenizers, readings_of_rows, recorded_texts
 
 # By which names pipelines tell what their safety checker has blackened.
 _VERDICTS = ("nsfw_content_detected", "nsfw_detected", "watermark_detected")
@@ -113,10 +113,10 @@ class WholeCall:
         prompts = [(each.params.prompt, each.params.negative_prompt) for each in callers]
 
         def call(on_step: StepCallback) -> Drawn:
-            with hearing() as heard:
+            with recorded_texts() as texts_read:
                 output = pipeline(**arguments, **_callback(parameters, on_step))
             refused = _refused(pipeline, output, len(prompts))
-            return Drawn(_pictures(output), refused, readings_of_rows(heard, prompts))
+            return Drawn(_pictures(output), refused, readings_of_rows(texts_read, prompts))
 
         return SharedCall(callers, call)
 

@@ -17,7 +17,12 @@ from pipelines.diffusion.request import (
     SamplingParams,
     TextReading,
 )
-from pipelines.diffusion.text_reading import Heard, best_reading, hearing, readings_of_rows
+from pipelines.diffusion.text_reading import (
+    TokenizedText,
+    best_reading,
+    readings_of_rows,
+    recorded_texts,
+)
 from pipelines.embedded import MODEL_PATH
 from tests.pipelines.diffusion.tiny import pixart_alpha, stable_diffusion_3
 
@@ -120,29 +125,29 @@ def test_listening_changes_nothing_that_a_tokenizer_says() -> None:
             {"padding": "longest"},
             {"truncation": True, "max_length": 8, "add_special_tokens": False},
         ):
-            with hearing():
+            with recorded_texts():
                 assert dict(heard_one(texts, **options)) == dict(plain(texts, **options))
 
 
 def test_texts_belong_to_the_longer_one_that_is_in_them() -> None:
     whole, cut = TextReading(2, 2), TextReading(9, 4)
-    heard = [
-        Heard("<user> a red fox jumps <assistant>", cut),
-        Heard("a red", whole),
-        Heard("something else", whole),
+    texts_read = [
+        TokenizedText("<user> a red fox jumps <assistant>", cut),
+        TokenizedText("a red", whole),
+        TokenizedText("something else", whole),
     ]
-    (told,) = readings_of_rows(heard, [("A red fox  jumps", "a red")])
+    (told,) = readings_of_rows(texts_read, [("A red fox  jumps", "a red")])
     assert told == PromptReading(cut, whole)
-    together = [Heard("a fox and a fox", cut, 0, 2), Heard("a fox", whole, 1, 2)]
+    together = [TokenizedText("a fox and a fox", cut, 0, 2), TokenizedText("a fox", whole, 1, 2)]
     told_both = readings_of_rows(together, [("a fox and a fox", ""), ("a fox", "")])
     assert told_both == [PromptReading(cut), PromptReading(whole)]
-    assert readings_of_rows(heard, [("", "")]) == [PromptReading()]
-    assert readings_of_rows([Heard("", whole)], [("a", "")]) == [PromptReading(None, whole)]
+    assert readings_of_rows(texts_read, [("", "")]) == [PromptReading()]
+    assert readings_of_rows([TokenizedText("", whole)], [("a", "")]) == [PromptReading(None, whole)]
 
 
 def test_of_several_readings_the_whole_one_counts_else_the_longest() -> None:
     def told(*readings: TextReading) -> TextReading | None:
-        return best_reading([Heard("", each) for each in readings])
+        return best_reading([TokenizedText("", each) for each in readings])
 
     assert told() is None
     assert told(TextReading(90, 75), TextReading(70, 70)) == TextReading(70, 70)
