@@ -36,7 +36,7 @@ _recorded: ContextVar[list[TokenizedText] | None] = ContextVar("recorded", defau
 
 @contextmanager
 def recorded_texts() -> Iterator[list[TokenizedText]]:
-    """Records the texts that observed tokenizers are asked to cut, in this context, until it ends."""
+    """Records what observed tokenizers are asked to cut, in this context, until it ends."""
     texts_read: list[TokenizedText] = []
     token = _recorded.set(texts_read)
     try:
@@ -46,7 +46,7 @@ def recorded_texts() -> Iterator[list[TokenizedText]]:
 
 
 def observe_tokenizers(pipeline: Any) -> None:
-    """Have the pipeline's tokenizers record what they read, where ``recorded_texts`` asks for it."""
+    """Have the pipeline's tokenizers record what they read, as ``recorded_texts`` asks."""
     for part in pipeline.components.values():
         if isinstance(part, PreTrainedTokenizerBase) and not hasattr(part, _OBSERVED):
             _observe(part)
