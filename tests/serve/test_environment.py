@@ -102,9 +102,13 @@ def test_what_is_for_others_is_left_alone(
         (
             "SFUMATO_WORKER__LEASE_S",
             "1",
-            "SFUMATO_WORKER__LEASE_S (1) must be twice SFUMATO_",
+            "SFUMATO_WORKER__LEASE_S is 1 and SFUMATO_WORKER__HEARTBEAT_S is 3",
         ),
-        ("SFUMATO_SCALING__INGRESS_MIN", "5", "SFUMATO_SCALING__INGRESS_MIN (5) is above SFUMATO_"),
+        (
+            "SFUMATO_SCALING__INGRESS_MIN",
+            "5",
+            "SFUMATO_SCALING__INGRESS_MIN is 5 and SFUMATO_SCALING__INGRESS_MAX is 2",
+        ),
     ],
 )
 def test_a_value_is_refused_by_its_name(

@@ -40,7 +40,7 @@ async def test_folding_the_words_can_be_taken_back(database_url: str) -> None:
     """Down and up again: the column is computed as it was, then filled as it is."""
     engine = create_async_engine(database_url)
     async with engine.begin() as connection:
-        await connection.run_sync(lambda sync: command.downgrade(_config(sync), "0011-1"))
+        await connection.run_sync(lambda sync: command.downgrade(_config(sync), "0010-1"))
     assert "GENERATED ALWAYS AS" in query(database_url, r"\d+ jobs").upper()
     await engine.dispose()
     await upgrade(database_url)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
 
 from serve.api.asyncapi import asyncapi
 from serve.api.files import packaged
@@ -28,6 +30,8 @@ _POLICY = "; ".join(
 
 @router.get("/docs")
 async def reference(request: Request) -> Response:
+    if request.scope.get("raw_path", b"").endswith(b"/"):  # the links of the page are relative
+        return RedirectResponse("../docs", HTTPStatus.PERMANENT_REDIRECT)
     return packaged("reference", "index.html", request, _POLICY)
 
 

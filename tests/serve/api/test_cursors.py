@@ -22,7 +22,8 @@ async def test_other_cursors_are_refused(
     # The limit is no filter: it may change from page to page.
     rest = (await client.get("/v1/jobs", params={"limit": 5, "after": cursor})).json()
     assert [job["prompt"] for job in rest["data"]] == ["two", "one"]
-    assert (await client.get("/v1/jobs", params={"limit": 1, "after": ""})).status_code == 422
+    none = (await client.get("/v1/jobs", params={"limit": 1, "after": ""})).json()
+    assert none["data"] == page["data"]
 
     raw = base64.urlsafe_b64decode(cursor)
     flipped = [

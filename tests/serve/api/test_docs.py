@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import re
 from pathlib import Path
+from urllib.parse import urljoin
 
 import httpx2
 import pytest
@@ -22,9 +23,9 @@ async def test_page_and_every_file_it_asks_for_is_here(anonymous: httpx2.AsyncCl
     assert "script-src 'self';" in policy
     assert "connect-src 'self'" in policy
     asked = re.findall(r'(?:src|href)="([^"]+)"', page.text)
-    assert {"/docs/scalar.js", "/openapi.json", "/asyncapi.json"} <= set(asked)
+    assert {"docs/scalar.js", "openapi.json", "asyncapi.json"} <= set(asked)
     for path in asked:
-        assert (await anonymous.get(path)).status_code == 200, path
+        assert (await anonymous.get(urljoin("/docs", path))).status_code == 200, path
     assert not re.search(r"\son\w+=|\sstyle=|<script>|<style", page.text)
 
 
@@ -65,3 +66,10 @@ def test_our_own_files_ask_nobody_else() -> None:
     settings = (PLACE / "reference.js").read_text()
     for quiet in ("withDefaultFonts: false", "telemetry: false", 'proxyUrl: ""'):
         assert quiet in settings
+
+
+async def test_with_a_slash_at_the_end_it_is_the_same_page(anonymous: httpx2.AsyncClient) -> None:
+    """Its links are relative, so it is sent for where it lies."""
+    answer = await anonymous.get("/docs/")
+    assert answer.status_code == 308
+    assert urljoin("/art/docs/", answer.headers["location"]) == "/art/docs"

@@ -306,7 +306,7 @@ async def test_json_may_be_as_long_as_a_form(
     answer = await client.post("/v1/images/edits", json=body)
     assert answer.json()["error"]["param"] == "mask.image_url"
 
-    body = edit_of(data_url(bytes(25 * 2**20)))
+    body = edit_of(data_url(bytes(services.settings.http.max_upload_bytes * 3 // 4)))
     assert (await client.post("/v1/images/edits", json=body)).status_code == 413
     body = {"prompt": "x" * services.settings.http.max_body_bytes}
     assert (await client.post("/v1/images/generations", json=body)).status_code == 413

@@ -20,7 +20,7 @@ IDS = ("job_id", "image_id", "webhook_id", "delivery_id", "key_id", "tenant_id")
 async def test_every_route(operator: httpx2.AsyncClient, subtests: pytest.Subtests) -> None:
     ids = {**dict.fromkeys(IDS, NOBODY), "variant": "original", "model_id": "flow"}
     for route, door in DOORS.items():
-        if route.startswith("WEB") or route == "GET /":
+        if route.startswith("WEB") or route in ("GET /", "GET /docs"):  # a page sends to itself
             continue
         with subtests.test(route):
             named = {**ids, "name": "reference.js" if "/docs" in route else "gallery.js"}

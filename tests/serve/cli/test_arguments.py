@@ -79,7 +79,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: Asked) -
             "than or equal to 0",
         ),
         (["generate", "red heart", "-o", "a.png", "--guidance", "nan"], "equal to 1000"),
-        (["generate", "red heart", "-o", "a.png", "--seed", "-1"], "than or equal to 0"),
+        (["generate", "red heart", "-o", "a.png", "--seed", "-2"], "than or equal to -1"),
         (["generate", "  ", "-o", "a.png"], "The prompt is empty"),
         (["bench", "engine", "--json", "no/such/bench.json"], "there is no folder no/such"),
         (["bench", "served", "--json", "folder.png"], "folder.png is a folder"),

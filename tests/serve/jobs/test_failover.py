@@ -86,7 +86,7 @@ async def at_work(
     settings = Settings(
         database_url=proxied,
         redis_url="redis://unused",
-        worker=WorkerSettings(lease_s=LEASE_S),
+        worker=WorkerSettings(lease_s=LEASE_S, heartbeat_s=LEASE_S / 6),
     )
     jobs = Jobs(database, bus, settings)
     webhooks = WebhookSettings(allow_private=True, poll_s=0.2)
