@@ -1,4 +1,4 @@
-"""The short form of `make chaos`: thirty kills under three hundred jobs lose nothing."""
+"""The short form of `make chaos`: ten kills under a hundred jobs lose nothing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from loadtests.chaos.faults.processes import DOORS
 
 REPOSITORY = Path(__file__).parents[2]
-SEED, JOBS, KILLS, MINUTES = 1, 300, 30, 3.5
+SEED, JOBS, KILLS, MINUTES = 3, 100, 10, 1.5  # by this seed with a failover
 
 
-def test_thirty_kills_under_three_hundred_jobs_lose_nothing(tmp_path: Path) -> None:
+def test_ten_kills_under_a_hundred_jobs_lose_nothing(tmp_path: Path) -> None:
     run = subprocess.run(
         [
             *(sys.executable, "-m", "loadtests.chaos", "--seed", str(SEED)),

@@ -26,7 +26,7 @@ GOOD = {"prompt": "red heart"}
         ({"model": "mona-lisa"}, 404, "model"),
         ({"prompt": ""}, 400, "prompt"),
         ({"prompt": "a\x00b"}, 400, "prompt"),
-        ({"seed": -1}, 400, "seed"),
+        ({"seed": -2}, 400, "seed"),
         ({"scheduler": "fastest"}, 400, "scheduler"),
     ],
     ids=str,
