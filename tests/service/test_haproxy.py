@@ -21,6 +21,7 @@ from loadtests.events.service import TERMINAL
 from serve.cli.ray_ports import listeners
 from serve.local.port import free_port
 from tests.service.conftest import KEY, Service, short_folder, start
+from tests.service.test_desync import BODIES, ask_after_a_broken_promise
 
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 PATIENCE_S = 60.0
@@ -58,6 +59,11 @@ def test_a_body_too_large_is_refused_before_it_has_come(fronted: Service) -> Non
         answer = client.post("/v1/jobs", content=(b"x" * 65536 for _ in range(3200)))
     assert answer.status_code == 413
     assert answer.json()["code"] == "body_too_large"
+
+
+@pytest.mark.parametrize("owed", BODIES)
+def test_a_body_that_is_promised_and_never_sent(fronted: Service, owed: int) -> None:
+    ask_after_a_broken_promise(fronted, owed)
 
 
 def test_headers_are_bounded_in_bytes_and_in_time(fronted: Service) -> None:
