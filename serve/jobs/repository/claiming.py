@@ -52,7 +52,7 @@ _QUEUED = text(f"""
             SELECT FROM images WHERE tenant_id = tenants.id AND state = 'queued'
             AND model = ANY(:models) AND job_id <> ALL(:passed_by)
         )
-        ORDER BY turn_at, id LIMIT :limit
+        ORDER BY turn_at, id LIMIT greatest(:limit, 2)
     )
     SELECT ring.id AS tenant_id, weight, deficit, turn_at,
         (SELECT count(*) FROM ring) AS tenants, picture.*
@@ -81,9 +81,10 @@ async def queues_of(
 ) -> list[TenantQueue[QueuedPicture]]:
     """The first of each tenant's queued pictures of ``models``, locked; the next turn's come first.
 
-    ``limit`` tenants at most, as every turn takes a picture; and of each enough for its part of a
-    room for ``limit`` pictures, those of the ``running`` shape among them. Jobs that are
-    ``passed_by`` are as if they were not there.
+    As many tenants as ``limit``, since every turn takes a picture, but two at least: alone, the
+    first would keep its turn for ever where one place comes free at a time. Of each tenant enough
+    for its part of a room for ``limit`` pictures, those of the ``running`` shape among them. Jobs
+    that are ``passed_by`` are as if they were not there.
     """
     shape = running._asdict() if running else {"width": None, "height": None, "model": None}
     told = {"models": list(models), "passed_by": list(passed_by)}
