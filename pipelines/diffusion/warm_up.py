@@ -144,25 +144,33 @@ def measure(
 def choose_threads(family: Family, max_batch: int, most: int, clock: Clock) -> int:
     """How many CPU threads to compute with: from 1 to ``most``, as measured now.
 
-    Of steps of one request and of ``max_batch``, whatever else the machine does meanwhile. Twice
-    the threads must be worth a quarter: all of them wait for the one whose core somebody else
-    needs, and the second hardware thread of a core is worth less than that.
+    Of steps of one request and of ``max_batch``, or of as many as a second is enough for, whatever
+    else the machine does meanwhile. Twice the threads must be worth a quarter: all of them wait for
+    the one whose core somebody else needs, and the second hardware thread of a core is worth less
+    than that.
     """
     params = plain_params(family.description, guidance_scale=5.0)
     trajectories = [family.prepare(params, family.encode(params)) for _ in range(max_batch)]
     choices = [1 << i for i in range(most.bit_length()) if 1 << i < most] + [most]
+    torch.set_num_threads(most)
+    largest = 1
+    while largest < max_batch:
+        start = clock()
+        _all_finite(family.denoise(trajectories[:largest]))
+        if clock() - start > _LONGEST_STEP:
+            break
+        largest = min(2 * largest, max_batch)
     seconds: dict[tuple[int, int], list[float]] = {}
     for threads in [*choices, *reversed(choices)] * _ROUNDS:
         torch.set_num_threads(threads)
-        for size in (1, max_batch):
+        for size in (1, largest):
             start = clock()
             _all_finite(family.denoise(trajectories[:size]))
             seconds.setdefault((threads, size), []).append(clock() - start)
     chosen = 1
     for threads in choices:
         gain = math.prod(
-            median(seconds[chosen, size]) / median(seconds[threads, size])
-            for size in (1, max_batch)
+            median(seconds[chosen, size]) / median(seconds[threads, size]) for size in (1, largest)
         )
         if gain > _WORTH**2:
             chosen = threads

@@ -696,6 +696,25 @@ def test_as_many_threads_as_pay(
     assert set_to == threads
 
 
+def test_threads_are_chosen_by_steps_of_about_a_second(
+    family: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With room for a thousand requests a start would take minutes else."""
+    now, sizes = 0.0, set()
+
+    def take_time(trajectories: Sequence[Trajectory]) -> list[torch.Tensor]:
+        nonlocal now
+        now += 0.1 * len(trajectories)
+        sizes.add(len(trajectories))
+        return [torch.zeros(1) for _ in trajectories]
+
+    monkeypatch.setattr(family, "denoise", take_time)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    with torch.inference_mode():
+        choose_threads(family, max_batch=64, most=2, clock=lambda: now)
+    assert max(sizes) == 16
+
+
 def test_the_tuning_of_a_model_that_leaves_does_not_keep_it(
     family: StableDiffusion, build: Callable[..., StableDiffusion], params: Params, run: Run
 ) -> None:
