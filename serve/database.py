@@ -100,10 +100,12 @@ def _is_retryable(error: BaseException, cause: BaseException) -> bool:
         return True
     if (state := _sqlstate(cause)) is not None:
         return state in _RETRYABLE or state.startswith(_RETRYABLE_CLASSES)
-    driver = cause if cause.__cause__ is None else cause.__cause__
-    if isinstance(driver, InterfaceError):  # the connection is gone, or an argument is not possible
-        return not isinstance(driver, ValueError)
-    return isinstance(driver, PoolTimeout | OSError)
+    for driver in (cause.__cause__, cause):  # a time-out's own cause is a cancellation
+        if isinstance(driver, InterfaceError):  # its connection is gone, or an argument impossible
+            return not isinstance(driver, ValueError)
+        if isinstance(driver, PoolTimeout | OSError):
+            return True
+    return False
 
 
 def _sqlstate(error: BaseException) -> str | None:

@@ -215,6 +215,14 @@ async def test_too_many_connections_are_unavailability(database_url: str) -> Non
         query(database_url, f"DROP ROLE {role}")
 
 
+async def test_a_server_that_takes_connections_and_says_nothing_is_unavailability() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        database = Database(f"postgres://u@127.0.0.1:{silent.getsockname()[1]}/db", QUICK)
+        with pytest.raises(DatabaseUnavailable):
+            await database.ping()
+        await database.close()
+
+
 async def test_what_no_repetition_cures_is_raised_as_it_is(database_url: str) -> None:
     database = Database(database_url, pool_size=1)
     query(database_url, "CREATE TABLE note (said int PRIMARY KEY)", "INSERT INTO note VALUES (1)")
