@@ -33,7 +33,6 @@ def run(settings: Settings) -> int:
         *(partial(_model, name, model) for name, model in settings.served.items()),
         check_resources,
         check_schema,
-        check_service,
         check_redis,
         check_storage,
         _running,

@@ -49,6 +49,8 @@ def test_every_model_is_checked(
     assert doctor.run(settings) == 1
 
     said = capsys.readouterr().out
+    assert said.count("Service: ") == 1
+    assert "✓ Service: none at http://127.0.0.1:8000 (start it with `sfumato up`)\n" in said
     assert "✓ Model: sfumato-embedded: StableDiffusionPipeline, " in said
     assert "✓ Model: tiny: StableDiffusionPipeline, 64×64 pixels, cpu, torch.float16\n" in said
     assert ", 64×64 pixels, cpu, torch.float16, safety checker on\n" in said
