@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serve.api.drain import Drain
 from serve.api.errors import ServerStopping
 from serve.api.problems import answer, headers_of, problem_of
+from serve.api.route_path import route_path
 
 _READS = ("GET", "HEAD", "OPTIONS")
 
@@ -29,7 +30,7 @@ class Calls:
             error = ServerStopping("The server restarts; send the request again.")
             refused = answer(
                 problem_of(error),
-                path=scope["path"],
+                path=route_path(scope),
                 request_id=scope.get("state", {}).get("request_id"),
                 headers=headers_of(error) | {"Connection": "close"},
             )

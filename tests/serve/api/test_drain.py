@@ -7,6 +7,7 @@ import asyncio
 import httpx2
 import openai
 import pytest
+from fastapi import FastAPI
 
 from serve.api.services import Services
 from tests.serve.api.drawing import Desk
@@ -98,3 +99,13 @@ async def test_a_stream_of_pictures_is_a_call_as_well(
         async with asyncio.timeout(10):
             await stopping
     assert (await first_job(client))["state"] == "cancelled"
+
+
+async def test_below_a_path_it_is_told_in_the_shape_of_the_endpoint(
+    app: FastAPI, services: Services
+) -> None:
+    await services.drain.finish(LONG_S)
+    transport = httpx2.ASGITransport(app=app, root_path="/art")
+    async with httpx2.AsyncClient(transport=transport, base_url="http://sfumato") as client:
+        answer = await client.post(f"/art{PATH}", json=HEART)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stopping")
