@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.diffusion.batching.batcher import StepBatcher
-from pipelines.diffusion.batching.cost import CostModel, Profile, steps_to_make
+from pipelines.diffusion.batching.cost import CostModel, Profile
 from pipelines.diffusion.decoder import Decoder
+from pipelines.diffusion.entry import Entry, Running
 from pipelines.diffusion.errors import DiffusionError, RequestError, UnsafePictureError
 from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.families.model import Model
-from pipelines.diffusion.families.shared_call import Caller
 from pipelines.diffusion.families.whole_call import WholeCall
 from pipelines.diffusion.pool import ModelPool
 from pipelines.diffusion.request import (
@@ -29,7 +29,6 @@ from pipelines.diffusion.request import (
     Failure,
     Output,
     Progress,
-    PromptReading,
     Request,
     Result,
 )
@@ -41,60 +40,6 @@ logger = logging.getLogger(__name__)
 
 _STEP_SHARE = 0.8
 _READING_SECONDS = 0.5  # how long a step without a batch waits for a model
-
-
-@dataclass(slots=True, eq=False)
-class _Entry:
-    """A request in the engine; ``deadline`` and ``begun`` are on the engine's clock.
-
-    Once it has begun it is ``running`` through a family's steps, or a ``caller`` of whole calls.
-    """
-
-    request: Request
-    model_name: str
-    deadline: float | None
-    model: Model | None = None  # once it is there
-    running: _Running | None = None
-    caller: Caller | None = None
-    begun: float = 0.0
-    rows: int = 0  # of a step, from then on
-    short_at: int = -1  # how many had left when there was no memory for it
-
-    @property
-    def steps_left(self) -> int:
-        """After the one that is being made."""
-        if self.caller is not None:
-            return self.request.params.num_inference_steps - self.caller.steps_done
-        if self.running is not None:
-            return self.running.trajectory.steps - self.running.trajectory.steps_after_next
-        return self.request.params.num_inference_steps
-
-    @property
-    def reading(self) -> PromptReading:
-        """Of its prompts, once it is drawn."""
-        if self.running is not None:
-            return self.running.trajectory.conditioning.reading
-        return (self.caller and self.caller.reading) or PromptReading()
-
-    @property
-    def ends_with_next(self) -> bool:
-        """Whether its next step is the last."""
-        if self.running is None:
-            return steps_to_make(self.request.params) <= 1
-        return self.steps_left <= 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """What the verbs of a family hand on: an entry that has begun."""
-
-    entry: _Entry
-    family: Family
-    trajectory: Trajectory
-
-    @property
-    def request(self) -> Request:
-        return self.entry.request
 
 
 class DiffusionEngine:
@@ -124,11 +69,11 @@ class DiffusionEngine:
         self.clock = clock
         self._batcher = StepBatcher(max_batch, clock)
         self._step_memory: int | None = None
-        self._entries: dict[str, _Entry] = {}  # all that are in
-        self._arrivals: deque[_Entry] = deque()  # those whose model is not there yet
+        self._entries: dict[str, Entry] = {}  # all that are in
+        self._arrivals: deque[Entry] = deque()  # those whose model is not there yet
         self._departures = 0  # of requests, so far
-        self._undecoded: deque[_Running] = deque()  # for want of memory
-        self._decoder: Decoder[_Entry] | None = None  # once a family wants one
+        self._undecoded: deque[Running] = deque()  # for want of memory
+        self._decoder: Decoder[Entry] | None = None  # once a family wants one
         self._outputs: list[Output] = []  # of the step that is being made
         self._stats = EngineStats()
         self.longest_step = 0.0
@@ -196,7 +141,7 @@ class DiffusionEngine:
         deadline = None
         if request.deadline_s is not None:
             deadline = self.clock() + request.deadline_s
-        entry = _Entry(request, request.model or self.models.default, deadline)
+        entry = Entry(request, request.model or self.models.default, deadline)
         self._entries[request.id] = entry
         self._arrivals.append(entry)
 
@@ -243,7 +188,7 @@ class DiffusionEngine:
         """Ends the reading of models; what is still in comes to nothing."""
         self.models.close()
 
-    def _schedule(self) -> list[_Entry]:
+    def _schedule(self) -> list[Entry]:
         """Who takes this step; those new to it are encoded and given their first latents."""
         self._admit()
         self._expire()
@@ -263,7 +208,7 @@ class DiffusionEngine:
                     self._postpone(entry)
         return batch
 
-    def _expect(self, chosen: Sequence[_Entry]) -> None:
+    def _expect(self, chosen: Sequence[Entry]) -> None:
         """Say what the step of these takes, for who must tell a slow step from one that hangs."""
         if not chosen:  # it waits for pictures that are decoded
             self.expected_step = sum(map(self._decode_seconds, self._entries.values()))
@@ -286,11 +231,11 @@ class DiffusionEngine:
         undecoded = bool(end) and not beside and not cost.knows_decoding(pixels)
         self.first_of_kind = undecoded or not cost.knows_step(pixels)
 
-    def _decode_seconds(self, entry: _Entry) -> float:
+    def _decode_seconds(self, entry: Entry) -> float:
         params = entry.request.params
         return self.costs[entry.model_name].decode_seconds(params.width * params.height)
 
-    def _call(self, model: WholeCall, batch: list[_Entry]) -> None:
+    def _call(self, model: WholeCall, batch: list[Entry]) -> None:
         """A step of the call that runs, which is that of whoever is in it; or one begins."""
         start = self.clock()
         try:
@@ -311,12 +256,12 @@ class DiffusionEngine:
                     steps = caller.params.num_inference_steps
                     self._outputs.append(Progress(caller.id, caller.steps_done, steps))
 
-    def _denoise(self, batch: list[_Running]) -> list[tuple[_Running, Tensor]]:
+    def _denoise(self, batch: list[Running]) -> list[tuple[Running, Tensor]]:
         """The model's prediction for each; a pass that raises is halved until the guilty is alone.
 
         Out of memory goes the same way, and the smaller batch is remembered.
         """
-        predictions: list[tuple[_Running, Tensor]] = []
+        predictions: list[tuple[Running, Tensor]] = []
         if len(batch) <= 1:
             for running in batch:
                 with self._isolated(running.request.id):
@@ -333,7 +278,7 @@ class DiffusionEngine:
         middle = len(batch) // 2
         return self._denoise(batch[:middle]) + self._denoise(batch[middle:])
 
-    def _update(self, predictions: list[tuple[_Running, Tensor]]) -> None:
+    def _update(self, predictions: list[tuple[Running, Tensor]]) -> None:
         """Each request's own noise scheduler takes its step; who is done goes to be decoded."""
         for running, prediction in predictions:
             with self._isolated(running.request.id):
@@ -376,7 +321,7 @@ class DiffusionEngine:
 
     def _admit(self) -> None:
         """To the batcher goes whose model is there; the others keep their order."""
-        waiting: list[_Entry] = []
+        waiting: list[Entry] = []
         while self._arrivals:
             entry = self._arrivals.popleft()
             with self._isolated(entry.request.id):
@@ -389,16 +334,16 @@ class DiffusionEngine:
                 break  # who came later waits as well: else a model in use would never leave
         self._arrivals.extendleft(reversed(waiting))
 
-    def _postpone(self, entry: _Entry) -> None:
+    def _postpone(self, entry: Entry) -> None:
         """There was no memory for its first latents: it waits until another has left."""
         self._batcher.remove(entry.request.id)
         entry.short_at = self._departures
         self._arrivals.appendleft(entry)
 
-    def _short_of_memory(self, entry: _Entry) -> bool:
+    def _short_of_memory(self, entry: Entry) -> bool:
         return entry.short_at == self._departures and self._batcher.active > 0
 
-    def _enter(self, entry: _Entry, model: Model) -> None:
+    def _enter(self, entry: Entry, model: Model) -> None:
         params, cost = entry.request.params, self.costs[entry.model_name]
         most = self.max_batch * cost.guided_rows
         measured = entry.model_name in self._warm_up.measured
@@ -421,7 +366,7 @@ class DiffusionEngine:
                 self._leave(id_)
                 self._stats = replace(self._stats, expired=self._stats.expired + 1)
 
-    def _begin(self, entry: _Entry) -> None:
+    def _begin(self, entry: Entry) -> None:
         model, params = entry.model, entry.request.params
         if entry.running is not None or entry.caller is not None:
             return
@@ -435,11 +380,11 @@ class DiffusionEngine:
             if params.guidance_scale > 1:
                 cost.guided_rows = conditioning.rows
             trajectory = model.prepare(params, conditioning)
-            entry.running, entry.rows = _Running(entry, model, trajectory), conditioning.rows
+            entry.running, entry.rows = Running(entry, model, trajectory), conditioning.rows
             pixels = params.width * params.height
             cost.observe_held_bytes(pixels, conditioning.rows, trajectory.nbytes)
 
-    def _predict(self, batch: list[_Running]) -> list[tuple[_Running, Tensor]]:
+    def _predict(self, batch: list[Running]) -> list[tuple[Running, Tensor]]:
         start = self.clock()
         predictions = batch[0].family.denoise([running.trajectory for running in batch])
         # The step's one wait for the device; it ends the forward pass for the clock as well.
@@ -453,7 +398,7 @@ class DiffusionEngine:
                 self._fail(running.request.id, RequestError(_NOT_FINITE))
         return sound
 
-    def _observe(self, entries: Sequence[_Entry], seconds: float) -> None:
+    def _observe(self, entries: Sequence[Entry], seconds: float) -> None:
         """They took a step together, all of one model and size."""
         if not entries:
             return
@@ -470,7 +415,7 @@ class DiffusionEngine:
             denoise_seconds=self._stats.denoise_seconds + seconds,
         )
 
-    def _advance(self, running: _Running, prediction: Tensor) -> None:
+    def _advance(self, running: Running, prediction: Tensor) -> None:
         request, trajectory = running.request, running.trajectory
         before = trajectory.steps_done
         wanted = _preview_is_due(request, trajectory)
@@ -481,7 +426,7 @@ class DiffusionEngine:
                 Progress(request.id, trajectory.steps_done, trajectory.steps, preview)
             )
 
-    def _decode(self, running: _Running) -> None:
+    def _decode(self, running: Running) -> None:
         """Its slot is free from here on. Without memory it waits until another has left."""
         entry, latents = running.entry, running.trajectory.latents
         self._batcher.remove(entry.request.id)
@@ -507,7 +452,7 @@ class DiffusionEngine:
         self.costs[entry.model_name].observe_decode(params.width * params.height, seconds)
         self._finish(entry, picture)
 
-    def _finish(self, entry: _Entry, picture: Tensor) -> None:
+    def _finish(self, entry: Entry, picture: Tensor) -> None:
         if not picture.isfinite().all():
             raise RequestError(_NOT_FINITE)
         params, (height, width) = entry.request.params, picture.shape[-2:]
