@@ -13,10 +13,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx2
+import typer
 
 from pipelines.diffusion.speed.acceleration import AttentionBackend, Float8, Use
 from serve.cli.finding import Finding
-from serve.cli.target import base_url, database_url, redis_url
+from serve.cli.target import api_key, base_url, database_url, redis_url
 from serve.errors import ServiceError
 from serve.settings import FurtherModelSettings, ModelSettings, Settings
 
@@ -252,6 +253,19 @@ def check_service(settings: Settings) -> Finding:
     if answer.is_success:
         return Finding("Service", f"ready at {url}")
     return Finding("Service", "not ready", answer.text)
+
+
+def key_of_service(settings: Settings) -> str:
+    """The first tenant's key of a service that is ready, or the end of the command with a cure."""
+    key = api_key(settings)
+    if key is None:
+        typer.echo("No service has run here yet; start one with `sfumato up`.", err=True)
+        raise typer.Exit(1)
+    service = check_service(settings)
+    if service.cure:
+        typer.echo(f"{service.state}: {service.cure}", err=True)
+        raise typer.Exit(1)
+    return key
 
 
 def _connection(settings: Settings) -> Finding:

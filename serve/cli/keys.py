@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from serve.cli.target import database_url, settings
-from serve.errors import ServiceError
 from serve.security.keys import MAX_EXPIRY_S, Keys
 from serve.security.scopes import DEFAULT_SCOPES, Scope
 
@@ -101,8 +100,4 @@ def _run(call: Callable[[Keys], Awaitable[T]]) -> T:
         finally:
             await database.close()
 
-    try:
-        return asyncio.run(work())
-    except ServiceError as error:
-        typer.echo(f"✗ {error}", err=True)
-        raise typer.Exit(1) from error
+    return asyncio.run(work())

@@ -22,10 +22,10 @@ from rich.console import Console
 from pipelines.bench.plan import BATCH
 from pipelines.bench.trace import Arrival, poisson_trace
 from pipelines.diffusion.request import Request
-from serve.cli.checks import check_service
+from serve.cli.checks import key_of_service
 from serve.cli.client import CLIENTS, Client
 from serve.cli.pairs import Pair, as_json, table
-from serve.cli.target import api_key, base_url
+from serve.cli.target import base_url
 from serve.cli.traffic import Traffic
 from serve.settings import Settings
 
@@ -59,14 +59,7 @@ class PeerPlan:
 
 def run(settings: Settings, peer: str, plan: PeerPlan, json_file: Path | None) -> int:
     """Print the table, as far as it was measured; the exit status."""
-    key = api_key(settings)
-    if key is None:
-        typer.echo("No service has run here yet; start one with `sfumato up`.", err=True)
-        return 1
-    service = check_service(settings)
-    if service.cure:
-        typer.echo(f"{service.state}: {service.cure}", err=True)
-        return 1
+    key = key_of_service(settings)
     bench = PeerBench(Client(peer), Client(base_url(settings), key), plan)
     problem = None
     try:

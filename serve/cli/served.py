@@ -32,10 +32,10 @@ from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.plain_request import plain_params
 from pipelines.diffusion.request import Request
-from serve.cli.checks import check_service
+from serve.cli.checks import key_of_service
 from serve.cli.client import CLIENTS, Client, body
 from serve.cli.pairs import Pair, as_json, table
-from serve.cli.target import api_key, base_url
+from serve.cli.target import base_url
 from serve.cli.traffic import Traffic
 from serve.settings import Settings
 
@@ -73,14 +73,7 @@ class Parts:
 
 def run(settings: Settings, plan: Plan, json_file: Path | None) -> int:
     """Print the tables; the exit status."""
-    key = api_key(settings)
-    if key is None:
-        typer.echo("No service has run here yet; start one with `sfumato up`.", err=True)
-        return 1
-    service = check_service(settings)
-    if service.cure:
-        typer.echo(f"{service.state}: {service.cure}", err=True)
-        return 1
+    key = key_of_service(settings)
     bench = ServedBench(settings, key, plan)
     try:
         pairs, parts = asyncio.run(bench.measure())

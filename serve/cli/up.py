@@ -27,7 +27,7 @@ from serve.cli.checks import before_start, ray_cpus
 from serve.cli.target import api_key, base_url, database_url, key_file
 from serve.errors import ServiceError
 from serve.local.atomic_file import write_atomically
-from serve.local.errors import AlreadyRunning, FolderUnreachable, LocalServerError
+from serve.local.errors import AlreadyRunning, FolderUnreachable, LocalServerError, StartFailed
 from serve.local.leftovers import Leftovers
 from serve.local.lock import FolderLock
 from serve.local.postgres import LocalPostgres
@@ -42,10 +42,6 @@ _END_S = 10.0  # for answers to those who waited in vain, and to hand pictures b
 _OBJECT_STORE_BYTES = 256 * 1024 * 1024
 
 console = Console(highlight=False, soft_wrap=True)
-
-
-class StartFailed(Exception):
-    """A part did not come up; the message names the cure."""
 
 
 def run(settings: Settings) -> int:
@@ -63,7 +59,7 @@ def run(settings: Settings) -> int:
                 " to another port."
             )
             return 1
-        except (LocalServerError, ServiceError, StartFailed) as error:
+        except (LocalServerError, ServiceError) as error:
             console.print(f"[red]✗[/] {escape(str(error))}")
             return 1
         for name in (signal.SIGINT, signal.SIGTERM):
@@ -89,8 +85,8 @@ def _start(settings: Settings, parts: ExitStack) -> Settings:
         leftovers.end()
     check_port(settings)
     check_key(settings)
-    for finding in before_start(settings):
-        raise StartFailed(f"{finding.name}: {finding.state}. {finding.cure}")
+    if faults := before_start(settings):
+        raise StartFailed(f"{faults[0].name}: {faults[0].state}. {faults[0].cure}")
     if settings.database_url is None:
         with _line("Postgres"):
             postgres = parts.enter_context(LocalPostgres(settings.data_dir))

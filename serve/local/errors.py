@@ -7,7 +7,7 @@ from typing import Self
 
 
 class LocalServerError(Exception):
-    """A local Postgres or Valkey could not do what was asked; the message names the cure."""
+    """A part of a local service could not do what was asked; the message names the cure."""
 
 
 class NotInstalled(LocalServerError):
@@ -35,4 +35,4 @@ class FolderUnreachable(LocalServerError):
 
 
 class StartFailed(LocalServerError):
-    """The server ended, or said nothing, while it should have started."""
+    """A part ended, said nothing, or lacked something, while it should have started."""

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from serve.cli.up import StartFailed, _prepare, check_port, run
+from serve.cli.up import _prepare, check_port, run
+from serve.local.errors import StartFailed
 from serve.local.port import free_port
 from serve.settings import Settings
 
