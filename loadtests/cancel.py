@@ -19,7 +19,7 @@ import redis.asyncio as redis
 import typer
 
 from loadtests.events.service import Service
-from serve.events import EVENTS
+from serve.events.bus import EVENTS
 from serve.local.valkey import LocalValkey
 
 BODY = {"prompt": "red heart", "n": 4, "num_inference_steps": 150}

@@ -23,6 +23,7 @@ import typer
 import uvicorn
 from fastapi import FastAPI
 
+from serve.access.tenant_limits import FRESH_S
 from serve.api.app import create_app
 from serve.api.services import open_services
 from serve.local.port import free_port
@@ -30,7 +31,6 @@ from serve.local.postgres import LocalPostgres
 from serve.local.valkey import LocalValkey
 from serve.migrations.upgrade import upgrade
 from serve.observability.logging import configure_logging
-from serve.security.tenant_limits import FRESH_S
 from serve.settings import Settings
 
 KEY = "sfm_load_test_of_rate_limits"

@@ -27,6 +27,11 @@ class ServiceError(Exception):
         self.param = param
         self.retry_after_s = retry_after_s
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the answer's headers say beside it."""
+        return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+
 
 @contextmanager
 def naming_model(name: str) -> Iterator[None]:

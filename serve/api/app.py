@@ -10,37 +10,31 @@ from importlib.metadata import version
 import structlog
 from fastapi import FastAPI
 
-from serve.api import problems
+from serve.access import key_endpoints as keys
+from serve.access import tenant_endpoints as tenants
+from serve.access import usage_endpoints as usage
+from serve.access.rate_limit_fields import RateLimitFields
+from serve.api import docs, health
 from serve.api.about import ABOUT
-from serve.api.layers.body_limit import BodyLimit
-from serve.api.layers.calls import Calls
-from serve.api.layers.header_limit import HeaderLimit
-from serve.api.layers.rate_limit_fields import RateLimitFields
-from serve.api.layers.request_id import RequestId
-from serve.api.layers.request_metrics import RequestMetrics
-from serve.api.layers.security_headers import SecurityHeaders
-from serve.api.layers.trailing_slash import TrailingSlash
-from serve.api.open_sockets import OpenSockets
 from serve.api.openapi import DescribedAPI, operation_id
-from serve.api.origin import Cors, plain_origin
-from serve.api.routes import (
-    docs,
-    edits,
-    events,
-    gallery,
-    generations,
-    health,
-    images,
-    job_events,
-    jobs,
-    keys,
-    models,
-    tenants,
-    usage,
-    webhooks,
-)
 from serve.api.services import Services
 from serve.database import DatabaseUnavailable
+from serve.events import endpoints as events
+from serve.http import problems
+from serve.http.layers.body_limit import BodyLimit
+from serve.http.layers.calls import Calls
+from serve.http.layers.header_limit import HeaderLimit
+from serve.http.layers.request_id import RequestId
+from serve.http.layers.request_metrics import RequestMetrics
+from serve.http.layers.security_headers import SecurityHeaders
+from serve.http.layers.trailing_slash import TrailingSlash
+from serve.http.origin import Cors, plain_origin
+from serve.jobs import endpoints as jobs
+from serve.jobs import event_endpoints as job_events
+from serve.openai import edits, generations, models
+from serve.pictures import endpoints as images
+from serve.web import endpoints as gallery
+from serve.webhooks import endpoints as webhooks
 
 log = structlog.get_logger(__name__)
 
@@ -89,9 +83,7 @@ def create_app(services: Services) -> FastAPI:
         servers=[{"url": services.settings.http.public_url or "/", "description": "This server."}],
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
-    app.state.services = services
-    app.state.metrics = services.metrics
-    app.state.sockets = OpenSockets(services.settings.http.max_sockets_per_tenant)
+    app.state.provided = services.by_type()
     app.state.stopping = asyncio.Event()
     problems.install(app)
     _add_layers(app, services)
@@ -118,13 +110,13 @@ def _add_layers(app: FastAPI, services: Services) -> None:
         )
     app.add_middleware(RateLimitFields, limits=services.jobs.limits)
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(RequestMetrics, metrics=app.state.metrics)
+    app.add_middleware(RequestMetrics, metrics=services.metrics)
     app.add_middleware(RequestId)
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    services: Services = app.state.services
+    services = app.state.provided[Services]
     await services.bus.start()
     ensuring = asyncio.create_task(_ensure_key(services), name="ensure-key")
     await asyncio.wait({ensuring}, timeout=_KEY_WITHIN_S)

@@ -17,9 +17,9 @@ from serve.api.examples.event import (
     WEBHOOK_HEADERS,
     as_webhook,
 )
-from serve.api.schemas.event import Authenticated, ClientMessage, ErrorOut
-from serve.api.schemas.job_event import JOB_EVENTS
-from serve.api.schemas.webhook_event import WEBHOOK_EVENTS, WebhookHeaders
+from serve.events.job_event import JOB_EVENTS
+from serve.events.schemas import Authenticated, ClientMessage, ErrorOut
+from serve.webhooks.event_schemas import WEBHOOK_EVENTS, WebhookHeaders
 
 Json = dict[str, Any]
 

@@ -12,16 +12,16 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
-from serve.api.documented import SCHEMAS
+from serve.access.scopes import InsufficientScope, Scope
 from serve.api.examples import examples, tags
 from serve.api.examples.errors import COMMON, INTERNAL
 from serve.api.examples.example import Example
-from serve.api.headers import HEADERS, headers_at
-from serve.api.problems import REQUEST_ID, headers_of, problem_of, told
-from serve.api.schemas.picture_event import CompletedImage, PartialImage
-from serve.api.schemas.problem import Problem
 from serve.errors import ServiceError
-from serve.security.scopes import InsufficientScope, Scope
+from serve.http.documented import SCHEMAS
+from serve.http.headers import HEADERS, headers_at
+from serve.http.problem import Problem
+from serve.http.problems import REQUEST_ID, headers_of, problem_of, told
+from serve.openai.picture_event import CompletedImage, PartialImage
 
 Json = dict[str, Any]
 _REF = "#/components/headers/"

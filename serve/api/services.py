@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import get_type_hints
 
-from pipelines.diffusion.catalog import ModelDescription, describe, find_description
-from serve.api.checked_files import CheckedFiles
-from serve.api.drain import Drain
-from serve.api.intake import Intake
+from serve.access.keys import Keys
+from serve.access.tenants import Tenants
+from serve.access.tickets import Tickets
 from serve.database import Database
-from serve.errors import naming_model
-from serve.events import EventBus
+from serve.events.bus import EventBus
+from serve.events.open_sockets import OpenSockets
+from serve.http.drain import Drain
 from serve.jobs.lifecycle import Jobs
-from serve.jobs.pictures import Pictures
-from serve.jobs.sources import Sources
+from serve.jobs.limits import ServedModels
+from serve.jobs.sourcing import Sourcing
 from serve.observability.metrics import Metrics
-from serve.security.keys import Keys
-from serve.security.signed_urls import SignedUrls
-from serve.security.tenants import Tenants
-from serve.security.tickets import Tickets
+from serve.openai.services import OpenAIServices
+from serve.pictures.checked_files import CheckedFiles
+from serve.pictures.intake import Intake
+from serve.pictures.pictures import Pictures
+from serve.pictures.signed_urls import SignedUrls
+from serve.pictures.sources import Sources
 from serve.settings import Settings
 from serve.storage import Storage, open_storage
 from serve.supervise import Loop
@@ -42,18 +44,45 @@ class Services:
     signed_urls: SignedUrls
     storage: Storage
     files: CheckedFiles
-    metrics: Metrics
     intake: Intake
+    metrics: Metrics
     drain: Drain
-    models: Mapping[str, ModelDescription]
-    """By name, the default one first."""
+    models: ServedModels
+    sockets: OpenSockets
     loops: list[Loop] = field(default_factory=list)
     """Set by whoever starts some beside those of the services themselves."""
 
     @property
+    def sourcing(self) -> Sourcing:
+        return Sourcing(self.jobs, self.pictures, self.files, self.intake)
+
+    @property
+    def openai(self) -> OpenAIServices:
+        return OpenAIServices(
+            models=self.models,
+            jobs=self.jobs,
+            pictures=self.pictures,
+            files=self.files,
+            intake=self.intake,
+            sourcing=self.sourcing,
+            signed_urls=self.signed_urls,
+            drain=self.drain,
+            wait_timeout_s=self.settings.jobs.wait_timeout_s,
+        )
+
+    def by_type(self) -> dict[type, object]:
+        """What routes may ask for, as `serve.http.provided` looks it up."""
+        jobs = self.jobs
+        parts = (self, self.sourcing, self.openai, jobs.feeds, jobs.limits, jobs.ledger)
+        named = get_type_hints(type(self)).items()
+        return {kind: getattr(self, name) for name, kind in named} | {
+            type(part): part for part in parts
+        }
+
+    @property
     def running(self) -> list[Loop]:
         """Every background loop of the process that goes on."""
-        every = [*self.loops, *self.bus.loops, *self.jobs.loops]
+        every = [*self.loops, *self.bus.loops, *self.jobs.feeds.loops]
         return [loop for loop in every if not loop.task.done()]
 
 
@@ -74,7 +103,7 @@ def open_services(settings: Settings) -> Services:
         settings=settings,
         database=database,
         bus=bus,
-        jobs=Jobs(database, bus, settings),
+        jobs=Jobs(database, bus, storage, settings),
         pictures=pictures,
         webhooks=Webhooks(database, settings.webhooks),
         keys=Keys(database),
@@ -83,13 +112,9 @@ def open_services(settings: Settings) -> Services:
         signed_urls=SignedUrls(database, settings.http.url_secret, settings.http.url_ttl_s),
         storage=storage,
         files=CheckedFiles(storage, pictures, metrics),
-        metrics=metrics,
         intake=Intake(Sources(database, storage)),
+        metrics=metrics,
         drain=Drain(),
-        models={name: _describe(name, model.path) for name, model in settings.served.items()},
+        models=ServedModels.read(settings),
+        sockets=OpenSockets(settings.http.max_sockets_per_tenant),
     )
-
-
-def _describe(name: str, path: str) -> ModelDescription:
-    with naming_model(name):
-        return describe(find_description(path))

@@ -214,7 +214,7 @@ def check_storage(settings: Settings) -> Finding:
 
 def check_redis(settings: Settings) -> Finding:
     """Pings it."""
-    from serve.events import EventBus
+    from serve.events.bus import EventBus
 
     async def look() -> bool:
         bus = EventBus(redis_url(settings))

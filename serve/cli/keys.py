@@ -13,9 +13,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from serve.access.keys import MAX_EXPIRY_S, Keys
+from serve.access.scopes import DEFAULT_SCOPES, Scope
 from serve.cli.target import database_url, settings
-from serve.security.keys import MAX_EXPIRY_S, Keys
-from serve.security.scopes import DEFAULT_SCOPES, Scope
 
 app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 T = TypeVar("T")

@@ -148,7 +148,7 @@ def check_key(settings: Settings) -> None:
     Raises:
         StartFailed: it is cut short.
     """
-    from serve.security.keys import MIN_CHARS
+    from serve.access.keys import MIN_CHARS
 
     with _writing(settings):
         key = api_key(settings)
@@ -161,9 +161,9 @@ def check_key(settings: Settings) -> None:
 
 async def _prepare(settings: Settings) -> Settings:
     """Migrate, and see that the first tenant's key opens the door."""
+    from serve.access.keys import Keys
     from serve.database import Database
     from serve.migrations.upgrade import upgrade
-    from serve.security.keys import Keys
 
     await upgrade(database_url(settings), settings=settings.database)
     key = api_key(settings)

@@ -9,16 +9,16 @@ from ray.serve.handle import DeploymentHandle
 
 from serve.database import Database
 from serve.deployments.postprocess import Postprocess, PostprocessReplicas
-from serve.events import EventBus
-from serve.jobs.claims import Claims
-from serve.jobs.delivery import Delivery
+from serve.events.bus import EventBus
 from serve.jobs.errors import EngineDied
-from serve.jobs.sources import SourceLoader
-from serve.jobs.worker import Worker
 from serve.observability.logging import adopt_loggers, configure_logging
 from serve.settings import Settings
 from serve.storage import open_storage
 from serve.supervise import check
+from serve.worker.claims import Claims
+from serve.worker.delivery import Delivery
+from serve.worker.source import SourceLoader
+from serve.worker.worker import Worker
 
 log = structlog.get_logger(__name__)
 

@@ -16,12 +16,12 @@ from serve.database import Database
 from serve.deployments.dead_mans_switch import DeadMansSwitch
 from serve.deployments.diffusion import Diffusion
 from serve.deployments.proxy import guarded
-from serve.jobs.reaper import Reaper
-from serve.jobs.sweeper import Sweeper
 from serve.observability.logging import configure_logging
 from serve.settings import Settings
 from serve.supervise import Loop, check
 from serve.webhooks.courier import Courier
+from serve.worker.reaper import Reaper
+from serve.worker.sweeper import Sweeper
 
 log = structlog.get_logger(__name__)
 

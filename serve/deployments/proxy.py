@@ -19,13 +19,13 @@ from ray.serve._private.constants import (
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.api.layers.body_limit import BodyLimit
-from serve.api.layers.header_limit import HeaderLimit
-from serve.api.layers.request_id import RequestId
-from serve.api.layers.security_headers import SecurityHeaders
 from serve.deployments.bounded_head import bound_heads
 from serve.deployments.bounded_socket import bound_sockets
 from serve.deployments.starting import Starting
+from serve.http.layers.body_limit import BodyLimit
+from serve.http.layers.header_limit import HeaderLimit
+from serve.http.layers.request_id import RequestId
+from serve.http.layers.security_headers import SecurityHeaders
 from serve.observability.logging import redact_records
 from serve.settings import Settings
 

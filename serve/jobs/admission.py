@@ -20,7 +20,7 @@ from serve.jobs.errors import Overloaded
 from serve.jobs.price import Price, PriceList
 from serve.jobs.request import JobRequest
 from serve.jobs.turns import UNKNOWN, Newcomer, Place, Turns, Wait
-from serve.models import JobState
+from serve.tables import JobState
 
 log = structlog.get_logger(__name__)
 

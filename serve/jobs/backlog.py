@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from serve.database import Database, Session
 from serve.jobs import repository
-from serve.models import JobState
+from serve.tables import JobState
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from serve.jobs.request import JobRequest
-from serve.jobs.source_key import SourceKey
+from serve.pictures.source_key import SourceKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,30 +7,6 @@ from typing import ClassVar
 from serve.errors import ServiceError
 
 
-class JobNotFound(ServiceError):
-    status: ClassVar[int] = 404
-    code: ClassVar[str] = "job_not_found"
-    title: ClassVar[str] = "No such job"
-
-
-class ImageNotFound(ServiceError):
-    status: ClassVar[int] = 404
-    code: ClassVar[str] = "image_not_found"
-    title: ClassVar[str] = "No such image"
-
-
-class ImageDeleted(ServiceError):
-    status: ClassVar[int] = 410
-    code: ClassVar[str] = "image_deleted"
-    title: ClassVar[str] = "The image was deleted"
-
-
-class ImageUnfinished(ServiceError):
-    status: ClassVar[int] = 409
-    code: ClassVar[str] = "image_not_finished"
-    title: ClassVar[str] = "The image is not finished"
-
-
 class JobUnended(ServiceError):
     status: ClassVar[int] = 409
     code: ClassVar[str] = "job_not_finished"
@@ -90,3 +66,9 @@ class ForeignStorage(Exception):
 
 class EngineDied(Exception):
     """The engine's loop ended by an error of its own; the replica must be replaced."""
+
+
+class ModelNotFound(ServiceError):
+    status = 404
+    code = "model_not_found"
+    title = "No such model"

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from datetime import datetime
 from time import monotonic
 from uuid import UUID
 
+from serve.access.ledger import Ledger
+from serve.access.quota import InsufficientQuota
+from serve.access.rate_limit import RateLimitExceeded, RateLimits
 from serve.database import Database, Session
-from serve.events import Event, EventBus
+from serve.events.bus import Event, EventBus
+from serve.events.errors import JobNotFound
+from serve.events.feeds import Feeds
+from serve.events.repository import existing_jobs
 from serve.jobs import repository, transitions
 from serve.jobs.admission import Admission
-from serve.jobs.catch_up import CatchUp
-from serve.jobs.errors import (
-    IdempotencyConflict,
-    JobFinished,
-    JobNotFound,
-    Overloaded,
-    SourceGone,
-)
-from serve.jobs.feed import Feed
-from serve.jobs.ledger import Ledger
+from serve.jobs.errors import IdempotencyConflict, JobFinished, JobUnended, Overloaded, SourceGone
 from serve.jobs.price import Price
-from serve.jobs.replay import Replay
 from serve.jobs.request import JobRequest
 from serve.jobs.turns import Newcomer
-from serve.models import Job, JobState, Worker
 from serve.moderation.moderation import Moderation
-from serve.security.quota import InsufficientQuota
-from serve.security.rate_limit import RateLimitExceeded, RateLimits
+from serve.pictures.pictures import remove_files
+from serve.pictures.repository import delete_pictures_of, hold_sources
 from serve.settings import Settings
-from serve.supervise import Loop
+from serve.storage import Storage
+from serve.tables import Job, JobState, Worker
 
 _REFUSALS = (InsufficientQuota, RateLimitExceeded, Overloaded)
 
@@ -38,21 +34,18 @@ _REFUSALS = (InsufficientQuota, RateLimitExceeded, Overloaded)
 class Jobs:
     """The jobs of every tenant; each call sees one tenant's only."""
 
-    def __init__(self, database: Database, bus: EventBus, settings: Settings) -> None:
+    def __init__(
+        self, database: Database, bus: EventBus, storage: Storage, settings: Settings
+    ) -> None:
         self._database = database
         self._bus = bus
+        self._storage = storage
         self._settings = settings
-        self.admission = Admission(database, list(settings.served), settings.jobs.max_wait_s)
+        self.feeds = Feeds(database, bus)
         self.limits = RateLimits(database, settings)
         self.ledger = Ledger(database, self.limits.tenants)
+        self.admission = Admission(database, list(settings.served), settings.jobs.max_wait_s)
         self._moderation = Moderation(settings.moderation)
-        self._replay = Replay(database)
-        self._catch_up = CatchUp(database, bus)
-
-    @property
-    def loops(self) -> list[Loop]:
-        """What runs in the background now."""
-        return self._catch_up.loops
 
     async def submit(
         self, tenant_id: UUID, request: JobRequest, *, idempotency_key: str | None = None
@@ -136,7 +129,7 @@ class Jobs:
     ) -> tuple[Job, Event] | None:
         """The job and its first event, or None where the tenant used the key before."""
         async with self._database.transaction() as session:
-            if not await repository.hold_sources(session, [*request.sources(tenant_id).values()]):
+            if not await hold_sources(session, [*request.sources(tenant_id).values()]):
                 raise SourceGone("The picture was swept before its job came; send it again.")
             job = await repository.insert_job(session, tenant_id, request, price, idempotency_key)
             if job is None:
@@ -199,9 +192,7 @@ class Jobs:
         """
         events = []
         async with self._database.transaction() as session:
-            if not await repository.existing_jobs(session, [(tenant_id, job_id)]):
-                raise _no_job(job_id)
-            job, now = await repository.lock_job(session, job_id)
+            job, now = await _lock(session, tenant_id, job_id)
             if not job.state.terminal:
                 events = await transitions.finish(session, job, JobState.CANCELLED, now)
             elif job.state is not JobState.CANCELLED:
@@ -211,10 +202,26 @@ class Jobs:
         await self._bus.publish(*events)
         return cancelled
 
+    async def delete_pictures(self, tenant_id: UUID, job_id: UUID) -> None:
+        """Delete every picture of the job, with their files; repeating it is harmless.
+
+        Raises:
+            JobNotFound: the tenant has no such job.
+            JobUnended: it may still bring pictures.
+        """
+        async with self._database.transaction() as session:
+            job, _ = await _lock(session, tenant_id, job_id)  # so that two take turns
+            if not job.state.terminal:
+                raise JobUnended(
+                    f"The job is {job.state}; cancel it with DELETE /v1/jobs/{job_id}, or wait."
+                )
+            keys = await delete_pictures_of(session, job_id)
+        await remove_files(self._storage, keys)
+
     async def wait(self, tenant_id: UUID, job_id: UUID, timeout_s: float) -> Job:
         """The job once it has ended, or as it is after ``timeout_s`` seconds."""
         until = monotonic() + timeout_s
-        async with self.feed(tenant_id) as feed:
+        async with self.feeds.open(tenant_id) as feed:
             await feed.watch(job_id)
             while (left := until - monotonic()) > 0:
                 event = await feed.next(left)
@@ -232,20 +239,18 @@ class Jobs:
         async with self._database.transaction() as session:
             return await repository.count_jobs(session)
 
-    @asynccontextmanager
-    async def feed(self, tenant_id: UUID) -> AsyncIterator[Feed]:
-        """The tenant's events, for one client."""
-        async with self._bus.subscribe(tenant_id) as subscription:
-            feed = Feed(self._replay, subscription, tenant_id)
-            async with self._catch_up.joined(feed):
-                yield feed
-
     async def _load(self, session: Session, tenant_id: UUID, job_id: UUID) -> Job:
         await session.flush()
         job = await repository.load_job(session, tenant_id, job_id)
         if job is None:
             raise _no_job(job_id)
         return job
+
+
+async def _lock(session: Session, tenant_id: UUID, job_id: UUID) -> tuple[Job, datetime]:
+    if not await existing_jobs(session, [(tenant_id, job_id)]):
+        raise _no_job(job_id)
+    return await repository.lock_job(session, job_id)
 
 
 def _no_job(job_id: UUID) -> JobNotFound:

@@ -11,7 +11,7 @@ import structlog
 from pipelines.diffusion.batching.cost import CostModel, Profile
 from pipelines.diffusion.batching.slack import SOFT_DEADLINE
 from serve.jobs.request import JobRequest
-from serve.models import CostProfile
+from serve.tables import CostProfile
 
 log = structlog.get_logger(__name__)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipelines.diffusion.batching.cost import made_steps
 from pipelines.diffusion.request import ControlImage, LoraScale, NoiseScheduler, SamplingParams
-from serve.jobs.source_key import SourceKey
+from serve.pictures.source_key import SourceKey
 
 SOURCES = ("image", "mask", "control_image")
 """The fields of a `JobRequest` that name stored pictures."""
@@ -46,7 +46,7 @@ class JobRequest:
     ``partial_images`` previews are made on its way, where any are asked for.
 
     ``image``, ``mask`` and ``control_image`` are the SHA-256, in hex, of stored sources
-    (`serve.jobs.source_key`) of the picture's size; ``strength`` goes with the first two, as in
+    (`serve.pictures.source_key`) of the picture's size; ``strength`` goes with the first two, as in
     ``SamplingParams``, ``control`` with the last.
     """
 

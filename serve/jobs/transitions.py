@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from serve.access.repository import give_back_usage
 from serve.database import Session
-from serve.events import Event, EventType
+from serve.events.bus import Event, EventType
 from serve.jobs import repository
-from serve.models import Job, JobState
+from serve.jobs.repository.events import append_event, first_event
+from serve.tables import Job, JobState
 
 _TERMINAL_EVENT = {
     JobState.SUCCEEDED: EventType.SUCCEEDED,
@@ -26,7 +28,7 @@ _TERMINAL_EVENT = {
 async def queue(session: Session, job: Job) -> Event:
     """Tell of a job that was inserted just now."""
     data = {"n": job.n, "model": job.model, "prompt": job.prompt}
-    return await repository.first_event(session, job, data)
+    return await first_event(session, job, data)
 
 
 async def start(session: Session, job: Job, now: datetime) -> list[Event]:
@@ -34,7 +36,7 @@ async def start(session: Session, job: Job, now: datetime) -> list[Event]:
     if job.state is not JobState.QUEUED:
         return []
     job.state, job.started_at = JobState.RUNNING, now
-    return [await repository.append_event(session, job, EventType.RUNNING, {})]
+    return [await append_event(session, job, EventType.RUNNING, {})]
 
 
 async def finish(
@@ -62,11 +64,11 @@ async def finish(
         **({"error": error} if error else {}),
         **({"code": error_code} if error_code else {}),
     }
-    events = [await repository.append_event(session, job, _TERMINAL_EVENT[state], told)]
+    events = [await append_event(session, job, _TERMINAL_EVENT[state], told)]
     if state is JobState.FAILED:
         undrawn = await repository.unfinished_seconds(session, job.id)
     else:
         undrawn = [seconds for before, seconds in ended if before is JobState.QUEUED]
     if undrawn:
-        await repository.give_back_usage(session, job, len(undrawn), sum(undrawn))
+        await give_back_usage(session, job, len(undrawn), sum(undrawn))
     return events

@@ -1,6 +1,6 @@
 """What a tenant's new job waits for, by the order in which claims take pictures.
 
-Knows no database: predicts what `serve.jobs.fairness` and `serve.jobs.queue` do.
+Knows no database: predicts what `serve.jobs.fairness` and `serve.worker.queue` do.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A tenant's place in the ring, as `serve.models.Tenant` has it."""
+    """A tenant's place in the ring, as `serve.tables.Tenant` has it."""
 
     weight: float
     deficit: float
@@ -162,5 +162,5 @@ def _begun(turn: Turn, head_s: float) -> bool:
 
 
 def _order(place: Place) -> tuple[int, int]:
-    """The least goes first among a tenant's own, as `serve.jobs.queue` ranks pictures."""
+    """The least goes first among a tenant's own, as `serve.worker.queue` ranks pictures."""
     return -place.priority, place.slot

@@ -167,7 +167,7 @@ async def pending_changes(url: str) -> list[object]:
     """Differences between the models and the migrated schema; empty when they agree."""
     from alembic.autogenerate import compare_metadata
 
-    from serve.models import Base
+    from serve.tables import Base
 
     async with _connected(url) as connection:
         return await connection.run_sync(

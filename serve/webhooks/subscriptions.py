@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from serve.database import Database, Session
-from serve.events import EventType
-from serve.models import Delivery, Webhook
+from serve.events.bus import EventType
 from serve.settings import WebhookSettings
+from serve.tables import Delivery, Webhook
 from serve.webhooks import repository
 from serve.webhooks.address import checked_url
 from serve.webhooks.errors import (

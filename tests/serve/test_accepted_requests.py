@@ -24,14 +24,15 @@ from pipelines.diffusion.families.model import Model
 from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.request import Failure, NoiseScheduler, Request, Result, SamplingParams
 from pipelines.imaging.postprocess import process
-from serve.api.errors import InvalidValue
-from serve.api.limits import MAX_SEED, Limits
-from serve.api.schemas.edit import EditBody
-from serve.api.schemas.job import JobBody
+from serve.http.errors import InvalidValue
 from serve.jobs.claim import Claim
-from serve.jobs.postprocess import PostprocessTask
+from serve.jobs.limits import Limits
 from serve.jobs.request import JobRequest
+from serve.jobs.schemas import JobBody
+from serve.openai.edit import EditBody
 from serve.settings import ModelSettings, Settings
+from serve.tables.images import MAX_SEED
+from serve.worker.postprocess import PostprocessTask
 from tests.pipelines.diffusion.families.test_whole_call_classes import BUILDERS as WHOLE_CALLS
 from tests.pipelines.diffusion.lora.lora_files import matrices, save_peft
 from tests.pipelines.diffusion.tiny import (
@@ -98,7 +99,7 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     settings = ModelSettings(name=name, path=str(folder), loras=loras, controlnets=controlnets)
     description = describe(folder)
     model = load_model(folder, "cpu", "float32", controlnets=controlnets, loras=loras)
-    limits = Limits(Settings(model=settings), {name: description}, name)
+    limits = Limits(Settings(model=settings), name, description)
     return Subject(model, limits, description.takes_image)
 
 

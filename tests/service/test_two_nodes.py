@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from serve.access.keys import Keys
 from serve.database import Database
 from serve.local.port import free_port
-from serve.security.keys import Keys
 from serve.settings import ScalingSettings, Settings, WorkerSettings
 from tests.conftest import query
 from tests.service.conftest import KEY, LIVE, wait_for

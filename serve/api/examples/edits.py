@@ -5,28 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from serve.api.errors import (
-    AnimatedPicture,
-    InvalidForm,
-    InvalidMask,
-    InvalidPictureFile,
-    InvalidValue,
-    MissingField,
-    PictureTooLarge,
-    UnsupportedPicture,
-)
 from serve.api.examples.errors import body_beyond
 from serve.api.examples.event import as_stream
 from serve.api.examples.example import Example
-from serve.api.examples.images import (
-    ADAPTER_ERRORS,
-    COMPLETED,
-    DRAWING_ERRORS,
-    GENERATED,
-    PARTIAL,
-)
-from serve.api.schemas.problem import Problem
+from serve.api.examples.images import ADAPTER_ERRORS, COMPLETED, DRAWING_ERRORS, GENERATED, PARTIAL
 from serve.errors import ServiceError
+from serve.http.errors import InvalidForm, InvalidValue, MissingField
+from serve.http.problem import Problem
+from serve.pictures.errors import (
+    AnimatedPicture,
+    InvalidMask,
+    InvalidPictureFile,
+    PictureTooLarge,
+    UnsupportedPicture,
+)
 
 _EDIT_USAGE: dict[str, Any] = {
     "input_tokens": 20,

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from serve.api.errors import InvalidCursor, MissingKey
-from serve.api.problems import TOO_LARGE, problem_of
-from serve.api.schemas.problem import Problem
+from serve.access.errors import MissingKey
+from serve.access.keys import InvalidKey
+from serve.access.quota import InsufficientQuota
+from serve.access.rate_limit import RateLimitExceeded
 from serve.database import DatabaseUnavailable
 from serve.errors import ServiceError
+from serve.http.errors import InvalidCursor
+from serve.http.problem import Problem
+from serve.http.problems import TOO_LARGE, problem_of
 from serve.jobs.errors import Overloaded
 from serve.moderation.errors import ContentPolicyViolation, ModerationUnavailable
-from serve.security.keys import InvalidKey
-from serve.security.quota import InsufficientQuota
-from serve.security.rate_limit import RateLimitExceeded
 from serve.storage import StorageUnavailable
 
 

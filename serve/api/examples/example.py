@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from serve.api.schemas.problem import Problem
 from serve.errors import ServiceError
+from serve.http.problem import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

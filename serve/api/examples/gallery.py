@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serve.api.errors import RangeNotSatisfiable, VariantNotFound
 from serve.api.examples.errors import (
     BEYOND,
     DATABASE_AWAY,
@@ -16,10 +15,16 @@ from serve.api.examples.errors import (
 )
 from serve.api.examples.example import Example
 from serve.api.examples.job import DAMAGED, FINISHED_IMAGE, IMAGE_ID, JOB_ID, PARAMS
-from serve.api.schemas.problem import Problem
 from serve.errors import ServiceError
-from serve.jobs.errors import ImageDeleted, ImageNotFound, ImageUnfinished
-from serve.security.signed_urls import InvalidSignature
+from serve.http.problem import Problem
+from serve.pictures.errors import (
+    ImageDeleted,
+    ImageNotFound,
+    ImageUnfinished,
+    RangeNotSatisfiable,
+    VariantNotFound,
+)
+from serve.pictures.signed_urls import InvalidSignature
 
 _PICTURE: dict[str, Any] = {
     **FINISHED_IMAGE,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from serve.api.errors import NotReady
 from serve.api.examples.example import Example
+from serve.api.health import NotReady
 from serve.supervise import LoopStuck
 
 _METRICS = """\

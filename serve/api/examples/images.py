@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from serve.api.errors import InvalidPictureFile, InvalidValue, ModelNotFound, outcome_error
 from serve.api.examples.errors import (
     BUSY,
     DATABASE_AWAY,
@@ -18,10 +17,13 @@ from serve.api.examples.errors import (
 from serve.api.examples.event import as_stream
 from serve.api.examples.example import Example
 from serve.api.examples.job import DAMAGED, IMAGE_ID, JOB_ID, PROMPT_CUT
-from serve.api.schemas.problem import Problem
 from serve.errors import ServiceError
-from serve.jobs.errors import IdempotencyConflict, ImageDeleted, SourceGone
-from serve.models import Job, JobState
+from serve.http.errors import InvalidValue
+from serve.http.problem import Problem
+from serve.jobs.errors import IdempotencyConflict, ModelNotFound, SourceGone
+from serve.openai.outcome import outcome_error
+from serve.pictures.errors import ImageDeleted, InvalidPictureFile
+from serve.tables import Job, JobState
 
 _ONE_PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGO4IW0DAAL+ATABIwWfAAAAAElFTkSuQmCC"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve.api.errors import FileDamaged
 from serve.api.examples.errors import REFUSED_PICTURE
+from serve.pictures.errors import FileDamaged
 
 JOB_ID = "019ab2f4-6c1e-7d30-9a52-3f8e1c7b4d60"
 IMAGE_ID = "019ab2f4-6c1f-7b44-8e21-90d4a6f2c713"

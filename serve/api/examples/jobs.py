@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from serve.api.errors import InvalidValue, ModelNotFound
 from serve.api.examples.errors import (
     BEYOND,
     BUSY,
@@ -16,17 +15,17 @@ from serve.api.examples.errors import (
 )
 from serve.api.examples.event import as_stream, life_of_a_job
 from serve.api.examples.example import Example
-from serve.api.examples.job import (
-    CANCELLED,
-    CLEARED,
-    IMAGE_ID,
-    JOB_ID,
-    QUEUED,
-    REFUSED,
-    SUCCEEDED,
+from serve.api.examples.job import CANCELLED, CLEARED, IMAGE_ID, JOB_ID, QUEUED, REFUSED, SUCCEEDED
+from serve.events.errors import JobNotFound
+from serve.http.errors import InvalidValue
+from serve.http.problem import Problem
+from serve.jobs.errors import (
+    IdempotencyConflict,
+    JobFinished,
+    JobUnended,
+    ModelNotFound,
+    SourceGone,
 )
-from serve.api.schemas.problem import Problem
-from serve.jobs.errors import IdempotencyConflict, JobFinished, JobNotFound, JobUnended, SourceGone
 
 _NO_SUCH_JOB = JobNotFound(f"There is no job {JOB_ID}.")
 _NO_ID = no_id("job_id")

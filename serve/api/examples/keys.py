@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from serve.access.keys import KeyNotFound
+from serve.access.scopes import InsufficientScope, Scope
 from serve.api.examples.errors import BEYOND, INVALID_CURSOR, invalid, no_id
 from serve.api.examples.example import Example
 from serve.api.examples.tenants import NO_SUCH_TENANT, TENANT_ID
-from serve.security.keys import KeyNotFound
-from serve.security.scopes import InsufficientScope, Scope
 
 _KEY_ID = "019ab2e1-0b3d-7f52-a6c4-71e8d05f9b32"
 _KEY: dict[str, Any] = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from serve.api.errors import ModelNotFound
 from serve.api.examples.example import Example
+from serve.jobs.errors import ModelNotFound
 
 _MODEL = {
     "id": "sfumato-embedded",

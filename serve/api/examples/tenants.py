@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from serve.access.tenants import TenantExists, TenantNotFound
 from serve.api.examples.errors import BEYOND, INVALID_CURSOR, invalid, no_id
 from serve.api.examples.example import Example
-from serve.security.tenants import TenantExists, TenantNotFound
 
 TENANT_ID = "019ab2e0-51c8-7a6e-8f10-2c7d93b4a5e1"
 _TENANT: dict[str, Any] = {

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from serve.api.errors import InvalidValue
+from serve.access.scopes import InsufficientScope, Scope
 from serve.api.examples.example import Example
 from serve.api.examples.tenants import NO_SUCH_TENANT, TENANT_ID
-from serve.security.scopes import InsufficientScope, Scope
+from serve.http.errors import InvalidValue
 
 TAGS = {"usage": "What a tenant has used, by day and model, and what its quota leaves."}
 

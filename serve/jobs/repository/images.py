@@ -21,11 +21,11 @@ from sqlalchemy import (
     update,
 )
 
+from serve.clock import seconds
 from serve.database import Session
 from serve.jobs.claim import Claim
-from serve.jobs.repository.transaction import seconds
-from serve.jobs.stored_file import StoredFile
-from serve.models import LIVE, Image, Job, JobState, Variant, Worker
+from serve.pictures.stored_file import StoredFile
+from serve.tables import LIVE, Image, Job, JobState, Variant, Worker
 
 _JOBS_OF = select(Job).where(Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid))))
 _LOCK_QUEUED = (

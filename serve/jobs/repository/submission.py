@@ -9,11 +9,11 @@ from sqlalchemy import BigInteger, Executable, Float, Integer, bindparam, func, 
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm.attributes import set_committed_value
 
+from serve.clock import seconds
 from serve.database import Session
 from serve.jobs.price import Price
-from serve.jobs.repository.transaction import seconds
 from serve.jobs.request import SOURCES, JobRequest
-from serve.models import Image, Job
+from serve.tables import Image, Job
 
 _JOBS = Job.table()
 _IMAGES = Image.table()

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from serve.database import Session
 from serve.jobs.turns import EDGES_S, Place, Turn, Waiting
-from serve.models import LIVE, CostProfile, JobState, Tenant
+from serve.tables import LIVE, CostProfile, JobState, Tenant
 
 # The states stand in the text: a partial index serves a constant only.
 _MODELS = bindparam("models", type_=ARRAY(String))

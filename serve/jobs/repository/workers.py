@@ -16,9 +16,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
+from serve.clock import seconds
 from serve.database import Session
-from serve.jobs.repository.transaction import seconds
-from serve.models import Worker, numbers_of
+from serve.tables import Worker, numbers_of
 
 _RECENT_S = 10.0
 

@@ -11,13 +11,7 @@ from serve.webhooks.repository.deliveries import (
     revive,
 )
 from serve.webhooks.repository.outbox import OUTBOX
-from serve.webhooks.repository.sending import (
-    claim_due,
-    disable,
-    mark_delivered,
-    mark_failed,
-    prune,
-)
+from serve.webhooks.repository.sending import claim_due, disable, mark_delivered, mark_failed, prune
 from serve.webhooks.repository.state import DeliveryState
 from serve.webhooks.repository.webhooks import (
     count_webhooks,

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 
 from serve.database import Session
-from serve.models import Delivery, Webhook
+from serve.tables import Delivery, Webhook
 from serve.webhooks.repository.state import IN_STATE, PENDING, DeliveryState
 
 

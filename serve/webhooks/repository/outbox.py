@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Insert, Integer, Text, Uuid, any_, bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 
-from serve.models import Delivery, Webhook
+from serve.tables import Delivery, Webhook
 
 
 def _outbox() -> Insert:

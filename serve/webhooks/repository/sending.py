@@ -9,8 +9,8 @@ from uuid import UUID
 from sqlalchemy import CTE, Interval, and_, case, delete, func, literal, or_, select, true, update
 
 from serve.database import Session
-from serve.events import as_json, event_data
-from serve.models import Delivery, EventRow, Webhook
+from serve.events.bus import as_json, event_data
+from serve.tables import Delivery, EventRow, Webhook
 from serve.webhooks.attempt import Answer, Attempt
 from serve.webhooks.repository.state import PENDING
 

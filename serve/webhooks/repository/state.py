@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from sqlalchemy import and_
 
-from serve.models import Delivery
+from serve.tables import Delivery
 
 
 class DeliveryState(StrEnum):

@@ -8,8 +8,8 @@ from uuid import UUID
 from sqlalchemy import delete, func, select, update
 
 from serve.database import Session
-from serve.events import EventType
-from serve.models import Tenant, Webhook
+from serve.events.bus import EventType
+from serve.tables import Tenant, Webhook
 
 
 async def lock_tenant(session: Session, tenant_id: UUID) -> None:

@@ -18,10 +18,11 @@ from starlette.types import ASGIApp
 
 from pipelines.diffusion.catalog import ModelDescription
 from pipelines.embedded import MODEL_PATH
+from serve.access.scopes import Scope
 from serve.api.app import create_app
 from serve.api.services import Services, open_services
 from serve.database import Database
-from serve.security.scopes import Scope
+from serve.jobs.limits import ServedModels
 from serve.settings import FurtherModelSettings, ModelSettings, Settings
 
 MODEL = ModelDescription(
@@ -69,7 +70,10 @@ def settings(database_url: str, valkey_url: str, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def services(settings: Settings) -> Services:
-    return replace(open_services(settings), models={settings.model.name: MODEL, "flow": FLOW})
+    return replace(
+        open_services(settings),
+        models=ServedModels(settings, {settings.model.name: MODEL, "flow": FLOW}),
+    )
 
 
 @pytest.fixture
@@ -167,8 +171,8 @@ async def count_rows(database: Database, table: str) -> int:
 @pytest.fixture
 def unpaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """All progress is told, as fast as it comes."""
-    monkeypatch.setattr("serve.pace.EVERY_S", 0.0)
-    monkeypatch.setattr("serve.pace.COST_S", 0.0)
+    monkeypatch.setattr("serve.events.pace.EVERY_S", 0.0)
+    monkeypatch.setattr("serve.events.pace.COST_S", 0.0)
 
 
 @pytest.fixture
@@ -180,7 +184,7 @@ async def keys_without_postgres(
 
     def leave() -> None:
         monkeypatch.setattr(services.keys, "_database", nowhere)
-        monkeypatch.setattr("serve.security.keys.CACHE_S", 0.0)
+        monkeypatch.setattr("serve.access.keys.CACHE_S", 0.0)
         services.keys._confirmed.clear()
 
     yield leave

@@ -9,8 +9,8 @@ import numpy as np
 from pipelines.diffusion.request import EngineStats, PromptReading
 from serve.api.services import Services
 from serve.jobs.claim import Claim
-from serve.jobs.claims import Claims
-from serve.jobs.postprocess import PostprocessTask, store_picture
+from serve.worker.claims import Claims
+from serve.worker.postprocess import PostprocessTask, store_picture
 
 
 class Desk:
@@ -18,7 +18,7 @@ class Desk:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self.claims = Claims(services.database, services.bus, list(services.models))
+        self.claims = Claims(services.database, services.bus, list(services.settings.served))
         self._worker_id: UUID | None = None
 
     async def claim(self, limit: int = 8) -> list[Claim]:

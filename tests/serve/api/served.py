@@ -15,10 +15,11 @@ import uvicorn
 import uvloop
 
 from pipelines.diffusion.catalog import ModelDescription
+from serve.access.scopes import Scope
 from serve.api.app import create_app
 from serve.api.services import Services, open_services
 from serve.jobs.claim import Claim
-from serve.security.scopes import Scope
+from serve.jobs.limits import ServedModels
 from serve.settings import Settings
 from tests.serve.api.drawing import Desk
 
@@ -56,7 +57,9 @@ async def _serve(
     stopping: threading.Event,
 ) -> None:
     try:
-        services = replace(open_services(settings), models={settings.model.name: model})
+        services = replace(
+            open_services(settings), models=ServedModels(settings, {settings.model.name: model})
+        )
         app = create_app(services)
         async with app.router.lifespan_context(app):
             key, _ = await services.keys.create("first", "test", [Scope.OPERATOR])

@@ -29,11 +29,11 @@ from pipelines.imaging.source import open_upload, source_pixels
 from serve.api.services import Services, open_services
 from serve.deployments.pool import open_pool
 from serve.jobs.admission import Admission
-from serve.jobs.claims import Claims
 from serve.jobs.request import JobRequest
-from serve.jobs.sources import SourceLoader
-from serve.jobs.worker import Worker
 from serve.settings import ModelSettings, Settings, WorkerSettings
+from serve.worker.claims import Claims
+from serve.worker.source import SourceLoader
+from serve.worker.worker import Worker
 from tests.pipelines.diffusion.lora.lora_files import matrices, save_peft
 from tests.pipelines.diffusion.tiny.controlnet import build_controlnet
 from tests.pipelines.diffusion.tiny.stable_diffusion import UNET, build_pipeline
@@ -41,7 +41,7 @@ from tests.serve.api.conftest import count_rows
 from tests.serve.api.drawing import Desk
 from tests.serve.api.limited import EACH, PROMPT, Limit, limit
 from tests.serve.api.refusals.uploads import file_of, picture, png
-from tests.serve.jobs.test_worker import Shelf
+from tests.serve.worker.test_worker import Shelf
 
 __all__ = ["limit"]
 
@@ -81,7 +81,7 @@ def services(settings: Settings, tiny: ModelSettings) -> Services:
 async def worker(app: FastAPI, services: Services) -> AsyncIterator[None]:
     """A diffusion replica's, in this process."""
     engine = DiffusionEngine(open_pool(services.settings), WORKER.max_batch)
-    claims = Claims(services.database, services.bus, list(services.models))
+    claims = Claims(services.database, services.bus, list(services.settings.served))
     sources = SourceLoader(services.storage, WORKER)
     worker = Worker(claims, services.bus, sources.load, Shelf(services.storage), WORKER)
     runner = EngineRunner(engine, worker.take)
@@ -252,7 +252,9 @@ async def test_what_cannot_be_drawn_by_now_is_not_decoded(
     assert decoded.status_code in (400, 422), decoded.text
 
     if refusal == "overloaded":
-        services.jobs.admission = Admission(services.database, list(services.models), 0.1 * EACH)
+        services.jobs.admission = Admission(
+            services.database, list(services.settings.served), 0.1 * EACH
+        )
         await client.post("/v1/jobs", json=PROMPT)
     else:
         await limit(gpu_seconds_per_minute=EACH)

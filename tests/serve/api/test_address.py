@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 
+from serve.access.scopes import Scope
 from serve.api.app import create_app
 from serve.api.services import Services, open_services
-from serve.security.scopes import Scope
 from serve.settings import HttpSettings
 from tests.serve.api.refusals.uploads import upload
 

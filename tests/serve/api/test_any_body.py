@@ -8,10 +8,10 @@ import httpx2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve.api.schemas.generation import GenerationBody
-from serve.api.schemas.job import JobBody
-from serve.api.schemas.webhook import WebhookBody
 from serve.api.services import Services
+from serve.jobs.schemas import JobBody
+from serve.openai.generation import GenerationBody
+from serve.webhooks.schemas import WebhookBody
 from tests.serve.api.conftest import count_rows
 
 FIELDS = sorted({*JobBody.model_fields, *GenerationBody.model_fields})

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from loadtests.chaos.proxy import FaultProxy, unix_socket
 from serve.api.app import create_app
 from serve.api.services import open_services
+from serve.jobs.limits import ServedModels
 from serve.settings import Settings
 from tests.serve.api.conftest import MODEL
 
@@ -30,7 +31,9 @@ async def test_it_starts_without_postgres_and_takes_the_key_once_it_is_back(
     proxy = FaultProxy(unix_socket(folder / ".s.PGSQL.5432"))
     url = f"postgresql://sfumato@127.0.0.1:{await proxy.start()}{parts.path}?ssl=disable"
     away = settings.model_copy(update={"database_url": SecretStr(url), "api_key": SecretStr(KEY)})
-    services = replace(open_services(away), models={settings.model.name: MODEL})
+    services = replace(
+        open_services(away), models=ServedModels(settings, {settings.model.name: MODEL})
+    )
     app = create_app(services)
     proxy.new_end_after = 0  # every connection ends before Postgres' first word
     async with (

@@ -12,11 +12,11 @@ from jsonschema import Draft7Validator
 from pydantic import BaseModel
 
 from serve.api.asyncapi import asyncapi
-from serve.api.schemas.job_event import JOB_EVENTS
-from serve.api.schemas.webhook_event import WEBHOOK_EVENTS
 from serve.api.services import Services
-from serve.events import EventType
-from serve.jobs.reaper import Reaper
+from serve.events.bus import EventType
+from serve.events.job_event import JOB_EVENTS
+from serve.webhooks.event_schemas import WEBHOOK_EVENTS
+from serve.worker.reaper import Reaper
 from tests.serve.api.described import Json, faults
 from tests.serve.api.drawing import Desk
 

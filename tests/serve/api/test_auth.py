@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import event
 
-from serve.api.auth import Reader
+from serve.access.auth import Reader
 from serve.api.services import Services
 from tests.serve.api.conftest import count_rows
 

@@ -7,9 +7,9 @@ import time
 import httpx2
 import pytest
 
-from serve.api.byte_range import asked_range
-from serve.api.errors import RangeNotSatisfiable
 from serve.api.services import Services
+from serve.pictures.byte_range import asked_range
+from serve.pictures.errors import RangeNotSatisfiable
 from tests.serve.api.drawing import Desk
 
 SIZE = 1000

@@ -14,7 +14,7 @@ import pytest
 from serve.api.services import Services
 from serve.settings import Settings
 from tests.serve.api.drawing import Desk
-from tests.serve.s3 import S3, serve_s3
+from tests.serve.storage.s3 import S3, serve_s3
 
 PATH = "/v1/images/generations"
 
@@ -140,7 +140,7 @@ async def test_a_part_is_read_alone_once_the_whole_was_checked(
     assert first.content == again.content == (await client.get(url)).content[1:4]
 
     # Time alone ends the trust: what changed without a trace is found.
-    monkeypatch.setattr("serve.api.checked_files.monotonic", lambda: 10**9)
+    monkeypatch.setattr("serve.pictures.checked_files.monotonic", lambda: 10**9)
     monkeypatch.setattr(services.storage, "get", unread)
     assert (await client.get(url, headers=part)).status_code == 500
 

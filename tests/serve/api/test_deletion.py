@@ -9,8 +9,8 @@ import httpx2
 import pytest
 
 from serve.api.services import Services
-from serve.jobs.sweeper import Sweeper
 from serve.storage import StorageUnavailable
+from serve.worker.sweeper import Sweeper
 from tests.serve.api.drawing import Desk
 
 

@@ -18,7 +18,7 @@ LONG_S = 60.0
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serve.api.drain.LAST_WORDS_S", 10.0)
+    monkeypatch.setattr("serve.http.drain.LAST_WORDS_S", 10.0)
 
 
 async def test_an_idle_process_stops_at_once(services: Services) -> None:

@@ -10,7 +10,7 @@ import pytest
 from loadtests.events.cuts import Account, resume
 from loadtests.events.service import Service
 from serve.api.services import Services
-from serve.jobs.stored_file import StoredFile
+from serve.pictures.stored_file import StoredFile
 from tests.serve.api.drawing import Desk
 
 

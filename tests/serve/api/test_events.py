@@ -16,11 +16,11 @@ from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from serve.api.open_sockets import OpenSockets
-from serve.api.outbox import MESSAGE_COST_BYTES, WINDOW_BYTES
 from serve.api.services import Services
-from serve.api.socket import MAX_MESSAGE_CHARS, MAX_WATCHED
-from serve.events import Event, EventType
+from serve.events.bus import Event, EventType
+from serve.events.open_sockets import OpenSockets
+from serve.events.outbox import MESSAGE_COST_BYTES, WINDOW_BYTES
+from serve.events.socket import MAX_MESSAGE_CHARS, MAX_WATCHED
 
 NOBODYS_JOB = "00000000-0000-7000-8000-000000000000"
 
@@ -95,7 +95,7 @@ async def test_wrong_key_in_a_header(address: str) -> None:
 
 
 async def test_silence_is_no_key(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serve.api.socket.AUTHENTICATE_WITHIN_S", 0.1)
+    monkeypatch.setattr("serve.events.socket.AUTHENTICATE_WITHIN_S", 0.1)
     async with connect(address) as events:
         assert (await ending(events))[0] == 4401
 
@@ -214,7 +214,7 @@ async def test_follows_so_many_jobs_and_no_more(
     events: ClientConnection, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MAX_WATCHED > 2
-    monkeypatch.setattr("serve.api.socket.MAX_WATCHED", 2)
+    monkeypatch.setattr("serve.events.socket.MAX_WATCHED", 2)
     for job_id in [await submit(client) for _ in range(3)]:
         await say(events, type="watch", job_id=job_id)
 
@@ -227,7 +227,7 @@ async def test_follows_so_many_jobs_and_no_more(
 async def test_revoked_key_ends_the_connection(
     events: ClientConnection, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.api.socket.CHECK_KEY_EVERY_S", 0.1)
+    monkeypatch.setattr("serve.events.socket.CHECK_KEY_EVERY_S", 0.1)
     await say(events, type="watch_all")  # from here on it looks every tenth of a second
     for kept in await services.keys.list("first"):
         await services.keys.revoke(kept.id)
@@ -243,7 +243,7 @@ async def test_a_socket_outlives_an_outage_of_postgres(
     monkeypatch: pytest.MonkeyPatch,
     keys_without_postgres: Callable[[], None],
 ) -> None:
-    monkeypatch.setattr("serve.api.socket.CHECK_KEY_EVERY_S", 0.1)
+    monkeypatch.setattr("serve.events.socket.CHECK_KEY_EVERY_S", 0.1)
     job_id = await submit(client)
     await say(events, type="watch", job_id=job_id)
     assert (await told(events))["type"] == "job.queued"
@@ -331,8 +331,8 @@ async def test_who_never_acknowledges_gets_every_durable_event_of_a_few_jobs(
 async def test_who_reads_nothing_is_closed_and_resumes_without_loss(
     address: str, key: str, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.api.outbox.Outbox.__init__.__defaults__", (8 * 1024,))
-    monkeypatch.setattr("serve.api.socket.ACKNOWLEDGE_WITHIN_S", 0.2)
+    monkeypatch.setattr("serve.events.outbox.Outbox.__init__.__defaults__", (8 * 1024,))
+    monkeypatch.setattr("serve.events.socket.ACKNOWLEDGE_WITHIN_S", 0.2)
     headers = {"Authorization": f"Bearer {key}"}
     seen: dict[str, list[int]] = {}
     async with connect(address, additional_headers=headers) as slow:
@@ -363,7 +363,7 @@ async def test_who_reads_nothing_is_closed_and_resumes_without_loss(
 async def test_a_replay_longer_than_the_window_is_paced_by_acknowledgements(
     address: str, key: str, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.api.outbox.Outbox.__init__.__defaults__", (8 * 1024,))
+    monkeypatch.setattr("serve.events.outbox.Outbox.__init__.__defaults__", (8 * 1024,))
     jobs = [await submit(client) for _ in range(40)]
     seen: list[str] = []
     async with connect(address, additional_headers={"X-API-Key": key}) as events:
@@ -390,7 +390,7 @@ async def test_replies_are_counted_as_well(
 async def test_strangers_wait_for_their_keys_in_no_great_number(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.api.open_sockets.MAX_STRANGERS", 2)
+    monkeypatch.setattr("serve.events.open_sockets.MAX_STRANGERS", 2)
     strangers = [await connect(address) for _ in range(3)]
     refused = await ending(strangers[2])
     assert refused == (1013, "Too many connections wait for their keys; connect again.")

@@ -14,8 +14,8 @@ from fastapi.routing import APIWebSocketRoute
 from starlette.routing import Route
 from websockets.asyncio.client import connect
 
+from serve.access.scopes import Scope
 from serve.api.services import Services
-from serve.security.scopes import Scope
 from tests.serve.api.conftest import client_of
 from tests.serve.api.drawing import Desk
 from tests.serve.api.test_events import address, ending, say, told

@@ -12,14 +12,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipelines.diffusion.batching.cost import CostModel
 from pipelines.diffusion.request import EngineStats
+from serve.access.keys import Keys
 from serve.api.app import create_app
 from serve.api.services import Services
 from serve.database import Database
-from serve.jobs.claims import Claims
 from serve.jobs.lifecycle import Jobs
-from serve.models import Worker
-from serve.security.keys import Keys
+from serve.storage import open_storage
 from serve.supervise import Loop, Turned
+from serve.tables import Worker
+from serve.worker.claims import Claims
 
 
 async def add_worker(services: Services, **changes: object) -> None:
@@ -90,7 +91,7 @@ async def test_ready_without_a_replica_where_the_last_may_go(services: Services)
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://sfumato") as client:
             assert (await client.get("/ready")).status_code == 503, "it has never drawn"
-            claims = Claims(services.database, services.bus, list(services.models))
+            claims = Claims(services.database, services.bus, list(services.settings.served))
             name = services.settings.model.name
             await claims.tell_costs({name: CostModel().profile()}, 8)
             services.jobs.admission._view = None  # as half a second later
@@ -117,7 +118,7 @@ async def test_ready(anonymous: httpx2.AsyncClient, services: Services) -> None:
 
 async def test_database_away(services: Services) -> None:
     nowhere = Database("postgresql://nobody@127.0.0.1:1/nothing")
-    jobs = Jobs(nowhere, services.bus, services.settings)
+    jobs = Jobs(nowhere, services.bus, open_storage(services.settings.storage), services.settings)
     app = create_app(dataclasses.replace(services, database=nowhere, jobs=jobs, keys=Keys(nowhere)))
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://sfumato") as client:

@@ -14,7 +14,7 @@ import pytest
 from fastapi import FastAPI
 
 from serve.api.services import Services
-from serve.events import Event, EventType
+from serve.events.bus import Event, EventType
 from tests.serve.api.test_events import NOBODYS_JOB, listening, submit
 
 
@@ -109,7 +109,7 @@ async def test_a_live_job_is_followed_to_its_end(
 async def test_progress_ends_with_its_budget_and_durable_events_do_not(
     http: httpx2.AsyncClient, services: Services, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.api.stream.PROGRESS_BYTES", 5 * 2048)
+    monkeypatch.setattr("serve.events.sse.PROGRESS_BYTES", 5 * 2048)
     tenant_id = (await services.keys.authenticate(key)).tenant_id
     await listening(services)
     job_id = await submit(http)
@@ -153,7 +153,7 @@ async def test_a_stopping_server_ends_the_stream(http: httpx2.AsyncClient, app: 
 async def test_a_revoked_key_ends_the_stream(
     http: httpx2.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.api.stream.CHECK_KEY_EVERY_S", 0.1)
+    monkeypatch.setattr("serve.events.sse.CHECK_KEY_EVERY_S", 0.1)
     job_id = await submit(http)
     async with asyncio.timeout(15), http.stream("GET", f"/v1/jobs/{job_id}/events") as answer:
         told = blocks(answer)
@@ -169,7 +169,7 @@ async def test_a_stream_outlives_an_outage_of_postgres(
     monkeypatch: pytest.MonkeyPatch,
     keys_without_postgres: Callable[[], None],
 ) -> None:
-    monkeypatch.setattr("serve.api.stream.CHECK_KEY_EVERY_S", 0.1)
+    monkeypatch.setattr("serve.events.sse.CHECK_KEY_EVERY_S", 0.1)
     job_id = await submit(http)
     tenant_id = (await services.keys.list("first"))[0].tenant_id
     async with asyncio.timeout(15), http.stream("GET", f"/v1/jobs/{job_id}/events") as answer:

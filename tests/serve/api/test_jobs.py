@@ -162,7 +162,7 @@ async def test_another_tenant_sees_nothing(
 async def test_more_than_can_be_drawn_in_time_is_refused_with_when_to_come_again(
     client: httpx2.AsyncClient, services: Services
 ) -> None:
-    services.jobs.admission = Admission(services.database, list(services.models), 1e-6)
+    services.jobs.admission = Admission(services.database, list(services.settings.served), 1e-6)
     body = {"prompt": "a red heart"}
     assert (await client.post("/v1/jobs", json=body)).status_code == 202
     refused = await client.post("/v1/jobs", json=body)

@@ -10,15 +10,15 @@ import httpx2
 import pytest
 from websockets.asyncio.client import connect
 
-from serve.api.schemas.edit import EditBody, EditJson, VariationBody
-from serve.api.schemas.generation import GenerationBody
-from serve.api.schemas.job import JobBody
-from serve.api.schemas.key import KeyBody
-from serve.api.schemas.picture import ControlBody, LoraBody
-from serve.api.schemas.strict import StrictBody
-from serve.api.schemas.tenant import LimitsBody, TenantBody
-from serve.api.schemas.webhook import WebhookBody
+from serve.access.key_schemas import KeyBody
+from serve.access.tenant_schemas import LimitsBody, TenantBody
 from serve.api.services import Services
+from serve.http.strict import StrictBody
+from serve.jobs.picture import ControlBody, LoraBody
+from serve.jobs.schemas import JobBody
+from serve.openai.edit import EditBody, EditJson, VariationBody
+from serve.openai.generation import GenerationBody
+from serve.webhooks.schemas import WebhookBody
 from tests.serve.api.described import described, operations
 from tests.serve.api.refusals.uploads import browser_form, file_of, mask_of, picture
 from tests.serve.api.test_events import address, say, told

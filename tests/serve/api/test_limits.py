@@ -11,8 +11,8 @@ import pytest
 
 from pipelines.diffusion.errors import ModelNotFoundError
 from serve.api.app import create_app
-from serve.api.limits import Limits
 from serve.api.services import Services, open_services
+from serve.jobs.limits import Limits, ServedModels
 from serve.settings import FurtherModelSettings, Settings
 from tests.serve.api.conftest import FLOW as FLOW_MODEL
 from tests.serve.api.conftest import MODEL, client_of, count_rows
@@ -147,7 +147,9 @@ async def test_a_model_that_needs_a_picture_is_asked_with_one(
     services: Services, key: str, client: httpx2.AsyncClient, route: str
 ) -> None:
     models = {"sfumato-embedded": replace(MODEL, needs_image=True), "flow": FLOW_MODEL}
-    async with client_of(create_app(replace(services, models=models)), key) as caller:
+    async with client_of(
+        create_app(replace(services, models=ServedModels(services.settings, models))), key
+    ) as caller:
         answer = await asked(caller, route)
 
     told = answer.json().get("error") or answer.json()
@@ -159,7 +161,9 @@ async def test_a_side_is_no_longer_than_the_models_positions(
     services: Services, key: str, client: httpx2.AsyncClient
 ) -> None:
     models = {"sfumato-embedded": replace(MODEL, max_side=96), "flow": FLOW_MODEL}
-    async with client_of(create_app(replace(services, models=models)), key) as caller:
+    async with client_of(
+        create_app(replace(services, models=ServedModels(services.settings, models))), key
+    ) as caller:
         refused = await caller.post("/v1/jobs", json={**PROMPT, "size": "104x8"})
         taken = await caller.post("/v1/jobs", json={**PROMPT, "size": "96x8"})
         told = (await caller.get("/v1/models/sfumato-embedded")).json()
@@ -170,14 +174,12 @@ async def test_a_side_is_no_longer_than_the_models_positions(
 
 def test_the_shape_of_a_source_gives_way_to_model_and_format(settings: Settings) -> None:
     flat = replace(MODEL, default_width=2**18, default_height=2)
-    of = partial(Limits(settings, {"sfumato-embedded": flat}, None).size_from, "auto")
+    of = partial(Limits(settings, "sfumato-embedded", flat).size_from, "auto")
     assert of((2**20, 1), "webp") == (16_376, 8)
     assert of((1, 2**20), "jpeg") == (8, 65_496)
     assert of((2**20, 1), "png") == (65_536, 8)
     sided = replace(flat, max_side=100)
-    assert Limits(settings, {"sfumato-embedded": sided}, None).size_from(
-        None, (2**20, 1), "png"
-    ) == (96, 8)
+    assert Limits(settings, "sfumato-embedded", sided).size_from(None, (2**20, 1), "png") == (96, 8)
 
 
 def test_a_folder_that_is_not_there_is_told_with_its_model(settings: Settings) -> None:

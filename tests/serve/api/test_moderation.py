@@ -13,9 +13,9 @@ import pytest
 
 from serve.api.services import Services
 from serve.deployments.postprocess import Postprocess
-from serve.jobs.delivery import Delivery
 from serve.jobs.errors import PostprocessFailed
 from serve.settings import ModerationSettings, Settings, WorkerSettings
+from serve.worker.delivery import Delivery
 from tests.serve.api.conftest import count_rows
 from tests.serve.api.drawing import Desk
 

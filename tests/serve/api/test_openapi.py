@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from serve.api.examples import examples, tags
-from serve.api.schemas.edit import EditBody, EditJson, VariationBody
-from serve.api.schemas.strict import StrictBody
+from serve.http.strict import StrictBody
+from serve.openai.edit import EditBody, EditJson, VariationBody
 from tests.serve.api.described import Json, described, faults, operations, resolved
 
 ROUTES = {

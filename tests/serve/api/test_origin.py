@@ -9,8 +9,8 @@ import pytest
 from starlette.requests import HTTPConnection
 
 from serve.api.app import create_app
-from serve.api.origin import may_connect, plain_origin
 from serve.api.services import Services
+from serve.http.origin import may_connect, plain_origin
 from serve.settings import HttpSettings
 
 

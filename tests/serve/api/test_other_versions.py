@@ -13,8 +13,8 @@ import redis.asyncio as redis
 from sqlalchemy import text
 from websockets.asyncio.client import connect
 
+from serve.access import tickets
 from serve.api.services import Services
-from serve.security import tickets
 from tests.serve.api.conftest import client_of
 from tests.serve.api.drawing import Desk
 from tests.serve.api.test_events import say, submit, told

@@ -17,8 +17,8 @@ from pipelines.diffusion.request import ControlImage, LoraScale, NoiseScheduler,
 from pipelines.imaging.source import open_upload, source_pixels
 from serve.api.services import Services
 from serve.jobs.claim import Claim
-from serve.jobs.sources import Source, SourceLoader
 from serve.settings import WorkerSettings
+from serve.worker.source import Source, SourceLoader
 from tests.serve.api.described import Json, described, operations, resolved
 from tests.serve.api.drawing import Desk
 from tests.serve.api.refusals.uploads import file_of, mask_of, picture

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from serve.api.app import create_app
 from serve.api.services import Services, open_services
-from serve.security.signed_urls import File, SignedUrls
+from serve.pictures.signed_urls import File, SignedUrls
 from tests.serve.api.test_generations import HEART, PATH, drawn
 
 

@@ -9,8 +9,8 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
+from serve.access.scopes import Scope
 from serve.api.services import Services
-from serve.security.scopes import Scope
 from tests.serve.api.conftest import client_of
 
 UNSET = {

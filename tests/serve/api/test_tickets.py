@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 
 import httpx2
 import pytest
@@ -13,10 +12,10 @@ from fastapi import FastAPI
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from serve.access.tickets import Tickets
 from serve.api.services import Services
 from serve.observability.logging import configure_logging
-from serve.security.tickets import Tickets
-from serve.settings import HttpSettings
+from serve.settings import HttpSettings, Settings
 from tests.serve.api.test_events import address, ending, say, submit, told
 
 __all__ = ["address"]
@@ -69,7 +68,7 @@ async def test_made_up_tickets_open_nothing(address: str, ticket: str) -> None:
 async def test_a_ticket_ages(
     address: str, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.security.tickets.TICKET_S", 1)
+    monkeypatch.setattr("serve.access.tickets.TICKET_S", 1)
     ticket = await ticket_of(client)
     await asyncio.sleep(1.5)
     async with connect(f"{address}?ticket={ticket}") as events:
@@ -93,7 +92,7 @@ async def test_no_ticket_without_a_key(anonymous: httpx2.AsyncClient) -> None:
 async def test_without_redis_the_answer_names_the_cure(
     address: str, app: FastAPI, client: httpx2.AsyncClient, services: Services, key: str
 ) -> None:
-    app.state.services = replace(services, tickets=Tickets("redis://127.0.0.1:1"))
+    app.state.provided[Tickets] = Tickets("redis://127.0.0.1:1")
     answer = await client.post("/v1/events/tickets")
     assert (answer.status_code, answer.json()["code"]) == (503, "tickets_unavailable")
     assert "first message" in answer.json()["detail"]
@@ -103,7 +102,7 @@ async def test_without_redis_the_answer_names_the_cure(
     async with connect(address) as events:
         await say(events, type="authenticate", key=key)
         assert await told(events) == {"type": "authenticated"}
-    app.state.services = services
+    app.state.provided[Tickets] = services.tickets
 
 
 @pytest.fixture
@@ -134,7 +133,7 @@ async def test_no_log_line_holds_a_ticket(
 def open_to_gallery(app: FastAPI, services: Services) -> None:
     http = HttpSettings(allowed_origins=("https://gallery.example",))
     settings = services.settings.model_copy(update={"http": http})
-    app.state.services = replace(services, settings=settings)
+    app.state.provided[Settings] = settings
 
 
 @pytest.mark.usefixtures("open_to_gallery")

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from serve.api.services import Services
-from serve.jobs.reaper import Reaper
 from serve.settings import Settings
+from serve.worker.reaper import Reaper
 from tests.serve.api.drawing import Desk
 from tests.serve.api.limited import EACH, PROMPT, Limit, limit, queries
 

@@ -12,8 +12,8 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
 
+from serve.access.scopes import Scope
 from serve.api.services import Services
-from serve.security.scopes import Scope
 from serve.settings import Settings, WebhookSettings
 from serve.webhooks.courier import Courier
 from tests.serve.api.conftest import client_of, count_rows

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from serve.api.schemas.problem import OpenAIError, Problem
 from serve.deployments.haproxy_answers import with_our_answers
+from serve.http.problem import OpenAIError, Problem
 
 WRITTEN = """\
 global

@@ -19,10 +19,10 @@ from pipelines.imaging.format import PictureFormat
 from pipelines.imaging.postprocess import PostprocessSpec
 from serve.deployments.postprocess import Postprocess, PostprocessReplicas
 from serve.jobs.errors import PostprocessLost
-from serve.jobs.postprocess import PostprocessTask
-from serve.jobs.stored_file import StoredFile
+from serve.pictures.stored_file import StoredFile
 from serve.settings import Settings
 from serve.storage import StorageUnavailable, open_storage
+from serve.worker.postprocess import PostprocessTask
 
 pytestmark = pytest.mark.service
 

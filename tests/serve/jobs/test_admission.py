@@ -14,16 +14,16 @@ from pipelines.diffusion.batching.cost import CostModel
 from serve.database import Database
 from serve.jobs import repository
 from serve.jobs.admission import Admission
-from serve.jobs.claims import Claims
 from serve.jobs.errors import IdempotencyConflict, Overloaded
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.price import PriceList
 from serve.jobs.repository.work import WAITING
 from serve.jobs.turns import EDGES_S, Newcomer
-from serve.models import JobState
 from serve.settings import Settings
+from serve.tables import JobState
+from serve.worker.claims import Claims
 from tests.serve.clock import Clock
-from tests.serve.jobs.conftest import MODEL, ask, make_tenant
+from tests.serve.conftest import MODEL, ask, make_tenant
 
 EACH = PriceList().price(ask()).device
 TENANT = UUID(int=1)

@@ -11,10 +11,10 @@ import pytest
 from serve.database import Database
 from serve.deployments.autoscaling import BacklogPolicy
 from serve.jobs.backlog import Backlog, read_backlog
-from serve.jobs.claims import Claims
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.price import PriceList
-from tests.serve.jobs.conftest import MODEL, ask
+from serve.worker.claims import Claims
+from tests.serve.conftest import MODEL, ask
 
 
 @pytest.mark.parametrize(

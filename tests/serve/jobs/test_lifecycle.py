@@ -11,15 +11,17 @@ from sqlalchemy import text
 
 from pipelines.diffusion.request import EngineStats
 from serve.database import Database
-from serve.events import EventBus, EventType
-from serve.jobs.claims import Claims
-from serve.jobs.errors import IdempotencyConflict, JobFinished, JobNotFound
+from serve.events.bus import EventBus, EventType
+from serve.events.errors import JobNotFound
+from serve.jobs.errors import IdempotencyConflict, JobFinished
 from serve.jobs.lifecycle import Jobs
-from serve.jobs.reaper import Reaper
-from serve.jobs.stored_file import StoredFile
-from serve.models import JobState
+from serve.pictures.stored_file import StoredFile
 from serve.settings import Settings
-from tests.serve.jobs.conftest import MODEL, ask, make_tenant
+from serve.storage import open_storage
+from serve.tables import JobState
+from serve.worker.claims import Claims
+from serve.worker.reaper import Reaper
+from tests.serve.conftest import MODEL, ask, make_tenant
 
 
 def files() -> list[StoredFile]:
@@ -33,7 +35,7 @@ async def worker(claims: Claims) -> UUID:
 async def events_of(jobs: Jobs, tenant_id: UUID, job_id: UUID) -> list[tuple[int | None, str]]:
     """All durable events of an ended job, as a client that connects late sees them."""
     seen = []
-    async with jobs.feed(tenant_id) as feed:
+    async with jobs.feeds.open(tenant_id) as feed:
         await feed.watch(job_id)
         while (event := await feed.next(0.05)) is not None:
             seen.append((event.seq, str(event.type)))
@@ -237,7 +239,7 @@ async def test_a_tenant_sees_nothing_of_another(
     with pytest.raises(JobNotFound):
         await jobs.cancel(other, job.id)
     assert await jobs.list(other, limit=10, after=None) == []
-    async with jobs.feed(other) as feed:
+    async with jobs.feeds.open(other) as feed:
         with pytest.raises(JobNotFound):
             await feed.watch(job.id)
         await feed.watch_all()
@@ -268,9 +270,9 @@ async def test_lost_hints_are_read_from_postgres(
     jobs: Jobs, claims: Claims, database: Database, tenant_id: UUID, settings: Settings
 ) -> None:
     deaf = EventBus("redis://127.0.0.1:1")  # nothing listens there
-    quiet = Jobs(database, deaf, settings)
+    quiet = Jobs(database, deaf, open_storage(settings.storage), settings)
     job = await quiet.submit(tenant_id, ask())
-    async with quiet.feed(tenant_id) as feed:
+    async with quiet.feeds.open(tenant_id) as feed:
         await feed.watch_all()
         await quiet.cancel(tenant_id, job.id)
         seen = [await feed.next(5), await feed.next(5)]

@@ -13,21 +13,21 @@ from sqlalchemy import text
 
 from pipelines.diffusion.request import LoraScale, NoiseScheduler
 from serve.database import Database
-from serve.events import EventBus, EventType
-from serve.jobs import passed_by
-from serve.jobs.catch_up import CatchUp
-from serve.jobs.claims import UNREADABLE, Claims
-from serve.jobs.feed import Feed
+from serve.events.bus import EventBus, EventType
+from serve.events.catch_up import CatchUp
+from serve.events.feed import Feed
+from serve.events.replay import Replay
+from serve.events.subscription import Subscription
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.price import PriceList
-from serve.jobs.reaper import Reaper
-from serve.jobs.replay import Replay
 from serve.jobs.request import ControlNetUse, JobRequest, UnreadableRequest
-from serve.models import CostProfile, Job, JobState
 from serve.storage import Storage, open_storage
-from serve.subscription import Subscription
-from tests.serve.jobs.conftest import MODEL, ask, make_tenant
-from tests.serve.jobs.test_worker import LONG, Shelf, Workshop, until_running
+from serve.tables import CostProfile, Job, JobState
+from serve.worker import passed_by
+from serve.worker.claims import UNREADABLE, Claims
+from serve.worker.reaper import Reaper
+from tests.serve.conftest import MODEL, ask, make_tenant
+from tests.serve.worker.test_worker import LONG, Shelf, Workshop, until_running
 
 # As the versions before wrote them: with the tables, with streams, with sources, with adapters.
 FIRST = {
@@ -214,7 +214,7 @@ async def test_a_job_that_no_worker_could_read_in_time_fails_with_the_reason(
     assert failed.error is not None
     assert "`regions`" in failed.error
     assert {image.state for image in failed.images} == {JobState.CANCELLED}
-    async with jobs.feed(tenant_id) as feed:
+    async with jobs.feeds.open(tenant_id) as feed:
         await feed.watch(job.id)
         told = [await feed.next(5), await feed.next(5)]
     assert [event and event.type for event in told] == [EventType.QUEUED, EventType.FAILED]
@@ -320,7 +320,7 @@ async def test_events_of_a_newer_version_are_told_as_they_are_to_whom_they_conce
     mine, theirs = await jobs.submit(tenant_id, ask()), await jobs.submit(other, ask())
     await append(database, mine.id, "job.paused", {"until": 2**70, "image_id": [1]})
     await append(database, mine.id, "job.paused", ["not", "an", "object"])
-    async with jobs.feed(tenant_id) as feed, jobs.feed(other) as neighbour:
+    async with jobs.feeds.open(tenant_id) as feed, jobs.feeds.open(other) as neighbour:
         await asyncio.gather(feed.watch(mine.id), neighbour.watch(theirs.id))
         await append(database, mine.id, "image.upscaled", {"image_id": {"id": 1}})
         await jobs.cancel(tenant_id, mine.id)

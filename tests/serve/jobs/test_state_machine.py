@@ -28,17 +28,19 @@ from sqlalchemy import text
 
 from pipelines.diffusion.request import EngineStats
 from serve.database import Database
-from serve.events import EventBus
+from serve.events.bus import EventBus
+from serve.events.errors import JobNotFound
 from serve.jobs.claim import Claim
-from serve.jobs.claims import Claims
-from serve.jobs.errors import IdempotencyConflict, JobFinished, JobNotFound
+from serve.jobs.errors import IdempotencyConflict, JobFinished
 from serve.jobs.lifecycle import Jobs
-from serve.jobs.reaper import Reaper
 from serve.jobs.request import JobRequest
-from serve.jobs.stored_file import StoredFile
-from serve.models import JobState, Tenant
+from serve.pictures.stored_file import StoredFile
 from serve.settings import Settings
-from tests.serve.jobs.conftest import MODEL, ask, watching
+from serve.storage import open_storage
+from serve.tables import JobState, Tenant
+from serve.worker.claims import Claims
+from serve.worker.reaper import Reaper
+from tests.serve.conftest import MODEL, ask, watching
 
 T = TypeVar("T")
 
@@ -91,7 +93,7 @@ class Lifecycle(RuleBasedStateMachine):
         leases = configured.worker.model_copy(update={"lease_s": LEASE_S})
         configured = configured.model_copy(update={"worker": leases})
         bus = QuietBus()
-        self.door = Jobs(self.database, bus, configured)
+        self.door = Jobs(self.database, bus, open_storage(configured.storage), configured)
         self.desk = Claims(self.database, bus, [MODEL])
         self.reaper = watching(Reaper(self.database, bus, configured))
         self.known: dict[UUID, Known] = {}

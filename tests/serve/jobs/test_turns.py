@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from serve.jobs.fairness import Picture
 from serve.jobs.price import PriceList
 from serve.jobs.turns import EDGES_S, Newcomer, Place, Turn, Turns, Waiting
-from tests.serve.jobs.conftest import ask
+from tests.serve.conftest import ask
 from tests.serve.jobs.test_fairness import Tenants
 
 LAST = len(EDGES_S)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sqlalchemy import text
 
-from serve.api.schemas.job import JobBody
 from serve.database import Database
+from serve.jobs.schemas import JobBody
 from serve.observability.logging import configure_logging
 from serve.observability.redaction import REDACTED, Redactor
 

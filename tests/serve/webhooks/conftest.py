@@ -13,13 +13,13 @@ import pytest
 from sqlalchemy import text
 
 from serve.database import Database
-from serve.events import EventType
-from serve.models import Webhook
+from serve.events.bus import EventType
 from serve.settings import WebhookSettings
+from serve.tables import Webhook
 from serve.webhooks.courier import Courier
 from serve.webhooks.signature import spell
 from serve.webhooks.subscriptions import Webhooks
-from tests.serve.jobs.conftest import bus, claims, database, jobs, reaper, settings, tenant_id
+from tests.serve.conftest import bus, claims, database, jobs, reaper, settings, tenant_id
 from tests.serve.webhooks.receiver import Receiver, receiving
 
 __all__ = ["bus", "claims", "database", "jobs", "reaper", "settings", "tenant_id"]

@@ -12,7 +12,7 @@ from serve.jobs.lifecycle import Jobs
 from serve.webhooks.address import checked_url, is_public
 from serve.webhooks.errors import InvalidUrl
 from serve.webhooks.subscriptions import Webhooks
-from tests.serve.jobs.conftest import ask
+from tests.serve.conftest import ask
 from tests.serve.webhooks.conftest import TERMINAL, Run, rows, settled, states
 from tests.serve.webhooks.receiver import Receiver, receiving
 

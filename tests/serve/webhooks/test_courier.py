@@ -16,10 +16,10 @@ from standardwebhooks import WebhookVerificationError
 
 from serve.database import Database
 from serve.jobs.lifecycle import Jobs
-from serve.models import Webhook
+from serve.tables import Webhook
 from serve.webhooks.signature import spell
 from serve.webhooks.subscriptions import Webhooks
-from tests.serve.jobs.conftest import ask, make_tenant
+from tests.serve.conftest import ask, make_tenant
 from tests.serve.webhooks.conftest import TERMINAL, Run, rows, settled, states
 from tests.serve.webhooks.receiver import Receiver, receiving
 

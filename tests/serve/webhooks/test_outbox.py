@@ -9,15 +9,15 @@ import pytest
 from sqlalchemy import text
 
 from serve.database import Database
-from serve.events import EventType
+from serve.events.bus import EventType
 from serve.jobs import repository, transitions
-from serve.jobs.claims import Claims
 from serve.jobs.lifecycle import Jobs
-from serve.jobs.reaper import Reaper
-from serve.jobs.stored_file import StoredFile
-from serve.models import Job, JobState, Webhook
+from serve.pictures.stored_file import StoredFile
+from serve.tables import Job, JobState, Webhook
 from serve.webhooks.subscriptions import Webhooks
-from tests.serve.jobs.conftest import ask, make_tenant
+from serve.worker.claims import Claims
+from serve.worker.reaper import Reaper
+from tests.serve.conftest import ask, make_tenant
 from tests.serve.webhooks.conftest import TERMINAL, rows
 
 URL = "https://example.com/hook"

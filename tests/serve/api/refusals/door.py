@@ -23,12 +23,13 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from pipelines.embedded import MODEL_PATH
+from serve.access import tickets
+from serve.access.scopes import Scope
 from serve.api.app import create_app
 from serve.api.services import Services, open_services
+from serve.jobs.limits import ServedModels
 from serve.observability.logging import configure_logging
-from serve.security import tickets
-from serve.security.scopes import Scope
-from serve.security.signed_urls import File, SignedUrls
+from serve.pictures.signed_urls import File, SignedUrls
 from serve.settings import FurtherModelSettings, Settings
 from tests.serve.api.conftest import ADAPTED, FLOW, MODEL
 from tests.serve.api.drawing import Desk
@@ -114,7 +115,10 @@ async def open_door(database_url: str, valkey_url: str, folder: Path) -> AsyncIt
         model=ADAPTED,
         models={"flow": FurtherModelSettings(path=str(MODEL_PATH), max_pixels=128 * 128)},
     )
-    services = replace(open_services(settings), models={settings.model.name: MODEL, "flow": FLOW})
+    services = replace(
+        open_services(settings),
+        models=ServedModels(settings, {settings.model.name: MODEL, "flow": FLOW}),
+    )
     app = create_app(services)
     with logging_into(io.StringIO()) as logged:
         async with app.router.lifespan_context(app), serving(app) as port:

@@ -1,0 +1,77 @@
+"""Who asks: the key in ``Authorization: Bearer`` or ``X-API-Key``, and what it may do.
+
+Every route but the public ones names its caller by the scope that it needs: ``Reader``,
+``Drawer``, ``Admin`` or ``Operator``. `GuardedRoute` lets nobody else through.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+from fastapi import Depends, Security, params
+from fastapi.security import APIKeyHeader, HTTPBearer
+from starlette.requests import HTTPConnection, Request
+
+from serve.access.errors import MissingKey
+from serve.access.keys import Keys, Principal
+from serve.access.rate_limit import RateLimits
+from serve.access.scopes import Scope
+from serve.http.provided import provided
+
+bearer = HTTPBearer(auto_error=False, description="An API key: `sfm_…`")
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+header = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key: `sfm_…`")
+
+
+def key_of(connection: HTTPConnection) -> str | None:
+    """The key that the headers carry."""
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return connection.headers.get("x-api-key", "").strip() or None
+
+
+async def authorize(request: Request, scopes: Sequence[str]) -> Principal:
+    """Authenticate, see that the key has the scopes, and count a request that changes something.
+
+    Raises:
+        MissingKey, InvalidKey: nobody is known by what was sent.
+        InsufficientScope: the key may not do this.
+        RateLimitExceeded: its tenant asks too often.
+    """
+    token = key_of(request)
+    if token is None:
+        raise MissingKey("Send an API key: `Authorization: Bearer sfm_…`, or `X-API-Key`.")
+    principal = await provided(request, Keys).authenticate(token)
+    for scope in scopes:
+        principal.require(Scope(scope))
+    request.state.principal = principal
+    if request.method not in _SAFE_METHODS:
+        await provided(request, RateLimits).count_request(principal.tenant_id)
+    return principal
+
+
+# The two security schemes are asked for, though not read, so that OpenAPI tells of them.
+async def _caller(
+    request: Request, _b: object = Depends(bearer), _h: object = Depends(header)
+) -> Principal:
+    """Whom `GuardedRoute` has authorized; on any other route there is nobody, and it fails."""
+    principal: Principal = request.state.principal
+    return principal
+
+
+Reader = Annotated[Principal, Security(_caller, scopes=[Scope.READ])]
+Drawer = Annotated[Principal, Security(_caller, scopes=[Scope.GENERATE])]
+Admin = Annotated[Principal, Security(_caller, scopes=[Scope.ADMIN])]
+Operator = Annotated[Principal, Security(_caller, scopes=[Scope.OPERATOR])]
+
+
+def scopes_of(endpoint: Callable[..., object]) -> Sequence[str] | None:
+    """What the endpoint's caller needs; None where it names none."""
+    for parameter in inspect.signature(endpoint, eval_str=True).parameters.values():
+        for told in getattr(parameter.annotation, "__metadata__", ()):
+            if isinstance(told, params.Security) and told.dependency is _caller:
+                return tuple(told.scopes or ())
+    return None

@@ -1,0 +1,255 @@
+"""API keys: random strings whose SHA-256 alone is kept.
+
+No slow hash, and no key of ours to the hash: 256 random bits cannot be guessed however fast the
+guesses are, and what is drawn from 2**256 is in no table made before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from uuid import UUID
+
+from serve.access import repository
+from serve.access.scopes import DEFAULT_SCOPES, InsufficientScope, Scope, with_included
+from serve.access.tenants import TenantNotFound
+from serve.database import Database, DatabaseUnavailable, Session
+from serve.errors import ServiceError
+from serve.tables import ApiKey
+
+MARK = "sfm_"
+MIN_CHARS = 24
+MAX_CHARS = 512
+PREFIX_CHARS = 12
+CACHE_S = 5.0
+CACHE_LIMIT = 10_000
+MAX_EXPIRY_S = 10 * 366 * 24 * 3600.0
+
+
+class InvalidKey(ServiceError):
+    status = 401
+    code = "invalid_api_key"
+    title = "Invalid API key"
+
+
+class KeyNotFound(ServiceError):
+    status = 404
+    code = "key_not_found"
+    title = "No such key"
+
+
+class KeyTooShort(ServiceError):
+    status = 422
+    code = "key_too_short"
+    title = "Key too short"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks, and what they may do."""
+
+    tenant_id: UUID
+    key_id: UUID
+    scopes: frozenset[Scope]
+    """With all that they include."""
+
+    def require(self, scope: Scope) -> None:
+        """See that the key has the scope.
+
+        Raises:
+            InsufficientScope: it has not.
+        """
+        if scope not in self.scopes:
+            raise InsufficientScope(scope)
+
+    def may_see(self, tenant_id: UUID) -> bool:
+        """Whether what the tenant has exists for them."""
+        return tenant_id == self.tenant_id or Scope.OPERATOR in self.scopes
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+async def _add(
+    session: Session,
+    tenant_id: UUID,
+    name: str,
+    scopes: Collection[Scope],
+    expires_in_s: float | None,
+) -> tuple[str, ApiKey]:
+    token = MARK + secrets.token_urlsafe(32)
+    key = await repository.add_key(
+        session,
+        tenant_id,
+        name,
+        prefix=token[:PREFIX_CHARS],
+        digest=_digest(token),
+        scopes=scopes,
+        expires_in_s=expires_in_s,
+    )
+    return token, key
+
+
+class Keys:
+    """Makes, lists, revokes and recognises keys.
+
+    A recognised key is remembered for ``CACHE_S`` seconds by each process, so a key revoked
+    elsewhere opens the door for at most that long; one that expires, not beyond its end. Keys that
+    were not recognised are never remembered: a new key works at once.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: dict[bytes, tuple[float, Principal]] = {}
+        self._confirmed: dict[UUID, float] = {}
+        self._confirming: dict[UUID, asyncio.Task[bool]] = {}
+
+    async def create(
+        self,
+        tenant_name: str,
+        name: str,
+        scopes: Collection[Scope] = DEFAULT_SCOPES,
+        expires_in_s: float | None = None,
+    ) -> tuple[str, ApiKey]:
+        """A new key of the tenant, which is made if need be; the plain key is told only here."""
+        async with self._database.transaction() as session:
+            tenant = await repository.tenant_named(session, tenant_name)
+            return await _add(session, tenant.id, name, scopes, expires_in_s)
+
+    async def issue(
+        self, tenant_id: UUID, name: str, scopes: Collection[Scope], expires_in_s: float | None
+    ) -> tuple[str, ApiKey]:
+        """A new key of a tenant that exists; the plain key is told only here.
+
+        Raises:
+            TenantNotFound: there is none.
+        """
+        async with self._database.transaction() as session:
+            if await repository.tenant_by_id(session, tenant_id) is None:
+                raise TenantNotFound(f"There is no tenant {tenant_id}.")
+            return await _add(session, tenant_id, name, scopes, expires_in_s)
+
+    async def ensure(self, token: str, tenant_name: str = "default") -> None:
+        """Make the operator's own string a key of the tenant, with every scope.
+
+        Whichever was given before stops being one, in other processes within ``CACHE_S`` seconds.
+
+        Raises:
+            KeyTooShort: below ``MIN_CHARS`` characters.
+        """
+        if len(token) < MIN_CHARS:
+            raise KeyTooShort(f"A key needs {MIN_CHARS} characters or more; this has {len(token)}.")
+        async with self._database.transaction() as session:
+            tenant = await repository.tenant_named(session, tenant_name)
+            await repository.ensure_own_key(
+                session,
+                tenant.id,
+                prefix=token[: repository.OWN_PREFIX_CHARS],
+                digest=_digest(token),
+                scopes=[Scope.OPERATOR],
+            )
+
+    async def list(self, tenant_name: str | None = None) -> Sequence[ApiKey]:
+        """Every key, or the tenant's, oldest first, revoked ones included."""
+        async with self._database.transaction() as session:
+            return await repository.keys_of(session, tenant_name)
+
+    async def page(self, tenant_id: UUID, *, limit: int, after: UUID | None) -> Sequence[ApiKey]:
+        """The tenant's keys older than ``after``, newest first, revoked ones included."""
+        async with self._database.transaction() as session:
+            return await repository.keys_before(session, tenant_id, limit, after)
+
+    async def revoke(self, key_id: UUID, by: Principal | None = None) -> None:
+        """Close the door to the key: here at once, in other processes within ``CACHE_S`` seconds.
+
+        ``by`` are shown their own tenant's keys only, unless they are an operator; an operator's
+        key is an operator's to revoke. None is whoever holds the database.
+
+        Raises:
+            InsufficientScope: it is an operator's key.
+            KeyNotFound: there is no such key.
+        """
+        async with self._database.transaction() as session:
+            key = await repository.key_by_id(session, key_id)
+            if key is None or not (by is None or by.may_see(key.tenant_id)):
+                raise KeyNotFound(f"There is no key {key_id}.")
+            if by is not None and Scope.OPERATOR in key.scopes:
+                by.require(Scope.OPERATOR)
+            await repository.revoke_key(session, key_id)
+        self._known = {
+            digest: known for digest, known in self._known.items() if known[1].key_id != key_id
+        }
+        self._confirmed.pop(key_id, None)
+
+    async def authenticate(self, token: str) -> Principal:
+        """Who the key belongs to.
+
+        Raises:
+            InvalidKey: it is unknown, malformed, expired or revoked; which of them is not told.
+        """
+        if not token.isascii() or not MIN_CHARS <= len(token) <= MAX_CHARS:
+            raise InvalidKey("This API key is not valid.")
+        digest = _digest(token)
+        known = self._known.get(digest)
+        if known and known[0] > time.monotonic():
+            return known[1]
+        async with self._database.transaction() as session:
+            found = await repository.key_by_digest(session, digest)
+        # The index found it by equality already; comparing again in constant time costs nothing
+        # and keeps the promise should the query ever be loosened.
+        if found is None or not hmac.compare_digest(found[0].digest, digest):
+            self._known.pop(digest, None)
+            raise InvalidKey("This API key is not valid.")
+        key, left_s = found
+        principal = Principal(key.tenant_id, key.id, with_included(key.scopes))
+        if len(self._known) >= CACHE_LIMIT:
+            self._known.clear()
+        remember_s = CACHE_S if left_s is None else min(CACHE_S, left_s)
+        self._known[digest] = (time.monotonic() + remember_s, principal)
+        return principal
+
+    async def confirm(self, principal: Principal) -> None:
+        """See that a key which was recognised earlier was not revoked and has not expired since.
+
+        Raises:
+            InvalidKey: it was, or has.
+        """
+        key_id = principal.key_id
+        if self._confirmed.get(key_id, 0) > time.monotonic():
+            return
+        # Thousands of sockets may ask for one key at once.
+        confirming = self._confirming.get(key_id)
+        if confirming is None:
+            confirming = asyncio.create_task(self._is_valid(key_id), name="confirm-key")
+            confirming.add_done_callback(lambda _: self._confirming.pop(key_id))
+            self._confirming[key_id] = confirming
+        if not await asyncio.shield(confirming):
+            raise InvalidKey("This API key is not valid any more.")
+
+    async def may_stay(self, principal: Principal) -> bool:
+        """Whether who was let in earlier may go on, as far as is known.
+
+        While Postgres does not answer they may: nobody can revoke a key meanwhile.
+        """
+        with suppress(DatabaseUnavailable):
+            try:
+                await self.confirm(principal)
+            except InvalidKey:
+                return False
+        return True
+
+    async def _is_valid(self, key_id: UUID) -> bool:
+        async with self._database.transaction() as session:
+            valid = await repository.key_is_valid(session, key_id)
+        if valid:
+            if len(self._confirmed) >= CACHE_LIMIT:
+                self._confirmed.clear()
+            self._confirmed[key_id] = time.monotonic() + CACHE_S
+        return valid

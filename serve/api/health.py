@@ -1,0 +1,102 @@
+"""Whether the service lives, whether it can work, and what it counts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel, Field
+
+from serve.api.services import Services
+from serve.database import DatabaseUnavailable
+from serve.errors import ServiceError
+from serve.http.documented import problems
+from serve.http.http_route import HttpRoute
+from serve.http.provided import Provided
+from serve.observability.metrics import ServiceSample, WorkerSample
+from serve.supervise import check
+from serve.tables import JobState
+
+router = APIRouter(tags=["operation"], route_class=HttpRoute)
+
+
+class NotReady(ServiceError):
+    status = 503
+    code = "not_ready"
+    title = "Not ready"
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+    loops: dict[str, float] = Field(
+        description="Seconds since each background loop's last completed round."
+    )
+
+
+class Ready(BaseModel):
+    status: Literal["ready"] = "ready"
+    model: str
+    workers: int
+
+
+@router.get("/health", summary="Is it alive?", responses=problems(503))
+async def health(services: Provided[Services]) -> Health:
+    """Says that this process answers and its loops turn, and nothing of what it leans on.
+
+    503 where a loop is stuck. One whose rounds fail, as while the database is away, is not.
+    """
+    check(services.running)
+    return Health(loops={loop.name: round(loop.age_s, 1) for loop in services.running})
+
+
+@router.get("/ready", summary="Can it work?", responses=problems(503))
+async def ready(services: Provided[Services]) -> Ready:
+    """200 once the database answers and a replica has drawn its first picture.
+
+    Where replicas may go down to none, that holds for good: the next job brings one back.
+    """
+    try:
+        alive = await services.jobs.workers()
+        prices, _ = await services.jobs.admission.view()
+    except DatabaseUnavailable as error:
+        raise NotReady("The database does not answer.") from error
+    model = services.settings.model.name
+    workers = [worker for worker in alive if worker.model == model and not worker.draining]
+    may_rest = services.settings.scaling.diffusion_min == 0 and model in prices
+    if not workers and not may_rest:
+        raise NotReady(f"No replica has made its first picture with {model!r} yet.")
+    return Ready(model=model, workers=len(workers))
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/plain": {}}, "description": "Prometheus' text form."},
+        **problems(503),
+    },
+)
+async def metrics(services: Provided[Services]) -> Response:
+    """HTTP series are this process's; jobs and workers are the whole service's."""
+    counts = await services.jobs.counts()
+    _, backlog = await services.jobs.admission.view()
+    deliveries = await services.webhooks.counts()
+    sample = ServiceSample(
+        backlog_seconds=backlog.seconds,
+        wait_seconds=backlog.wait_s,
+        jobs={state.value: counts.get(state, 0) for state in JobState},
+        workers=[
+            WorkerSample(
+                id=str(worker.id),
+                model=worker.model,
+                device=worker.device,
+                slots=worker.slots,
+                stats=worker.counters,
+            )
+            for worker in await services.jobs.workers()
+        ],
+        deliveries={state.value: count for state, count in deliveries.items()},
+    )
+    return Response(services.metrics.render(sample), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,49 @@
+"""The WebSocket that follows many jobs, and the tickets that open it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response, WebSocket
+
+from serve.access.auth import Reader
+from serve.access.guarded_route import GuardedRoute
+from serve.access.keys import Keys
+from serve.access.tickets import TICKET_S, Tickets
+from serve.events.feeds import Feeds
+from serve.events.open_sockets import OpenSockets
+from serve.events.socket import EventSocket
+from serve.events.ticket import TicketOut
+from serve.http.documented import problems
+from serve.http.provided import Provided
+from serve.observability.metrics import Metrics
+from serve.settings import Settings
+
+router = APIRouter(tags=["events"], route_class=GuardedRoute)
+
+
+@router.websocket("/v1/events")
+async def events(
+    websocket: WebSocket,
+    feeds: Provided[Feeds],
+    keys: Provided[Keys],
+    tickets: Provided[Tickets],
+    settings: Provided[Settings],
+    sockets: Provided[OpenSockets],
+    metrics: Provided[Metrics],
+) -> None:
+    """Resumes by number: whoever names the last event they saw gets the rest, each once."""
+    origins, stopping = settings.http.allowed_origins, websocket.app.state.stopping
+    with metrics.event_socket():
+        await EventSocket(websocket, feeds, keys, tickets, origins, sockets, stopping).serve()
+
+
+@router.post(
+    "/v1/events/tickets",
+    status_code=201,
+    summary="Get a ticket for the events WebSocket",
+    responses=problems(401, 503),
+)
+async def issue_ticket(response: Response, caller: Reader, tickets: Provided[Tickets]) -> TicketOut:
+    """Opens one connection within 30 seconds, where neither headers nor a first message with
+    the key are at hand: `GET /v1/events?ticket=…`."""
+    response.headers["Cache-Control"] = "no-store"
+    return TicketOut(ticket=await tickets.issue(caller), expires_in=TICKET_S)

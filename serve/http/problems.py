@@ -1,0 +1,226 @@
+"""Turns failures into answers: OpenAI's error under ``/v1/images``, problem+json elsewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from serve.database import DatabaseUnavailable
+from serve.errors import ServiceError
+from serve.http.errors import NothingToCome
+from serve.http.layers.security_headers import SECURITY_HEADERS
+from serve.http.problem import OpenAIError, OpenAIErrorDetail, Problem
+from serve.http.route_path import route_path
+from serve.http.text import printable
+from serve.storage import StorageUnavailable
+
+log = structlog.get_logger(__name__)
+
+REQUEST_ID = "X-Request-ID"
+TOO_LARGE = "body_too_large"  # the standard library's name for 413 changed with Python 3.13
+_INVALID = {
+    "json_invalid": "invalid_json",
+    "missing": "missing_field",
+    "unknown_field": "unknown_field",
+}
+_OPENAI_TYPES: dict[int | str, str] = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+    "insufficient_quota": "insufficient_quota",
+}
+"""By status; a code of its own goes first."""
+
+
+def speaks_openai(path: str) -> bool:
+    """Whether errors of this path take OpenAI's shape."""
+    return path == "/v1/images" or path.startswith("/v1/images/")
+
+
+def problem_of(error: ServiceError | StorageUnavailable) -> Problem:
+    """What a client is told; of a database or a store that is away, not where it was looked for."""
+    if isinstance(error, StorageUnavailable):
+        return Problem(
+            title="The storage does not answer",
+            status=503,
+            detail="The picture store does not answer; try again.",
+            code="storage_unavailable",
+        )
+    away = isinstance(error, DatabaseUnavailable)
+    return Problem(
+        title=error.title,
+        status=error.status,
+        detail="The database does not answer; try again." if away else printable(error.message),
+        code=error.code,
+        param=printable(error.param) if error.param else None,
+    )
+
+
+def openai_error(problem: Problem) -> OpenAIError:
+    """The problem in OpenAI's shape."""
+    kind = "invalid_request_error" if problem.status < 500 else "server_error"
+    detail = OpenAIErrorDetail(
+        message=problem.detail,
+        type=_OPENAI_TYPES.get(problem.code) or _OPENAI_TYPES.get(problem.status, kind),
+        param=problem.param,
+        code=problem.code,
+    )
+    return OpenAIError(error=detail)
+
+
+def answer(
+    problem: Problem, *, path: str, request_id: str | None, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The problem as an answer."""
+    named = problem.model_copy(update={"request_id": request_id})
+    status, body, media_type = told(named, path)
+    return JSONResponse(body, status_code=status, headers=headers, media_type=media_type)
+
+
+def told(problem: Problem, path: str) -> tuple[int, dict[str, Any], str]:
+    """Status, body and media type of the problem, in the shape that the path's clients read."""
+    if not speaks_openai(path):
+        return problem.status, problem.model_dump(exclude_none=True), "application/problem+json"
+    # OpenAI's clients know 400, not 422, as the fault of a field.
+    status = 400 if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY else problem.status
+    return status, openai_error(problem).model_dump(), "application/json"
+
+
+def headers_of(error: ServiceError) -> dict[str, str]:
+    """What the answer's headers say beside the problem."""
+    headers: dict[str, str] = {}
+    if isinstance(error, DatabaseUnavailable):
+        headers["Retry-After"] = "2"
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return headers | error.headers
+
+
+def install(app: FastAPI) -> None:
+    """Answer every failure of the app's routes."""
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(StorageUnavailable, _storage_away)
+    app.add_exception_handler(NothingToCome, _nothing_to_come)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _answer(
+    request: Request, problem: Problem, headers: Mapping[str, str] | None = None
+) -> Response:
+    return answer(
+        problem,
+        path=route_path(request.scope),
+        request_id=request.scope.get("state", {}).get("request_id"),
+        headers=headers,
+    )
+
+
+async def _service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)  # noqa: S101 - what Starlette dispatches on
+    if isinstance(error, DatabaseUnavailable):
+        log.error("api.database_unavailable", error=error.message)
+    return _answer(request, problem_of(error), headers_of(error))
+
+
+async def _storage_away(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StorageUnavailable)  # noqa: S101 - what Starlette dispatches on
+    log.error("api.storage_unavailable", error=str(error))
+    return _answer(request, problem_of(error), {"Retry-After": "2"})
+
+
+async def _nothing_to_come(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - what Starlette dispatches on
+    status = HTTPStatus(error.status_code)
+    details = {
+        404: f"There is nothing at {request.scope['path']}.",
+        405: f"{request.method} is not possible at {request.scope['path']}.",
+    }
+    problem = Problem(
+        title=status.phrase,
+        status=status,
+        detail=printable(details.get(status, str(error.detail))),
+        code=TOO_LARGE if status == 413 else status.name.lower(),
+    )
+    headers = dict(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED and (allowed := _allowed(request)):
+        headers["Allow"] = allowed
+    return _answer(request, problem, headers)
+
+
+def _allowed(request: Request) -> str:
+    """The verbs of the path; a route by itself knows only its own, and pages are not described."""
+    route = request.scope.get("route")
+    path = getattr(route, "path_format", None)
+    described = request.app.openapi()["paths"].get(path, ())
+    verbs = {verb.upper() for verb in described} | set(getattr(route, "methods", None) or ())
+    if "GET" in verbs:
+        verbs.add("HEAD")
+    return ", ".join(sorted(verbs))
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - what Starlette dispatches on
+    first = error.errors()[0]
+    status = 400 if first["type"] == "json_invalid" else 422
+    problem = Problem(
+        title="Invalid request",
+        status=status,
+        detail=printable(_sentence(first)),
+        code=_INVALID.get(first["type"], "invalid_value"),
+        param=_param(first),
+    )
+    return _answer(request, problem)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("api.unexpected", path=request.scope["path"], exc_info=error)
+    problem = Problem(
+        title="Internal error",
+        status=500,
+        detail="The server failed to answer; the log tells more under this request's id.",
+        code="internal_error",
+    )
+    # This handler stands outside of the layers that every other answer passes.
+    request_id = request.scope.get("state", {}).get("request_id")
+    named = {REQUEST_ID: request_id} if request_id else {}
+    return _answer(request, problem, {**SECURITY_HEADERS, **named})
+
+
+def _param(error: Mapping[str, Any]) -> str | None:
+    field = error.get("ctx", {}).get("field")
+    names = [str(part) for part in error["loc"][1:]]
+    if error["type"] == "json_invalid":
+        return None
+    name = field or ".".join(names)
+    return printable(name, 100) if name else None
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    if error["type"] == "json_invalid":
+        what, place = error["ctx"]["error"], error["loc"][-1]
+        hint = "; nothing may follow the JSON" if what == "Extra data" else ""
+        return f"The body is not valid JSON: {what} at {place}{hint}."
+    if len(error["loc"]) == 1 and error["loc"][0] == "body":
+        known = error["type"] in ("unknown_field", "value_error")
+        if not known:
+            return "The body must be a JSON object, sent as Content-Type: application/json."
+    message = str(error["msg"]).removeprefix("Value error, ")
+    param = _param(error)
+    if not param or re.search(rf"(?<!\w){re.escape(param)}(?!\w)", message):
+        return message
+    return f"{param}: {message}"

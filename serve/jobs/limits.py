@@ -1,0 +1,333 @@
+"""What this service takes: fills in defaults, and refuses what the model cannot draw."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Self, TypeVar
+from uuid import UUID
+
+from pipelines.diffusion.adapters import check_control, check_loras
+from pipelines.diffusion.catalog import ModelDescription, describe, find_description
+from pipelines.diffusion.errors import RequestError
+from pipelines.diffusion.request import LoraScale, NoiseScheduler
+from pipelines.imaging.errors import ImagingError
+from pipelines.imaging.format import PictureFormat, check_quality, check_size
+from pipelines.imaging.metadata import check_length
+from pipelines.imaging.source import fitted_size
+from serve.errors import naming_model
+from serve.http.errors import InvalidValue
+from serve.jobs.errors import ModelNotFound
+from serve.jobs.picture import ControlBody, LoraBody, PictureBody
+from serve.jobs.request import ControlNetUse, JobRequest
+from serve.settings import Settings
+from serve.tables.images import MAX_SEED
+
+Number = TypeVar("Number", int, float)
+
+_RANDOM_SEED = -1  # as front ends send it
+MAX_GUIDANCE = 50.0
+MAX_PRIORITY = 100
+MAX_DEADLINE_S = 7 * 24 * 3600.0
+_SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
+
+
+class ServedModels:
+    """What models are served; ``descriptions`` are by name, the default one first."""
+
+    def __init__(self, settings: Settings, descriptions: Mapping[str, ModelDescription]) -> None:
+        self._settings = settings
+        self.descriptions = descriptions
+
+    @classmethod
+    def read(cls, settings: Settings) -> Self:
+        """Each model's folder, as far as its configuration.
+
+        Raises:
+            ModelLoadError: a model's folder is not one.
+        """
+        served = settings.served.items()
+        return cls(settings, {name: _describe(name, model.path) for name, model in served})
+
+    def limits(self, name: str | None) -> Limits:
+        """Of the model of that name or alias; None is for the default one.
+
+        Raises:
+            ModelNotFound: no such model is served.
+        """
+        model = self._settings.model.name if name is None else self._settings.served_name(name)
+        if model not in self.descriptions:
+            served = " or ".join(map(repr, self.descriptions))
+            raise ModelNotFound(
+                f"The model {model[:100]!r} is not served here; use {served}.", param="model"
+            )
+        return Limits(self._settings, model, self.descriptions[model])
+
+
+def _describe(name: str, path: str) -> ModelDescription:
+    with naming_model(name):
+        return describe(find_description(path))
+
+
+class Limits:
+    """The bounds of one model under one configuration. Each refusal names what is possible."""
+
+    def __init__(self, settings: Settings, model: str, description: ModelDescription) -> None:
+        self.model = model
+        self._description = description
+        self._bounds = settings.served[model]
+        self._jobs = settings.jobs
+
+    @property
+    def default_steps(self) -> int:
+        """Denoising steps where none are asked."""
+        return self._bounds.default_steps
+
+    def accept(
+        self,
+        body: PictureBody,
+        *,
+        size: tuple[int, int],
+        default_steps: int | None = None,
+        seed_for: str | None = None,
+        partial_images: int = 0,
+        without_prompt: bool = False,
+    ) -> JobRequest:
+        """The request with every field filled in.
+
+        ``seed_for`` makes the seed of a request that names none: one that is sent again under
+        the same Idempotency-Key must be the same request. ``without_prompt``: it may be empty.
+
+        Raises:
+            InvalidValue: a value is out of bounds.
+        """
+        bounds = self._bounds
+        n = _within("n", body.n, 1, 1, self._jobs.max_images)
+        scheduler = self._scheduler(body.scheduler or NoiseScheduler.DEFAULT)
+        file_format = PictureFormat(body.output_format or "png")
+        self._check_file(file_format, size, body.output_compression)
+        request = JobRequest(
+            model=self.model,
+            prompt=self._prompt(body.prompt, without_prompt),
+            negative_prompt=self._text("negative_prompt", body.negative_prompt or ""),
+            n=n,
+            width=size[0],
+            height=size[1],
+            num_inference_steps=self._steps(
+                body.num_inference_steps, default_steps or bounds.default_steps, scheduler
+            ),
+            guidance_scale=_within(
+                "guidance_scale",
+                body.guidance_scale,
+                bounds.default_guidance_scale,
+                0.0,
+                MAX_GUIDANCE,
+            ),
+            seed=_within(
+                "seed",
+                None if body.seed == _RANDOM_SEED else body.seed,
+                _seed(seed_for),
+                0,
+                MAX_SEED - n,
+            ),
+            scheduler=scheduler,
+            clip_skip=self._clip_skip(body.clip_skip or 0),
+            loras=self._loras(body.loras or ()),
+            control=self._control(body.control),
+            output_format=file_format.value,
+            output_compression=body.output_compression if file_format.takes_quality else None,
+            priority=_within("priority", body.priority, 0, -MAX_PRIORITY, MAX_PRIORITY),
+            deadline_s=_deadline(body.deadline_s),
+            partial_images=partial_images,
+        )
+        with _told_as_invalid("prompt"):
+            check_length(request.metadata(n - 1), file_format)
+        return request
+
+    def size(self, size: str | None) -> tuple[int, int]:
+        """Width and height of ``auto`` or ``WxH``."""
+        if size in (None, "auto"):
+            return self._description.default_width, self._description.default_height
+        match = _SIZE.fullmatch(size)
+        if match is None:
+            raise InvalidValue("size must be `auto` or like `512x512`.", param="size")
+        return self._drawable(int(match[1]), int(match[2]), ("size", "size"))
+
+    def size_from(
+        self, size: str | None, source: tuple[int, int], output_format: str
+    ) -> tuple[int, int]:
+        """Width and height of ``WxH``, or for ``auto`` those of a source, as nearly as they can be.
+
+        No more pixels than the model was made for: beyond, pictures repeat themselves.
+        """
+        if size not in (None, "auto"):
+            return self.size(size)
+        model = self._description
+        longest = PictureFormat(output_format).longest_side
+        return fitted_size(
+            *source,
+            multiple=model.size_multiple,
+            max_pixels=min(model.default_width * model.default_height, self._bounds.max_pixels),
+            max_side=min(model.max_side or longest, longest),
+        )
+
+    def check_source(self, *, image: bool, mask: bool = False) -> None:
+        """Refuses to draw with or without a source and a mask where the model cannot.
+
+        Raises:
+            InvalidValue: it cannot.
+        """
+        with _told_as_invalid():
+            self._description.check_source(image=image, mask=mask)
+
+    def strength(self, strength: float | None, default: float, steps: int) -> float:
+        """Above 0 to 1, so that at least one of so many steps is made.
+
+        Raises:
+            InvalidValue: it isn't.
+        """
+        if strength is None:
+            return default if self._description.made_steps(steps, default) else 1.0
+        with _told_as_invalid():
+            self._description.check_strength(steps, strength)
+        return strength
+
+    def width_and_height(
+        self, size: str | None, width: int | None, height: int | None
+    ) -> tuple[int, int]:
+        """Width and height, given as such or as ``size``."""
+        if width is None and height is None:
+            return self.size(size)
+        if size not in (None, "auto"):
+            raise InvalidValue("Give `size`, or `width` and `height`, not both.", param="size")
+        if width is None or height is None:
+            missing = "width" if width is None else "height"
+            raise InvalidValue("`width` and `height` go together.", param=missing)
+        return self._drawable(width, height, ("width", "height"))
+
+    def _drawable(self, width: int, height: int, params: tuple[str, str]) -> tuple[int, int]:
+        multiple = self._description.size_multiple
+        budget = self._bounds.max_pixels
+        for pixels, param in ((width, params[0]), (height, params[1])):
+            if pixels > budget:  # before thousands of digits are multiplied, and told
+                raise InvalidValue(f"{param} must be {budget} pixels at most.", param=param)
+            if pixels < multiple or pixels % multiple:
+                raise InvalidValue(
+                    f"{param}: width and height must be positive multiples of {multiple} pixels.",
+                    param=param,
+                )
+        with _told_as_invalid(params[0]):
+            self._description.check_size(width, height)
+        if width * height > budget:
+            raise InvalidValue(
+                f"{params[0]}: width times height must be {budget} pixels at most;"
+                f" {width}x{height} are {width * height}.",
+                param=params[0],
+            )
+        return width, height
+
+    def _scheduler(self, name: NoiseScheduler) -> NoiseScheduler:
+        choices = self._description.schedulers
+        if name not in choices:
+            raise InvalidValue(
+                f"scheduler must be one of {', '.join(choices)} for this model.", param="scheduler"
+            )
+        return name
+
+    def _steps(self, steps: int | None, default: int, scheduler: NoiseScheduler) -> int:
+        fewest, most = self._description.steps_range(scheduler)
+        most = min(most, self._bounds.max_steps)
+        nearest = max(fewest, min(default, most))
+        return _within("num_inference_steps", steps, nearest, fewest, most)
+
+    @staticmethod
+    def _check_file(file_format: PictureFormat, size: tuple[int, int], quality: int | None) -> None:
+        with _told_as_invalid("size"):
+            check_size(file_format, *size)
+        if file_format.takes_quality or quality != 100:  # OpenAI's default, which png may have
+            with _told_as_invalid("output_compression"):
+                check_quality(file_format, quality)
+
+    def _clip_skip(self, clip_skip: int) -> int:
+        with _told_as_invalid():
+            self._description.check_clip_skip(clip_skip)
+        return clip_skip
+
+    def _loras(self, asked: Sequence[LoraBody]) -> tuple[LoraScale, ...]:
+        loras = tuple(LoraScale(each.name, each.scale) for each in asked)
+        with _told_as_invalid():
+            check_loras(loras, self._bounds.loras)
+        return loras
+
+    def _control(self, asked: ControlBody | None) -> ControlNetUse | None:
+        if asked is None:
+            return None
+        use = ControlNetUse(asked.name, asked.scale, asked.start, asked.end)
+        with _told_as_invalid():
+            check_control(**asdict(use), known=self._bounds.controlnets)
+        return use
+
+    def _prompt(self, prompt: str, may_be_empty: bool) -> str:
+        if not prompt.strip() and not may_be_empty:
+            raise InvalidValue("prompt must not be empty.", param="prompt")
+        return self._text("prompt", prompt)
+
+    def _text(self, param: str, text: str) -> str:
+        most = self._jobs.max_prompt_chars
+        if len(text) > most:
+            raise InvalidValue(
+                f"{param} must have {most} characters at most; this has {len(text)}.", param=param
+            )
+        return text
+
+
+@contextmanager
+def _told_as_invalid(param: str | None = None) -> Iterator[None]:
+    """What the engine or the encoder would refuse is refused here, in the same words.
+
+    ``param`` is the field at fault, where the error does not say.
+    """
+    try:
+        yield
+    except (RequestError, ImagingError) as error:
+        param = getattr(error, "param", None) or param
+        message = str(error)
+        if param is not None and param not in message:
+            message = f"{param}: {message}"
+        raise InvalidValue(message, param=param) from error
+
+
+def seed_name(tenant_id: UUID, idempotency_key: str | None) -> str | None:
+    """What stands for the request under its Idempotency-Key."""
+    return f"{tenant_id}/{idempotency_key}" if idempotency_key else None
+
+
+def _seed(name: str | None) -> int:
+    if name is None:
+        return secrets.randbelow(2**32)
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+
+
+def _within(
+    param: str, value: Number | None, default: Number, least: Number, most: Number
+) -> Number:
+    if value is None:
+        return default
+    if not least <= value <= most:
+        raise InvalidValue(f"{param} must be from {least} to {most}.", param=param)
+    return value
+
+
+def _deadline(seconds: float | None) -> float | None:
+    if seconds is None:
+        return None
+    if not 0 < seconds <= MAX_DEADLINE_S:
+        raise InvalidValue(
+            f"deadline_s must be more than 0 and at most {MAX_DEADLINE_S:g} seconds.",
+            param="deadline_s",
+        )
+    return seconds

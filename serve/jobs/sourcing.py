@@ -1,0 +1,93 @@
+"""What a request is drawn from: found, decoded and kept, if the request would be let in."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from pipelines.imaging.postprocess import ORIGINAL
+from serve.http.data_url import DATA_URL, file_of_data_url
+from serve.http.errors import InvalidValue, MissingField
+from serve.http.form import Upload
+from serve.jobs.lifecycle import Jobs
+from serve.jobs.picture import ControlBody
+from serve.jobs.request import JobRequest
+from serve.pictures.checked_files import CheckedFiles
+from serve.pictures.errors import ImageDeleted, ImageNotFound
+from serve.pictures.intake import Intake
+from serve.pictures.pictures import Pictures
+
+_FIELD = "control.image"
+
+
+@dataclass(frozen=True, slots=True)
+class Sourcing:
+    """One process's way from what a request names or brings to its sources."""
+
+    jobs: Jobs
+    pictures: Pictures
+    files: CheckedFiles
+    intake: Intake
+
+    async def keep(
+        self,
+        tenant_id: UUID,
+        asked: JobRequest,
+        key: str | None,
+        *,
+        control: ControlBody | None,
+        uploads: Mapping[str, Upload] | None = None,
+    ) -> JobRequest:
+        """The request with its pictures kept and named; ``uploads`` are by the request's field.
+
+        Nothing is decoded of what quota, rate or backlog would refuse.
+
+        Raises:
+            InvalidValue, MissingField: there is no such control picture, or none, or two.
+            ServiceError: as `Jobs.foresee` and `Intake.decode` do.
+        """
+        uploads = dict(uploads or {})
+        _check_control(control, "control_image" in uploads)
+        if control is None and not uploads:
+            return asked
+        await self.jobs.foresee(tenant_id, asked, idempotency_key=key)
+        if control is not None and control.image is not None:
+            file = await self._file(tenant_id, control.image)
+            uploads["control_image"] = Upload(io.BytesIO(file), _FIELD)
+        kept = await self.intake.keep(tenant_id, (asked.width, asked.height), uploads)
+        return replace(asked, **kept)  # type: ignore[arg-type]
+
+    async def _file(self, tenant_id: UUID, image: str) -> bytes:
+        """Of a data URL, or of an earlier picture of the tenant's."""
+        if image.startswith(DATA_URL):
+            return file_of_data_url(image, _FIELD)
+        try:
+            image_id = UUID(image)
+        except ValueError as error:
+            raise InvalidValue(
+                f"{_FIELD} must be the id of an earlier picture, or `{DATA_URL}png;base64,…`.",
+                param=_FIELD,
+            ) from error
+        missing = InvalidValue(
+            f"{_FIELD}: there is no finished picture {image_id}; it may have been deleted.",
+            param=_FIELD,
+        )
+        try:
+            picture = await self.pictures.get(tenant_id, image_id)
+            files = [each for each in picture.variants if each.name == ORIGINAL]
+            if not files:
+                raise missing
+            return await self.files.whole(tenant_id, files[0])
+        except (ImageNotFound, ImageDeleted) as error:
+            raise missing from error
+
+
+def _check_control(control: ControlBody | None, uploaded: bool) -> None:
+    if control is None and uploaded:
+        raise MissingField("control: say which ControlNet follows the picture.", param="control")
+    if control is not None and control.image is None and not uploaded:
+        raise MissingField(f"{_FIELD}: give the picture to follow.", param=_FIELD)
+    if control is not None and control.image is not None and uploaded:
+        raise InvalidValue(f"Give {_FIELD} or control_image, not both.", param=_FIELD)

@@ -1,0 +1,105 @@
+"""Files of pictures, none of which is handed out unless it is what was stored.
+
+Why, and what it costs: docs/decisions/0040-what-leaves-the-service.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from time import monotonic
+from typing import NoReturn
+from uuid import UUID
+
+import structlog
+
+from serve.observability.metrics import Metrics
+from serve.pictures.errors import FileDamaged
+from serve.pictures.pictures import Pictures
+from serve.storage import ObjectMissing, Storage
+from serve.tables import Variant
+
+log = structlog.get_logger(__name__)
+
+_TRUSTED_S = 600.0
+_TRUSTED_FILES = 10_000
+
+
+class CheckedFiles:
+    """Compares what storage holds with the size and the SHA-256 that the variant's row has.
+
+    A whole file is hashed each time. Of which a part or the headers are asked is hashed as well,
+    and then trusted for ten minutes, as long as storage's tag for it stays the same.
+
+    Every method raises `FileDamaged` for a file that is missing, cut or altered, `ImageDeleted`
+    where its picture was deleted meanwhile, and `StorageUnavailable`.
+    """
+
+    def __init__(self, storage: Storage, pictures: Pictures, metrics: Metrics) -> None:
+        self._storage = storage
+        self._pictures = pictures
+        self._metrics = metrics
+        self._trusted: OrderedDict[str, tuple[str, float]] = OrderedDict()  # tag, until when
+
+    async def whole(self, tenant_id: UUID, file: Variant) -> bytes:
+        """The file."""
+        try:
+            content = await self._storage.get(file.storage_key)
+        except ObjectMissing:
+            await self._refuse(tenant_id, file, "missing")
+        if len(content) != file.size:
+            await self._refuse(tenant_id, file, "size")
+        if await asyncio.to_thread(_sha256, content) != file.sha256:
+            await self._refuse(tenant_id, file, "content")
+        return content
+
+    async def part(self, tenant_id: UUID, file: Variant, span: range) -> bytes:
+        """These bytes of the file."""
+        content = await self._check(tenant_id, file)
+        if content is not None:
+            return content[span.start : span.stop]
+        try:
+            part = await self._storage.get_range(file.storage_key, span.start, span.stop)
+        except ObjectMissing:
+            await self._refuse(tenant_id, file, "missing")
+        if len(part) != len(span):
+            await self._refuse(tenant_id, file, "size")
+        return part
+
+    async def check(self, tenant_id: UUID, file: Variant) -> None:
+        """See that `whole` would hand it out."""
+        await self._check(tenant_id, file)
+
+    async def _check(self, tenant_id: UUID, file: Variant) -> bytes | None:
+        """The file where it had to be read; None where it is trusted."""
+        try:
+            seen = await self._storage.look(file.storage_key)
+        except ObjectMissing:
+            await self._refuse(tenant_id, file, "missing")
+        if seen.size != file.size:
+            await self._refuse(tenant_id, file, "size")
+        tag, until = self._trusted.get(file.storage_key, (None, 0.0))
+        if seen.tag is not None and seen.tag == tag and monotonic() < until:
+            return None
+        content = await self.whole(tenant_id, file)
+        if seen.tag is not None:  # what changed since it was seen has another tag by now
+            self._trusted[file.storage_key] = (seen.tag, monotonic() + _TRUSTED_S)
+            self._trusted.move_to_end(file.storage_key)
+            if len(self._trusted) > _TRUSTED_FILES:
+                self._trusted.popitem(last=False)
+        return content
+
+    async def _refuse(self, tenant_id: UUID, file: Variant, fault: str) -> NoReturn:
+        await self._pictures.get(tenant_id, file.image_id)  # deleted meanwhile, if it raises
+        self._metrics.count_damaged_file(fault)
+        log.error("api.file_damaged", fault=fault, storage_key=file.storage_key)
+        said = "is missing from storage" if fault == "missing" else "was altered in storage"
+        raise FileDamaged(
+            f"The file {file.name!r} of image {file.image_id} {said}, and is not served: bring it"
+            " back from a backup, or draw the picture again with its seed."
+        )
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

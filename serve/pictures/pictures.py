@@ -1,0 +1,95 @@
+"""What a client may do with pictures: look for them, favour, delete. One transaction each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import structlog
+
+from serve.database import Database, Session
+from serve.pictures.errors import ImageDeleted, ImageNotFound, ImageUnfinished
+from serve.pictures.picture_filter import PictureFilter
+from serve.pictures.repository import delete_picture, load_image, load_images, set_favourite
+from serve.storage import Storage, StorageError
+from serve.tables import Image
+
+log = structlog.get_logger(__name__)
+
+
+class Pictures:
+    """The pictures of every tenant; each call sees one tenant's only.
+
+    A deleted one keeps its row, without files: its job goes on telling what was drawn.
+    """
+
+    def __init__(self, database: Database, storage: Storage) -> None:
+        self._database = database
+        self._storage = storage
+
+    async def get(self, tenant_id: UUID, image_id: UUID) -> Image:
+        """One image, finished or not, with its job and variants.
+
+        Raises:
+            ImageNotFound: the tenant has no such image.
+            ImageDeleted: it had.
+        """
+        async with self._database.transaction() as session:
+            return await self._load(session, tenant_id, image_id)
+
+    async def list(
+        self, tenant_id: UUID, wanted: PictureFilter, *, limit: int, after: UUID | None
+    ) -> Sequence[Image]:
+        """Finished pictures older than ``after``, newest first."""
+        async with self._database.transaction() as session:
+            return await load_images(session, tenant_id, wanted, limit, after)
+
+    async def favour(self, tenant_id: UUID, image_id: UUID, favourite: bool) -> Image:
+        """Mark the picture as a favourite, or no longer.
+
+        Raises:
+            ImageNotFound, ImageDeleted: as `get` does.
+        """
+        async with self._database.transaction() as session:
+            await self._load(session, tenant_id, image_id)
+            await set_favourite(session, image_id, favourite)
+            return await self._load(session, tenant_id, image_id)
+
+    async def delete(self, tenant_id: UUID, image_id: UUID) -> None:
+        """Delete the picture and its files; one that is deleted already stays so.
+
+        Raises:
+            ImageNotFound: the tenant has no such image.
+            ImageUnfinished: it is still to be drawn.
+        """
+        async with self._database.transaction() as session:
+            image = await load_image(session, tenant_id, image_id)
+            if image is None:
+                raise _no_image(image_id)
+            if not image.state.terminal:
+                raise ImageUnfinished(
+                    f"The picture is {image.state}; cancel its job with"
+                    f" DELETE /v1/jobs/{image.job_id}, or wait."
+                )
+            keys = await delete_picture(session, image_id)
+        await remove_files(self._storage, keys)
+
+    async def _load(self, session: Session, tenant_id: UUID, image_id: UUID) -> Image:
+        image = await load_image(session, tenant_id, image_id)
+        if image is None:
+            raise _no_image(image_id)
+        if image.deleted_at is not None:
+            raise ImageDeleted(f"Image {image_id} was deleted.")
+        return image
+
+
+async def remove_files(storage: Storage, keys: Sequence[str]) -> None:
+    """Delete files that no row names any more: what this leaves, the sweeper finds."""
+    try:
+        await storage.delete(keys)
+    except StorageError as error:
+        log.warning("pictures.files_left", files=len(keys), error=str(error))
+
+
+def _no_image(image_id: UUID) -> ImageNotFound:
+    return ImageNotFound(f"There is no image {image_id}.")

@@ -1,0 +1,34 @@
+"""The gallery page: a few files of the package, under a policy that lets in nothing else."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from serve.http.http_route import HttpRoute
+from serve.http.static_files import packaged
+
+router = APIRouter(include_in_schema=False, route_class=HttpRoute)
+
+_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data: blob:",
+        "connect-src 'self'",
+        "manifest-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+
+
+@router.get("/")
+async def index(request: Request) -> Response:
+    return packaged("web", "index.html", request, _POLICY)
+
+
+@router.get("/web/{name}")
+async def asset(name: str, request: Request) -> Response:
+    return packaged("web", name, request, _POLICY)

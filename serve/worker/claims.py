@@ -1,0 +1,338 @@
+"""What a worker may do with pictures: claim, complete, fail, hand back. One transaction each.
+
+Every end of a claim is fenced by worker and attempt: a worker that lost its lease changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from random import uniform
+from typing import TypeVar
+from uuid import UUID
+
+import structlog
+
+from pipelines.diffusion.batching.cost import Profile
+from pipelines.diffusion.request import EngineStats, PromptReading
+from serve.clock import clock
+from serve.database import Database, DatabaseUnavailable, Session
+from serve.events.bus import Event, EventBus, EventType
+from serve.jobs import repository, transitions
+from serve.jobs.claim import Claim
+from serve.jobs.fairness import ring_order, take_turns
+from serve.jobs.repository.events import append_event
+from serve.jobs.request import JobRequest, UnreadableRequest
+from serve.pictures.stored_file import StoredFile
+from serve.settings import JobSettings
+from serve.tables import Image, Job, JobState
+from serve.worker.passed_by import PassedBy
+from serve.worker.prompt_warnings import prompt_warnings, tokens_read
+from serve.worker.queue import Judge, Room, Shape
+from serve.worker.repository.claiming import any_queued, charge, queues_of, take_images
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 0.5
+"""Until Postgres is asked again, after it did not answer."""
+_LONGEST_RETRY_S = 5.0
+
+UNREADABLE = "unreadable_job"
+"""The ``error_code`` of a job that no worker could read."""
+
+_MOST_COUNTED = 1000
+_LOOKS = 20
+_LOOK_AGAIN_S = 0.01  # about what another claim takes
+
+T = TypeVar("T")
+
+
+class UnreadableJobs(Exception):
+    """Jobs of another version were next: the claim is rolled back. ``reasons`` are by job."""
+
+    def __init__(self, reasons: Mapping[UUID, str]) -> None:
+        super().__init__()
+        self.reasons = reasons
+
+
+class Claims:
+    """The claims of a replica's pictures."""
+
+    def __init__(
+        self,
+        database: Database,
+        bus: EventBus,
+        models: Sequence[str],
+        unread_wait_s: float = JobSettings().unread_wait_s,
+    ) -> None:
+        """``models`` are those that the replica draws with; it is known by the first.
+
+        A job that it cannot read fails once it has been queued for ``unread_wait_s``.
+        """
+        self._database = database
+        self._bus = bus
+        self._models = models
+        self._unread_wait_s = unread_wait_s
+        self._unreadable = PassedBy()
+
+    async def register(self, device: str, slots: int) -> UUID:
+        """Announce a worker that is ready to draw; its lease starts now."""
+        async with self._database.transaction() as session:
+            return await repository.insert_worker(session, self._models[0], device, slots)
+
+    async def heartbeat(self, worker_id: UUID, stats: EngineStats, *, draining: bool) -> bool:
+        """Renew the lease; False says that it was lost, with every claim under it."""
+        async with self._database.transaction() as session:
+            return await repository.beat(session, worker_id, asdict(stats), draining)
+
+    async def tell_costs(self, profiles: Mapping[str, Profile], max_batch: int) -> None:
+        """Keep what the models' pictures cost, for the prices of jobs to come."""
+        async with self._database.transaction() as session:
+            for model, profile in sorted(profiles.items()):
+                await repository.keep_profile(session, model, profile, max_batch)
+
+    async def leave(self, worker_id: UUID) -> None:
+        """Take the worker off the list; it must hold nothing any more."""
+        async with self._database.transaction() as session:
+            await repository.delete_worker(session, worker_id)
+
+    async def claim(
+        self,
+        worker_id: UUID,
+        free: int,
+        running: Shape | None = None,
+        *,
+        spare: int = 0,
+        holding: int = 0,
+    ) -> list[Claim]:
+        """Queued pictures: up to ``free`` for the next step, and ``spare`` to choose from later.
+
+        By turns of the tenants, then by priority, by slack, by age; those of the ``running`` shape
+        a little sooner. See `serve.jobs.fairness` and `serve.worker.queue`. ``holding`` are the
+        pictures that the worker has already.
+        """
+        for _ in range(_LOOKS):
+            try:
+                claims, events, look_again = await self._claim(
+                    worker_id, running, free, spare, holding
+                )
+            except UnreadableJobs as error:  # nothing was claimed; the others are, without them
+                await self._pass_by(error.reasons)
+                continue
+            if not look_again:
+                await self._bus.publish(*events)
+                return claims
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        return []  # who hides them may stand still in its transaction: the next poll looks
+
+    async def _claim(
+        self, worker_id: UUID, running: Shape | None, free: int, spare: int, holding: int
+    ) -> tuple[list[Claim], list[Event], bool]:
+        """The claims, what there is to tell, and whether other claims hid what there is."""
+        passed_by = self._unreadable.jobs
+        async with self._database.transaction() as session:
+            queues = await queues_of(session, self._models, free + spare, running, passed_by)
+            if not queues:
+                return [], [], await any_queued(session, self._models, passed_by)
+            workers, now = await repository.claiming_workers(session, self._models[0])
+            share = await self._share(session, workers)
+            room = Room(worker_id, free, holding, share, workers, now)
+            chosen = take_turns(queues, free + spare, Judge(room))
+            if not chosen:
+                return [], [], False
+            images = await take_images(session, worker_id, [each.id for each in chosen])
+            if not images:  # the lease was lost: the next heartbeat finds out
+                return [], [], False
+            events: list[Event] = []
+            queued = await repository.lock_queued_jobs(session, {each.job_id for each in images})
+            for job in queued:
+                events += await transitions.start(session, job, now)
+            claims, unreadable = await self._claims_to(session, images, now, queued)
+            if unreadable:
+                raise UnreadableJobs(unreadable)
+            if len(queues) > 1:  # nobody else waits: there are no turns to keep
+                await charge(session, ring_order(queues))
+        return claims, events, False
+
+    async def _share(self, session: Session, workers: Sequence[UUID]) -> float:
+        """How many of the pictures that are queued or running fall to each worker."""
+        if len(workers) <= 1:
+            return math.inf
+        live = await repository.count_live(session, self._models, _MOST_COUNTED)
+        return math.ceil(live / len(workers)) if live < _MOST_COUNTED else math.inf
+
+    async def excess(self, worker_id: UUID, holding: int) -> int:
+        """How many of the pictures that the worker holds would begin sooner with others.
+
+        None while any are queued: the others can take those.
+        """
+        async with self._database.transaction() as session:
+            if await any_queued(session, self._models, self._unreadable.jobs):
+                return 0
+            workers, _ = await repository.claiming_workers(session, self._models[0])
+            share = await self._share(session, workers)
+            elsewhere = await repository.free_places_elsewhere(session, self._models[0], worker_id)
+        return int(max(0, min(holding - share, elsewhere)))
+
+    async def held(self, worker_id: UUID) -> list[Claim]:
+        """What is the worker's now; the rest was cancelled, expired or taken.
+
+        What it cannot read it hands back.
+        """
+        async with self._database.transaction() as session:
+            images = await repository.images_held(session, worker_id)
+            now = await clock(session)
+            claims, unreadable = await self._claims_to(session, images, now)
+        for image in images:
+            if image.job_id in unreadable:
+                await self._hand_back_unread(image)
+        await self._pass_by(unreadable)
+        return claims
+
+    async def _hand_back_unread(self, image: Image) -> None:
+        async with self._database.transaction() as session:
+            await repository.lock_job(session, image.job_id)
+            await repository.requeue_image(session, image, crashed=False)
+
+    async def _pass_by(self, unreadable: Mapping[UUID, str]) -> None:
+        """Leave the jobs to a newer worker, or fail those for which none has come in time."""
+        for job_id, reason in unreadable.items():
+            if not await self._fail_unread(job_id, reason):
+                log.warning("worker.job_unreadable", job_id=str(job_id), reason=reason)
+                self._unreadable.add(job_id)
+
+    async def _fail_unread(self, job_id: UUID, reason: str) -> bool:
+        """Whether the job has ended: here, because it has waited for too long, or before."""
+        async with self._database.transaction() as session:
+            job, now = await repository.lock_job(session, job_id)
+            if job.state.terminal:
+                return True
+            if not await repository.waits_in_vain(session, job_id, self._unread_wait_s):
+                return False
+            error = (
+                f"No worker could read the job: {reason}. A newer version of the service accepted"
+                " it; send it again once every worker is of that version."
+            )
+            events = await transitions.finish(
+                session, job, JobState.FAILED, now, error=error, error_code=UNREADABLE
+            )
+        log.warning("worker.unreadable_job_failed", job_id=str(job_id), reason=reason)
+        await self._bus.announce_end(job_id)
+        await self._bus.publish(*events)
+        return True
+
+    async def _claims_to(
+        self, session: Session, images: Sequence[Image], now: datetime, known: Sequence[Job] = ()
+    ) -> tuple[list[Claim], dict[UUID, str]]:
+        """The claims, and why jobs cannot be read, by job."""
+        jobs = {job.id: job for job in known}
+        if others := {image.job_id for image in images} - jobs.keys():
+            jobs |= {job.id: job for job in await repository.jobs_of(session, others)}
+        requests, unreadable = {}, {}
+        for job in jobs.values():
+            try:
+                requests[job.id] = JobRequest.from_params(job.params)
+            except UnreadableRequest as error:
+                unreadable[job.id] = str(error)
+        claims = [
+            Claim(
+                image_id=image.id,
+                job_id=image.job_id,
+                tenant_id=image.tenant_id,
+                worker_id=image.worker_id,
+                index=image.index,
+                attempt=image.attempt,
+                request=requests[image.job_id],
+                alone=image.crashes > 0,
+                deadline_s=_left(jobs[image.job_id].deadline_at, now),
+            )
+            for image in sorted(images, key=lambda image: image.id)
+            if image.worker_id is not None and image.job_id in requests
+        ]
+        return claims, unreadable
+
+    async def complete(
+        self,
+        claim: Claim,
+        files: Sequence[StoredFile],
+        drawing_s: float = 0.0,
+        storing_s: float = 0.0,
+        reading: PromptReading = PromptReading(),  # noqa: B008 - it is frozen
+    ) -> bool:
+        """Commit a picture whose files are stored; False says that the claim was lost.
+
+        Its event tells the seconds that drawing and storing took, and what was not read of its
+        prompts; the job keeps the latter.
+        """
+        warnings = prompt_warnings(reading)
+        async with self._database.transaction() as session:
+            job, now = await repository.lock_job(session, claim.job_id)
+            if not await repository.release_image(session, claim, JobState.SUCCEEDED, now):
+                return False
+            await repository.add_variants(session, claim.image_id, files)
+            left = await repository.count_live_images(session, job.id)
+            events = await transitions.start(session, job, now)
+            if job.text_tokens is None:  # all of its pictures have the same prompts
+                job.text_tokens, job.warnings = tokens_read(reading), warnings or None
+            told = {
+                "image_id": str(claim.image_id),
+                "index": claim.index,
+                "variants": sorted(file.name for file in files),
+                "drawing_s": round(drawing_s, 4),
+                "storing_s": round(storing_s, 4),
+                **({"warnings": warnings} if warnings else {}),
+            }
+            events.append(await append_event(session, job, EventType.IMAGE_SUCCEEDED, told))
+            if left == 0:
+                events += await transitions.finish(session, job, JobState.SUCCEEDED, now)
+        await self._bus.publish(*events)
+        return True
+
+    async def fail(self, claim: Claim, reason: str, code: str | None = None) -> bool:
+        """Fail the picture and with it the job; False says that the claim was lost.
+
+        ``code`` is for clients, where they are told more than that it failed.
+        """
+        async with self._database.transaction() as session:
+            job, now = await repository.lock_job(session, claim.job_id)
+            if not await repository.release_image(session, claim, JobState.FAILED, now):
+                return False
+            events = await transitions.start(session, job, now)
+            told = {"image_id": str(claim.image_id), "index": claim.index}
+            events += await transitions.finish(
+                session, job, JobState.FAILED, now, error=reason, error_code=code, data=told
+            )
+        await self._bus.announce_end(claim.job_id)  # others may hold its other pictures
+        await self._bus.publish(*events)
+        return True
+
+    async def hand_back(self, claim: Claim) -> bool:
+        """Queue the picture again without a crash on its account; False: the claim was lost."""
+        async with self._database.transaction() as session:
+            _, now = await repository.lock_job(session, claim.job_id)
+            kept = await repository.release_image(session, claim, JobState.QUEUED, now)
+        await self._bus.announce_work()
+        return kept
+
+
+async def insist(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat until Postgres takes it: every call here is fenced, so that twice does no harm.
+
+    Half a second apart at first, then up to five seconds, half of it by chance. Not within a round
+    of a `Loop`, which must end.
+    """
+    longest_s = RETRY_S
+    while True:
+        try:
+            return await call()
+        except DatabaseUnavailable as error:
+            log.warning("worker.database_unavailable", error=str(error))
+            await asyncio.sleep(uniform(longest_s / 2, longest_s))  # noqa: S311 - to spread
+            longest_s = min(2 * longest_s, _LONGEST_RETRY_S)
+
+
+def _left(deadline: datetime | None, now: datetime) -> float | None:
+    return None if deadline is None else (deadline - now).total_seconds()

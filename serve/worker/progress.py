@@ -1,0 +1,80 @@
+"""Progress of pictures, coalesced on its way out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from datetime import UTC, datetime
+from uuid import UUID
+
+from pipelines.diffusion.request import Progress
+from pipelines.imaging.preview import encode_preview
+from serve.events.bus import Event, EventBus, EventType
+from serve.jobs.claim import Claim
+from serve.supervise import Turned, untold
+
+_EVERY_S = 0.1
+
+
+class ProgressBoard:
+    """The newest progress of each picture, told ten times a second a job at most.
+
+    Pictures of one job take turns. A preview stays on the board until it was told, even when a
+    newer step brings none.
+    """
+
+    def __init__(self, bus: EventBus) -> None:
+        self._bus = bus
+        self._newest: dict[UUID, tuple[Claim, Progress]] = {}
+        self._closed = False
+
+    def put(self, claim: Claim, progress: Progress) -> None:
+        _, before = self._newest.get(claim.image_id, (None, None))
+        if before is not None and before.preview is not None and progress.preview is None:
+            progress = Progress(
+                progress.request_id, progress.step, progress.steps, preview=before.preview
+            )
+        self._newest[claim.image_id] = (claim, progress)  # who waits keeps its place
+
+    def drop(self, claim: Claim) -> None:
+        """Tell nothing more of a picture that has ended."""
+        self._newest.pop(claim.image_id, None)
+
+    def close(self) -> None:
+        """End ``run`` within a tenth of a second; redis-py may swallow a cancellation."""
+        self._closed = True
+
+    async def run(self, turned: Turned = untold) -> None:
+        """Publish until closed."""
+        while not self._closed:
+            await asyncio.sleep(_EVERY_S)
+            if due := self._take_due():
+                await self._bus.publish(*[_event(claim, progress) for claim, progress in due])
+            turned()
+
+    def _take_due(self) -> list[tuple[Claim, Progress]]:
+        """Of each job the picture that has waited longest."""
+        first: dict[UUID, UUID] = {}
+        for image_id, (claim, _) in self._newest.items():
+            first.setdefault(claim.job_id, image_id)
+        return [self._newest.pop(image_id) for image_id in first.values()]
+
+
+def _event(claim: Claim, progress: Progress) -> Event:
+    data = {
+        "image_id": str(claim.image_id),
+        "index": claim.index,
+        "step": progress.step,
+        "steps": progress.steps,
+    }
+    if progress.preview is not None:
+        preview = base64.b64encode(encode_preview(progress.preview)).decode()
+        data["preview"] = f"data:image/webp;base64,{preview}"
+    return Event(
+        tenant_id=claim.tenant_id,
+        job_id=claim.job_id,
+        seq=None,
+        type=EventType.PROGRESS,
+        created_at=datetime.now(UTC),
+        data=data,
+    )

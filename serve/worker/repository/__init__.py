@@ -1,0 +1,1 @@
+"""Queries of workers, reapers and sweepers alone."""

@@ -1,0 +1,94 @@
+"""What a claim is drawn from, fetched."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from pipelines.imaging.errors import ImagingError
+from pipelines.imaging.source import read_source
+from serve.jobs.claim import Claim
+from serve.jobs.errors import SourceLost
+from serve.pictures.source_key import SourceKey
+from serve.settings import WorkerSettings
+from serve.storage import ObjectMissing, Storage, StorageError, StorageForbidden, StorageUnavailable
+from serve.worker.delivery import pause
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """``image`` and ``control_image``, which a ControlNet follows, are (height, width, 3).
+
+    ``mask`` is (height, width), 255 where the image is painted anew.
+    """
+
+    image: NDArray[np.uint8] | None = None
+    mask: NDArray[np.uint8] | None = None
+    control_image: NDArray[np.uint8] | None = None
+
+    def kept_in(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The picture, with the source's own pixels wherever the mask keeps them.
+
+        The model's autoencoder gives them back nearly, not exactly.
+        """
+        if self.mask is None or self.image is None:
+            return picture
+        return np.where(self.mask[..., None] >= 128, picture, self.image)
+
+
+class SourceLoader:
+    """Fetches what a claim is drawn from."""
+
+    def __init__(self, storage: Storage, settings: WorkerSettings) -> None:
+        self._storage = storage
+        self._settings = settings
+
+    async def load(self, claim: Claim) -> Source:
+        """The pixels of all that the claim is drawn from.
+
+        A storage that fails, hangs, or does not find the file is tried a few times again.
+
+        Raises:
+            SourceLost: it gave up; the message is for the client.
+        """
+        files = {name: await self._file(key) for name, key in claim.sources.items()}
+        try:
+            return await asyncio.to_thread(_read, files)
+        except ImagingError as error:
+            raise SourceLost(str(error)) from error
+
+    async def _file(self, key: SourceKey) -> bytes:
+        attempt = 1
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.store_timeout_s):
+                    file = await self._storage.get(str(key))
+            except (ObjectMissing, StorageUnavailable, TimeoutError) as error:
+                reason = str(error) or "storage did not answer in time"
+                if attempt >= self._settings.store_tries or isinstance(error, StorageForbidden):
+                    raise _lost(reason) from error
+                log.warning("source.failed", key=str(key), attempt=attempt, error=reason)
+            except StorageError as error:
+                raise _lost(str(error)) from error
+            else:
+                if hashlib.sha256(file).hexdigest() != key.sha256:
+                    raise SourceLost("The source picture's file was changed in storage.")
+                return file
+            await asyncio.sleep(pause(attempt))
+            attempt += 1
+
+
+def _read(files: Mapping[str, bytes]) -> Source:
+    return Source(**{name: read_source(file) for name, file in files.items()})
+
+
+def _lost(reason: str) -> SourceLost:
+    return SourceLost(f"The source picture could not be read: {reason}")

@@ -1,0 +1,126 @@
+"""Deletes files that no picture names: what lost claims and failed deliveries leave in storage."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from serve.clock import clock
+from serve.database import Database, DatabaseUnavailable
+from serve.jobs.errors import ForeignStorage
+from serve.pictures.picture_key import PictureKey
+from serve.pictures.repository import forget_lost_sources, forget_sources, orphans
+from serve.pictures.source_key import SourceKey
+from serve.settings import JobSettings
+from serve.storage import ObjectMissing, Storage, StorageError, StoredObject
+from serve.supervise import Turned, untold
+from serve.worker.repository.locks import database_identity, try_sweeper_lock
+
+log = structlog.get_logger(__name__)
+
+OWNER_KEY = "sfumato/owner"
+
+
+class Sweeper:
+    """Runs in every ingress; an advisory lock lets one at a time through.
+
+    Why it never takes a file that is, or will be, a picture's: it deletes only what lies under a
+    picture's key, whose job has ended or is gone, and which no row of `variants` names. Such rows
+    are written in the transaction that ends a running image (`Claims.complete`), and a job that
+    has ended has no running image, ever again. Both are read in one statement, so of one moment:
+    from then on no row can come to name the file. An attempt in flight belongs to a live job, or
+    else its commit is going to fail. Age is not needed for this, and clocks that differ do no
+    harm; it leaves time for a person to notice, say, a database restored from an old backup.
+
+    A source (`serve.pictures.source_key`) goes when no job names it and nobody has sent it for as
+    long as that age. Its row is locked meanwhile: a job that would name it waits, and is then
+    refused.
+
+    A storage belongs to the database that sweeps it first, as an object in it says: a second
+    database on the same storage, to which every file would be an orphan, is refused.
+    """
+
+    def __init__(self, database: Database, storage: Storage, settings: JobSettings) -> None:
+        self._database = database
+        self._storage = storage
+        self._settings = settings
+
+    async def run(self, turned: Turned = untold) -> None:
+        """Sweep until cancelled, whatever fails: a file too many is no reason to stop serving."""
+        while self._settings.sweep_every_s:
+            try:
+                await self.sweep()
+                turned()
+            except (DatabaseUnavailable, StorageError, ForeignStorage) as error:
+                log.warning("sweeper.failed", error=str(error))
+            except Exception:
+                log.exception("sweeper.broken")
+            await asyncio.sleep(self._settings.sweep_every_s)
+
+    async def sweep(self) -> int:
+        """One round over all of storage, page by page; the number of files deleted.
+
+        Raises:
+            DatabaseUnavailable, StorageError: what was deleted by then stays so.
+            ForeignStorage: the storage is another database's.
+        """
+        async with self._database.transaction() as session:  # whose lock it holds meanwhile
+            if not await try_sweeper_lock(session):
+                return 0
+            await self._own(await database_identity(session))
+            before = await clock(session) - timedelta(seconds=self._settings.orphan_age_s)
+            deleted = 0
+            async for page in self._storage.list():
+                deleted += await self._sweep_page(page, before)
+                deleted += await self._sweep_sources(page, before)
+            await self._forget_lost_sources(before)
+            remains = await self._storage.remove_remains(before)
+        log.info("sweeper.swept", deleted=deleted, remains=remains)
+        return deleted
+
+    async def _sweep_page(self, page: Sequence[StoredObject], before: datetime) -> int:
+        files = [
+            key
+            for found in page
+            if found.modified < before and (key := PictureKey.parse(found.key)) is not None
+        ]
+        if not files:
+            return 0
+        async with self._database.transaction() as session:
+            unnamed = await orphans(session, files)
+        if unnamed:
+            await self._storage.delete(unnamed)
+        return len(unnamed)
+
+    async def _sweep_sources(self, page: Sequence[StoredObject], before: datetime) -> int:
+        """Within the transaction, so that who sends one of them again waits until it is gone."""
+        keys = [
+            key
+            for found in page
+            if found.modified < before and (key := SourceKey.parse(found.key)) is not None
+        ]
+        async with self._database.transaction() as session:
+            gone = await forget_sources(session, keys, before)
+            if gone:
+                await self._storage.delete([str(key) for key in gone])
+        return len(gone)
+
+    async def _forget_lost_sources(self, before: datetime) -> None:
+        async with self._database.transaction() as session:
+            await forget_lost_sources(session, before)
+
+    async def _own(self, identity: str) -> None:
+        try:
+            owner = (await self._storage.get(OWNER_KEY)).decode(errors="replace")
+        except ObjectMissing:
+            await self._storage.put(OWNER_KEY, identity.encode(), "text/plain")
+            return
+        if owner != identity:
+            raise ForeignStorage(
+                f"{self._storage!r} holds another database's pictures: give each database its own "
+                f"SFUMATO_STORAGE_URL, or, if this one has replaced the other (a restored dump, a "
+                f"new Postgres version), delete the object {OWNER_KEY}."
+            )
