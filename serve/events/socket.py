@@ -37,8 +37,7 @@ from serve.events.schemas import (
     client_message,
 )
 from serve.http.origin import may_connect
-from serve.http.problem import Problem
-from serve.http.problems import problem_of
+from serve.http.problems import Problem, problem_of
 from serve.http.text import printable
 
 MAX_MESSAGE_CHARS = 16 * 1024

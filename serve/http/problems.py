@@ -1,4 +1,4 @@
-"""Turns failures into answers: OpenAI's error under ``/v1/images``, problem+json elsewhere."""
+"""Failures as answers: OpenAI's error under ``/v1/images``, problem+json elsewhere."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -18,7 +19,6 @@ from serve.database import DatabaseUnavailable
 from serve.errors import ServiceError
 from serve.http.errors import NothingToCome
 from serve.http.layers.security_headers import SECURITY_HEADERS
-from serve.http.problem import OpenAIError, OpenAIErrorDetail, Problem
 from serve.http.route_path import route_path
 from serve.http.text import printable
 from serve.storage import StorageUnavailable
@@ -39,6 +39,31 @@ _OPENAI_TYPES: dict[int | str, str] = {
     "insufficient_quota": "insufficient_quota",
 }
 """By status; a code of its own goes first."""
+
+
+class Problem(BaseModel):
+    """RFC 9457: every error outside of ``/v1/images``."""
+
+    type: str = "about:blank"
+    title: str = Field(examples=["No such job"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["There is no job 019ab2f4-6c1e-7d30-9a52-3f8e1c7b4d60."])
+    code: str = Field(examples=["job_not_found"])
+    param: str | None = None
+    request_id: str | None = None
+
+
+class OpenAIErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIError(BaseModel):
+    """OpenAI's error: every one under ``/v1/images``."""
+
+    error: OpenAIErrorDetail
 
 
 def speaks_openai(path: str) -> bool:
@@ -81,18 +106,20 @@ def answer(
     problem: Problem, *, path: str, request_id: str | None, headers: Mapping[str, str] | None = None
 ) -> Response:
     """The problem as an answer."""
+    openai = speaks_openai(path)
     named = problem.model_copy(update={"request_id": request_id})
-    status, body, media_type = told(named, path)
+    status, body = status_and_body(named, openai=openai)
+    media_type = "application/json" if openai else "application/problem+json"
     return JSONResponse(body, status_code=status, headers=headers, media_type=media_type)
 
 
-def told(problem: Problem, path: str) -> tuple[int, dict[str, Any], str]:
-    """Status, body and media type of the problem, in the shape that the path's clients read."""
-    if not speaks_openai(path):
-        return problem.status, problem.model_dump(exclude_none=True), "application/problem+json"
+def status_and_body(problem: Problem, *, openai: bool) -> tuple[int, dict[str, Any]]:
+    """The problem in OpenAI's shape or its own."""
+    if not openai:
+        return problem.status, problem.model_dump(exclude_none=True)
     # OpenAI's clients know 400, not 422, as the fault of a field.
     status = 400 if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY else problem.status
-    return status, openai_error(problem).model_dump(), "application/json"
+    return status, openai_error(problem).model_dump()
 
 
 def headers_of(error: ServiceError) -> dict[str, str]:

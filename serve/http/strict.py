@@ -5,12 +5,22 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
 from serve.http.text import printable
+
+
+class RowOut(BaseModel):
+    """An answer that is made of a row, whose attributes have the names of the fields."""
+
+    @classmethod
+    def of_row(cls, row: object, **others: Any) -> Self:
+        """``others`` are the fields that differ from the row's attribute, or have none."""
+        own = {name: getattr(row, name) for name in cls.model_fields if name not in others}
+        return cls(**own, **others)
 
 
 class StrictBody(BaseModel):

@@ -8,8 +8,7 @@ from http import HTTPStatus
 from starlette.responses import Response
 from starlette.types import Scope
 
-from serve.http.problem import Problem
-from serve.http.problems import answer
+from serve.http.problems import Problem, answer
 from serve.http.route_path import route_path
 
 
