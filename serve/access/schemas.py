@@ -11,9 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve.access.keys import MAX_EXPIRY_S
 from serve.access.ledger import QuotaState, UsageReport
 from serve.access.scopes import DEFAULT_SCOPES, Scope
-from serve.http.moment import Day
+from serve.http.fields import Day, RowOut, StrictBody, Text
 from serve.http.page import Listing, Page
-from serve.http.strict import RowOut, StrictBody, Text
 from serve.tables import ApiKey, Tenant
 
 

@@ -19,14 +19,16 @@ from serve.api.services import Services
 from serve.database import DatabaseUnavailable
 from serve.events import endpoints as events
 from serve.http import problems
-from serve.http.layers.body_limit import BodyLimit
-from serve.http.layers.calls import Calls
-from serve.http.layers.header_limit import HeaderLimit
-from serve.http.layers.request_id import RequestId
-from serve.http.layers.request_metrics import RequestMetrics
-from serve.http.layers.security_headers import SecurityHeaders
-from serve.http.layers.trailing_slash import TrailingSlash
-from serve.http.origin import Cors, plain_origin
+from serve.http.address import Cors, plain_origin
+from serve.http.layers import (
+    BodyLimit,
+    Calls,
+    HeaderLimit,
+    RequestId,
+    RequestMetrics,
+    SecurityHeaders,
+    TrailingSlash,
+)
 from serve.jobs import endpoints as jobs
 from serve.jobs import event_endpoints as job_events
 from serve.openai import endpoints as openai

@@ -14,19 +14,28 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 from serve.database import DatabaseUnavailable
 from serve.errors import ServiceError
 from serve.http.errors import NothingToCome
-from serve.http.layers.security_headers import SECURITY_HEADERS
-from serve.http.route_path import route_path
-from serve.http.text import printable
+from serve.http.fields import printable
+from serve.http.http_route import route_path
 from serve.storage import StorageUnavailable
 
 log = structlog.get_logger(__name__)
 
 REQUEST_ID = "X-Request-ID"
 TOO_LARGE = "body_too_large"  # the standard library's name for 413 changed with Python 3.13
+SECURITY_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""Strict-Transport-Security is not among them: only who ends TLS knows that there is any."""
 _INVALID = {
     "json_invalid": "invalid_json",
     "missing": "missing_field",
@@ -102,11 +111,10 @@ def openai_error(problem: Problem) -> OpenAIError:
     return OpenAIError(error=detail)
 
 
-def answer(
-    problem: Problem, *, path: str, request_id: str | None, headers: Mapping[str, str] | None = None
-) -> Response:
-    """The problem as an answer."""
-    openai = speaks_openai(path)
+def answer(problem: Problem, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
+    """The problem as the answer to a request, in the shape that the path's clients read."""
+    openai = speaks_openai(route_path(scope))
+    request_id = scope.get("state", {}).get("request_id")
     named = problem.model_copy(update={"request_id": request_id})
     status, body = status_and_body(named, openai=openai)
     media_type = "application/json" if openai else "application/problem+json"
@@ -142,28 +150,17 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-def _answer(
-    request: Request, problem: Problem, headers: Mapping[str, str] | None = None
-) -> Response:
-    return answer(
-        problem,
-        path=route_path(request.scope),
-        request_id=request.scope.get("state", {}).get("request_id"),
-        headers=headers,
-    )
-
-
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - what Starlette dispatches on
     if isinstance(error, DatabaseUnavailable):
         log.error("api.database_unavailable", error=error.message)
-    return _answer(request, problem_of(error), headers_of(error))
+    return answer(problem_of(error), request.scope, headers_of(error))
 
 
 async def _storage_away(request: Request, error: Exception) -> Response:
     assert isinstance(error, StorageUnavailable)  # noqa: S101 - what Starlette dispatches on
     log.error("api.storage_unavailable", error=str(error))
-    return _answer(request, problem_of(error), {"Retry-After": "2"})
+    return answer(problem_of(error), request.scope, {"Retry-After": "2"})
 
 
 async def _nothing_to_come(_request: Request, _error: Exception) -> Response:
@@ -186,7 +183,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if status == HTTPStatus.METHOD_NOT_ALLOWED and (allowed := _allowed(request)):
         headers["Allow"] = allowed
-    return _answer(request, problem, headers)
+    return answer(problem, request.scope, headers)
 
 
 def _allowed(request: Request) -> str:
@@ -211,7 +208,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
         code=_INVALID.get(first["type"], "invalid_value"),
         param=_param(first),
     )
-    return _answer(request, problem)
+    return answer(problem, request.scope)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
@@ -225,7 +222,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     # This handler stands outside of the layers that every other answer passes.
     request_id = request.scope.get("state", {}).get("request_id")
     named = {REQUEST_ID: request_id} if request_id else {}
-    return _answer(request, problem, {**SECURITY_HEADERS, **named})
+    return answer(problem, request.scope, {**SECURITY_HEADERS, **named})
 
 
 def _param(error: Mapping[str, Any]) -> str | None:

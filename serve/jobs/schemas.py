@@ -10,8 +10,8 @@ from uuid import UUID
 from pydantic import Field
 
 from pipelines.diffusion.request import NoiseScheduler
+from serve.http.fields import RowOut, StrictBody, Text
 from serve.http.page import Listing, Page
-from serve.http.strict import RowOut, StrictBody, Text
 from serve.pictures.schemas import EXAMPLE_PARAMS, ImageOut, JobWarning, warnings_of
 from serve.tables import Job, JobState
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from pipelines.imaging.postprocess import ORIGINAL
-from serve.http.data_url import DATA_URL, file_of_data_url
 from serve.http.errors import InvalidValue, MissingField
 from serve.http.form import Upload
+from serve.http.json_body import DATA_URL, file_of_data_url
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.request import JobRequest
 from serve.jobs.schemas import ControlBody

@@ -16,11 +16,10 @@ from starlette.requests import Request
 
 from serve.access.auth import Drawer, Reader
 from serve.access.guarded_route import GuardedRoute, read_body
-from serve.http.data_url import file_of_data_url
 from serve.http.documented import Errors, form_body, openai_errors, picture_events, problems
 from serve.http.errors import InvalidForm, InvalidJson, InvalidValue, MissingField
 from serve.http.form import Form, Upload, checked, read_form
-from serve.http.json_depth import is_json
+from serve.http.json_body import file_of_data_url, is_json
 from serve.http.provided import Provided
 from serve.jobs.endpoints import DRAWING_ERRORS, IdempotencyKey, checked_key
 from serve.jobs.errors import ModelNotFound

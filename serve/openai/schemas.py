@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from pipelines.diffusion.catalog import ModelDescription
 from pipelines.diffusion.request import NoiseScheduler
-from serve.http.strict import StrictBody, Text
+from serve.http.fields import StrictBody, Text
 from serve.jobs.request import JobRequest
 from serve.jobs.schemas import OutputFormat, PictureBody
 from serve.pictures.schemas import JobWarning

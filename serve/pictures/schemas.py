@@ -8,9 +8,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from serve.http.moment import Moment
+from serve.http.fields import Moment, RowOut, StrictBody, Text
 from serve.http.page import Listing, Page
-from serve.http.strict import RowOut, StrictBody, Text
 from serve.pictures.picture_filter import PictureFilter
 from serve.settings import Settings
 from serve.tables import Image, Job, JobState, Variant

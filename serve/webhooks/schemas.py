@@ -13,8 +13,8 @@ from serve.access.keys import Principal
 from serve.access.scopes import Scope
 from serve.events.bus import EventType
 from serve.events.job_event import JOB_EVENTS, JobEvent
+from serve.http.fields import RowOut, StrictBody, Text
 from serve.http.page import Listing, Page
-from serve.http.strict import RowOut, StrictBody, Text
 from serve.tables import Delivery, Webhook
 from serve.webhooks.repository import DeliveryState
 from serve.webhooks.signature import spell

@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect
 
 from serve.access.schemas import KeyBody, LimitsBody, TenantBody
 from serve.api.services import Services
-from serve.http.strict import StrictBody
+from serve.http.fields import StrictBody
 from serve.jobs.schemas import ControlBody, JobBody, LoraBody
 from serve.openai.schemas import EditBody, EditJson, GenerationBody, VariationBody
 from serve.webhooks.schemas import WebhookBody

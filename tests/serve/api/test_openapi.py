@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from serve.api.about import TAGS
-from serve.http.strict import StrictBody
+from serve.http.fields import StrictBody
 from serve.openai.schemas import EditBody, EditJson, VariationBody
 from tests.serve.api.described import Json, described, faults, operations, resolved
 
