@@ -18,6 +18,8 @@ class ServiceError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"
+    example: ClassVar[str] = ""
+    """A message of it, for the OpenAPI document."""
 
     def __init__(
         self, message: str, *, param: str | None = None, retry_after_s: int | None = None

@@ -16,7 +16,7 @@ from serve.jobs.lifecycle import Jobs
 from serve.jobs.limits import ServedModels
 from serve.jobs.sourcing import Sourcing
 from serve.observability.metrics import Metrics
-from serve.openai.services import OpenAIServices
+from serve.openai.waiting import OpenAIServices
 from serve.pictures.checked_files import CheckedFiles
 from serve.pictures.intake import Intake
 from serve.pictures.pictures import Pictures

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from serve.events.bus import EventType
-from serve.pictures.warning import JobWarning
+from serve.pictures.schemas import JobWarning
 
 DataT = TypeVar("DataT", bound=BaseModel)
 

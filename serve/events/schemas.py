@@ -9,8 +9,8 @@ from uuid import UUID
 from pydantic import BaseModel, Field, TypeAdapter
 
 from serve.events.bus import EventType
-from serve.http.problem import Problem
-from serve.http.strict import StrictBody
+from serve.http.fields import StrictBody
+from serve.http.problems import Problem
 
 JobId = Annotated[UUID, Field(strict=False)]
 

@@ -36,10 +36,9 @@ from serve.events.schemas import (
     WatchAll,
     client_message,
 )
-from serve.http.origin import may_connect
-from serve.http.problem import Problem
-from serve.http.problems import problem_of
-from serve.http.text import printable
+from serve.http.address import may_connect
+from serve.http.fields import printable
+from serve.http.problems import Problem, problem_of
 
 MAX_MESSAGE_CHARS = 16 * 1024
 MAX_WATCHED = 200

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve.access.auth import Reader
 from serve.access.guarded_route import GuardedRoute
 from serve.access.keys import Keys
+from serve.events.errors import JobNotFound
 from serve.events.feeds import Feeds
 from serve.events.sse import EventStream
 from serve.http.documented import problems
@@ -66,7 +67,7 @@ async def look_at_stream(
     response_class=EventSourceResponse,
     responses={
         204: {"description": "The job has ended, and its last event was seen: do not come back."},
-        **problems(401, 404, 422),
+        **problems(JobNotFound),
     },
 )
 async def follow_job(

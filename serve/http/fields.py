@@ -1,16 +1,77 @@
-"""Bodies that take exactly their fields, of exactly their types."""
+"""Fields of what clients send: bodies that take exactly their fields, text and times."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from datetime import UTC, date, datetime
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from serve.http.text import printable
+
+def printable(text: str, limit: int = 1000) -> str:
+    """No lone surrogates, which UTF-8 cannot hold, and not endless."""
+    return text[:limit].encode("utf-8", "replace").decode()
+
+
+def plain_kinds(annotation: Any) -> set[Any]:
+    """The plain types that a field's annotation names."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return plain_kinds(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return set().union(*(plain_kinds(each) for each in get_args(annotation)))
+    return {annotation}
+
+
+def is_left_out(text: str, annotation: Any) -> bool:
+    """Whether this is how clients send an optional field that they leave empty.
+
+    ``null`` is what JavaScript makes of a null in a form or an address; where any text is
+    taken, it may be meant.
+    """
+    return text == "" or (text == "null" and str not in plain_kinds(annotation))
+
+
+_DAY_FIRST = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+
+
+def _dated(value: Any) -> Any:
+    """Pydantic would take `0.5` for half a second after 1970 began."""
+    if isinstance(value, str) and not _DAY_FIRST.match(value):
+        raise ValueError("must begin with a day like 2026-11-24")
+    return value
+
+
+# What Postgres, Python and a UUIDv7 all can hold in every time zone.
+Moment = Annotated[
+    AwareDatetime,
+    Field(ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime(9000, 1, 1, tzinfo=UTC)),
+    BeforeValidator(_dated),
+]
+Day = Annotated[date, BeforeValidator(_dated)]
+
+
+class RowOut(BaseModel):
+    """An answer that is made of a row, whose attributes have the names of the fields."""
+
+    @classmethod
+    def of_row(cls, row: object, **others: Any) -> Self:
+        """``others`` are the fields that differ from the row's attribute, or have none."""
+        own = {name: getattr(row, name) for name in cls.model_fields if name not in others}
+        return cls(**own, **others)
 
 
 class StrictBody(BaseModel):

@@ -1,11 +1,12 @@
-"""A bound on how deep JSON is nested, before a parser recurses into it."""
+"""JSON that comes in: how deep it is nested, and files that stand in it as data URLs."""
 
 from __future__ import annotations
 
+import base64
 import re
 from itertools import accumulate
 
-from serve.http.errors import InvalidJson, JsonTooDeep
+from serve.http.errors import InvalidJson, InvalidValue, JsonTooDeep
 
 MAX_DEPTH = 32
 _JSON = re.compile(r"application/([^;\s]+\+)?json\s*(;|$)", re.IGNORECASE)
@@ -48,3 +49,22 @@ def deeper_than(limit: int, body: bytes) -> bool:
         return False
     brackets = _STRING.sub(b"", body).translate(None, delete=_MEANINGLESS)
     return any(depth > limit for depth in accumulate(map(_STEPS.__getitem__, brackets)))
+
+
+DATA_URL = "data:image/"
+_BLANKS = b" \t\r\n"  # as `base64` wraps its lines
+
+
+def file_of_data_url(url: str, field: str) -> bytes:
+    """The file's bytes. What it is its content tells; the media type is not looked at.
+
+    Raises:
+        InvalidValue: it is not base64.
+    """
+    head, _, text = url.partition(";base64,")
+    try:
+        return base64.b64decode(text.encode().translate(None, _BLANKS), validate=True)
+    except ValueError as error:
+        raise InvalidValue(
+            f"{field}: what follows `{head[:40]};base64,` is not base64.", param=field
+        ) from error
