@@ -17,8 +17,7 @@ from serve.api.examples.event import (
     WEBHOOK_HEADERS,
     as_webhook,
 )
-from serve.events.job_event import JOB_EVENTS
-from serve.events.schemas import Authenticated, ClientMessage, ErrorOut
+from serve.events.schemas import JOB_EVENTS, Authenticated, ClientMessage, ErrorOut
 from serve.webhooks.event_schemas import WEBHOOK_EVENTS, WebhookHeaders
 
 Json = dict[str, Any]

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, create_model
 
-from serve.events.bus import EventType
-from serve.events.job_event import JOB_EVENTS, JobEvent
+from serve.events.event import EventType
+from serve.events.schemas import JOB_EVENTS, JobEvent
 
 
 class WebhookHeaders(BaseModel):

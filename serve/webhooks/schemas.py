@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from serve.access.keys import Principal
 from serve.access.scopes import Scope
-from serve.events.bus import EventType
+from serve.events.event import EventType
 from serve.http.page import Page
 from serve.http.strict import StrictBody, Text
 from serve.tables import Delivery, Webhook

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from serve.events.bus import EventType
+from serve.events.event import EventType
 
 _JOB_ID = "019ab2f4-6c1e-7d30-9a52-3f8e1c7b4d60"
 _IMAGE_ID = "019ab2f4-6c1f-7b44-8e21-90d4a6f2c713"

@@ -16,7 +16,7 @@ from serve.api.examples.errors import (
 from serve.api.examples.event import as_stream, life_of_a_job
 from serve.api.examples.example import Example
 from serve.api.examples.job import CANCELLED, CLEARED, IMAGE_ID, JOB_ID, QUEUED, REFUSED, SUCCEEDED
-from serve.events.errors import JobNotFound
+from serve.events.feed import JobNotFound
 from serve.http.errors import InvalidValue
 from serve.http.problem import Problem
 from serve.jobs.errors import (
