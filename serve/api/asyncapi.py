@@ -11,9 +11,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from serve.api.examples import example, merged
-from serve.events.bus import EventType
-from serve.events.job_event import JOB_EVENTS
-from serve.events.schemas import Authenticated, ClientMessage, ErrorOut
+from serve.events.event import EventType
+from serve.events.schemas import JOB_EVENTS, Authenticated, ClientMessage, ErrorOut
 from serve.webhooks.schemas import WEBHOOK_EVENTS, WebhookHeaders
 
 Json = dict[str, Any]

@@ -10,7 +10,7 @@ from serve.access.tenants import Tenants
 from serve.access.tickets import Tickets
 from serve.database import Database
 from serve.events.bus import EventBus
-from serve.events.open_sockets import OpenSockets
+from serve.events.socket import OpenSockets
 from serve.http.drain import Drain
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.limits import ServedModels

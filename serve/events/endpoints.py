@@ -8,10 +8,9 @@ from serve.access.auth import Reader
 from serve.access.guarded_route import GuardedRoute
 from serve.access.keys import Keys
 from serve.access.tickets import TICKET_S, Tickets, TicketsUnavailable
-from serve.events.feeds import Feeds
-from serve.events.open_sockets import OpenSockets
-from serve.events.socket import EventSocket
-from serve.events.ticket import TicketOut
+from serve.events.feed import Feeds
+from serve.events.schemas import TicketOut
+from serve.events.socket import EventSocket, OpenSockets
 from serve.http.documented import problems, success
 from serve.http.provided import Provided
 from serve.observability.metrics import Metrics

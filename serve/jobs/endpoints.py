@@ -13,7 +13,7 @@ from serve.access.guarded_route import GuardedRoute
 from serve.access.quota import InsufficientQuota
 from serve.access.rate_limit import RateLimitExceeded
 from serve.database import DatabaseUnavailable
-from serve.events.errors import JobNotFound
+from serve.events.feed import JobNotFound
 from serve.http.address import path_to
 from serve.http.documented import Errors, problems, success
 from serve.http.errors import InvalidValue

@@ -11,9 +11,9 @@ from serve.access.ledger import Ledger
 from serve.access.quota import InsufficientQuota
 from serve.access.rate_limit import RateLimitExceeded, RateLimits
 from serve.database import Database, Session
-from serve.events.bus import Event, EventBus
-from serve.events.errors import JobNotFound
-from serve.events.feeds import Feeds
+from serve.events.bus import EventBus
+from serve.events.event import Event
+from serve.events.feed import Feeds, JobNotFound
 from serve.events.repository import existing_jobs
 from serve.jobs import repository, transitions
 from serve.jobs.admission import Admission

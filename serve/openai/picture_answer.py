@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from pipelines.imaging.format import PictureFormat
 from pipelines.imaging.preview import enlarge_preview
 from serve.errors import ServiceError
-from serve.events.bus import Event, EventType
+from serve.events.event import Event, EventType
 from serve.http.errors import InvalidValue
 from serve.http.problems import openai_error, problem_of
 from serve.jobs.request import JobRequest

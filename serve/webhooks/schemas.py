@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BaseModel, Field, create_model
 
 from serve.access.keys import Principal
 from serve.access.scopes import Scope
-from serve.events.bus import EventType
-from serve.events.job_event import JOB_EVENTS, JobEvent
+from serve.events.event import EventType
+from serve.events.schemas import JOB_EVENTS, JobEvent
 from serve.http.fields import RowOut, StrictBody, Text
 from serve.http.page import Listing, Page
 from serve.tables import Delivery, Webhook

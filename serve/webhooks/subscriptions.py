@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from serve.database import Database, Session
-from serve.events.bus import EventType
+from serve.events.event import EventType
 from serve.settings import WebhookSettings
 from serve.tables import Delivery, Webhook
 from serve.webhooks import repository

@@ -9,7 +9,7 @@ from sqlalchemy import Select, bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 
 from serve.database import Session
-from serve.events.bus import Event, EventType
+from serve.events.event import Event, EventType
 from serve.tables import EventRow, Job
 from serve.webhooks.repository import OUTBOX
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import CTE, Interval, and_, case, delete, func, literal, or_, select, true, update
 
 from serve.database import Session
-from serve.events.bus import as_json, event_data
+from serve.events.event import as_json, event_data
 from serve.tables import Delivery, EventRow, Webhook
 from serve.webhooks.attempt import Answer, Attempt
 from serve.webhooks.repository.state import PENDING

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import delete, func, select, update
 
 from serve.database import Session
-from serve.events.bus import EventType
+from serve.events.event import EventType
 from serve.tables import Tenant, Webhook
 
 

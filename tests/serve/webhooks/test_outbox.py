@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from serve.database import Database
-from serve.events.bus import EventType
+from serve.events.event import EventType
 from serve.jobs import repository, transitions
 from serve.jobs.lifecycle import Jobs
 from serve.pictures.stored_file import StoredFile

@@ -29,7 +29,8 @@ from pipelines.diffusion.runner import EngineRunner
 from pipelines.imaging.metadata import read_metadata
 from serve.database import Database, DatabaseUnavailable
 from serve.deployments.pool import open_pool
-from serve.events.bus import EventBus, EventType
+from serve.events.bus import EventBus
+from serve.events.event import EventType
 from serve.jobs.claim import Claim
 from serve.jobs.errors import EngineDied, PostprocessFailed
 from serve.jobs.lifecycle import Jobs

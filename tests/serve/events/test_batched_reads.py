@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from serve.events.together import Together
+from serve.events.batched_reads import BatchedReads
 
 
 class Answerer:
@@ -38,20 +38,20 @@ async def asked(answerer: Answerer, times: int) -> None:
 
 async def test_who_asks_alone_is_answered_at_once() -> None:
     answerer = Answerer()
-    together = Together(answerer, at_once=3, patience_s=60)
+    reads = BatchedReads(answerer, batch_size=3, patience_s=60)
     for number in range(3):
         answerer.let.release()
-        assert await together.ask(number) == number**2
+        assert await reads.read(number) == number**2
     assert answerer.asked == [[0], [1], [2]]
 
 
 async def test_who_comes_meanwhile_is_answered_with_as_many_others_as_fit() -> None:
     answerer = Answerer()
-    together = Together(answerer, at_once=3, patience_s=60)
+    reads = BatchedReads(answerer, batch_size=3, patience_s=60)
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-        first = tasks.create_task(together.ask(1))
+        first = tasks.create_task(reads.read(1))
         await asked(answerer, 1)
-        rest = [tasks.create_task(together.ask(number)) for number in range(2, 9)]
+        rest = [tasks.create_task(reads.read(number)) for number in range(2, 9)]
         await asyncio.sleep(0)
         assert answerer.asked == [[1]]  # never two at a time
         for times in range(1, 5):
@@ -64,15 +64,15 @@ async def test_who_comes_meanwhile_is_answered_with_as_many_others_as_fit() -> N
 async def test_nobody_joins_a_question_that_is_on_its_way() -> None:
     """What is read may be older than the question then."""
     answerer = Answerer()
-    together = Together(answerer, at_once=3, patience_s=60)
+    reads = BatchedReads(answerer, batch_size=3, patience_s=60)
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-        tasks.create_task(together.ask(1))
+        tasks.create_task(reads.read(1))
         await asked(answerer, 1)
-        tasks.create_task(together.ask(2))
+        tasks.create_task(reads.read(2))
         await asyncio.sleep(0)
         answerer.let.release()
         await asked(answerer, 2)
-        tasks.create_task(together.ask(3))
+        tasks.create_task(reads.read(3))
         await asyncio.sleep(0)
         answerer.let.release()
         await asked(answerer, 3)
@@ -82,8 +82,8 @@ async def test_nobody_joins_a_question_that_is_on_its_way() -> None:
 
 async def test_who_leaves_takes_the_answer_from_nobody() -> None:
     answerer = Answerer()
-    together = Together(answerer, at_once=3, patience_s=60)
-    leaving, staying = (asyncio.create_task(together.ask(number)) for number in (1, 2))
+    reads = BatchedReads(answerer, batch_size=3, patience_s=60)
+    leaving, staying = (asyncio.create_task(reads.read(number)) for number in (1, 2))
     await asked(answerer, 1)
     leaving.cancel()
     await asyncio.wait({leaving}, timeout=10)
@@ -94,11 +94,11 @@ async def test_who_leaves_takes_the_answer_from_nobody() -> None:
 
 async def test_a_failure_that_all_share_is_told_to_all_and_the_next_are_answered() -> None:
     answerer = Answerer()
-    together = Together(answerer, at_once=2, patience_s=60, shared=ConnectionError)
+    reads = BatchedReads(answerer, batch_size=2, patience_s=60, shared=ConnectionError)
     answerer.fault = ConnectionError("Nobody is there.")
-    failing = [asyncio.create_task(together.ask(number)) for number in (1, 2)]
+    failing = [asyncio.create_task(reads.read(number)) for number in (1, 2)]
     await asked(answerer, 1)
-    waiting = asyncio.create_task(together.ask(3))
+    waiting = asyncio.create_task(reads.read(3))
     await asyncio.sleep(0)
     answerer.let.release()
     for task in failing:
@@ -112,10 +112,10 @@ async def test_a_failure_that_all_share_is_told_to_all_and_the_next_are_answered
 async def test_a_question_that_cannot_be_answered_spoils_no_other() -> None:
     """They are of different tenants."""
     answerer = Answerer(3)
-    together = Together(answerer, at_once=4, patience_s=60, shared=ConnectionError)
-    first = asyncio.create_task(together.ask(1))
+    reads = BatchedReads(answerer, batch_size=4, patience_s=60, shared=ConnectionError)
+    first = asyncio.create_task(reads.read(1))
     await asked(answerer, 1)
-    rest = [asyncio.create_task(together.ask(number)) for number in (2, 3, 4)]
+    rest = [asyncio.create_task(reads.read(number)) for number in (2, 3, 4)]
     await asyncio.sleep(0)
     for _ in range(5):
         answerer.let.release()
@@ -124,24 +124,24 @@ async def test_a_question_that_cannot_be_answered_spoils_no_other() -> None:
     assert isinstance(told[2], ValueError)
     assert answerer.asked == [[1], [2, 3, 4], [2], [3], [4]]
     answerer.let.release()
-    assert await asyncio.wait_for(together.ask(5), 10) == 25
+    assert await asyncio.wait_for(reads.read(5), 10) == 25
 
 
 async def test_who_asked_alone_is_not_asked_for_again() -> None:
     answerer = Answerer(3)
-    together = Together(answerer, at_once=4, patience_s=60)
+    reads = BatchedReads(answerer, batch_size=4, patience_s=60)
     answerer.let.release()
     with pytest.raises(ValueError, match="no square"):
-        await asyncio.wait_for(together.ask(3), 10)
+        await asyncio.wait_for(reads.read(3), 10)
     assert answerer.asked == [[3]]
 
 
 async def test_a_round_that_hangs_holds_nobody_up_for_long() -> None:
     answerer = Answerer()
-    together = Together(answerer, at_once=1, patience_s=0.01)
-    hanging = asyncio.create_task(together.ask(1))
+    reads = BatchedReads(answerer, batch_size=1, patience_s=0.01)
+    hanging = asyncio.create_task(reads.read(1))
     await asked(answerer, 1)
-    waiting = [asyncio.create_task(together.ask(number)) for number in (2, 3)]
+    waiting = [asyncio.create_task(reads.read(number)) for number in (2, 3)]
     async with asyncio.timeout(10):
         while len(answerer.asked) < 3:
             await asyncio.sleep(0.01)

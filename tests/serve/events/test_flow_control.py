@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.events.bus import Event, EventType
-from serve.events.outbox import MESSAGE_COST_BYTES, AckAhead, Outbox, WindowFull
+from serve.events.event import Event, EventType
+from serve.events.flow_control import MESSAGE_COST_BYTES, AckAhead, SendWindow, WindowFull
 
 JOB, TENANT = uuid4(), uuid4()
 PREVIEW = "data:image/webp;base64," + "A" * 700
@@ -35,13 +35,13 @@ class Line:
         self.window = window
         self.told: list[dict[str, Any]] = []
         self.costs: list[int] = []
-        self.outbox = Outbox(window)
+        self.send_window = SendWindow(window)
 
     def tell(self, event: Event) -> None:
-        self._receive(self.outbox.tell(event))
+        self._receive(self.send_window.event(event))
 
     def acknowledge(self, messages: int) -> None:
-        self._receive(*self.outbox.acknowledge(messages))
+        self._receive(*self.send_window.acknowledge(messages))
 
     def _receive(self, *texts: str | None) -> None:
         for text in filter(None, texts):

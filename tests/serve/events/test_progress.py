@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from serve.events.bus import Event, EventType
-from serve.events.pace import COST_S, EVERY_S, SHARE, ProgressPace
+from serve.events.event import Event, EventType
+from serve.events.progress import COST_S, EVERY_S, SHARE, ProgressPace
 
 TENANT, JOB, OTHER = uuid4(), uuid4(), uuid4()
 
@@ -65,7 +65,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("serve.events.pace.asyncio.get_running_loop", lambda: clock)
+    monkeypatch.setattr("serve.events.progress.asyncio.get_running_loop", lambda: clock)
     return clock
 
 

@@ -12,10 +12,8 @@ import pytest
 from sqlalchemy import event
 
 from serve.database import Database
-from serve.events.errors import JobNotFound
-from serve.events.feed import Feed
-from serve.events.replay import Replay
-from serve.events.subscription import Subscription
+from serve.events.bus import Subscription
+from serve.events.feed import Feed, JobNotFound
 from serve.jobs.lifecycle import Jobs
 from tests.serve.conftest import ask, make_tenant
 
@@ -51,9 +49,8 @@ async def test_two_hundred_that_resume_at_once_take_two_transactions_one_after_t
     made = [(tenant, await jobs.submit(tenant, ask())) for tenant in tenants for _ in range(5)]
     for tenant, job in made[::2]:
         await jobs.cancel(tenant, job.id)
-    replay = Replay(database)
     clients = [(*made[number % len(made)], number % 3) for number in range(200)]
-    feeds = [Feed(replay, Subscription(), tenant) for tenant, _, _ in clients]
+    feeds = [Feed(jobs.feeds, Subscription(), tenant) for tenant, _, _ in clients]
     with transactions(database) as counts:
         await asyncio.gather(
             *(
@@ -77,20 +74,19 @@ async def test_a_job_of_another_tenant_that_asks_for_it_at_once_is_not_found(
 ) -> None:
     owner, stranger = [await make_tenant(database, name) for name in ("one", "two")]
     job = await jobs.submit(owner, ask())
-    replay = Replay(database)
     read = await asyncio.gather(
         *(
-            replay.after(tenant, {job.id: after, uuid4(): 0})
+            jobs.feeds.events_after(tenant, {job.id: after, uuid4(): 0})
             for tenant in (owner, stranger)
             for after in (0, 1)
         )
     )
     seqs = [
-        {job_id: [event.seq for event in told] for job_id, told in jobs.items()} for jobs in read
+        {job_id: [event.seq for event in told] for job_id, told in found.items()} for found in read
     ]
     assert seqs == [{job.id: [1]}, {job.id: []}, {}, {}]
     with pytest.raises(JobNotFound):
-        await Feed(replay, Subscription(), stranger).watch(job.id)
+        await Feed(jobs.feeds, Subscription(), stranger).watch(job.id)
 
 
 async def test_who_follows_everything_at_once_reads_each_job_once(
@@ -98,8 +94,7 @@ async def test_who_follows_everything_at_once_reads_each_job_once(
 ) -> None:
     tenants = [await make_tenant(database, name) for name in ("one", "two")]
     made = {tenant: [(await jobs.submit(tenant, ask())).id for _ in range(3)] for tenant in tenants}
-    replay = Replay(database)
-    feeds = [Feed(replay, Subscription(), tenants[number % 2]) for number in range(60)]
+    feeds = [Feed(jobs.feeds, Subscription(), tenants[number % 2]) for number in range(60)]
 
     async def follow(feed: Feed) -> set[object]:
         await feed.watch_all()
