@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from serve.local.leftovers import Leftovers
-from serve.local.process import LAUNCHER
+from serve.local.process import Leftovers
+from serve.local.server import LAUNCHER
 
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 120.0

@@ -15,8 +15,8 @@ from pathlib import Path
 from serve.cli.target import reachable
 from serve.deployments.haproxy import BINARY, REPLICAS_AT, SIDE_PORTS
 from serve.local.account import Account
+from serve.local.data_folder import make_private, socket_folder
 from serve.local.port import free_port, port_range
-from serve.local.socket_folder import make_private, socket_folder
 from serve.settings import Settings
 
 _COMMAND = "sfumato-haproxy"

@@ -26,11 +26,10 @@ from serve.cli import haproxy
 from serve.cli.checks import before_start, ray_cpus
 from serve.cli.target import api_key, base_url, database_url, key_file
 from serve.errors import ServiceError
-from serve.local.atomic_file import write_atomically
+from serve.local.data_folder import FolderLock, write_atomically
 from serve.local.errors import AlreadyRunning, FolderUnreachable, LocalServerError, StartFailed
-from serve.local.leftovers import Leftovers
-from serve.local.lock import FolderLock
 from serve.local.postgres import LocalPostgres
+from serve.local.process import Leftovers
 from serve.local.valkey import LocalValkey
 from serve.observability.logging import redact_records
 from serve.settings import Settings

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from serve.local.data_folder import FolderLock
 from serve.local.errors import AlreadyRunning, FolderUnreachable
-from serve.local.lock import FolderLock
 
 
 @pytest.mark.parametrize("torn", ["", "12x", "\udcff"])

@@ -150,7 +150,7 @@ def test_a_killed_server_that_nobody_reaps_does_not_bar_the_next(data_dir: Path)
     zombie = psutil.Process(first.pid)
     zombie.kill()
     assert wait_until(lambda: zombie.status() == psutil.STATUS_ZOMBIE, seconds=10)
-    first._process.release()  # as the kernel does when the owner dies
+    first._lock.release()  # as the kernel does when the owner dies
     with LocalPostgres(data_dir) as second:
         assert zombie.status() == psutil.STATUS_ZOMBIE
         assert query(second.url, "SELECT number FROM numbers") == "42"
