@@ -1,4 +1,4 @@
-"""`sfumato bench`: how fast, by measurement."""
+"""`sfumato bench`: measures the engine, and the running service beside it or beside a peer."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ import psutil
 import pytest
 from prometheus_client import start_http_server
 
-from serve.cli import doctor, ray_ports
-from serve.cli.ray_ports import Listener, faults, listeners, tells_metrics
+from serve.cli import doctor
+from serve.cli.doctor import Listener, faults, listeners, tells_metrics
 from serve.settings import Settings
 
 STANDS_FOR_RAY = """
@@ -135,7 +135,7 @@ def test_doctor_finds_it_by_its_process(
     # Other dashboards of this machine are not this test's.
     monkeypatch.setattr(psutil, "process_iter", lambda: iter([running]))
 
-    assert list(ray_ports.dashboards()) == ports
+    assert list(doctor.dashboards()) == ports
     finding = doctor._ray_dashboard(Settings())
 
     assert bool(finding.cure) is sick
