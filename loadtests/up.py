@@ -23,7 +23,7 @@ _COMMAND = str(Path(sys.executable).with_name("sfumato"))
 
 
 class StartFailed(Exception):
-    """`sfumato up` did not come up; the message is what it said."""
+    """`sfumato up` did not come up; the message is its output."""
 
 
 @dataclass

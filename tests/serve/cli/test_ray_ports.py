@@ -1,4 +1,4 @@
-"""Whether Ray's dashboard is open to others, seen on real servers that stand for it."""
+"""Whether Ray's dashboard is open to others, by real servers in its place."""
 
 from __future__ import annotations
 
@@ -64,16 +64,16 @@ def test_loopback_with_a_token_is_well(status: int) -> None:
 @pytest.mark.parametrize("status", [200, 204, 302, 500])
 def test_an_answer_without_a_token_is_told(status: int) -> None:
     with answering(status) as listener:
-        told = faults([listener])
+        problems = faults([listener])
 
-    assert told[0] == f"{listener.url}/api/jobs/ answers {status} without a token"
+    assert problems[0] == f"{listener.url}/api/jobs/ answers {status} without a token"
 
 
 def test_another_address_is_told_even_with_a_token() -> None:
     with answering(401, "0.0.0.0") as listener:  # noqa: S104
-        (told,) = faults([listener])
+        (problem,) = faults([listener])
 
-    assert "listens on 0.0.0.0:" in told
+    assert "listens on 0.0.0.0:" in problem
     assert listener.url.startswith("http://127.0.0.1:")
 
 

@@ -43,12 +43,12 @@ def test_a_restart_keeps_the_data_and_the_address(data_dir: Path) -> None:
 
 def test_it_is_durable_unicode_and_not_on_the_network(data_dir: Path) -> None:
     with LocalPostgres(data_dir) as server:
-        shown = {
+        values = {
             name: query(server.url, f"SHOW {name}")
             for name in ("fsync", "synchronous_commit", "server_encoding", "listen_addresses")
         }
         assert query(server.url, "SELECT upper('ä')") == "Ä"
-    assert shown == {
+    assert values == {
         "fsync": "on",
         "synchronous_commit": "on",
         "server_encoding": "UTF8",
