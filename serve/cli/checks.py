@@ -75,7 +75,7 @@ def _needs_torch(model: FurtherModelSettings, settings: Settings) -> bool:
 
 def check_description(name: str, model: FurtherModelSettings, settings: Settings) -> Finding:
     """Checks a model's description, and whether its device and files are there."""
-    fault = _fault_of_folder(model) or _fault_of_files(model)
+    fault = _fault_of_files(model)
     if fault is None and _needs_torch(model, settings):
         fault = _fault_of_device(model, settings)
     if fault is None:
@@ -90,7 +90,7 @@ def check_description(name: str, model: FurtherModelSettings, settings: Settings
     return Finding("Model", name, f"{variable}: {cure}")
 
 
-def _fault_of_folder(model: FurtherModelSettings) -> tuple[str, object] | None:
+def _fault_of_files(model: FurtherModelSettings) -> tuple[str, object] | None:
     """The field, and what is wrong with it."""
     from pipelines.diffusion.catalog import describe, find_description
     from pipelines.diffusion.errors import ModelLoadError
@@ -106,10 +106,6 @@ def _fault_of_folder(model: FurtherModelSettings) -> tuple[str, object] | None:
             f"{model.max_pixels} pixels are fewer than the {width}x{height} that this model draws"
             f" by itself; allow {width * height} or more.",
         )
-    return None
-
-
-def _fault_of_files(model: FurtherModelSettings) -> tuple[str, object] | None:
     for lora, file in model.loras.items():
         if not file.is_file():
             return "loras", f"there is no file {str(file)!r} for {lora!r}."

@@ -54,7 +54,7 @@ class PeerPlan:
         return replace(self, mixed=(1, 2, 3), uniform=2, loads=(0.6,), pictures=BATCH, requests=9)
 
 
-def run(settings: Settings, peer: str, plan: PeerPlan, json_file: Path | None) -> int:
+def run_beside_peer(settings: Settings, peer: str, plan: PeerPlan, json_file: Path | None) -> int:
     """Print the table, as far as it was measured; the exit status."""
     key = key_of_service(settings)
     bench = PeerBench(Client(peer), Client(base_url(settings), key), plan)

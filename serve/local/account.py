@@ -81,13 +81,12 @@ class Account:
         """The first folder on the way to `path` that this account may not walk through."""
         for folder in reversed(path.resolve().parents):
             status = folder.stat()
+            may_enter = stat.S_IXOTH
             if status.st_uid == self.uid:
-                allowed = status.st_mode & stat.S_IXUSR
+                may_enter = stat.S_IXUSR
             elif status.st_gid == self.gid:
-                allowed = status.st_mode & stat.S_IXGRP
-            else:
-                allowed = status.st_mode & stat.S_IXOTH
-            if not allowed:
+                may_enter = stat.S_IXGRP
+            if not status.st_mode & may_enter:
                 return folder
         return None
 
