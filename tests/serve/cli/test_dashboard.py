@@ -1,4 +1,4 @@
-"""Whether Ray's dashboard is open to others, seen on real servers that stand for it."""
+"""Whether Ray's dashboard is open to others, by real servers in its place."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import psutil
 import pytest
 from prometheus_client import start_http_server
 
-from serve.cli import doctor, ray_ports
-from serve.cli.ray_ports import Listener, faults, listeners, tells_metrics
+from serve.cli import doctor
+from serve.cli.doctor import Listener, faults, listeners, tells_metrics
 from serve.settings import Settings
 
 STANDS_FOR_RAY = """
@@ -64,16 +64,16 @@ def test_loopback_with_a_token_is_well(status: int) -> None:
 @pytest.mark.parametrize("status", [200, 204, 302, 500])
 def test_an_answer_without_a_token_is_told(status: int) -> None:
     with answering(status) as listener:
-        told = faults([listener])
+        problems = faults([listener])
 
-    assert told[0] == f"{listener.url}/api/jobs/ answers {status} without a token"
+    assert problems[0] == f"{listener.url}/api/jobs/ answers {status} without a token"
 
 
 def test_another_address_is_told_even_with_a_token() -> None:
     with answering(401, "0.0.0.0") as listener:  # noqa: S104
-        (told,) = faults([listener])
+        (problem,) = faults([listener])
 
-    assert "listens on 0.0.0.0:" in told
+    assert "listens on 0.0.0.0:" in problem
     assert listener.url.startswith("http://127.0.0.1:")
 
 
@@ -135,7 +135,7 @@ def test_doctor_finds_it_by_its_process(
     # Other dashboards of this machine are not this test's.
     monkeypatch.setattr(psutil, "process_iter", lambda: iter([running]))
 
-    assert list(ray_ports.dashboards()) == ports
+    assert list(doctor.dashboards()) == ports
     finding = doctor._ray_dashboard(Settings())
 
     assert bool(finding.cure) is sick
