@@ -404,7 +404,7 @@ async def test_strangers_wait_for_their_keys_in_no_great_number(
 async def test_a_tenant_has_so_many_connections_and_no_more(
     app: FastAPI, address: str, key: str
 ) -> None:
-    app.state.sockets = OpenSockets(most_per_tenant=1)
+    app.state.provided[OpenSockets] = OpenSockets(most_per_tenant=1)
     for _ in range(2):
         async with connect(address, additional_headers={"X-API-Key": key}) as first:
             await say(first, type="watch", job_id=NOBODYS_JOB)
