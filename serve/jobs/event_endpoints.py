@@ -14,6 +14,7 @@ from serve.access.auth import Reader
 from serve.access.guarded_route import GuardedRoute
 from serve.access.keys import Keys
 from serve.events.feed import Feeds, JobNotFound
+from serve.events.sse import stream_events
 from serve.http.documented import problems
 from serve.http.errors import NothingToCome
 from serve.http.provided import Provided
