@@ -18,10 +18,9 @@ from serve.jobs.sourcing import Sourcing
 from serve.observability.metrics import Metrics
 from serve.openai.services import OpenAIServices
 from serve.pictures.checked_files import CheckedFiles
-from serve.pictures.intake import Intake
 from serve.pictures.pictures import Pictures
 from serve.pictures.signed_urls import SignedUrls
-from serve.pictures.sources import Sources
+from serve.pictures.sources import Intake, Sources
 from serve.settings import Settings
 from serve.storage import Storage, open_storage
 from serve.supervise import Loop

@@ -9,9 +9,9 @@ from serve.jobs.lifecycle import Jobs
 from serve.jobs.limits import ServedModels
 from serve.jobs.sourcing import Sourcing
 from serve.pictures.checked_files import CheckedFiles
-from serve.pictures.intake import Intake
 from serve.pictures.pictures import Pictures
 from serve.pictures.signed_urls import SignedUrls
+from serve.pictures.sources import Intake
 
 
 @dataclass(frozen=True, slots=True)

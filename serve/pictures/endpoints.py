@@ -12,9 +12,8 @@ from serve.access.guarded_route import GuardedRoute
 from serve.http.documented import openai_errors
 from serve.http.provided import Provided
 from serve.pictures.checked_files import CheckedFiles
-from serve.pictures.downloader import Downloader
+from serve.pictures.downloads import Downloader, FileHeaders, answer_file, file_headers
 from serve.pictures.errors import VariantNotFound
-from serve.pictures.file_answer import FileHeaders, answer_file, file_headers
 from serve.pictures.gallery import PictureChange, PicturePage
 from serve.pictures.pictures import Pictures
 from serve.pictures.schemas import PictureList, PictureOut

@@ -7,9 +7,9 @@ from pydantic import Field
 from serve.http.moment import Moment
 from serve.http.page import Page
 from serve.http.strict import StrictBody, Text
-from serve.pictures.picture_filter import PictureFilter
+from serve.pictures.repository import PictureFilter
 from serve.settings import Settings
-from serve.tables.images import MAX_SEED
+from serve.tables import MAX_SEED
 
 
 class PicturePage(Page):

@@ -1,18 +1,46 @@
-"""A file of a picture as an HTTP answer: whole, in part, or not again."""
+"""A file of a picture as an HTTP answer: who may have it, and whole, in part, or not again."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from typing import Annotated
+from uuid import UUID
 
-from fastapi import Header, Request, Response
+from fastapi import Depends, Header, Query, Request, Response, Security
+from fastapi.security import SecurityScopes
 
-from serve.pictures.byte_range import asked_range, still_current
+from serve.access.auth import authorize, bearer, header
+from serve.access.scopes import Scope
+from serve.http.provided import provided
 from serve.pictures.checked_files import CheckedFiles
+from serve.pictures.errors import RangeNotSatisfiable
+from serve.pictures.signed_urls import File, SignedUrls
 from serve.tables import Image, Variant
 
 _LONGEST_NAME = 60
+# One range: a longer header, or one of several ranges, does not match, and costs no time.
+_RANGE = re.compile(r"bytes[ \t]*=[ \t]*(\d{0,19})-(\d{0,19})[ \t]*", re.ASCII | re.IGNORECASE)
+
+
+async def _tenant_of_request(
+    needed: SecurityScopes,
+    request: Request,
+    image_id: UUID,
+    variant: str,
+    _bearer: object = Depends(bearer),
+    _header: object = Depends(header),
+    signature: Annotated[
+        str | None, Query(description="Of a signed URL; stands for the key.")
+    ] = None,
+) -> UUID:
+    if signature is None:
+        return (await authorize(request, needed.scopes)).tenant_id
+    return await provided(request, SignedUrls).tenant_of(signature, File(image_id, variant))
+
+
+Downloader = Annotated[UUID, Security(_tenant_of_request, scopes=[Scope.READ])]
+"""The tenant whose file is requested, by key or by signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +65,6 @@ async def file_headers(
     ] = None,
     if_range: Annotated[str | None, Header(description="The ETag that a range belongs to.")] = None,
 ) -> FileHeaders:
-    """Of the request that is being answered."""
     return FileHeaders(if_none_match, byte_range, if_range)
 
 
@@ -46,7 +73,7 @@ async def answer_file(
     files: CheckedFiles,
     image: Image,
     file: Variant,
-    asked: FileHeaders,
+    conditions: FileHeaders,
     *,
     download: bool,
 ) -> Response:
@@ -64,17 +91,18 @@ async def answer_file(
         "Vary": "Authorization, X-API-Key",
         "Accept-Ranges": "bytes",
     }
-    if asked.if_none_match is not None and _matches(asked.if_none_match, file.sha256):
+    if conditions.if_none_match is not None and _matches(conditions.if_none_match, file.sha256):
         return Response(status_code=304, headers=headers)
     kind = "attachment" if download else "inline"
-    headers["Content-Disposition"] = f'{kind}; filename="{file_name(image, file)}"'
+    headers["Content-Disposition"] = f'{kind}; filename="{_file_name(image, file)}"'
     if request.method == "HEAD":
         await files.check(image.tenant_id, file)
         headers["Content-Length"] = str(file.size)
         return Response(media_type=file.media_type, headers=headers)
     span = None
-    if still_current(asked.if_range, etag):
-        span = asked_range(asked.byte_range, file.size)
+    # A weak tag or a date never says that the client's part is of this very file.
+    if conditions.if_range is None or conditions.if_range.strip() == etag:
+        span = requested_range(conditions.byte_range, file.size)
     if span is None:
         content = await files.whole(image.tenant_id, file)
         return Response(content, media_type=file.media_type, headers=headers)
@@ -83,7 +111,36 @@ async def answer_file(
     return Response(content, 206, media_type=file.media_type, headers=headers)
 
 
-def file_name(image: Image, file: Variant) -> str:
+def requested_range(header: str | None, size: int) -> range | None:
+    """The bytes of a file of ``size`` bytes that a Range header requests; None is for all of them.
+
+    As RFC 9110 (14.2) allows, several ranges, other units than bytes and malformed headers are
+    ignored.
+
+    Raises:
+        RangeNotSatisfiable: the file has none of these bytes.
+    """
+    match = _RANGE.fullmatch(header or "")
+    if match is None or match.groups() == ("", ""):
+        return None
+    first, last = match.groups()
+    if not first:
+        span = range(max(0, size - int(last)), size)
+    elif not last:
+        span = range(int(first), size)
+    elif int(last) < int(first):
+        return None
+    else:
+        span = range(int(first), min(int(last) + 1, size))
+    if not span:
+        raise RangeNotSatisfiable(
+            f"The file has {size} bytes, and none of those asked for; ask within 0-{size - 1}.",
+            size=size,
+        )
+    return span
+
+
+def _file_name(image: Image, file: Variant) -> str:
     """Like `a-red-heart-7.png`: ASCII letters, digits and hyphens alone."""
     words = re.sub(r"[^a-z0-9]+", "-", image.job.prompt.lower())
     name = words[:_LONGEST_NAME].strip("-") or "picture"
