@@ -110,7 +110,7 @@ def open_services(settings: Settings) -> Services:
         tickets=Tickets(settings.redis_url.get_secret_value()),
         signed_urls=SignedUrls(database, settings.http.url_secret, settings.http.url_ttl_s),
         storage=storage,
-        files=CheckedFiles(storage, pictures, metrics),
+        files=CheckedFiles(storage, pictures, metrics, redirects=settings.storage_redirects),
         intake=Intake(Sources(database, storage)),
         metrics=metrics,
         drain=Drain(),

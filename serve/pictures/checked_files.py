@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 _TRUSTED_S = 600.0
 _TRUSTED_FILES = 10_000
+_BUCKET_URL_S = 60  # a client follows a redirect at once
 
 
 class CheckedFiles:
@@ -36,7 +37,11 @@ class CheckedFiles:
     if its picture was deleted meanwhile, and `StorageUnavailable`.
     """
 
-    def __init__(self, storage: Storage, pictures: Pictures, metrics: Metrics) -> None:
+    def __init__(
+        self, storage: Storage, pictures: Pictures, metrics: Metrics, *, redirects: bool = False
+    ) -> None:
+        """``redirects`` is whether `bucket_url` names any."""
+        self._redirects = redirects
         self._storage = storage
         self._pictures = pictures
         self._metrics = metrics
@@ -67,6 +72,15 @@ class CheckedFiles:
         if len(part) != len(span):
             await self._refuse(tenant_id, file, "size")
         return part
+
+    async def bucket_url(self, tenant_id: UUID, file: Variant) -> str | None:
+        """The bucket's own URL of the file, once it is checked; None if there is to be none."""
+        if not self._redirects:
+            return None
+        url = await self._storage.signed_url(file.storage_key, _BUCKET_URL_S)
+        if url is not None:
+            await self.check(tenant_id, file)
+        return url
 
     async def check(self, tenant_id: UUID, file: Variant) -> bytes | None:
         """The file, if it had to be read to be checked; None if it is trusted."""

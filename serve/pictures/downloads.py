@@ -8,6 +8,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, Header, Query, Request, Response, Security
+from fastapi.responses import RedirectResponse
 from fastapi.security import SecurityScopes
 
 from serve.access.auth import authorize, bearer, header
@@ -77,7 +78,9 @@ async def answer_file(
     *,
     download: bool,
 ) -> Response:
-    """200, 206 or 304. The file never changes: its ETag is its SHA-256, which is checked.
+    """200, 206, 304, or 307 to the bucket.
+
+    The file never changes: its ETag is its SHA-256, which is checked.
 
     Raises:
         RangeNotSatisfiable: the range lies beyond the file.
@@ -99,6 +102,13 @@ async def answer_file(
         await files.check(image.tenant_id, file)
         headers["Content-Length"] = str(file.size)
         return Response(media_type=file.media_type, headers=headers)
+    # A page that sends a key would need the bucket's CORS, and a bucket's URL names no file name.
+    if "signature" in request.query_params and not download:
+        url = await files.bucket_url(image.tenant_id, file)
+        if url is not None:
+            policy = headers["Cross-Origin-Resource-Policy"]
+            headers = {"Cache-Control": "no-store", "Cross-Origin-Resource-Policy": policy}
+            return RedirectResponse(url, headers=headers)
     span = None
     # A weak tag or a date never says that the client's part is of this very file.
     if conditions.if_range is None or conditions.if_range.strip() == etag:

@@ -26,6 +26,8 @@ _FULL = {"XMinioStorageFull", "QuotaExceeded"}
 class BucketStorage(ObjectStorage):
     """Repeats a request that failed, for some seconds, before it gives up."""
 
+    _store: S3Store
+
     def __init__(self, url: str) -> None:
         try:
             store = S3Store.from_url(
@@ -54,6 +56,11 @@ class BucketStorage(ObjectStorage):
                 )
             except AlreadyExistsError:
                 await self._expect(key, data)
+
+    async def signed_url(self, key: str, ttl_s: int) -> str:
+        with self._errors():
+            path, expires_in = checked_key(key), timedelta(seconds=ttl_s)
+            return await obstore.sign_async(self._store, "GET", path, expires_in)
 
     async def remove_remains(self, before: datetime) -> int:
         return 0

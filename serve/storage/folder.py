@@ -57,6 +57,9 @@ class FolderStorage(ObjectStorage):
                 await self._expect(path, data)
             await asyncio.to_thread(self._sync_names, path)
 
+    async def signed_url(self, key: str, ttl_s: int) -> None:
+        return None
+
     async def remove_remains(self, before: datetime) -> int:
         with self._errors():
             await self._check_presence()

@@ -116,6 +116,9 @@ class Storage(Protocol):
             ObjectMissing: there is none.
         """
 
+    async def signed_url(self, key: str, ttl_s: int) -> str | None:
+        """A URL of the bucket's own that opens the object for so long; None if it is a folder."""
+
     async def delete(self, keys: Sequence[str]) -> None:
         """Removes objects; those that are missing are passed over."""
 
