@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any, ClassVar
 
 from asyncpg import InterfaceError, PostgresError
-from sqlalchemy import event, text
+from sqlalchemy import event
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -35,24 +35,20 @@ _ANSWER_S = 2.0
 _POOL_TIMEOUT_S = 10.0
 """Longest wait for one of the pool's connections: more than a frozen one takes to be given up."""
 _KEEPALIVE = {
-    "keepalives": 1,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
+    "keepalives_idle": ("TCP_KEEPIDLE", 5),
+    "keepalives_interval": ("TCP_KEEPINTVL", 2),
+    "keepalives_count": ("TCP_KEEPCNT", 3),
+    "tcp_user_timeout": ("TCP_USER_TIMEOUT", 10_000),
 }
-"""libpq's names; seconds, and for the last one milliseconds that sent data may stay unacknowledged.
-A host that vanishes is noticed within eleven seconds."""
-_SOCKET_OPTIONS = {
-    "keepalives_idle": "TCP_KEEPIDLE",
-    "keepalives_interval": "TCP_KEEPINTVL",
-    "keepalives_count": "TCP_KEEPCNT",
-    "tcp_user_timeout": "TCP_USER_TIMEOUT",  # these names differ by system, or are missing
-}
+"""By libpq's name: the socket's option, which some systems lack, and our value in seconds.
+
+The last is the milliseconds that sent data may stay unacknowledged. A host that vanishes is noticed
+within eleven seconds.
+"""
 _READ_ONLY = "25006"
 _RETRYABLE = frozenset(
     {
-        _READ_ONLY,  # a primary that became a standby, or was told to take no writes
+        _READ_ONLY,  # a primary that became a standby, or was set to refuse writes
         "25P03",  # idle_in_transaction_session_timeout
         "25P04",  # transaction_timeout
         "40001",  # serialization_failure
@@ -144,7 +140,7 @@ def open_engine(url: str, settings: DatabaseSettings, **pool: Any) -> AsyncEngin
         hide_parameters=True,  # in messages of errors: prompts are among them
         **pool,
     )
-    _keep_alive(engine, {**_KEEPALIVE, **numbers})
+    _keep_alive(engine, numbers)
     _replace_lost_connections(engine)
     return engine
 
@@ -181,31 +177,26 @@ class Database:
             async with self._sessions() as session, session.begin():
                 yield session
 
-    async def ping(self) -> None:
-        """Send Postgres a query.
-
-        Raises:
-            DatabaseUnavailable: when it does not answer.
-        """
-        async with self.transaction() as session:
-            await session.execute(text("SELECT 1"))
-
     async def close(self) -> None:
         await self.engine.dispose()
 
 
 def _keep_alive(engine: AsyncEngine, numbers: Mapping[str, int]) -> None:
-    """Have the kernel notice a peer that is gone, also while the connection is idle."""
+    """Have the kernel notice a peer that is gone, also while the connection is idle.
+
+    ``numbers`` are the URL's, and override ours.
+    """
 
     def connected(connection: Any, _entry: ConnectionPoolEntry) -> None:
         transport = connection.driver_connection._transport
         peer = transport.get_extra_info("socket")
-        if peer.family not in (socket.AF_INET, socket.AF_INET6) or not numbers["keepalives"]:
+        if peer.family not in (socket.AF_INET, socket.AF_INET6) or not numbers.get("keepalives", 1):
             return
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, option in _SOCKET_OPTIONS.items():
+        for name, (option, value) in _KEEPALIVE.items():
             if hasattr(socket, option):
-                peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), numbers[name])
+                number = numbers.get(name, value)
+                peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), number)
 
     event.listen(engine.sync_engine, "connect", connected)
 

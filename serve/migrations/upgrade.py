@@ -154,15 +154,3 @@ def _config(connection: Connection) -> Config:
     config.set_main_option("script_location", folder)
     config.attributes["connection"] = connection
     return config
-
-
-async def pending_changes(url: str) -> list[object]:
-    """Differences between the models and the migrated schema; empty when they agree."""
-    from alembic.autogenerate import compare_metadata
-
-    from serve.tables import Base
-
-    async with _connected(url) as connection:
-        return await connection.run_sync(
-            lambda sync: list(compare_metadata(MigrationContext.configure(sync), Base.metadata))
-        )

@@ -4,10 +4,19 @@ They are all imported here, so that the migrations see the whole schema.
 """
 
 from serve.tables.base import LIVE, Base, JobState
-from serve.tables.jobs import MAX_SEED, SHOWN, EventRow, Image, Job, Source, Variant
-from serve.tables.tenants import ApiKey, Secret, Tenant, Usage
-from serve.tables.webhooks import Delivery, Webhook
-from serve.tables.workers import CostProfile, Worker, numbers_of
+from serve.tables.jobs import (
+    MAX_SEED,
+    SHOWN,
+    CostProfile,
+    EventRow,
+    Image,
+    Job,
+    Source,
+    Variant,
+    Worker,
+    numbers_of,
+)
+from serve.tables.tenants import ApiKey, Delivery, Secret, Tenant, Usage, Webhook
 
 __all__ = [
     "LIVE",

@@ -1,4 +1,4 @@
-"""Jobs, their pictures and events, the pictures' files, and the sources that clients send in."""
+"""Jobs, their pictures and events, files and sources; and the workers that draw them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from serve.tables.base import Base, JobState, StateType, known_states
 
 SHOWN = "state = 'succeeded' AND deleted_at IS NULL"
-"""What the gallery lists; a constant, because that alone is served by a partial index."""
+"""What the gallery lists; a constant, because only then Postgres uses a partial index."""
 
 MAX_SEED = 2**63 - 1
 
@@ -37,11 +37,11 @@ class Source(Base):
     sha256: Mapped[str] = mapped_column(primary_key=True)
     """Of the file, in hex."""
     used_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
-    """When it was last sent; without a job that names it, it goes some time after."""
+    """When it was last sent; some time later it is deleted, unless a job names it."""
 
 
 class Job(Base):
-    """What a client asked for: ``n`` pictures of one prompt, in exactly one state."""
+    """A client's request for ``n`` pictures of one prompt, in exactly one state."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -89,12 +89,12 @@ class Job(Base):
     idempotency_key: Mapped[str | None]
     request_digest: Mapped[bytes | None]
     image_sha256: Mapped[str | None]
-    """The source that it is drawn from, and below the others: what keeps their files."""
+    """The source that it is drawn from; the next two are further sources. They keep the files."""
     mask_sha256: Mapped[str | None]
     control_image_sha256: Mapped[str | None]
     error: Mapped[str | None]
     error_code: Mapped[str | None]
-    """Set with ``error`` where a client is told more than that it failed."""
+    """Set with ``error`` if clients see more than that it failed."""
     warnings: Mapped[list[dict[str, str]] | None] = mapped_column(JSONB(none_as_null=True))
     """Set by its first picture that is drawn (`serve.worker.prompt_warnings`)."""
     text_tokens: Mapped[int | None]
@@ -107,7 +107,7 @@ class Job(Base):
     prompt_words: Mapped[str] = mapped_column(
         TSVECTOR, server_default=FetchedValue(), deferred=True
     )
-    """A trigger sets it: the words of the prompt, folded. Searched, and never read."""
+    """Set by a trigger: the words of the prompt, folded. It is searched and never read."""
 
     images: Mapped[list[Image]] = relationship(
         back_populates="job", order_by="Image.index", lazy="raise", passive_deletes=True
@@ -115,7 +115,7 @@ class Job(Base):
 
     @property
     def prompt(self) -> str:
-        """As asked; empty where a newer version keeps it otherwise."""
+        """As requested; empty if a newer version stores it elsewhere."""
         prompt = self.params.get("prompt")
         return prompt if isinstance(prompt, str) else ""
 
@@ -178,9 +178,9 @@ class Image(Base):
     start_by: Mapped[datetime] = mapped_column(server_default=func.now())
     """When it should begin to be in time: due, less what it takes alone."""
     queued_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
-    """Set anew by whatever queues it again."""
+    """Set again whenever it is queued again."""
     worker_id: Mapped[UUID | None]
-    """Set by the claim, cleared by whatever ends it."""
+    """Set by the claim, cleared when the claim ends."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
     favourite: Mapped[bool] = mapped_column(server_default=text("false"))
@@ -226,3 +226,46 @@ class EventRow(Base):
     type: Mapped[str]
     data: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class Worker(Base):
+    """A diffusion replica that made its first picture; alive while its heartbeat is young."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
+    model: Mapped[str]
+    """Its default model; it may draw with others as well."""
+    device: Mapped[str]
+    slots: Mapped[int]
+    draining: Mapped[bool] = mapped_column(server_default=text("false"))
+    stats: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    """The engine's counters at the last heartbeat (EngineStats); see ``counters``."""
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+    @property
+    def counters(self) -> dict[str, float]:
+        """The numbers among ``stats``: a worker of another version may report other things."""
+        return numbers_of(self.stats)
+
+
+def numbers_of(stats: dict[str, Any]) -> dict[str, float]:
+    """Those of a worker's ``stats`` that are numbers."""
+    return {
+        name: value
+        for name, value in stats.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+class CostProfile(Base):
+    """What a model's pictures cost, as its replicas measured; it outlives them."""
+
+    __tablename__ = "cost_profiles"
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    profile: Mapped[dict[str, Any]]
+    """`pipelines.diffusion.batching.cost.Profile`."""
+    max_batch: Mapped[int]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
