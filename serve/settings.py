@@ -497,6 +497,11 @@ class Settings(BaseSettings):
         pattern=r"^(file://(localhost)?/.*|s3://[^/]+(/.*)?)$",
         description="`file:///…` or `s3://bucket/prefix`; unset, a folder under the data.",
     )
+    storage_redirects: bool = Field(
+        False,
+        description="Whether a picture's signed URL redirects to one of the bucket, so that the"
+        " file itself does not pass through this service.",
+    )
     log_format: Literal["console", "json"] = Field("console", description="Form of the log lines.")
     log_prompts: bool = Field(
         False, description="Whether log lines may hold prompts; `[redacted]` stands for them else."

@@ -18,10 +18,9 @@ from serve.jobs.sourcing import Sourcing
 from serve.observability.metrics import Metrics
 from serve.openai.waiting import OpenAIServices
 from serve.pictures.checked_files import CheckedFiles
-from serve.pictures.intake import Intake
 from serve.pictures.pictures import Pictures
 from serve.pictures.signed_urls import SignedUrls
-from serve.pictures.sources import Sources
+from serve.pictures.sources import Intake, Sources
 from serve.settings import Settings
 from serve.storage import Storage, open_storage
 from serve.supervise import Loop
@@ -111,7 +110,7 @@ def open_services(settings: Settings) -> Services:
         tickets=Tickets(settings.redis_url.get_secret_value()),
         signed_urls=SignedUrls(database, settings.http.url_secret, settings.http.url_ttl_s),
         storage=storage,
-        files=CheckedFiles(storage, pictures, metrics),
+        files=CheckedFiles(storage, pictures, metrics, redirects=settings.storage_redirects),
         intake=Intake(Sources(database, storage)),
         metrics=metrics,
         drain=Drain(),

@@ -25,7 +25,7 @@ from serve.jobs.errors import ModelNotFound
 from serve.jobs.request import ControlNetUse, JobRequest
 from serve.jobs.schemas import ControlBody, LoraBody, PictureBody
 from serve.settings import Settings
-from serve.tables.images import MAX_SEED
+from serve.tables import MAX_SEED
 
 Number = TypeVar("Number", int, float)
 

@@ -16,8 +16,8 @@ from serve.jobs.request import JobRequest
 from serve.jobs.schemas import ControlBody
 from serve.pictures.checked_files import CheckedFiles
 from serve.pictures.errors import ImageDeleted, ImageNotFound
-from serve.pictures.intake import Intake
 from serve.pictures.pictures import Pictures
+from serve.pictures.sources import Intake
 
 _FIELD = "control.image"
 

@@ -25,9 +25,9 @@ from serve.moderation.errors import ContentPolicyViolation, refused_picture
 from serve.openai.schemas import GeneratedImage
 from serve.pictures.checked_files import CheckedFiles
 from serve.pictures.errors import ImageDeleted
-from serve.pictures.intake import Intake
 from serve.pictures.pictures import Pictures
 from serve.pictures.signed_urls import File, SignedUrls
+from serve.pictures.sources import Intake
 from serve.tables import Image, Job, JobState
 
 

@@ -13,7 +13,7 @@ from serve.database import DatabaseUnavailable
 from serve.http.documented import header, openai_errors, success
 from serve.http.provided import Provided
 from serve.pictures.checked_files import CheckedFiles
-from serve.pictures.downloader import Downloader
+from serve.pictures.downloads import Downloader, FileHeaders, answer_file, file_headers
 from serve.pictures.errors import (
     FileDamaged,
     ImageDeleted,
@@ -22,7 +22,6 @@ from serve.pictures.errors import (
     RangeNotSatisfiable,
     VariantNotFound,
 )
-from serve.pictures.file_answer import FileHeaders, answer_file, file_headers
 from serve.pictures.pictures import Pictures
 from serve.pictures.schemas import PictureChange, PictureList, PictureOut, PicturePage
 from serve.pictures.signed_urls import InvalidSignature

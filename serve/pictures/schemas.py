@@ -10,10 +10,9 @@ from pydantic import BaseModel, Field
 
 from serve.http.fields import Moment, RowOut, StrictBody, Text
 from serve.http.page import Listing, Page
-from serve.pictures.picture_filter import PictureFilter
+from serve.pictures.repository import PictureFilter
 from serve.settings import Settings
-from serve.tables import Image, Job, JobState, Variant
-from serve.tables.images import MAX_SEED
+from serve.tables import MAX_SEED, Image, Job, JobState, Variant
 
 EXAMPLE_PARAMS = {
     "model": "sfumato-embedded",
