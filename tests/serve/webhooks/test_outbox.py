@@ -28,7 +28,7 @@ async def queued(database: Database) -> list[tuple[str, int]]:
     return [tuple(row) for row in await rows(database, query)]
 
 
-async def test_every_way_to_end_is_told(
+async def test_every_way_to_end_is_delivered(
     jobs: Jobs,
     claims: Claims,
     reaper: Reaper,
