@@ -111,14 +111,14 @@ class Usage(BaseModel):
     total_tokens: int = Field(examples=[35])
 
     @classmethod
-    def of(cls, asked: JobRequest, pictures: int, text_tokens: int | None) -> Self:
+    def of(cls, job_request: JobRequest, pictures: int, text_tokens: int | None) -> Self:
         """Of so many pictures of the request.
 
         Words stand for ``text_tokens`` that are not known: not every pipeline tells them.
         """
-        words = len(asked.prompt.split()) if text_tokens is None else text_tokens
-        patches = -(-asked.width // _PATCH) * -(-asked.height // _PATCH)
-        source = patches if asked.image else 0
+        words = len(job_request.prompt.split()) if text_tokens is None else text_tokens
+        patches = -(-job_request.width // _PATCH) * -(-job_request.height // _PATCH)
+        source = patches if job_request.image else 0
         return cls(
             input_tokens=words + source,
             input_tokens_details=TokenDetails(image_tokens=source, text_tokens=words),
