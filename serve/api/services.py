@@ -50,7 +50,7 @@ class Services:
     models: ServedModels
     sockets: OpenSockets
     loops: list[Loop] = field(default_factory=list)
-    """Set by whoever starts some beside those of the services themselves."""
+    """Background loops beside those of the services themselves; their starter adds them."""
 
     @property
     def sourcing(self) -> Sourcing:
