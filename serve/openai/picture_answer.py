@@ -136,7 +136,7 @@ class PictureStream:
     async def _followed(self, job: Job) -> AsyncIterator[Event | None]:
         """The job's events up to its end, or as long as anybody waits; None after a silence."""
         heard_at = monotonic()
-        until = heard_at + self._services.wait_timeout_s
+        until = heard_at + self._services.settings.jobs.wait_timeout_s
         async with self._services.jobs.feeds.open(job.tenant_id) as feed:
             await feed.watch(job.id)
             while (left := until - monotonic()) > 0:

@@ -28,22 +28,26 @@ from serve.pictures.errors import ImageDeleted
 from serve.pictures.intake import Intake
 from serve.pictures.pictures import Pictures
 from serve.pictures.signed_urls import File, SignedUrls
+from serve.settings import Settings
 from serve.tables import Image, Job, JobState
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAIServices:
-    """One ingress process's; a synchronous call waits ``wait_timeout_s`` seconds at most."""
+    """One ingress process's."""
 
+    settings: Settings
     models: ServedModels
     jobs: Jobs
     pictures: Pictures
     files: CheckedFiles
     intake: Intake
-    sourcing: Sourcing
     signed_urls: SignedUrls
     drain: Drain
-    wait_timeout_s: float
+
+    @property
+    def sourcing(self) -> Sourcing:
+        return Sourcing(self.jobs, self.pictures, self.files, self.intake)
 
 
 class JobOutcome(ServiceError):
@@ -172,7 +176,9 @@ class WaitingClient:
             ServerStopping: the process ends before the job.
         """
         waiting = asyncio.create_task(
-            self.services.jobs.wait(self._tenant_id, job.id, self.services.wait_timeout_s)
+            self.services.jobs.wait(
+                self._tenant_id, job.id, self.services.settings.jobs.wait_timeout_s
+            )
         )
         leaving = asyncio.create_task(_left(request))
         stopping = asyncio.create_task(self.services.drain.over.wait())
