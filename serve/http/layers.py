@@ -235,7 +235,7 @@ class SecurityHeaders:
 
 
 class TrailingSlash:
-    """Takes it away, so that the path leads where it does without.
+    """Removes the slash at the end of a path, which many clients add.
 
     A redirect would do for GET alone: clients drop the body of a POST on their way, or the key.
     """
@@ -303,14 +303,14 @@ class RequestMetrics:
         status = 500
         started = time.perf_counter()
 
-        async def send_seen(message: Message) -> None:
+        async def send_observed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, send_seen)
+            await self._app(scope, receive, send_observed)
         finally:
             route = getattr(scope.get("route"), "path_format", "unmatched")
             # A made-up method must not make a new series.

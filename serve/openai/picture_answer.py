@@ -25,14 +25,14 @@ from serve.http.errors import InvalidValue
 from serve.http.problems import openai_error, problem_of
 from serve.jobs.request import JobRequest
 from serve.openai.schemas import (
+    AnswerQuality,
     Call,
     CompletedImage,
     Generation,
     GenerationBody,
     PartialImage,
-    ToldQuality,
     Usage,
-    told_quality,
+    answer_quality,
 )
 from serve.openai.waiting import WaitingClient, file_in_base64, outcome_error, picture_files
 from serve.pictures.schemas import warnings_of
@@ -48,7 +48,7 @@ class AnswerForm:
     """How a client wants its pictures."""
 
     call: Call
-    quality: ToldQuality | None = "medium"
+    quality: AnswerQuality | None = "medium"
     response_format: Literal["b64_json", "url"] | None = None
     stream: bool = False
 
@@ -74,7 +74,7 @@ class AnswerForm:
                 "A stream carries the pictures themselves; leave out response_format `url`.",
                 param="response_format",
             )
-        return cls(call, told_quality(body), body.response_format, bool(body.stream))
+        return cls(call, answer_quality(body), body.response_format, bool(body.stream))
 
 
 class PictureStream:
