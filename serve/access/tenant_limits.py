@@ -1,4 +1,4 @@
-"""How much a tenant may ask for, and the memory that spares a query for it."""
+"""Each tenant's limits, kept in memory so that most requests take no query for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from serve.tables import Tenant
 log = structlog.get_logger(__name__)
 
 FRESH_S = 5.0
-_MOST_KNOWN = 10_000
+_MAX_TENANTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +44,17 @@ class TenantLimits:
 
 
 class TenantLimitsCache:
-    """Knows each tenant's limits to ``FRESH_S`` seconds; older ones while Postgres is away.
+    """Each tenant's limits, at most ``FRESH_S`` seconds old; older while Postgres is away.
 
-    Those of half that age are read again in the background, so that nobody who asks steadily waits
-    for it.
+    At half that age they are read again in the background, so that a tenant with steady requests
+    never waits for it.
     """
 
     def __init__(self, database: Database, defaults: TenantLimits) -> None:
         self._database = database
         self._defaults = defaults
         self._known: dict[UUID, tuple[float, TenantLimits]] = {}
-        self._looking: dict[UUID, asyncio.Task[TenantLimits]] = {}
+        self._reading: dict[UUID, asyncio.Task[TenantLimits]] = {}
 
     async def of(self, tenant_id: UUID) -> TenantLimits:
         """The tenant's limits.
@@ -66,20 +66,20 @@ class TenantLimitsCache:
         age_s = inf if known is None else monotonic() - known[0]
         if known is not None and age_s < FRESH_S / 2:
             return known[1]
-        if tenant_id not in self._looking:
-            looking = asyncio.create_task(self._look(tenant_id))
-            looking.add_done_callback(_heed)
-            self._looking[tenant_id] = looking
+        if tenant_id not in self._reading:
+            reading = asyncio.create_task(self._read(tenant_id))
+            reading.add_done_callback(_mark_retrieved)
+            self._reading[tenant_id] = reading
         if known is not None and age_s < FRESH_S:
             return known[1]
-        return await asyncio.shield(self._looking[tenant_id])
+        return await asyncio.shield(self._reading[tenant_id])
 
     def forget(self, tenant_id: UUID) -> None:
-        """They were changed here: read them anew."""
+        """They were changed by this process: read them again."""
         self._known.pop(tenant_id, None)
-        self._looking.pop(tenant_id, None)
+        self._reading.pop(tenant_id, None)
 
-    async def _look(self, tenant_id: UUID) -> TenantLimits:
+    async def _read(self, tenant_id: UUID) -> TenantLimits:
         this = asyncio.current_task()
         try:
             async with self._database.transaction() as session:
@@ -92,17 +92,17 @@ class TenantLimitsCache:
             return known[1]
         else:
             limits = self._defaults.with_overrides(tenant)
-            if self._looking.get(tenant_id) is this:  # else they were changed meanwhile
-                if len(self._known) >= _MOST_KNOWN:
+            if self._reading.get(tenant_id) is this:  # else they were changed meanwhile
+                if len(self._known) >= _MAX_TENANTS:
                     self._known.clear()
                 self._known[tenant_id] = (monotonic(), limits)
             return limits
         finally:
-            if self._looking.get(tenant_id) is this:
-                del self._looking[tenant_id]
+            if self._reading.get(tenant_id) is this:
+                del self._reading[tenant_id]
 
 
-def _heed(looking: asyncio.Task[TenantLimits]) -> None:
-    """Whoever waited for it was told of its failure."""
-    if not looking.cancelled():
-        looking.exception()
+def _mark_retrieved(reading: asyncio.Task[TenantLimits]) -> None:
+    """Keep asyncio from logging an error that every waiting request has received."""
+    if not reading.cancelled():
+        reading.exception()

@@ -73,7 +73,14 @@ class Services:
     def by_type(self) -> dict[type, object]:
         """What routes may ask for, as `serve.http.provided` looks it up."""
         jobs = self.jobs
-        parts = (self, self.sourcing, self.openai, jobs.feeds, jobs.limits, jobs.ledger)
+        parts = (
+            self,
+            self.sourcing,
+            self.openai,
+            jobs.feeds,
+            jobs.admission.rates,
+            jobs.admission.ledger,
+        )
         named = get_type_hints(type(self)).items()
         return {kind: getattr(self, name) for name, kind in named} | {
             type(part): part for part in parts

@@ -46,13 +46,13 @@ class Sourcing:
 
         Raises:
             InvalidValue, MissingField: there is no such control picture, or none, or two.
-            ServiceError: as `Jobs.foresee` and `Intake.decode` do.
+            ServiceError: as `Jobs.precheck` and `Intake.decode` do.
         """
         uploads = dict(uploads or {})
         _check_control(control, "control_image" in uploads)
         if control is None and not uploads:
             return asked
-        await self.jobs.foresee(tenant_id, asked, idempotency_key=key)
+        await self.jobs.precheck(tenant_id, asked, idempotency_key=key)
         if control is not None and control.image is not None:
             file = await self._file(tenant_id, control.image)
             uploads["control_image"] = Upload(io.BytesIO(file), _FIELD)

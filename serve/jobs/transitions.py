@@ -14,7 +14,7 @@ from serve.access.repository import give_back_usage
 from serve.database import Session
 from serve.events.bus import Event, EventType
 from serve.jobs import repository
-from serve.jobs.repository.events import append_event, first_event
+from serve.jobs.repository import append_event, first_event
 from serve.tables import Job, JobState
 
 _TERMINAL_EVENT = {
@@ -59,12 +59,12 @@ async def finish(
         others = state if state is not JobState.FAILED else JobState.CANCELLED
         ended = await repository.end_images(session, job.id, others, now)
     job.state, job.finished_at, job.error, job.error_code = state, now, error, error_code
-    told = {
+    event_data = {
         **(data or {}),
         **({"error": error} if error else {}),
         **({"code": error_code} if error_code else {}),
     }
-    events = [await append_event(session, job, _TERMINAL_EVENT[state], told)]
+    events = [await append_event(session, job, _TERMINAL_EVENT[state], event_data)]
     if state is JobState.FAILED:
         undrawn = await repository.unfinished_seconds(session, job.id)
     else:

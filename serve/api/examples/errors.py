@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from serve.access.errors import MissingKey
+from serve.access.auth import MissingKey
 from serve.access.keys import InvalidKey
-from serve.access.quota import InsufficientQuota
+from serve.access.ledger import InsufficientQuota
 from serve.access.rate_limit import RateLimitExceeded
 from serve.database import DatabaseUnavailable
 from serve.errors import ServiceError

@@ -64,7 +64,7 @@ async def test_a_change_elsewhere_holds_in_time_and_one_here_at_once(
     assert await now() == 60
     clock.advance(0.6 * FRESH_S)
     assert await now() == 60, "read in the background"
-    await asyncio.gather(*cache._looking.values())
+    await asyncio.gather(*cache._reading.values())
     assert await now() == 7
     await change(database, 8)
     clock.advance(1.1 * FRESH_S)
