@@ -1,4 +1,4 @@
-"""Tenants: whose keys, jobs and pictures there are."""
+"""Tenants: the owners of keys, jobs and pictures."""
 
 from __future__ import annotations
 

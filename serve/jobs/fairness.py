@@ -8,17 +8,17 @@ from enum import Enum, auto
 from typing import Generic, TypeVar
 from uuid import UUID
 
-_LEAST_SECONDS = 1e-3  # a picture of unknown cost is not free
+_LEAST_SECONDS = 1e-3  # the cost of a picture whose cost is unknown
 
 
 class Verdict(Enum):
-    """What a worker says of a picture that is next."""
+    """What a worker does with the next picture."""
 
     TAKE = auto()
     PASS = auto()
-    """Not for this worker now; what comes after it may be."""
+    """Leave it, and consider the pictures after it."""
     END = auto()
-    """Neither it nor anything after it."""
+    """Take neither it nor any picture after it."""
 
 
 @dataclass(slots=True)

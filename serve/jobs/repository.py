@@ -232,14 +232,14 @@ async def append_event(
 ) -> Event:
     """The job's next event; its row must be locked, so that numbers have no gaps.
 
-    The same statement puts it on its way to the tenant's webhooks.
+    The same statement queues it for the tenant's webhooks.
     """
     job.last_seq += 1
     return await _append(session, job, event_type, data)
 
 
 async def first_event(session: Session, job: Job, data: dict[str, Any]) -> Event:
-    """That the job is queued, which `insert_job` has counted; on its way to webhooks as well."""
+    """The event that the job is queued, whose number `insert_job` has taken."""
     return await _append(session, job, EventType.QUEUED, data)
 
 

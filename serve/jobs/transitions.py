@@ -26,7 +26,7 @@ _TERMINAL_EVENT = {
 
 
 async def queue(session: Session, job: Job) -> Event:
-    """Tell of a job that was inserted just now."""
+    """Append the first event of a job that was inserted just now."""
     data = {"n": job.n, "model": job.model, "prompt": job.prompt}
     return await first_event(session, job, data)
 
@@ -51,8 +51,8 @@ async def finish(
 ) -> list[Event]:
     """Put the job, and every image of it that has not ended, into a terminal ``state``.
 
-    It succeeds when none is left. Of the tenant's usage it gives back what was not begun, and of a
-    failed job whatever was not finished.
+    A job that succeeds has no such image. The tenant's usage is given back for pictures that were
+    not begun, and for every unfinished picture of a failed job.
     """
     ended: Sequence[tuple[JobState, float]] = []
     if state is not JobState.SUCCEEDED:
