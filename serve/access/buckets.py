@@ -101,7 +101,7 @@ bucket's depth; what was given elsewhere, of which at most all that is there is 
 whether the cost was given, else the wait, and the seconds until the bucket is full."""
 
 
-class LocalBuckets:
+class _LocalBuckets:
     """The same algorithm within one process."""
 
     def __init__(self) -> None:
@@ -151,7 +151,7 @@ class Buckets:
         )
         self._script = self._redis.register_script(_SCRIPT)
         self._processes = processes
-        self._local = LocalBuckets()
+        self._local = _LocalBuckets()
         self._owed: dict[str, float] = {}
         self._silent_until = 0.0
         self._failed = False

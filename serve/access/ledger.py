@@ -11,7 +11,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from serve.access.repository import charge_usage, gpu_seconds_used, lock_quota, read_usage
-from serve.access.tenant_limits import TenantLimitsCache
+from serve.access.tenants import TenantLimitsCache
 from serve.clock import clock
 from serve.database import Database, Session
 from serve.errors import ServiceError

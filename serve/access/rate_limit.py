@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.access.buckets import Buckets, Rate, Taken
 from serve.access.keys import Principal
-from serve.access.tenant_limits import TenantLimits, TenantLimitsCache
+from serve.access.tenants import TenantLimits, TenantLimitsCache
 from serve.database import Database
 from serve.errors import ServiceError
 from serve.settings import Settings

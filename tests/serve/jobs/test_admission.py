@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import event, text
 
 from pipelines.diffusion.batching.cost import CostModel
+from serve.access.rate_limit import RateLimitExceeded
 from serve.database import Database
 from serve.jobs import repository
 from serve.jobs.admission import QueueView
@@ -144,6 +145,33 @@ async def test_what_was_accepted_counts_once(
     await add(queue, job_of(tenant_id, n=2))  # four wait, not eight
     with pytest.raises(Overloaded):
         await add(queue, job_of(tenant_id))
+
+
+async def test_whatever_is_not_accepted_is_given_back(
+    database: Database, jobs: Jobs, tenant_id: UUID
+) -> None:
+    """Of the queue and of the rate, whether the block fails or only does not accept the job."""
+    async with database.transaction() as session:
+        limit = text("UPDATE tenants SET gpu_seconds_per_minute = :limit")
+        await session.execute(limit, {"limit": 1.5 * EACH})
+    admission = jobs.admission
+    admission.queue = queue = door(database, 1)
+    for _ in range(3):
+        async with admission.reserve(tenant_id, ask()):
+            with pytest.raises(RateLimitExceeded):
+                await admission.precheck(tenant_id, ask())
+        with pytest.raises(LookupError):
+            async with admission.reserve(tenant_id, ask()):
+                raise LookupError
+    assert not queue._uncommitted_s
+    assert not queue._committed_s
+
+    async with admission.reserve(tenant_id, ask()) as reservation:
+        reservation.accept()
+    assert sum(queue._committed_s.values()) == pytest.approx(EACH)
+    with pytest.raises(RateLimitExceeded):
+        await admission.precheck(tenant_id, ask())
+    await admission.rates.close()
 
 
 async def test_retry_after_is_when_the_queue_is_short_enough_again(
