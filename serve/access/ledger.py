@@ -70,7 +70,7 @@ class UsageReport:
 
 @dataclass(frozen=True, slots=True)
 class _LastUsage:
-    """What a tenant had used when Postgres was last asked."""
+    """What a tenant had used when it was last read from Postgres."""
 
     gpu_seconds: float
     month: Month

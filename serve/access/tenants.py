@@ -99,7 +99,7 @@ class TenantLimits:
     """Of requests that change something."""
     gpu_seconds_per_minute: float = 0
     gpu_seconds_burst: float = 0
-    """What may be asked for at once; 0 is a minute's worth."""
+    """The most at once; 0 is a minute's worth."""
     gpu_seconds_per_month: float = 0
 
     @classmethod

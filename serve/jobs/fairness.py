@@ -94,7 +94,7 @@ def take_turns(
 
 
 def ring_order(queues: Sequence[TenantQueue[P]]) -> list[TenantQueue[P]]:
-    """Whose turn it is next: first those who had the fewest, in the order that they were in."""
+    """Whose turn it is next: first those with the fewest turns, else in the same order."""
     return sorted(queues, key=lambda queue: queue.turns)
 
 

@@ -182,7 +182,7 @@ class Jobs:
 
         Raises:
             JobNotFound: the tenant has no such job.
-            JobUnended: it may still bring pictures.
+            JobUnended: it may still get pictures.
         """
         async with self._database.transaction() as session:
             job, _ = await _lock(session, tenant_id, job_id)  # so that two take turns

@@ -43,7 +43,7 @@ class JobRequest:
     Picture ``i`` is drawn with ``seed + i``, so that each can be drawn again alone.
     ``output_compression`` is the quality 0..100 of lossy formats. A higher ``priority`` is
     claimed first. ``deadline_s`` counts seconds from submission. Of each picture about
-    ``partial_images`` previews are made on its way, where any are asked for.
+    ``partial_images`` previews are made on its way, where any are requested.
 
     ``image``, ``mask`` and ``control_image`` are the SHA-256, in hex, of stored sources
     (`serve.pictures.source_key`) of the picture's size; ``strength`` goes with the first two, as in
