@@ -1,6 +1,6 @@
-"""Who asks: the key in ``Authorization: Bearer`` or ``X-API-Key``, and what it may do.
+"""Authentication by ``Authorization: Bearer`` or ``X-API-Key``, and authorization by scope.
 
-Every route but the public ones names its caller by the scope that it needs: ``Reader``,
+Every route but the public ones declares its caller by the scope that it needs: ``Reader``,
 ``Drawer``, ``Admin`` or ``Operator``. `GuardedRoute` lets nobody else through.
 """
 
@@ -14,15 +14,21 @@ from fastapi import Depends, Security, params
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.requests import HTTPConnection, Request
 
-from serve.access.errors import MissingKey
 from serve.access.keys import Keys, Principal
 from serve.access.rate_limit import RateLimits
 from serve.access.scopes import Scope
+from serve.errors import ServiceError
 from serve.http.provided import provided
 
 bearer = HTTPBearer(auto_error=False, description="An API key: `sfm_…`")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 header = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key: `sfm_…`")
+
+
+class MissingKey(ServiceError):
+    status = 401
+    code = "missing_api_key"
+    title = "No API key"
 
 
 def key_of(connection: HTTPConnection) -> str | None:
@@ -34,12 +40,12 @@ def key_of(connection: HTTPConnection) -> str | None:
 
 
 async def authorize(request: Request, scopes: Sequence[str]) -> Principal:
-    """Authenticate, see that the key has the scopes, and count a request that changes something.
+    """Authenticate, check the key's scopes, and count a request that changes something.
 
     Raises:
-        MissingKey, InvalidKey: nobody is known by what was sent.
-        InsufficientScope: the key may not do this.
-        RateLimitExceeded: its tenant asks too often.
+        MissingKey, InvalidKey: the request has no valid key.
+        InsufficientScope: the key lacks a scope.
+        RateLimitExceeded: the tenant sends too many requests.
     """
     token = key_of(request)
     if token is None:
@@ -53,11 +59,11 @@ async def authorize(request: Request, scopes: Sequence[str]) -> Principal:
     return principal
 
 
-# The two security schemes are asked for, though not read, so that OpenAPI tells of them.
+# The two security schemes are parameters, though unused, so that OpenAPI lists them.
 async def _caller(
     request: Request, _b: object = Depends(bearer), _h: object = Depends(header)
 ) -> Principal:
-    """Whom `GuardedRoute` has authorized; on any other route there is nobody, and it fails."""
+    """Whom `GuardedRoute` has authorized; on any other kind of route this fails."""
     principal: Principal = request.state.principal
     return principal
 
@@ -69,9 +75,9 @@ Operator = Annotated[Principal, Security(_caller, scopes=[Scope.OPERATOR])]
 
 
 def scopes_of(endpoint: Callable[..., object]) -> Sequence[str] | None:
-    """What the endpoint's caller needs; None where it names none."""
+    """The scopes that the endpoint's caller needs; None where the endpoint declares no caller."""
     for parameter in inspect.signature(endpoint, eval_str=True).parameters.values():
-        for told in getattr(parameter.annotation, "__metadata__", ()):
-            if isinstance(told, params.Security) and told.dependency is _caller:
-                return tuple(told.scopes or ())
+        for dependency in getattr(parameter.annotation, "__metadata__", ()):
+            if isinstance(dependency, params.Security) and dependency.dependency is _caller:
+                return tuple(dependency.scopes or ())
     return None

@@ -1,9 +1,16 @@
-"""Buckets in Redis that all ingress processes take from; each its share while Redis is away."""
+"""Buckets in Redis that all ingress processes take from; each its share while Redis is away.
+
+The generic cell rate algorithm (ITU-T I.371 (2004), annex A.1, virtual scheduling): of a bucket
+that fills at a steady rate only the time is stored at which it will be full again (there: the
+theoretical arrival time). To take from it puts that time off. That is one number a bucket, no
+window that begins anew, and exact for costs of any size.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import monotonic
+from typing import Self
 
 import redis.asyncio as redis
 import structlog
@@ -11,23 +18,125 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from serve.access.gcra import INSTANT_S, SCRIPT, LocalBuckets, Rate, Taken
-
 log = structlog.get_logger(__name__)
 
 ANSWER_WITHIN_S = 0.25
 SILENCE_S = 1.0
-"""After a failure Redis is not asked for so long, and then by one request alone."""
-_MOST_OWED = 10_000
+"""For so long after a failure no request asks Redis; then one asks whether it answers again."""
 _PREFIX = "sfumato:limit:"
+_MAX_BUCKETS = 10_000
+_INSTANT_S = 1e-6
+"""A shorter wait is none: that is rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A bucket holds ``burst`` and fills by ``per_s`` each second."""
+
+    per_s: float
+    burst: float
+
+    def share(self, processes: int) -> Self:
+        """The part of one of so many processes."""
+        return type(self)(self.per_s / processes, self.burst / processes)
+
+    def seconds(self, cost: float) -> float:
+        """How long the bucket takes to fill by ``cost``."""
+        return cost / self.per_s
+
+    def wait_s(self, cost: float, full_in_s: float) -> float:
+        """Until ``cost`` is there, in a bucket that is full in ``full_in_s`` seconds.
+
+        What costs more than the bucket holds is there once it is full.
+        """
+        return max(0.0, full_in_s + min(self.seconds(cost), self.depth_s) - self.depth_s)
+
+    @property
+    def depth_s(self) -> float:
+        """How long an empty bucket takes to fill."""
+        return self.burst / self.per_s
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The result of an attempt to take: whether it was ``given``, else how long to wait for it.
+
+    ``remaining`` is what the bucket holds now, and ``full_in_s`` how long it takes to be full.
+    """
+
+    given: bool
+    wait_s: float
+    remaining: float
+    full_in_s: float
+
+    @classmethod
+    def of(cls, rate: Rate, *, given: bool, wait_s: float, full_in_s: float) -> Self:
+        remaining = max(0.0, rate.burst - full_in_s * rate.per_s)
+        return cls(given=given, wait_s=wait_s, remaining=remaining, full_in_s=full_in_s)
+
+
+# By Redis's own clock, so that processes need not agree on one. What costs more than the bucket
+# holds is given by a full one, which then owes the rest.
+_SCRIPT = """
+local clock = redis.call('TIME')
+local now = clock[1] + clock[2] / 1000000
+local cost, depth, owed = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local full_at = math.max(now, tonumber(redis.call('GET', KEYS[1]) or now))
+if owed > 0 then
+    full_at = math.max(full_at, math.min(full_at + owed, now + depth))
+end
+local wait = full_at + math.min(cost, depth) - depth - now
+local given = cost <= 0 or wait < 0.000001
+if given then
+    full_at = math.max(now, full_at + cost)
+end
+if given or owed > 0 then
+    local kept_ms = math.ceil((full_at - now) * 1000) + 1
+    redis.call('SET', KEYS[1], string.format('%.6f', full_at), 'PX', kept_ms)
+end
+return {given and 1 or 0, tostring(wait), tostring(full_at - now)}
+"""
+"""KEYS: the bucket. ARGV, in seconds of filling: the cost, which is given back below zero; the
+bucket's depth; what was given elsewhere, of which at most all that is there is taken. Returns
+whether the cost was given, else the wait, and the seconds until the bucket is full."""
+
+
+class _LocalBuckets:
+    """The same algorithm within one process."""
+
+    def __init__(self) -> None:
+        self._full_at: dict[str, float] = {}
+
+    def take(self, name: str, rate: Rate, cost: float) -> Taken:
+        """Take ``cost``, or nothing; below zero it is given back."""
+        now = monotonic()
+        full_at = max(now, self._full_at.get(name, now))
+        taken_s = rate.seconds(cost)
+        wait_s = rate.wait_s(cost, full_at - now)
+        if cost > 0 and wait_s > _INSTANT_S:
+            return Taken.of(rate, given=False, wait_s=wait_s, full_in_s=full_at - now)
+        self._keep(name, max(now, full_at + taken_s))
+        return Taken.of(rate, given=True, wait_s=0, full_in_s=self._full_at[name] - now)
+
+    def note(self, name: str, rate: Rate, cost: float) -> None:
+        """Count what Redis gave, at most all that is here."""
+        now = monotonic()
+        full_at = max(now, self._full_at.get(name, now)) + rate.seconds(cost)
+        self._keep(name, min(full_at, now + rate.depth_s))
+
+    def _keep(self, name: str, full_at: float) -> None:
+        if len(self._full_at) >= _MAX_BUCKETS:
+            now = monotonic()
+            self._full_at = {name: at for name, at in self._full_at.items() if at > now}
+        self._full_at[name] = full_at
 
 
 class Buckets:
     """Exact across processes while Redis answers.
 
-    Else each process gives its share: what there is, over the most processes that there may be.
-    What a process gives by Redis it notes in its own bucket as well, so that an outage hands it no
-    second burst; what it gives by itself it owes to Redis until that answers again.
+    While it does not, each process gives its share: the limit over the most processes that there
+    may be. Each process counts in its own bucket what it gives by Redis, so that an outage is no
+    second burst. What it gives without Redis it charges to Redis once that answers again.
     """
 
     def __init__(self, url: str, processes: int) -> None:
@@ -35,14 +144,14 @@ class Buckets:
             url,
             socket_connect_timeout=ANSWER_WITHIN_S,
             socket_timeout=ANSWER_WITHIN_S,
-            # A process that stood still takes an answer that is there for one that did not come.
-            # Whatever was asked twice may be taken twice, which is the safe side.
+            # A process that stood still times out although the answer is there, so it tries once
+            # more. The cost may then be taken twice, which is the safe side.
             retry=Retry(NoBackoff(), 1),
             decode_responses=True,
         )
-        self._script = self._redis.register_script(SCRIPT)
+        self._script = self._redis.register_script(_SCRIPT)
         self._processes = processes
-        self._local = LocalBuckets()
+        self._local = _LocalBuckets()
         self._owed: dict[str, float] = {}
         self._silent_until = 0.0
         self._failed = False
@@ -80,16 +189,16 @@ class Buckets:
         return taken
 
     async def look(self, name: str, rate: Rate, cost: float) -> Taken:
-        """What would become of taking ``cost`` now, or better: nothing is taken.
+        """What `take` would return now; nothing is taken.
 
-        While Redis is away only the share of one process is there, which this does not tell.
+        Without Redis `take` may refuse more: it has one process's share alone.
         """
         found = await self.take(name, rate, 0.0)
         wait_s = rate.wait_s(cost, found.full_in_s)
-        return replace(found, given=wait_s < INSTANT_S, wait_s=wait_s)
+        return replace(found, given=wait_s < _INSTANT_S, wait_s=wait_s)
 
     def _owe(self, name: str, amount: float) -> None:
-        if len(self._owed) >= _MOST_OWED:
+        if len(self._owed) >= _MAX_BUCKETS:
             self._owed.clear()
         self._owed[name] = max(0.0, self._owed.get(name, 0.0) + amount)
 

@@ -1,4 +1,4 @@
-"""Routes that know who asks before they read what was sent."""
+"""Routes that authorize the caller before they read the body."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from serve.http.json_body import check_json
 
 
 class GuardedRoute(HttpRoute):
-    """Authorizes the caller whom the route names, and only then reads the body.
+    """Authorizes the caller that the endpoint declares, and only then reads the body.
 
-    By itself FastAPI reads and parses a body before it solves a dependency: a stranger's would be
-    kept in memory, and they would be told what is wrong with it.
+    By itself FastAPI reads and parses a body before it solves a dependency: the body of a caller
+    without a key would be kept in memory and validated.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -41,7 +41,7 @@ async def read_body(request: Request) -> bytes:
     """The body, which `BodyLimit` bounds; the request keeps it.
 
     Raises:
-        ClientLeft: it never came whole.
+        ClientLeft: the client disconnected before it was complete.
         InvalidJson, JsonTooDeep: a parser must not see it.
     """
     try:

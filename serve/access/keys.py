@@ -1,7 +1,7 @@
-"""API keys: random strings whose SHA-256 alone is kept.
+"""API keys: random strings of which only the SHA-256 is stored.
 
-No slow hash, and no key of ours to the hash: 256 random bits cannot be guessed however fast the
-guesses are, and what is drawn from 2**256 is in no table made before.
+A slow or keyed hash would add nothing: nobody guesses 256 random bits, however fast the hash is,
+and no table made beforehand contains them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class KeyTooShort(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks, and what they may do."""
+    """The caller, and what they may do."""
 
     tenant_id: UUID
     key_id: UUID
@@ -61,16 +61,12 @@ class Principal:
     """With all that they include."""
 
     def require(self, scope: Scope) -> None:
-        """See that the key has the scope.
-
-        Raises:
-            InsufficientScope: it has not.
-        """
+        """Raise InsufficientScope where the key lacks the scope."""
         if scope not in self.scopes:
             raise InsufficientScope(scope)
 
     def may_see(self, tenant_id: UUID) -> bool:
-        """Whether what the tenant has exists for them."""
+        """Whether the caller may see what belongs to the tenant."""
         return tenant_id == self.tenant_id or Scope.OPERATOR in self.scopes
 
 
@@ -99,11 +95,11 @@ async def _add(
 
 
 class Keys:
-    """Makes, lists, revokes and recognises keys.
+    """Makes, lists, revokes and authenticates keys.
 
-    A recognised key is remembered for ``CACHE_S`` seconds by each process, so a key revoked
-    elsewhere opens the door for at most that long; one that expires, not beyond its end. Keys that
-    were not recognised are never remembered: a new key works at once.
+    Each process caches a valid key for ``CACHE_S`` seconds, so a key that another process revokes
+    works for at most that long. No key is cached beyond its expiry. Invalid keys are never cached:
+    a new key works at once.
     """
 
     def __init__(self, database: Database) -> None:
@@ -119,7 +115,7 @@ class Keys:
         scopes: Collection[Scope] = DEFAULT_SCOPES,
         expires_in_s: float | None = None,
     ) -> tuple[str, ApiKey]:
-        """A new key of the tenant, which is made if need be; the plain key is told only here."""
+        """A new key of the tenant, which is made if need be. Only this returns the plain key."""
         async with self._database.transaction() as session:
             tenant = await repository.tenant_named(session, tenant_name)
             return await _add(session, tenant.id, name, scopes, expires_in_s)
@@ -127,7 +123,7 @@ class Keys:
     async def issue(
         self, tenant_id: UUID, name: str, scopes: Collection[Scope], expires_in_s: float | None
     ) -> tuple[str, ApiKey]:
-        """A new key of a tenant that exists; the plain key is told only here.
+        """A new key of a tenant that exists. Only this returns the plain key.
 
         Raises:
             TenantNotFound: there is none.
@@ -168,10 +164,10 @@ class Keys:
             return await repository.keys_before(session, tenant_id, limit, after)
 
     async def revoke(self, key_id: UUID, by: Principal | None = None) -> None:
-        """Close the door to the key: here at once, in other processes within ``CACHE_S`` seconds.
+        """End the key: in this process at once, in others within ``CACHE_S`` seconds.
 
-        ``by`` are shown their own tenant's keys only, unless they are an operator; an operator's
-        key is an operator's to revoke. None is whoever holds the database.
+        A caller (``by``) may revoke keys of their own tenant, an operator those of every tenant.
+        Only an operator may revoke an operator's key. Without ``by`` any key may be revoked.
 
         Raises:
             InsufficientScope: it is an operator's key.
@@ -190,10 +186,10 @@ class Keys:
         self._confirmed.pop(key_id, None)
 
     async def authenticate(self, token: str) -> Principal:
-        """Who the key belongs to.
+        """The key's tenant and scopes.
 
         Raises:
-            InvalidKey: it is unknown, malformed, expired or revoked; which of them is not told.
+            InvalidKey: it is unknown, malformed, expired or revoked; the error does not say which.
         """
         if not token.isascii() or not MIN_CHARS <= len(token) <= MAX_CHARS:
             raise InvalidKey("This API key is not valid.")
@@ -203,8 +199,8 @@ class Keys:
             return known[1]
         async with self._database.transaction() as session:
             found = await repository.key_by_digest(session, digest)
-        # The index found it by equality already; comparing again in constant time costs nothing
-        # and keeps the promise should the query ever be loosened.
+        # The query compares already. A second comparison in constant time costs nothing, and holds
+        # if the query should ever become less strict.
         if found is None or not hmac.compare_digest(found[0].digest, digest):
             self._known.pop(digest, None)
             raise InvalidKey("This API key is not valid.")
@@ -217,7 +213,7 @@ class Keys:
         return principal
 
     async def confirm(self, principal: Principal) -> None:
-        """See that a key which was recognised earlier was not revoked and has not expired since.
+        """Check that a key which was valid earlier was not revoked and has not expired since.
 
         Raises:
             InvalidKey: it was, or has.
@@ -235,7 +231,7 @@ class Keys:
             raise InvalidKey("This API key is not valid any more.")
 
     async def may_stay(self, principal: Principal) -> bool:
-        """Whether who was let in earlier may go on, as far as is known.
+        """Whether a caller whose key was valid earlier may go on, as far as is known.
 
         While Postgres does not answer they may: nobody can revoke a key meanwhile.
         """

@@ -1,4 +1,4 @@
-"""Each tenant's rate limits: requests that change something, and predicted GPU seconds."""
+"""Each tenant's rate limits: of requests that change something, and of predicted GPU seconds."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from enum import StrEnum
 from typing import ClassVar
 from uuid import UUID
 
-from serve.access.buckets import Buckets
-from serve.access.gcra import Rate, Taken
-from serve.access.tenant_limits import TenantLimits, TenantLimitsCache
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.access.buckets import Buckets, Rate, Taken
+from serve.access.keys import Principal
+from serve.access.tenants import TenantLimits, TenantLimitsCache
 from serve.database import Database
 from serve.errors import ServiceError
 from serve.settings import Settings
 
 _MINUTE_S = 60.0
-_MOST_TOLD = 10_000
+_MAX_TENANTS = 10_000
 
 
 class Policy(StrEnum):
@@ -43,7 +46,7 @@ class RateLimitExceeded(ServiceError):
 
 
 class RateLimits:
-    """Takes from each tenant's buckets, and knows what it last saw in them."""
+    """Takes from each tenant's buckets, and remembers what was left in them."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         """Raises ValueError where there is no REDIS_URL."""
@@ -52,10 +55,10 @@ class RateLimits:
         defaults = TenantLimits.of_settings(settings.limits)
         self.tenants = TenantLimitsCache(database, defaults)
         self._buckets = Buckets(settings.redis_url.get_secret_value(), settings.scaling.ingress_max)
-        self._seen: dict[UUID, dict[Policy, tuple[Rate, Taken]]] = {}
+        self._last: dict[UUID, dict[Policy, tuple[Rate, Taken]]] = {}
 
     async def count_request(self, tenant_id: UUID) -> None:
-        """One more request of the tenant's.
+        """Take one request of the tenant's.
 
         Raises:
             RateLimitExceeded: there were too many.
@@ -63,7 +66,7 @@ class RateLimits:
         await self._take(tenant_id, Policy.REQUESTS, 1)
 
     async def spend(self, tenant_id: UUID, gpu_seconds: float) -> None:
-        """So many predicted GPU seconds of the tenant's.
+        """Take predicted GPU seconds of the tenant's.
 
         Raises:
             RateLimitExceeded: it has to wait for them.
@@ -71,40 +74,80 @@ class RateLimits:
         await self._take(tenant_id, Policy.GPU_SECONDS, gpu_seconds)
 
     async def check_spending(self, tenant_id: UUID, gpu_seconds: float) -> None:
-        """See that the tenant could spend so many by now; they are not spent.
+        """Check what `spend` checks, and take nothing.
 
         Raises:
-            RateLimitExceeded: it would have to wait for them.
+            RateLimitExceeded: the tenant would have to wait for them.
         """
-        await self._take(tenant_id, Policy.GPU_SECONDS, gpu_seconds, look=True)
+        await self._take(tenant_id, Policy.GPU_SECONDS, gpu_seconds, check_only=True)
 
     async def give_back(self, tenant_id: UUID, gpu_seconds: float) -> None:
-        """Nothing came of what they were spent on."""
+        """What they were spent on came to nothing."""
         await self._take(tenant_id, Policy.GPU_SECONDS, -gpu_seconds)
 
-    def seen(self, tenant_id: UUID) -> Mapping[Policy, tuple[Rate, Taken]]:
-        """The tenant's buckets as this process last saw them; none without limits."""
-        return self._seen.get(tenant_id, {})
+    def last(self, tenant_id: UUID) -> Mapping[Policy, tuple[Rate, Taken]]:
+        """The tenant's buckets as this process last knew them; none without limits."""
+        return self._last.get(tenant_id, {})
 
     async def close(self) -> None:
         await self._buckets.close()
 
     async def _take(
-        self, tenant_id: UUID, policy: Policy, cost: float, *, look: bool = False
+        self, tenant_id: UUID, policy: Policy, cost: float, *, check_only: bool = False
     ) -> None:
         rate = policy.rate(await self.tenants.of(tenant_id))
         if rate is None:
-            self._seen.get(tenant_id, {}).pop(policy, None)
+            self._last.get(tenant_id, {}).pop(policy, None)
             return
-        ask = self._buckets.look if look else self._buckets.take
-        taken = await ask(f"{tenant_id}:{policy}", rate, cost)
-        if len(self._seen) >= _MOST_TOLD:
-            self._seen.clear()
-        self._seen.setdefault(tenant_id, {})[policy] = (rate, taken)
+        take = self._buckets.look if check_only else self._buckets.take
+        taken = await take(f"{tenant_id}:{policy}", rate, cost)
+        if len(self._last) >= _MAX_TENANTS:
+            self._last.clear()
+        self._last.setdefault(tenant_id, {})[policy] = (rate, taken)
         if not taken.given:
-            what = "requests" if policy is Policy.REQUESTS else "predicted GPU seconds"
+            unit = "requests" if policy is Policy.REQUESTS else "predicted GPU seconds"
             raise RateLimitExceeded(
-                f"This tenant may use {rate.per_s * _MINUTE_S:g} {what} a minute, {rate.burst:g} of"
+                f"This tenant may use {rate.per_s * _MINUTE_S:g} {unit} a minute, {rate.burst:g} of"
                 f" them at once; try again in {taken.wait_s:.1f} s.",
                 retry_after_s=math.ceil(taken.wait_s),
             )
+
+
+class RateLimitFields:
+    """`RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-11.
+
+    They describe a bucket of ``q`` that fills in ``w`` seconds, of which ``r`` are left and which
+    is full in ``t`` seconds. An answer has none where the tenant has no limits, or where nothing
+    was taken from its buckets yet.
+    """
+
+    def __init__(self, app: ASGIApp, limits: RateLimits) -> None:
+        self._app = app
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_fields(message: Message) -> None:
+            caller: Principal | None = scope.get("state", {}).get("principal")
+            if message["type"] == "http.response.start" and caller is not None:
+                buckets = self._limits.last(caller.tenant_id)
+                if buckets:
+                    headers = MutableHeaders(scope=message)
+                    headers["RateLimit-Policy"] = ", ".join(
+                        _policy(name, rate) for name, (rate, _) in buckets.items()
+                    )
+                    headers["RateLimit"] = ", ".join(
+                        f'"{name}";r={int(taken.remaining)};t={math.ceil(taken.full_in_s)}'
+                        for name, (_, taken) in buckets.items()
+                    )
+            await send(message)
+
+        await self._app(scope, receive, send_with_fields)
+
+
+def _policy(name: Policy, rate: Rate) -> str:
+    unit = "" if name is Policy.REQUESTS else f';qu="{name}"'
+    return f'"{name}";q={int(rate.burst)};w={math.ceil(rate.depth_s)}{unit}'

@@ -15,7 +15,7 @@ from serve.tables import ApiKey, Job, Secret, Tenant, Usage
 OWN_KEY = "SFUMATO_API_KEY"
 """The name of the key that the operator gives by the environment."""
 OWN_PREFIX_CHARS = 4
-"""Not twelve: of a string that a person chose, twelve may be half."""
+"""Fewer than of a random key: a person chose this string, and twelve may be half of it."""
 
 
 async def tenant_named(session: Session, name: str) -> Tenant:
@@ -86,19 +86,20 @@ async def add_key(
 async def ensure_own_key(
     session: Session, tenant_id: UUID, *, prefix: str, digest: bytes, scopes: Collection[str]
 ) -> None:
-    """Keep the operator's own key with these scopes, also where it was kept before.
+    """Store the operator's own key with these scopes, or update its scopes.
 
-    One that was given before in its place expires; one that was revoked stays so.
+    Another own key of the tenant expires. A key that was revoked stays revoked.
     """
-    told = sorted(scopes)
+    names = sorted(scopes)
     await session.execute(
         insert(ApiKey)
-        .values(tenant_id=tenant_id, name=OWN_KEY, prefix=prefix, digest=digest, scopes=told)
+        .values(tenant_id=tenant_id, name=OWN_KEY, prefix=prefix, digest=digest, scopes=names)
         .on_conflict_do_update(
             index_elements=[ApiKey.digest],
-            # It may have been replaced before; the end of one that `create` made is its own.
+            # An own key may have expired when another replaced it; a key that `Keys.create` made
+            # keeps its expiry.
             set_={
-                "scopes": told,
+                "scopes": names,
                 "expires_at": case((_is_own(), null()), else_=ApiKey.expires_at),
             },
         )
@@ -147,7 +148,7 @@ async def key_by_id(session: Session, key_id: UUID) -> ApiKey | None:
 
 
 async def revoke_key(session: Session, key_id: UUID) -> None:
-    """From now on; of one that was revoked before, the first time is kept."""
+    """Revoke the key now; a key that was revoked before keeps its time."""
     await session.execute(
         update(ApiKey)
         .where(ApiKey.id == key_id)
@@ -157,7 +158,7 @@ async def revoke_key(session: Session, key_id: UUID) -> None:
 
 
 async def ensure_secret(session: Session, name: str, fresh: bytes) -> bytes:
-    """The secret of that name, which is ``fresh`` where there was none."""
+    """The secret of that name; ``fresh`` becomes it where there was none."""
     await session.execute(
         insert(Secret)
         .values(name=name, value=fresh)
@@ -180,16 +181,16 @@ def _seconds(number: float) -> ColumnElement[object]:
     return func.make_interval(0, 0, 0, 0, 0, 0, number)
 
 
-QUOTA_LOCKS = 0x5F0A73  # the space of advisory locks that nothing else takes
+QUOTA_LOCKS = 0x5F0A73  # a space of advisory locks of its own
 
 
 def _charging() -> Insert:
     table = Usage.table()
     statement = insert(table)
-    told = ("jobs", "pictures", "gpu_seconds")
+    counts = ("jobs", "pictures", "gpu_seconds")
     return statement.on_conflict_do_update(
         index_elements=["tenant_id", "day", "model"],
-        set_={name: table.c[name] + statement.excluded[name] for name in told},
+        set_={name: table.c[name] + statement.excluded[name] for name in counts},
     )
 
 
@@ -203,21 +204,22 @@ def _day(job: Job) -> date:
 async def charge_usage(session: Session, job: Job, gpu_seconds: float) -> None:
     """Count a job that is accepted, on the day that it is.
 
-    Locks a row that the tenant's other jobs of that day wait for: the last thing before the commit.
+    The last statement before the commit: it locks a row that the tenant's other jobs of that day
+    need.
     """
     row = {"tenant_id": job.tenant_id, "day": _day(job), "model": job.model}
-    told = {"jobs": 1, "pictures": job.n, "gpu_seconds": gpu_seconds}
-    await session.execute(_CHARGE, row | told)
+    counts = {"jobs": 1, "pictures": job.n, "gpu_seconds": gpu_seconds}
+    await session.execute(_CHARGE, row | counts)
 
 
 async def give_back_usage(session: Session, job: Job, pictures: int, gpu_seconds: float) -> None:
-    """Take pictures of the job off again. The last thing before the commit, as charging is."""
+    """Take pictures of the job off again: the last statement before the commit, as charging is."""
     await session.execute(
         update(Usage)
         .where(Usage.tenant_id == job.tenant_id, Usage.day == _day(job), Usage.model == job.model)
         .values(
             pictures=Usage.pictures - pictures,
-            # What was added in another order may differ from 0 by a hair.
+            # Sums of floating-point numbers in another order may fall just below 0.
             gpu_seconds=func.greatest(0, Usage.gpu_seconds - gpu_seconds),
         )
         .execution_options(synchronize_session=False)
@@ -225,7 +227,7 @@ async def give_back_usage(session: Session, job: Job, pictures: int, gpu_seconds
 
 
 async def lock_quota(session: Session, tenant_id: UUID) -> None:
-    """One of the tenant's jobs at a time, until the commit: each sees what the others used."""
+    """Serialize the tenant's jobs until the commit, so that each sees what the others used."""
     await session.execute(
         select(func.pg_advisory_xact_lock(QUOTA_LOCKS, func.hashtext(str(tenant_id))))
     )

@@ -30,7 +30,7 @@ DEFAULT_SCOPES = frozenset({Scope.GENERATE, Scope.READ})
 
 
 def with_included(scopes: Iterable[Scope | str]) -> frozenset[Scope]:
-    """The scopes and all that they include; one that a newer version gave opens nothing here."""
+    """The scopes and all that they include, without those that only a newer version knows."""
     given = frozenset(map(Scope.read, scopes)).intersection(Scope)
     return given.union(*(_INCLUDED.get(scope, frozenset()) for scope in given))
 

@@ -37,8 +37,8 @@ class TicketsUnavailable(ServiceError):
 class Tickets:
     """Issues tickets and takes each once, within ``TICKET_S`` seconds.
 
-    A ticket travels in a URL, which others may log: so it is short-lived, is gone with its first
-    use, and Redis holds its SHA-256 alone.
+    A ticket travels in a URL, which others may log. So it is short-lived, works once, and Redis
+    stores only its SHA-256.
     """
 
     def __init__(self, url: str) -> None:
@@ -61,7 +61,7 @@ class Tickets:
         return ticket
 
     async def redeem(self, ticket: str) -> Principal:
-        """Who the ticket was issued to, to read alone; it opens no door again.
+        """Use up the ticket: the caller whom it was issued to, with the scope `read` alone.
 
         Raises:
             InvalidTicket: it was never issued, has been used, or is too old.
@@ -77,7 +77,7 @@ class Tickets:
             raise InvalidTicket(
                 f"This ticket is not valid; each opens one connection, within {TICKET_S} seconds."
             )
-        tenant_id, key_id = str(bearer).split("/")[:2]  # a newer version may tell more
+        tenant_id, key_id = str(bearer).split("/")[:2]  # a newer version may add fields
         return Principal(UUID(tenant_id), UUID(key_id), frozenset({Scope.READ}))
 
     async def close(self) -> None:

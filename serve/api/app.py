@@ -11,7 +11,7 @@ import structlog
 from fastapi import FastAPI
 
 from serve.access import endpoints as access
-from serve.access.rate_limit_fields import RateLimitFields
+from serve.access.rate_limit import RateLimitFields
 from serve.api import docs, health
 from serve.api.about import ABOUT
 from serve.api.openapi import DescribedAPI, operation_id
@@ -114,7 +114,7 @@ def _add_layers(app: FastAPI, services: Services) -> None:
             allow_headers=_CORS_TAKES,
             expose_headers=_CORS_SHOWS,
         )
-    app.add_middleware(RateLimitFields, limits=services.jobs.limits)
+    app.add_middleware(RateLimitFields, limits=services.jobs.admission.rates)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestMetrics, metrics=services.metrics)
     app.add_middleware(RequestId)
@@ -133,7 +133,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.stopping.set()
     await services.bus.close()
     await services.tickets.close()
-    await services.jobs.limits.close()
+    await services.jobs.admission.rates.close()
     await services.database.close()
 
 

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
-from serve.access.errors import MissingKey
+from serve.access.auth import MissingKey
 from serve.access.keys import InvalidKey
 from serve.access.rate_limit import RateLimitExceeded
 from serve.access.scopes import InsufficientScope, Scope

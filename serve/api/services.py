@@ -45,7 +45,7 @@ class Services(OpenAIServices):
     def by_type(self) -> dict[type, object]:
         """What routes may ask for, as `serve.http.provided` looks it up."""
         jobs = self.jobs
-        parts = (self, self.sourcing, jobs.feeds, jobs.limits, jobs.ledger)
+        parts = (self, self.sourcing, jobs.feeds, jobs.admission.rates, jobs.admission.ledger)
         named = get_type_hints(type(self)).items()
         return {
             OpenAIServices: self,

@@ -14,8 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from serve.access.auth import key_of
-from serve.access.errors import MissingKey
+from serve.access.auth import MissingKey, key_of
 from serve.access.keys import InvalidKey, Keys, Principal
 from serve.access.scopes import InsufficientScope, Scope
 from serve.access.tickets import InvalidTicket, Tickets, TicketsUnavailable

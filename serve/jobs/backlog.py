@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serve.database import Database, Session
+from serve.database import Database
 from serve.jobs import repository
 from serve.tables import JobState
 
@@ -15,9 +15,8 @@ from serve.tables import JobState
 class Backlog:
     """Pictures of some models that are ``queued`` and ``running``, and how many ``workers``.
 
-    The seconds are those of a device with full step batches, as predicted at submission; of a
-    running picture half is taken to be done. ``measured`` says that a replica has drawn with the
-    first model, ever.
+    The seconds are those of a device with full step batches, as predicted at submission. A running
+    picture counts as half done. ``measured`` says that a replica has drawn with the first model.
     """
 
     queued: int
@@ -29,11 +28,11 @@ class Backlog:
 
     @property
     def seconds(self) -> float:
-        """Work that is left, for one device."""
+        """Remaining work for one device."""
         return self.queued_s + self.running_s / 2
 
     def begun_in_s(self, before_s: float) -> float:
-        """Seconds until a picture is begun before which ``before_s`` of the queued are drawn."""
+        """Seconds until a picture begins if ``before_s`` seconds of queued pictures go first."""
         return (before_s + self.running_s / 2) / max(1, self.workers)
 
     @property
@@ -54,14 +53,10 @@ class Backlog:
 
 
 async def read_backlog(database: Database, models: Sequence[str]) -> Backlog:
+    """``models`` are those of one kind of replica, which has the first one's name."""
     async with database.transaction() as session:
-        return await backlog_of(session, models)
-
-
-async def backlog_of(session: Session, models: Sequence[str]) -> Backlog:
-    """``models`` are those of one kind of replica; it is known by the first."""
-    queued, queued_s = await repository.read_work(session, models, JobState.QUEUED)
-    running, running_s = await repository.read_work(session, models, JobState.RUNNING)
-    workers, _ = await repository.claiming_slots(session, models[0])
-    measured = await repository.is_measured(session, models[0])
+        queued, queued_s = await repository.read_work(session, models, JobState.QUEUED)
+        running, running_s = await repository.read_work(session, models, JobState.RUNNING)
+        workers, _ = await repository.claiming_slots(session, models[0])
+        measured = await repository.is_measured(session, models[0])
     return Backlog(queued, running, queued_s, running_s, workers, measured)

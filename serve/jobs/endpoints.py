@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from serve.access.auth import Drawer, Reader
 from serve.access.guarded_route import GuardedRoute
-from serve.access.quota import InsufficientQuota
+from serve.access.ledger import InsufficientQuota
 from serve.access.rate_limit import RateLimitExceeded
 from serve.database import DatabaseUnavailable
 from serve.events.feed import JobNotFound

@@ -29,7 +29,7 @@ class IdempotencyConflict(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """More work waits than is accepted; it comes down by itself."""
+    """More work waits than is accepted; the client may try again later."""
 
     status: ClassVar[int] = 429
     code: ClassVar[str] = "overloaded"
@@ -40,7 +40,7 @@ class Overloaded(ServiceError):
 
 
 class SourceGone(ServiceError):
-    """A source was stored so long before its job that the sweeper has taken it."""
+    """The sweeper deleted a source because no job named it for too long."""
 
     status: ClassVar[int] = 503
     code: ClassVar[str] = "source_gone"
@@ -49,13 +49,13 @@ class SourceGone(ServiceError):
 
 
 class SourceLost(Exception):
-    """What a picture is to be drawn from could not be read, however often it was tried."""
+    """A source could not be read, in every attempt."""
 
 
 class PostprocessFailed(Exception):
-    """A drawn picture was refused, or could not be encoded or stored, however often it was tried.
+    """A drawn picture was refused, or could not be encoded or stored, in every attempt.
 
-    ``code`` is the job's ``error_code``, where clients are told more than that it failed.
+    ``code`` is the job's ``error_code``, where the failure has one.
     """
 
     def __init__(self, message: str, code: str | None = None) -> None:
@@ -68,7 +68,7 @@ class PostprocessLost(Exception):
 
 
 class ForeignStorage(Exception):
-    """The storage belongs to another database; nothing in it is ours to delete."""
+    """The storage belongs to another database, so this service must delete nothing in it."""
 
 
 class EngineDied(Exception):

@@ -8,17 +8,17 @@ from enum import Enum, auto
 from typing import Generic, TypeVar
 from uuid import UUID
 
-_LEAST_SECONDS = 1e-3  # a picture of unknown cost is not free
+_LEAST_SECONDS = 1e-3  # the cost of a picture whose cost is unknown
 
 
 class Verdict(Enum):
-    """What a worker says of a picture that is next."""
+    """What a worker does with the next picture."""
 
     TAKE = auto()
     PASS = auto()
-    """Not for this worker now; what comes after it may be."""
+    """Leave it, and consider the pictures after it."""
     END = auto()
-    """Neither it nor anything after it."""
+    """Take neither it nor any picture after it."""
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ def take_turns(
 
 
 def ring_order(queues: Sequence[TenantQueue[P]]) -> list[TenantQueue[P]]:
-    """Whose turn it is next: first those who had the fewest, in the order that they were in."""
+    """Whose turn it is next: first those with the fewest turns, else in the same order."""
     return sorted(queues, key=lambda queue: queue.turns)
 
 

@@ -1,4 +1,4 @@
-"""What a client may do with jobs: submit, look, wait, cancel. One transaction each."""
+"""What a client may do with jobs: submit, read, wait, cancel. One transaction each."""
 
 from __future__ import annotations
 
@@ -7,20 +7,15 @@ from datetime import datetime
 from time import monotonic
 from uuid import UUID
 
-from serve.access.ledger import Ledger
-from serve.access.quota import InsufficientQuota
-from serve.access.rate_limit import RateLimitExceeded, RateLimits
 from serve.database import Database, Session
 from serve.events.bus import EventBus
 from serve.events.event import Event
 from serve.events.feed import Feeds, JobNotFound
 from serve.events.repository import existing_jobs
 from serve.jobs import repository, transitions
-from serve.jobs.admission import Admission
-from serve.jobs.errors import IdempotencyConflict, JobFinished, JobUnended, Overloaded, SourceGone
-from serve.jobs.price import Price
+from serve.jobs.admission import Admission, Reservation
+from serve.jobs.errors import IdempotencyConflict, JobFinished, JobUnended, SourceGone
 from serve.jobs.request import JobRequest
-from serve.jobs.turns import Newcomer
 from serve.moderation.moderation import Moderation
 from serve.pictures.pictures import remove_files
 from serve.pictures.repository import delete_pictures_of, hold_sources
@@ -28,7 +23,9 @@ from serve.settings import Settings
 from serve.storage import Storage
 from serve.tables import Job, JobState, Worker
 
-_REFUSALS = (InsufficientQuota, RateLimitExceeded, Overloaded)
+
+class _KeyUsed(Exception):
+    """The tenant used the Idempotency-Key before."""
 
 
 class Jobs:
@@ -42,9 +39,7 @@ class Jobs:
         self._storage = storage
         self._settings = settings
         self.feeds = Feeds(database, bus)
-        self.limits = RateLimits(database, settings)
-        self.ledger = Ledger(database, self.limits.tenants)
-        self.admission = Admission(database, list(settings.served), settings.jobs.max_wait_s)
+        self.admission = Admission(database, settings)
         self._moderation = Moderation(settings.moderation)
 
     async def submit(
@@ -52,90 +47,77 @@ class Jobs:
     ) -> Job:
         """Accept a job. Once this returns, the job survives any crash.
 
-        Who was accepted before under the same key is told so, whatever the limits say by now.
+        A request that was accepted before under the same key gets the same job again, whatever the
+        limits are by now.
 
         Raises:
             IdempotencyConflict: the tenant used the key for another request.
             InsufficientQuota: the tenant's month is used up.
             RateLimitExceeded: the tenant asks for too much at a time.
-            Overloaded: its turn would come too late.
+            Overloaded: the job's turn would come too late.
             ContentPolicyViolation: its prompts may not be drawn.
             ModerationUnavailable: that could not be found out.
             SourceGone: a source that it names is not kept any more.
         """
         self._moderation.screen(request.prompt, request.negative_prompt)
-        price = await self.admission.price(request)
-        newcomer = Newcomer.of(tenant_id, request, price)
         try:
-            await self._let_in(newcomer)
-        except _REFUSALS:
-            job = await self._accepted_before(tenant_id, request, idempotency_key)
-            if job is None:
-                raise
-            return job
-        accepted = None
-        try:
-            await self._moderation.judge_prompt(request.prompt)
-            accepted = await self._insert(tenant_id, request, price, idempotency_key)
-        finally:
-            self.admission.settle(newcomer, accepted=accepted is not None)
+            async with self.admission.reserve(tenant_id, request) as reservation:
+                await self._moderation.judge_prompt(request.prompt)
+                job, event = await self._insert(tenant_id, request, reservation, idempotency_key)
+        except (*Admission.REFUSALS, _KeyUsed):
+            accepted = await self._accepted_before(tenant_id, request, idempotency_key)
             if accepted is None:
-                await self.limits.give_back(tenant_id, newcomer.seconds)
-        if accepted is None:
-            same = await self._accepted_before(tenant_id, request, idempotency_key)
-            assert same is not None  # noqa: S101 - only a key can conflict
-            return same
-        job, event = accepted
+                raise
+            return accepted
         await self._bus.announce_work()
         await self._bus.publish(event)
         return job
 
-    async def foresee(
+    async def precheck(
         self, tenant_id: UUID, request: JobRequest, *, idempotency_key: str | None = None
     ) -> None:
-        """See that `submit` would let the job in by now, before any work is put into it.
+        """Check that `submit` would let the job in by now, before any work is put into it.
 
-        Nothing is taken, and its sources need not be known yet. A key that was used before lets
-        pass: whose request it is, `submit` tells once they are.
+        Nothing is taken, and the request's sources need not be known yet. A key that was used
+        before passes: only `submit` can compare the two requests, once the sources are known.
 
         Raises:
             InsufficientQuota, RateLimitExceeded, Overloaded: it would not.
             ContentPolicyViolation: its prompts are on the block-list.
         """
         self._moderation.screen(request.prompt, request.negative_prompt)
-        price = await self.admission.price(request)
-        newcomer = Newcomer.of(tenant_id, request, price)
         try:
-            await self.ledger.check(tenant_id, newcomer.seconds)
-            await self.limits.check_spending(tenant_id, newcomer.seconds)
-            await self.admission.check(newcomer)
-        except _REFUSALS:
-            if not await self._used_before(tenant_id, idempotency_key):
+            await self.admission.precheck(tenant_id, request)
+        except Admission.REFUSALS:
+            if idempotency_key is None:
+                raise
+            async with self._database.transaction() as session:
+                job = await repository.job_by_idempotency_key(session, tenant_id, idempotency_key)
+            if job is None:
                 raise
 
-    async def _let_in(self, newcomer: Newcomer) -> None:
-        """See that the job is within what its tenant and the devices can take."""
-        tenant_id = newcomer.place.tenant_id
-        await self.ledger.check(tenant_id, newcomer.seconds)
-        await self.limits.spend(tenant_id, newcomer.seconds)
-        try:
-            await self.admission.admit(newcomer)
-        except Overloaded:
-            await self.limits.give_back(tenant_id, newcomer.seconds)
-            raise
-
     async def _insert(
-        self, tenant_id: UUID, request: JobRequest, price: Price, idempotency_key: str | None
-    ) -> tuple[Job, Event] | None:
-        """The job and its first event, or None where the tenant used the key before."""
+        self,
+        tenant_id: UUID,
+        request: JobRequest,
+        reservation: Reservation,
+        idempotency_key: str | None,
+    ) -> tuple[Job, Event]:
+        """The job, which is accepted with this, and its first event.
+
+        Raises:
+            _KeyUsed, SourceGone, InsufficientQuota: nothing is written.
+        """
+        price = reservation.price
         async with self._database.transaction() as session:
             if not await hold_sources(session, [*request.sources(tenant_id).values()]):
                 raise SourceGone("The picture was swept before its job came; send it again.")
             job = await repository.insert_job(session, tenant_id, request, price, idempotency_key)
             if job is None:
-                return None
+                raise _KeyUsed
             event = await transitions.queue(session, job)
-            await self.ledger.charge(session, job, request.n * price.device)
+            await reservation.charge(session, job)
+        reservation.accept()
         return job, event
 
     async def _accepted_before(
@@ -152,14 +134,7 @@ class Jobs:
                 raise IdempotencyConflict(
                     "This Idempotency-Key was used for another request; use a new key."
                 )
-            return await self._load(session, tenant_id, job.id)
-
-    async def _used_before(self, tenant_id: UUID, idempotency_key: str | None) -> bool:
-        if idempotency_key is None:
-            return False
-        async with self._database.transaction() as session:
-            job = await repository.job_by_idempotency_key(session, tenant_id, idempotency_key)
-        return job is not None
+            return await _load(session, tenant_id, job.id)
 
     async def get(self, tenant_id: UUID, job_id: UUID) -> Job:
         """The job with its images and their variants.
@@ -168,7 +143,7 @@ class Jobs:
             JobNotFound: the tenant has no such job.
         """
         async with self._database.transaction() as session:
-            return await self._load(session, tenant_id, job_id)
+            return await _load(session, tenant_id, job_id)
 
     async def list(
         self,
@@ -197,7 +172,7 @@ class Jobs:
                 events = await transitions.finish(session, job, JobState.CANCELLED, now)
             elif job.state is not JobState.CANCELLED:
                 raise JobFinished(f"The job has {job.state}; there is nothing left to cancel.")
-            cancelled = await self._load(session, tenant_id, job_id)
+            cancelled = await _load(session, tenant_id, job_id)
         await self._bus.announce_end(job_id)
         await self._bus.publish(*events)
         return cancelled
@@ -207,7 +182,7 @@ class Jobs:
 
         Raises:
             JobNotFound: the tenant has no such job.
-            JobUnended: it may still bring pictures.
+            JobUnended: it may still get pictures.
         """
         async with self._database.transaction() as session:
             job, _ = await _lock(session, tenant_id, job_id)  # so that two take turns
@@ -239,12 +214,13 @@ class Jobs:
         async with self._database.transaction() as session:
             return await repository.count_jobs(session)
 
-    async def _load(self, session: Session, tenant_id: UUID, job_id: UUID) -> Job:
-        await session.flush()
-        job = await repository.load_job(session, tenant_id, job_id)
-        if job is None:
-            raise _no_job(job_id)
-        return job
+
+async def _load(session: Session, tenant_id: UUID, job_id: UUID) -> Job:
+    await session.flush()
+    job = await repository.load_job(session, tenant_id, job_id)
+    if job is None:
+        raise _no_job(job_id)
+    return job
 
 
 async def _lock(session: Session, tenant_id: UUID, job_id: UUID) -> tuple[Job, datetime]:

@@ -1,4 +1,4 @@
-"""What this service takes: fills in defaults, and refuses what the model cannot draw."""
+"""Validation against a model's limits: fills in defaults, refuses what the model cannot draw."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 
 
 class ServedModels:
-    """What models are served; ``descriptions`` are by name, the default one first."""
+    """The models that are served; ``descriptions`` are by name, the default one first."""
 
     def __init__(self, settings: Settings, descriptions: Mapping[str, ModelDescription]) -> None:
         self._settings = settings
@@ -45,13 +45,16 @@ class ServedModels:
 
     @classmethod
     def read(cls, settings: Settings) -> Self:
-        """Each model's folder, as far as its configuration.
+        """Reads the configuration in each model's folder.
 
         Raises:
             ModelLoadError: a model's folder is not one.
         """
-        served = settings.served.items()
-        return cls(settings, {name: _describe(name, model.path) for name, model in served})
+        descriptions = {}
+        for name, model in settings.served.items():
+            with naming_model(name):
+                descriptions[name] = describe(find_description(model.path))
+        return cls(settings, descriptions)
 
     def limits(self, name: str | None) -> Limits:
         """Of the model of that name or alias; None is for the default one.
@@ -68,11 +71,6 @@ class ServedModels:
         return Limits(self._settings, model, self.descriptions[model])
 
 
-def _describe(name: str, path: str) -> ModelDescription:
-    with naming_model(name):
-        return describe(find_description(path))
-
-
 class Limits:
     """The bounds of one model under one configuration. Each refusal names what is possible."""
 
@@ -84,7 +82,7 @@ class Limits:
 
     @property
     def default_steps(self) -> int:
-        """Denoising steps where none are asked."""
+        """Denoising steps where the request has none."""
         return self._bounds.default_steps
 
     def accept(
@@ -110,9 +108,11 @@ class Limits:
         scheduler = self._scheduler(body.scheduler or NoiseScheduler.DEFAULT)
         file_format = PictureFormat(body.output_format or "png")
         self._check_file(file_format, size, body.output_compression)
+        if not body.prompt.strip() and not without_prompt:
+            raise InvalidValue("prompt must not be empty.", param="prompt")
         request = JobRequest(
             model=self.model,
-            prompt=self._prompt(body.prompt, without_prompt),
+            prompt=self._text("prompt", body.prompt),
             negative_prompt=self._text("negative_prompt", body.negative_prompt or ""),
             n=n,
             width=size[0],
@@ -144,7 +144,7 @@ class Limits:
             deadline_s=_deadline(body.deadline_s),
             partial_images=partial_images,
         )
-        with _told_as_invalid("prompt"):
+        with _as_invalid_value("prompt"):
             check_length(request.metadata(n - 1), file_format)
         return request
 
@@ -181,7 +181,7 @@ class Limits:
         Raises:
             InvalidValue: it cannot.
         """
-        with _told_as_invalid():
+        with _as_invalid_value():
             self._description.check_source(image=image, mask=mask)
 
     def strength(self, strength: float | None, default: float, steps: int) -> float:
@@ -192,7 +192,7 @@ class Limits:
         """
         if strength is None:
             return default if self._description.made_steps(steps, default) else 1.0
-        with _told_as_invalid():
+        with _as_invalid_value():
             self._description.check_strength(steps, strength)
         return strength
 
@@ -213,14 +213,14 @@ class Limits:
         multiple = self._description.size_multiple
         budget = self._bounds.max_pixels
         for pixels, param in ((width, params[0]), (height, params[1])):
-            if pixels > budget:  # before thousands of digits are multiplied, and told
+            if pixels > budget:  # before numbers of thousands of digits are multiplied and printed
                 raise InvalidValue(f"{param} must be {budget} pixels at most.", param=param)
             if pixels < multiple or pixels % multiple:
                 raise InvalidValue(
                     f"{param}: width and height must be positive multiples of {multiple} pixels.",
                     param=param,
                 )
-        with _told_as_invalid(params[0]):
+        with _as_invalid_value(params[0]):
             self._description.check_size(width, height)
         if width * height > budget:
             raise InvalidValue(
@@ -246,35 +246,30 @@ class Limits:
 
     @staticmethod
     def _check_file(file_format: PictureFormat, size: tuple[int, int], quality: int | None) -> None:
-        with _told_as_invalid("size"):
+        with _as_invalid_value("size"):
             check_size(file_format, *size)
         if file_format.takes_quality or quality != 100:  # OpenAI's default, which png may have
-            with _told_as_invalid("output_compression"):
+            with _as_invalid_value("output_compression"):
                 check_quality(file_format, quality)
 
     def _clip_skip(self, clip_skip: int) -> int:
-        with _told_as_invalid():
+        with _as_invalid_value():
             self._description.check_clip_skip(clip_skip)
         return clip_skip
 
-    def _loras(self, asked: Sequence[LoraBody]) -> tuple[LoraScale, ...]:
-        loras = tuple(LoraScale(each.name, each.scale) for each in asked)
-        with _told_as_invalid():
+    def _loras(self, bodies: Sequence[LoraBody]) -> tuple[LoraScale, ...]:
+        loras = tuple(LoraScale(each.name, each.scale) for each in bodies)
+        with _as_invalid_value():
             check_loras(loras, self._bounds.loras)
         return loras
 
-    def _control(self, asked: ControlBody | None) -> ControlNetUse | None:
-        if asked is None:
+    def _control(self, body: ControlBody | None) -> ControlNetUse | None:
+        if body is None:
             return None
-        use = ControlNetUse(asked.name, asked.scale, asked.start, asked.end)
-        with _told_as_invalid():
+        use = ControlNetUse(body.name, body.scale, body.start, body.end)
+        with _as_invalid_value():
             check_control(**asdict(use), known=self._bounds.controlnets)
         return use
-
-    def _prompt(self, prompt: str, may_be_empty: bool) -> str:
-        if not prompt.strip() and not may_be_empty:
-            raise InvalidValue("prompt must not be empty.", param="prompt")
-        return self._text("prompt", prompt)
 
     def _text(self, param: str, text: str) -> str:
         most = self._jobs.max_prompt_chars
@@ -286,10 +281,10 @@ class Limits:
 
 
 @contextmanager
-def _told_as_invalid(param: str | None = None) -> Iterator[None]:
-    """What the engine or the encoder would refuse is refused here, in the same words.
+def _as_invalid_value(param: str | None = None) -> Iterator[None]:
+    """Raise what the engine or the encoder refuses as InvalidValue, with the same message.
 
-    ``param`` is the field at fault, where the error does not say.
+    ``param`` is the field at fault, where the error does not name one.
     """
     try:
         yield
@@ -302,7 +297,7 @@ def _told_as_invalid(param: str | None = None) -> Iterator[None]:
 
 
 def seed_name(tenant_id: UUID, idempotency_key: str | None) -> str | None:
-    """What stands for the request under its Idempotency-Key."""
+    """Identifies the request under its Idempotency-Key, for its seed."""
     return f"{tenant_id}/{idempotency_key}" if idempotency_key else None
 
 

@@ -1,4 +1,4 @@
-"""What a picture will cost, predicted from what the replicas measured."""
+"""What a picture will cost, predicted from measurements of the replicas."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _Measured:
 
 
 class PriceList:
-    """Prices by model; a model that no replica has measured yet has a guess."""
+    """Prices by model; a model that no replica has measured yet has default ones."""
 
     def __init__(self, models: Mapping[str, _Measured] | None = None) -> None:
         self._models = models or {}
@@ -62,7 +62,7 @@ class PriceList:
     def price(self, request: JobRequest) -> Price:
         """Of each of the request's pictures."""
         measured = self._models.get(request.model) or _Measured(CostModel(), _MAX_BATCH)
-        # Its source's pixels are not at hand, nor needed: they leave steps out.
+        # A source only shortens the way: its pixels are not needed for the price.
         params = replace(request.sampling(0), num_inference_steps=request.made_steps)
         cost = measured.cost
         most = measured.max_batch * cost.guided_rows
@@ -70,7 +70,7 @@ class PriceList:
 
 
 def _cost_of(row: CostProfile) -> CostModel:
-    """As measured; a guess where another version wrote what this one cannot read."""
+    """As measured, or a default where another version wrote what this one cannot read."""
     try:
         return CostModel.from_profile(cast("Profile", row.profile))
     except (KeyError, TypeError, ValueError) as error:

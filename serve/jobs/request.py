@@ -1,4 +1,4 @@
-"""What a client asked for, validated and with every default filled in."""
+"""A client's request, validated and with every default filled in."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from serve.pictures.stored_file import SourceKey
 
 SOURCES = ("image", "mask", "control_image")
 """The fields of a `JobRequest` that name stored pictures."""
-# Requests of before these fields keep their digests.
-_TOLD_WHERE_GIVEN = (*SOURCES, "strength", "control", "loras", "clip_skip")
-_TOLD_IN_FILES = ("control", "loras", "clip_skip")
+# Left out where unset, so that requests of earlier versions keep their digests.
+_OPTIONAL = (*SOURCES, "strength", "control", "loras", "clip_skip")
+_OPTIONAL_METADATA = ("control", "loras", "clip_skip")
 
 
 class UnreadableRequest(Exception):
-    """A job's parameters are another version's; the message says what is unknown about them."""
+    """A job's parameters are another version's; the message says which part is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class JobRequest:
     Picture ``i`` is drawn with ``seed + i``, so that each can be drawn again alone.
     ``output_compression`` is the quality 0..100 of lossy formats. A higher ``priority`` is
     claimed first. ``deadline_s`` counts seconds from submission. Of each picture about
-    ``partial_images`` previews are made on its way, where any are asked for.
+    ``partial_images`` previews are made on its way, where any are requested.
 
     ``image``, ``mask`` and ``control_image`` are the SHA-256, in hex, of stored sources
     (`serve.pictures.source_key`) of the picture's size; ``strength`` goes with the first two, as in
@@ -76,11 +76,11 @@ class JobRequest:
     def as_params(self) -> dict[str, Any]:
         """The JSON that ``jobs.params`` keeps; of sources and adapters only those there are.
 
-        A field that is added here belongs to ``_TOLD_WHERE_GIVEN``: an earlier version reads every
+        A field that is added here belongs to ``_OPTIONAL``: an earlier version reads every
         request that does not use it, and its digest stays what it was.
         """
         params = asdict(self)
-        for name in _TOLD_WHERE_GIVEN:
+        for name in _OPTIONAL:
             if not params[name]:
                 del params[name]
         return params
@@ -90,8 +90,8 @@ class JobRequest:
         """What ``as_params`` made, of this version or of an earlier one.
 
         Raises:
-            UnreadableRequest: it asks for something that this version does not know; to leave that
-                out would draw another picture.
+            UnreadableRequest: it has something that this version does not know. To ignore that
+                would draw another picture.
         """
         if unknown := sorted(params.keys() - cls.__dataclass_fields__.keys()):
             raise UnreadableRequest(f"it has the field `{unknown[0]}`")
@@ -107,30 +107,30 @@ class JobRequest:
             raise UnreadableRequest(str(error)) from error
 
     def digest(self) -> bytes:
-        """SHA-256 that tells two requests under one Idempotency-Key apart."""
+        """SHA-256 that distinguishes two requests under one Idempotency-Key."""
         return hashlib.sha256(orjson.dumps(self.as_params(), option=orjson.OPT_SORT_KEYS)).digest()
 
     @property
     def made_steps(self) -> int:
-        """Denoising steps that a source leaves to be made; all, without one."""
+        """Denoising steps that are made: fewer with a source, all without one."""
         if self.strength is None:
             return self.num_inference_steps
         return made_steps(self.num_inference_steps, self.strength)
 
     def preview_every(self, default: int) -> int:
-        """Denoising steps between previews; ``default`` where no partial pictures are asked."""
+        """Denoising steps between previews; ``default`` where no partial pictures are requested."""
         if not self.partial_images:
             return default
         return max(1, self.made_steps // (self.partial_images + 1))
 
     def sources(self, tenant_id: UUID) -> dict[str, SourceKey]:
-        """Where the stored pictures lie, by the field that names them; of those that there are."""
+        """The keys of the stored pictures that the request names, by field."""
         named = {name: getattr(self, name) for name in SOURCES}
         return {name: SourceKey(tenant_id, each) for name, each in named.items() if each}
 
     def metadata(self, index: int) -> dict[str, Any]:
-        """What the file of picture ``index`` tells of how it was drawn; JSON can hold it."""
-        told: dict[str, Any] = {
+        """How picture ``index`` is drawn, for its file's metadata; JSON can hold it."""
+        metadata: dict[str, Any] = {
             "model": self.model,
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
@@ -140,7 +140,7 @@ class JobRequest:
             "seed": self.seed + index,
         }
         params = self.as_params()
-        return told | {name: params[name] for name in _TOLD_IN_FILES if name in params}
+        return metadata | {name: params[name] for name in _OPTIONAL_METADATA if name in params}
 
     def sampling(
         self,
@@ -149,7 +149,7 @@ class JobRequest:
         mask: NDArray[np.uint8] | None = None,
         control_image: NDArray[np.uint8] | None = None,
     ) -> SamplingParams:
-        """What the engine is asked for picture ``index``; the pixels are of this one's size."""
+        """The engine's parameters for picture ``index``; sources have the picture's size."""
         control = None
         if self.control is not None and control_image is not None:
             use = self.control

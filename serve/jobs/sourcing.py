@@ -1,4 +1,4 @@
-"""What a request is drawn from: found, decoded and kept, if the request would be let in."""
+"""The sources of a request: found, decoded and stored, if the request would be let in."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FIELD = "control.image"
 
 @dataclass(frozen=True, slots=True)
 class Sourcing:
-    """One process's way from what a request names or brings to its sources."""
+    """Stores the pictures that a request names or uploads."""
 
     jobs: Jobs
     pictures: Pictures
@@ -34,30 +34,30 @@ class Sourcing:
     async def keep(
         self,
         tenant_id: UUID,
-        asked: JobRequest,
+        request: JobRequest,
         key: str | None,
         *,
         control: ControlBody | None,
         uploads: Mapping[str, Upload] | None = None,
     ) -> JobRequest:
-        """The request with its pictures kept and named; ``uploads`` are by the request's field.
+        """The request with its pictures stored and named; ``uploads`` are by the request's field.
 
-        Nothing is decoded of what quota, rate or backlog would refuse.
+        Nothing is decoded for a request that quota, rate or backlog would refuse.
 
         Raises:
             InvalidValue, MissingField: there is no such control picture, or none, or two.
-            ServiceError: as `Jobs.foresee` and `Intake.decode` do.
+            ServiceError: as `Jobs.precheck` and `Intake.decode` do.
         """
         uploads = dict(uploads or {})
         _check_control(control, "control_image" in uploads)
         if control is None and not uploads:
-            return asked
-        await self.jobs.foresee(tenant_id, asked, idempotency_key=key)
+            return request
+        await self.jobs.precheck(tenant_id, request, idempotency_key=key)
         if control is not None and control.image is not None:
             file = await self._file(tenant_id, control.image)
             uploads["control_image"] = Upload(io.BytesIO(file), _FIELD)
-        kept = await self.intake.keep(tenant_id, (asked.width, asked.height), uploads)
-        return replace(asked, **kept)  # type: ignore[arg-type]
+        kept = await self.intake.keep(tenant_id, (request.width, request.height), uploads)
+        return replace(request, **kept)  # type: ignore[arg-type]
 
     async def _file(self, tenant_id: UUID, image: str) -> bytes:
         """Of a data URL, or of an earlier picture of the tenant's."""

@@ -14,7 +14,7 @@ from serve.access.repository import give_back_usage
 from serve.database import Session
 from serve.events.event import Event, EventType
 from serve.jobs import repository
-from serve.jobs.repository.events import append_event, first_event
+from serve.jobs.repository import append_event, first_event
 from serve.tables import Job, JobState
 
 _TERMINAL_EVENT = {
@@ -26,7 +26,7 @@ _TERMINAL_EVENT = {
 
 
 async def queue(session: Session, job: Job) -> Event:
-    """Tell of a job that was inserted just now."""
+    """Append the first event of a job that was inserted just now."""
     data = {"n": job.n, "model": job.model, "prompt": job.prompt}
     return await first_event(session, job, data)
 
@@ -51,20 +51,20 @@ async def finish(
 ) -> list[Event]:
     """Put the job, and every image of it that has not ended, into a terminal ``state``.
 
-    It succeeds when none is left. Of the tenant's usage it gives back what was not begun, and of a
-    failed job whatever was not finished.
+    A job that succeeds has no such image. The tenant's usage is given back for pictures that were
+    not begun, and for every unfinished picture of a failed job.
     """
     ended: Sequence[tuple[JobState, float]] = []
     if state is not JobState.SUCCEEDED:
         others = state if state is not JobState.FAILED else JobState.CANCELLED
         ended = await repository.end_images(session, job.id, others, now)
     job.state, job.finished_at, job.error, job.error_code = state, now, error, error_code
-    told = {
+    event_data = {
         **(data or {}),
         **({"error": error} if error else {}),
         **({"code": error_code} if error_code else {}),
     }
-    events = [await append_event(session, job, _TERMINAL_EVENT[state], told)]
+    events = [await append_event(session, job, _TERMINAL_EVENT[state], event_data)]
     if state is JobState.FAILED:
         undrawn = await repository.unfinished_seconds(session, job.id)
     else:

@@ -25,7 +25,7 @@ _LEAST_S = 1e-3
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
-class Place(NamedTuple):
+class QueuePosition(NamedTuple):
     """Where queued pictures stand among their tenant's own; ``slot`` counts `EDGES_S` passed."""
 
     tenant_id: UUID
@@ -34,17 +34,17 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Newcomer:
-    """A job that asks to be let in: ``n`` pictures of ``picture_s`` device seconds each."""
+class PricedJob:
+    """A job that is to be let in: ``n`` pictures of ``picture_s`` device seconds each."""
 
-    place: Place
+    position: QueuePosition
     n: int
     picture_s: float
 
     @classmethod
-    def of(cls, tenant_id: UUID, request: JobRequest, price: Price) -> Newcomer:
+    def of(cls, tenant_id: UUID, request: JobRequest, price: Price) -> PricedJob:
         slot = bisect_right(EDGES_S, price.begin_within(request.deadline_s))
-        return cls(Place(tenant_id, request.priority, slot), request.n, price.device)
+        return cls(QueuePosition(tenant_id, request.priority, slot), request.n, price.device)
 
     @property
     def seconds(self) -> float:
@@ -53,8 +53,8 @@ class Newcomer:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """Queued pictures of one place: how many, their device seconds, and the dearest one's."""
+class QueuedPictures:
+    """The pictures at one position: how many, their device seconds, and the dearest one's."""
 
     count: int
     seconds: float
@@ -70,14 +70,17 @@ class Turn:
     turn_at: datetime
 
 
-UNKNOWN = Turn(weight=1.0, deficit=0.0, turn_at=_NEVER)
-"""Of a tenant that was not looked for: the last in the ring."""
+UNKNOWN_TURN = Turn(weight=1.0, deficit=0.0, turn_at=_NEVER)
+"""Of a tenant whose turn was not read: the last in the ring."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
-    """Before a job's first picture: ``own_s`` seconds of its tenant's pictures, ``others_s`` of
-    other tenants', which have ``turns`` turns."""
+class PredictedWait:
+    """What is drawn before a job's first picture.
+
+    That is ``own_s`` seconds of its tenant's pictures, and ``others_s`` of other tenants', which
+    have ``turns`` turns meanwhile.
+    """
 
     own_s: float
     others_s: float
@@ -87,7 +90,7 @@ class Wait:
     def seconds(self) -> float:
         return self.own_s + self.others_s
 
-    def within(self, places: int) -> bool:
+    def is_within(self, places: int) -> bool:
         """Whether the job is among the next pictures that so many free places take."""
         return not self.own_s and self.turns < max(1, places)
 
@@ -95,72 +98,76 @@ class Wait:
 class Turns:
     """The queued pictures of every tenant, and whose turn it is."""
 
-    def __init__(self, ring: Mapping[UUID, Turn], waiting: Mapping[Place, Waiting]) -> None:
-        self._ring = dict(ring)
-        self._waiting = waiting
-        self._places: dict[UUID, list[Place]] = defaultdict(list)
-        for place in waiting:
-            self._places[place.tenant_id].append(place)
-        self._seconds = {
-            tenant_id: sum(waiting[place].seconds for place in places)
-            for tenant_id, places in self._places.items()
-        }
-        heads = {
-            tenant_id: waiting[min(places, key=_order)]
-            for tenant_id, places in self._places.items()
-        }
-        self._head_s = {tenant_id: head.seconds / head.count for tenant_id, head in heads.items()}
-        self._dearest_s = max((head.dearest_s for head in heads.values()), default=0.0)
+    def __init__(
+        self, turns: Mapping[UUID, Turn], queued: Mapping[QueuePosition, QueuedPictures]
+    ) -> None:
+        self._turns = dict(turns)
+        self._queued = queued
+        self._positions: dict[UUID, list[QueuePosition]] = defaultdict(list)
+        for position in queued:
+            self._positions[position.tenant_id].append(position)
+        self._seconds: dict[UUID, float] = {}
+        self._head_s: dict[UUID, float] = {}
+        """Of the picture that each tenant has drawn next."""
+        self._dearest_s = 0.0
+        for tenant_id, positions in self._positions.items():
+            head = queued[min(positions, key=_order)]
+            self._seconds[tenant_id] = sum(queued[position].seconds for position in positions)
+            self._head_s[tenant_id] = head.seconds / head.count
+            self._dearest_s = max(self._dearest_s, head.dearest_s)
 
     def knows(self, tenant_id: UUID) -> bool:
-        return tenant_id in self._ring
+        return tenant_id in self._turns
 
-    def learn(self, tenant_id: UUID, turn: Turn) -> None:
+    def add(self, tenant_id: UUID, turn: Turn) -> None:
         """The turn of a tenant that had nothing queued."""
-        self._ring[tenant_id] = turn
+        self._turns[tenant_id] = turn
 
-    def wait(self, newcomer: Newcomer, let_in: Mapping[Place, float]) -> Wait:
-        """What is drawn before the job; ``let_in`` are seconds that came since this was read.
+    def wait(self, job: PricedJob, added_s: Mapping[QueuePosition, float]) -> PredictedWait:
+        """What is drawn before the job; ``added_s`` are seconds that came since this was read.
 
         By deficit round robin the job is begun in the turn in which its tenant has been given the
         seconds of all that it queued before, and of one picture of the job. Until then every other
         tenant has as many turns, or one fewer, and takes no more than it has queued.
         """
-        tenant_id = newcomer.place.tenant_id
+        tenant_id = job.position.tenant_id
         own_s = sum(
-            self._waiting[place].seconds
-            for place in self._places.get(tenant_id, ())
-            if _order(place) <= _order(newcomer.place)
+            self._queued[position].seconds
+            for position in self._positions.get(tenant_id, ())
+            if _order(position) <= _order(job.position)
         )
-        queued = dict(self._seconds)
-        for place, seconds in let_in.items():
-            queued[place.tenant_id] = queued.get(place.tenant_id, 0.0) + seconds
-            if place.tenant_id == tenant_id and _order(place) <= _order(newcomer.place):
+        others_queued_s = dict(self._seconds)
+        for position, seconds in added_s.items():
+            other_id = position.tenant_id
+            others_queued_s[other_id] = others_queued_s.get(other_id, 0.0) + seconds
+            if other_id == tenant_id and _order(position) <= _order(job.position):
                 own_s += seconds
-        queued.pop(tenant_id, None)
-        turn = self._ring.get(tenant_id, UNKNOWN)
-        quantum = max(self._dearest_s, newcomer.picture_s, _LEAST_S)
-        head_s = self._head_s.get(tenant_id, newcomer.picture_s)
-        needed = max(0.0, own_s + newcomer.picture_s - turn.deficit)
-        turns = max(1, _begun(turn, head_s) + math.ceil(needed / (quantum * turn.weight)))
+        others_queued_s.pop(tenant_id, None)
+        turn = self._turns.get(tenant_id, UNKNOWN_TURN)
+        quantum = max(self._dearest_s, job.picture_s, _LEAST_S)
+        head_s = self._head_s.get(tenant_id, job.picture_s)
+        needed_s = max(0.0, own_s + job.picture_s - turn.deficit)
+        turns = max(1, _has_begun(turn, head_s) + math.ceil(needed_s / (quantum * turn.weight)))
         others_s, others_turns = 0.0, 0
-        for other_id, seconds in queued.items():
-            other = self._ring.get(other_id, UNKNOWN)
-            first = (other.turn_at, other_id) < (turn.turn_at, tenant_id)
-            had = turns if first else turns - 1
-            if had:
-                quanta = had - _begun(other, self._head_s.get(other_id, seconds))
+        for other_id, seconds in others_queued_s.items():
+            other = self._turns.get(other_id, UNKNOWN_TURN)
+            is_first = (other.turn_at, other_id) < (turn.turn_at, tenant_id)
+            other_turns = turns if is_first else turns - 1
+            if other_turns:
+                quanta = other_turns - _has_begun(other, self._head_s.get(other_id, seconds))
                 others_s += min(seconds, other.deficit + quanta * quantum * other.weight)
-                others_turns += had
-        return Wait(own_s, others_s, others_turns)
+                others_turns += other_turns
+        return PredictedWait(own_s, others_s, others_turns)
 
 
-def _begun(turn: Turn, head_s: float) -> bool:
-    """Whether the tenant's turn was cut short by a claim that had no more room: it goes on, and
-    adds no quantum."""
+def _has_begun(turn: Turn, head_s: float) -> bool:
+    """Whether a claim without more room cut the tenant's turn short.
+
+    Such a turn goes on and adds no quantum.
+    """
     return turn.deficit >= head_s
 
 
-def _order(place: Place) -> tuple[int, int]:
+def _order(position: QueuePosition) -> tuple[int, int]:
     """The least goes first among a tenant's own, as `serve.worker.queue` ranks pictures."""
-    return -place.priority, place.slot
+    return -position.priority, position.slot

@@ -25,7 +25,7 @@ from serve.events.event import Event, EventType
 from serve.jobs import repository, transitions
 from serve.jobs.claim import Claim
 from serve.jobs.fairness import ring_order, take_turns
-from serve.jobs.repository.events import append_event
+from serve.jobs.repository import append_event
 from serve.jobs.request import JobRequest, UnreadableRequest
 from serve.pictures.stored_file import StoredFile
 from serve.settings import JobSettings

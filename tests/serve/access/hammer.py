@@ -15,7 +15,7 @@ import time
 from dataclasses import asdict, dataclass, field
 
 from serve.access import buckets
-from serve.access.gcra import Rate
+from serve.access.buckets import Rate
 
 PROCESSES = 4
 AT_ONCE = 4

@@ -12,8 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from serve.access.buckets import SILENCE_S, Buckets
-from serve.access.gcra import Rate
+from serve.access.buckets import SILENCE_S, Buckets, Rate
 from tests.serve.access.hammer import PROCESSES, Given
 from tests.serve.clock import Clock
 

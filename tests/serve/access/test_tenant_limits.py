@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from serve.access import tenant_limits
+from serve.access import tenants
 from serve.access.keys import Keys
-from serve.access.tenant_limits import FRESH_S, TenantLimits, TenantLimitsCache
+from serve.access.tenants import FRESH_S, TenantLimits, TenantLimitsCache
 from serve.database import Database, DatabaseUnavailable
 from tests.serve.clock import Clock
 
@@ -21,7 +21,7 @@ DEFAULTS = TenantLimits(requests_per_minute=60, gpu_seconds_per_month=9)
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(tenant_limits, "monotonic", clock)
+    monkeypatch.setattr(tenants, "monotonic", clock)
     return clock
 
 
@@ -64,7 +64,7 @@ async def test_a_change_elsewhere_holds_in_time_and_one_here_at_once(
     assert await now() == 60
     clock.advance(0.6 * FRESH_S)
     assert await now() == 60, "read in the background"
-    await asyncio.gather(*cache._looking.values())
+    await asyncio.gather(*cache._reading.values())
     assert await now() == 7
     await change(database, 8)
     clock.advance(1.1 * FRESH_S)

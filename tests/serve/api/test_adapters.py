@@ -28,7 +28,7 @@ from pipelines.diffusion.runner import EngineRunner
 from pipelines.imaging.source import open_upload, source_pixels
 from serve.api.services import Services, open_services
 from serve.deployments.pool import open_pool
-from serve.jobs.admission import Admission
+from serve.jobs.admission import QueueView
 from serve.jobs.request import JobRequest
 from serve.settings import ModelSettings, Settings, WorkerSettings
 from serve.worker.claims import Claims
@@ -252,7 +252,7 @@ async def test_what_cannot_be_drawn_by_now_is_not_decoded(
     assert decoded.status_code in (400, 422), decoded.text
 
     if refusal == "overloaded":
-        services.jobs.admission = Admission(
+        services.jobs.admission.queue = QueueView(
             services.database, list(services.settings.served), 0.1 * EACH
         )
         await client.post("/v1/jobs", json=PROMPT)

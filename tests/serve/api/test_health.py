@@ -94,7 +94,7 @@ async def test_ready_without_a_replica_where_the_last_may_go(services: Services)
             claims = Claims(services.database, services.bus, list(services.settings.served))
             name = services.settings.model.name
             await claims.tell_costs({name: CostModel().profile()}, 8)
-            services.jobs.admission._view = None  # as half a second later
+            services.jobs.admission.queue._snapshot = None  # as half a second later
             assert (await client.get("/ready")).json()["workers"] == 0
 
 

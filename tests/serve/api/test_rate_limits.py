@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from serve.api.services import Services
-from serve.jobs.admission import Admission
+from serve.jobs.admission import QueueView
 from tests.serve.api.conftest import count_rows
 from tests.serve.api.limited import EACH, PROMPT, Limit, limit, queries
 
@@ -102,13 +102,17 @@ async def test_what_the_queue_refuses_costs_nothing(
     client: httpx2.AsyncClient, services: Services, limit: Limit
 ) -> None:
     await limit(gpu_seconds_per_minute=2 * EACH)
-    services.jobs.admission = Admission(services.database, list(services.settings.served), 1e-9)
+    services.jobs.admission.queue = QueueView(
+        services.database, list(services.settings.served), 1e-9
+    )
     await client.post("/v1/jobs", json=PROMPT)
     for _ in range(5):
         overloaded = await client.post("/v1/jobs", json=PROMPT)
         assert overloaded.json()["code"] == "overloaded"
 
-    services.jobs.admission = Admission(services.database, list(services.settings.served), 600)
+    services.jobs.admission.queue = QueueView(
+        services.database, list(services.settings.served), 600
+    )
 
     assert (await client.post("/v1/jobs", json=PROMPT)).status_code == 202
 
@@ -117,7 +121,9 @@ async def test_what_the_rate_refuses_is_no_backlog(
     client: httpx2.AsyncClient, stranger: httpx2.AsyncClient, services: Services, limit: Limit
 ) -> None:
     await limit(gpu_seconds_per_minute=EACH)
-    services.jobs.admission = Admission(services.database, list(services.settings.served), 3 * EACH)
+    services.jobs.admission.queue = QueueView(
+        services.database, list(services.settings.served), 3 * EACH
+    )
     for _ in range(9):
         await client.post("/v1/jobs", json=PROMPT)
 

@@ -11,14 +11,15 @@ import pytest
 from sqlalchemy import event, text
 
 from pipelines.diffusion.batching.cost import CostModel
+from serve.access.rate_limit import RateLimitExceeded
 from serve.database import Database
 from serve.jobs import repository
-from serve.jobs.admission import Admission
+from serve.jobs.admission import QueueView
 from serve.jobs.errors import IdempotencyConflict, Overloaded
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.price import PriceList
-from serve.jobs.repository.work import WAITING
-from serve.jobs.turns import EDGES_S, Newcomer
+from serve.jobs.repository import QUEUED
+from serve.jobs.turns import EDGES_S, PricedJob
 from serve.settings import Settings
 from serve.tables import JobState
 from serve.worker.claims import Claims
@@ -29,14 +30,14 @@ EACH = PriceList().price(ask()).device
 TENANT = UUID(int=1)
 
 
-def job_of(tenant_id: UUID = TENANT, **changes: object) -> Newcomer:
+def job_of(tenant_id: UUID = TENANT, **changes: object) -> PricedJob:
     request = ask(**changes)
-    return Newcomer.of(tenant_id, request, PriceList().price(request))
+    return PricedJob.of(tenant_id, request, PriceList().price(request))
 
 
-def door(database: Database, pictures: float) -> Admission:
+def door(database: Database, pictures: float) -> QueueView:
     """Closed once so many of ``ask``'s pictures wait."""
-    return Admission(database, [MODEL], max_wait_s=pictures * EACH)
+    return QueueView(database, [MODEL], max_wait_s=pictures * EACH)
 
 
 @pytest.fixture
@@ -44,6 +45,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("serve.jobs.admission.monotonic", clock)
     return clock
+
+
+async def add(queue: QueueView, job: PricedJob) -> None:
+    """As `Admission.reserve` does."""
+    await queue.check(job)
+    queue.add(job)
 
 
 async def fill(jobs: Jobs, tenant_id: UUID) -> None:
@@ -55,9 +62,9 @@ async def fill(jobs: Jobs, tenant_id: UUID) -> None:
             return
 
 
-async def looked(admission: Admission) -> None:
+async def looked(queue: QueueView) -> None:
     """A look that is under way is over."""
-    while admission._looking:
+    while queue._refreshing:
         await asyncio.sleep(0.01)
 
 
@@ -75,36 +82,36 @@ async def queries(database: Database) -> AsyncIterator[list[str]]:
 
 
 async def test_what_this_process_let_in_counts_at_once(database: Database) -> None:
-    admission = door(database, 5)
-    await asyncio.gather(*[admission.admit(job_of(n=2)) for _ in range(3)])
+    queue = door(database, 5)
+    await asyncio.gather(*[add(queue, job_of(n=2)) for _ in range(3)])
     with pytest.raises(Overloaded) as refused:
-        await admission.admit(job_of())
+        await add(queue, job_of())
     assert refused.value.retry_after_s is not None
     assert refused.value.retry_after_s >= 1
 
 
 async def test_to_refuse_takes_no_query(database: Database, queries: list[str]) -> None:
-    admission = door(database, 1)
-    await admission.admit(job_of(n=2))
+    queue = door(database, 1)
+    await add(queue, job_of(n=2))
     queries.clear()
     for _ in range(50):
         with pytest.raises(Overloaded):
-            await admission.admit(job_of())
+            await add(queue, job_of())
     assert queries == []
 
 
 async def test_what_other_processes_let_in_counts_after_a_look(
     database: Database, jobs: Jobs, tenant_id: UUID, clock: Clock
 ) -> None:
-    admission = door(database, 3)
-    await admission.admit(job_of(tenant_id))
+    queue = door(database, 3)
+    await add(queue, job_of(tenant_id))
     await jobs.submit(tenant_id, ask(n=10))
 
     async def admit_again() -> None:
         clock.advance(0.6)  # older than half a second
-        await admission.admit(job_of(tenant_id))  # has it look
-        await looked(admission)
-        await admission.admit(job_of(tenant_id))
+        await add(queue, job_of(tenant_id))  # has it look
+        await looked(queue)
+        await add(queue, job_of(tenant_id))
 
     with pytest.raises(Overloaded, match=r"accepted; try again later"):
         await admit_again()
@@ -113,31 +120,58 @@ async def test_what_other_processes_let_in_counts_after_a_look(
 async def test_what_postgres_has_not_taken_yet_counts_however_often_one_looks(
     database: Database, clock: Clock
 ) -> None:
-    admission = door(database, 3)
-    await admission.admit(job_of(n=4))
+    queue = door(database, 3)
+    await add(queue, job_of(n=4))
     for _ in range(2):
         clock.advance(0.6)
         with pytest.raises(Overloaded):
-            await admission.admit(job_of())  # has it look
-        await looked(admission)
+            await add(queue, job_of())  # has it look
+        await looked(queue)
     with pytest.raises(Overloaded):
-        await admission.admit(job_of())
-    admission.settle(job_of(n=4), accepted=False)
-    await admission.admit(job_of())
+        await add(queue, job_of())
+    queue.release(job_of(n=4), accepted=False)
+    await add(queue, job_of())
 
 
 async def test_what_was_accepted_counts_once(
     database: Database, jobs: Jobs, tenant_id: UUID, clock: Clock
 ) -> None:
-    jobs.admission = admission = door(database, 5)
+    jobs.admission.queue = queue = door(database, 5)
     await jobs.submit(tenant_id, ask(n=4))
     for _ in range(2):
         clock.advance(0.6)
-        await admission.check(job_of(tenant_id))  # has it look
-        await looked(admission)
-    await admission.admit(job_of(tenant_id, n=2))  # four wait, not eight
+        await queue.check(job_of(tenant_id))  # has it look
+        await looked(queue)
+    await add(queue, job_of(tenant_id, n=2))  # four wait, not eight
     with pytest.raises(Overloaded):
-        await admission.admit(job_of(tenant_id))
+        await add(queue, job_of(tenant_id))
+
+
+async def test_whatever_is_not_accepted_is_given_back(
+    database: Database, jobs: Jobs, tenant_id: UUID
+) -> None:
+    """Of the queue and of the rate, whether the block fails or only does not accept the job."""
+    async with database.transaction() as session:
+        limit = text("UPDATE tenants SET gpu_seconds_per_minute = :limit")
+        await session.execute(limit, {"limit": 1.5 * EACH})
+    admission = jobs.admission
+    admission.queue = queue = door(database, 1)
+    for _ in range(3):
+        async with admission.reserve(tenant_id, ask()):
+            with pytest.raises(RateLimitExceeded):
+                await admission.precheck(tenant_id, ask())
+        with pytest.raises(LookupError):
+            async with admission.reserve(tenant_id, ask()):
+                raise LookupError
+    assert not queue._uncommitted_s
+    assert not queue._committed_s
+
+    async with admission.reserve(tenant_id, ask()) as reservation:
+        reservation.accept()
+    assert sum(queue._committed_s.values()) == pytest.approx(EACH)
+    with pytest.raises(RateLimitExceeded):
+        await admission.precheck(tenant_id, ask())
+    await admission.rates.close()
 
 
 async def test_retry_after_is_when_the_queue_is_short_enough_again(
@@ -150,7 +184,7 @@ async def test_retry_after_is_when_the_queue_is_short_enough_again(
         await jobs.submit(tenant_id, ask(**long))
     each = PriceList().price(ask(**long)).device
     with pytest.raises(Overloaded) as refused:
-        await Admission(database, [MODEL], max_wait_s=4 * each).admit(job_of(tenant_id, **long))
+        await QueueView(database, [MODEL], max_wait_s=4 * each).check(job_of(tenant_id, **long))
     # 20 pictures for two workers: ten each, and six of them are too many.
     assert refused.value.retry_after_s is not None
     assert 6 * each <= refused.value.retry_after_s <= 6 * each * 1.25 + 1
@@ -162,11 +196,11 @@ async def test_a_tenant_that_queues_all_it_may_locks_nobody_else_out(
     """Its own next job is refused; another tenant's is let in, and then drawn next."""
     neighbour = await make_tenant(database, "second")
     worker_id = await claims.register("cpu", 2)
-    jobs.admission = admission = door(database, 20)
+    jobs.admission.queue = queue = door(database, 20)
     await fill(jobs, tenant_id)
     clock.advance(0.6)
-    await admission.check(job_of(neighbour))  # has it look
-    await looked(admission)
+    await queue.check(job_of(neighbour))  # has it look
+    await looked(queue)
     job = await jobs.submit(neighbour, ask())
     first = await claims.claim(worker_id, 2)
     assert job.id in {claim.job_id for claim in first}
@@ -182,9 +216,9 @@ async def test_a_job_that_would_be_drawn_next_is_never_refused(
     await jobs.submit(tenant_id, ask(n=10))
     await claims.claim(worker_id, 10)
     strict = door(database, 0.1)
-    await strict.admit(job_of(tenant_id))
+    await add(strict, job_of(tenant_id))
     with pytest.raises(Overloaded):
-        await strict.admit(job_of(tenant_id))
+        await add(strict, job_of(tenant_id))
 
     for _ in range(10):
         await jobs.submit(tenant_id, ask(deadline_s=3600))
@@ -218,28 +252,28 @@ async def test_nobody_is_refused_for_a_queue_that_was_drawn_meanwhile(
     database: Database, jobs: Jobs, tenant_id: UUID, clock: Clock
 ) -> None:
     job = await jobs.submit(tenant_id, ask(n=10))
-    admission = door(database, 5)
+    queue = door(database, 5)
     with pytest.raises(Overloaded):
-        await admission.check(job_of(tenant_id))
+        await queue.check(job_of(tenant_id))
     await jobs.cancel(tenant_id, job.id)
     clock.advance(60)
-    await admission.check(job_of(tenant_id))
+    await queue.check(job_of(tenant_id))
 
 
 async def test_a_long_queue_is_read_less_often(
     database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    admission = door(database, 5)
-    slow = admission._read
+    queue = door(database, 5)
+    slow = queue._read
 
     async def read(*told: Any) -> Any:
         clock.advance(0.2)
         return await slow(*told)
 
-    monkeypatch.setattr(admission, "_read", read)
-    await admission.view()
-    assert admission._view is not None
-    assert admission._view.fresh_until == pytest.approx(clock() + 2.0)
+    monkeypatch.setattr(queue, "_read", read)
+    await queue.read()
+    assert queue._snapshot is not None
+    assert queue._snapshot.fresh_until == pytest.approx(clock() + 2.0)
 
 
 async def test_one_index_alone_tells_what_waits(database: Database, tenant_id: UUID) -> None:
@@ -260,14 +294,14 @@ async def test_one_index_alone_tells_what_waits(database: Database, tenant_id: U
                 SELECT id, tenant_id, 0, state, model, 64, 64, 0.5 FROM jobs
             """)
         )
-        waiting = await repository.read_waiting(session, [MODEL])
+        waiting = await repository.read_queued(session, [MODEL])
     assert sum(each.count for each in waiting.values()) == 500
     assert sum(each.seconds for each in waiting.values()) == pytest.approx(250)
     async with database.engine.connect() as connection:
         vacuum = await connection.execution_options(isolation_level="AUTOCOMMIT")
         await vacuum.execute(text("VACUUM ANALYZE images"))
         told = {"models": [MODEL], "edges": list(EDGES_S)}
-        plan = (await connection.execute(text(f"EXPLAIN {WAITING.text}"), told)).scalars().all()
+        plan = (await connection.execute(text(f"EXPLAIN {QUEUED.text}"), told)).scalars().all()
     assert any("Index Only Scan using images_to_claim" in line for line in plan), plan
 
 
@@ -275,7 +309,7 @@ async def test_who_was_accepted_before_is_told_so_however_long_the_queue(
     database: Database, jobs: Jobs, tenant_id: UUID
 ) -> None:
     first = await jobs.submit(tenant_id, ask(n=4), idempotency_key="k")
-    jobs.admission = door(database, 1)
+    jobs.admission.queue = door(database, 1)
     with pytest.raises(Overloaded):
         await jobs.submit(tenant_id, ask(n=4))
     with pytest.raises(Overloaded):
@@ -294,7 +328,7 @@ async def test_prices_are_what_the_replicas_measured(
         cost.observe(64 * 64, rows, seconds)
     cost.observe_decode(64 * 64, 0.1)
     await claims.tell_costs({MODEL: cost.profile()}, 8)
-    jobs.admission = Admission(database, [MODEL], settings.jobs.max_wait_s)
+    jobs.admission.queue = QueueView(database, [MODEL], settings.jobs.max_wait_s)
     guided, plain = [
         await jobs.submit(tenant_id, ask(num_inference_steps=10, guidance_scale=scale))
         for scale in (4.0, 1.0)

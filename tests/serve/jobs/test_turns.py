@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from serve.jobs.fairness import Picture
 from serve.jobs.price import PriceList
-from serve.jobs.turns import EDGES_S, Newcomer, Place, Turn, Turns, Waiting
+from serve.jobs.turns import EDGES_S, PricedJob, QueuedPictures, QueuePosition, Turn, Turns
 from tests.serve.conftest import ask
 from tests.serve.jobs.test_fairness import Tenants
 
@@ -30,7 +30,7 @@ def turns_of(tenants: Tenants) -> Turns:
         for tenant in tenants.waiting
     }
     waiting = {
-        Place(tenant, 0, 0): Waiting(
+        QueuePosition(tenant, 0, 0): QueuedPictures(
             len(queue), sum(each.seconds for each in queue), max(each.seconds for each in queue)
         )
         for tenant, queue in tenants.waiting.items()
@@ -49,8 +49,8 @@ def drawn_before(tenants: Tenants, tenant: UUID, seconds: float) -> float:
     return before
 
 
-def newcomer(tenant: UUID, seconds: float) -> Newcomer:
-    return Newcomer(Place(tenant, 0, LAST), 1, seconds)
+def job_of(tenant: UUID, seconds: float) -> PricedJob:
+    return PricedJob(QueuePosition(tenant, 0, LAST), 1, seconds)
 
 
 @pytest.mark.parametrize("claimed", range(5))
@@ -59,7 +59,7 @@ def test_equal_pictures_are_predicted_to_the_picture(claimed: int) -> None:
         tenants = Tenants([[1.0] * 40, [1.0] * 3, [1.0] * 20], [1, 1, 1])
         for _ in range(claimed):
             tenants.call(1)
-        wait = turns_of(tenants).wait(newcomer(UUID(int=tenant), 1.0), {})
+        wait = turns_of(tenants).wait(job_of(UUID(int=tenant), 1.0), {})
         assert wait.seconds == drawn_before(tenants, UUID(int=tenant), 1.0)
 
 
@@ -80,7 +80,7 @@ def test_what_is_predicted_is_what_is_drawn_to_a_few_turns(
     for _ in range(claimed):
         tenants.call(1)
     tenant = UUID(int=0)
-    predicted = turns_of(tenants).wait(newcomer(tenant, seconds), {}).seconds
+    predicted = turns_of(tenants).wait(job_of(tenant, seconds), {}).seconds
     dearest = max([seconds, *(cost for queue in costs for cost in queue)])
     # Turns of all the others, by weight, while the lightest tenant is given one picture.
     few = 3 * dearest * (1 + sum(weights[1 : len(costs)]) / weights[0])
@@ -90,14 +90,16 @@ def test_what_is_predicted_is_what_is_drawn_to_a_few_turns(
 def test_priority_and_slack_decide_among_a_tenants_own() -> None:
     tenant = UUID(int=1)
     waiting = {
-        Place(tenant, 5, LAST): Waiting(1, 1.0, 1.0),
-        Place(tenant, 0, 0): Waiting(1, 2.0, 2.0),
-        Place(tenant, 0, 10): Waiting(1, 4.0, 4.0),
-        Place(tenant, -5, 0): Waiting(1, 8.0, 8.0),
+        QueuePosition(tenant, 5, LAST): QueuedPictures(1, 1.0, 1.0),
+        QueuePosition(tenant, 0, 0): QueuedPictures(1, 2.0, 2.0),
+        QueuePosition(tenant, 0, 10): QueuedPictures(1, 4.0, 4.0),
+        QueuePosition(tenant, -5, 0): QueuedPictures(1, 8.0, 8.0),
     }
     turns = Turns({tenant: Turn(1, 0, BEGAN)}, waiting)
     own = {
-        (priority, slot): turns.wait(Newcomer(Place(tenant, priority, slot), 1, 1.0), {}).own_s
+        (priority, slot): turns.wait(
+            PricedJob(QueuePosition(tenant, priority, slot), 1, 1.0), {}
+        ).own_s
         for priority, slot in ((5, 0), (0, 0), (0, 9), (0, 10), (-5, 0), (-6, 0))
     }
     assert own == {(5, 0): 0, (0, 0): 3, (0, 9): 3, (0, 10): 7, (-5, 0): 15, (-6, 0): 15}
@@ -106,17 +108,17 @@ def test_priority_and_slack_decide_among_a_tenants_own() -> None:
 def test_what_was_let_in_since_counts() -> None:
     tenant, other = UUID(int=1), UUID(int=2)
     turns = Turns({}, {})
-    job = newcomer(tenant, 1.0)
-    let_in = {job.place: 2.0, Place(other, 0, 0): 1.5, Place(tenant, -1, 0): 9.0}
+    job = job_of(tenant, 1.0)
+    let_in = {job.position: 2.0, QueuePosition(other, 0, 0): 1.5, QueuePosition(tenant, -1, 0): 9.0}
     wait = turns.wait(job, let_in)
     assert (wait.own_s, wait.others_s) == (2.0, 1.5)
-    assert not wait.within(8)
+    assert not wait.is_within(8)
 
 
 def test_a_deadline_has_its_slot() -> None:
     def slot(deadline_s: float | None) -> int:
         request = ask(deadline_s=deadline_s)
-        return Newcomer.of(UUID(int=1), request, PriceList().price(request)).place.slot
+        return PricedJob.of(UUID(int=1), request, PriceList().price(request)).position.slot
 
     slots = [slot(deadline_s) for deadline_s in (0.001, 60, 80, 3600, 604_800)]
     assert slots == sorted(set(slots))
