@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -161,7 +161,8 @@ class EventBus:
     and listening fall silent, and Postgres carries on alone.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, channels: Sequence[str] = (EVENTS, WORK)) -> None:
+        self._channels = channels
         self._redis = redis.from_url(url, socket_connect_timeout=2)
         # Whoever publishes is a request that waits: a Redis that hangs may not hold it up.
         self._out = redis.from_url(
@@ -256,7 +257,7 @@ class EventBus:
     async def _listen(self, turned: Turned) -> None:
         try:
             async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-                await pubsub.subscribe(EVENTS, WORK)
+                await pubsub.subscribe(*self._channels)
                 self.listening = True
                 self.work.set()  # whatever was announced before now went unheard
                 quiet = 0

@@ -13,7 +13,7 @@ from serve.jobs import repository
 from serve.settings import Settings
 from serve.worker.claims import Claims
 from serve.worker.reaper import Reaper
-from serve.worker.repository.locks import try_reaper_lock
+from serve.worker.repository import try_reaper_lock
 from tests.serve.conftest import MODEL
 from tests.serve.jobs.test_lifecycle import age_worker, worker
 from tests.serve.test_database_faults import behind_proxy

@@ -22,7 +22,7 @@ from serve.pictures.picture_key import PictureKey
 from serve.pictures.stored_file import StoredFile
 from serve.settings import JobSettings
 from serve.storage import Storage, StorageUnavailable, open_storage
-from serve.worker.repository.locks import database_identity, try_sweeper_lock
+from serve.worker.repository import database_identity, try_sweeper_lock
 from serve.worker.sweeper import OWNER_KEY, Sweeper
 from tests.serve.conftest import ask
 from tests.serve.storage.s3 import S3, Fault, serve_s3
