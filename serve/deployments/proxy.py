@@ -60,13 +60,13 @@ def guarded() -> bool:
     return RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH is not None
 
 
-def _plain(name: str) -> bytes:
+def _plain(name: bytes) -> bytes:
     """As Serve compares header names: other proxies swap dashes and underscores."""
-    return name.lower().replace("_", "-").encode()
+    return name.lower().replace(b"_", b"-")
 
 
 _OVERRIDES = frozenset(
-    _plain(name)
+    _plain(name.encode())
     for name in (
         SERVE_HTTP_REQUEST_TIMEOUT_S_HEADER,
         SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER,
@@ -74,8 +74,8 @@ _OVERRIDES = frozenset(
         SERVE_SESSION_ID,
     )
 )
-_LEAVING_IS_SEEN = (SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER.encode(), b"?1")
-_ROUTER = _plain(SERVE_INGRESS_ROUTER_HEADER_PREFIX)
+_NOTICES_DISCONNECTS = (SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER.encode(), b"?1")
+_ROUTER = _plain(SERVE_INGRESS_ROUTER_HEADER_PREFIX.encode())
 
 
 class OverrideHeaders:
@@ -98,12 +98,12 @@ class OverrideHeaders:
                 (name, value) for name, value in scope["headers"] if not _overrides(name)
             ]
         if scope["type"] == "websocket" and not RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD:
-            scope["headers"].append(_LEAVING_IS_SEEN)
+            scope["headers"].append(_NOTICES_DISCONNECTS)
         await self._app(scope, receive, send)
 
 
 def _overrides(name: bytes) -> bool:
-    plain = name.lower().replace(b"_", b"-")
+    plain = _plain(name)
     return plain in _OVERRIDES or plain.startswith(_ROUTER)
 
 

@@ -86,9 +86,11 @@ class Drawings:
     ``board`` publishes their progress.
     """
 
+    engine: EngineRunner
+    """To be set before the first picture."""
+
     def __init__(
         self,
-        engine: EngineRunner,
         claims: Claims,
         bus: EventBus,
         load_source: LoadSource,
@@ -101,7 +103,6 @@ class Drawings:
         ``hidden`` are models whose pictures nobody may see before they are done.
         """
         self.board = ProgressBoard(bus)
-        self._engine = engine
         self._claims = claims
         self._bus = bus
         self._load_source = load_source
@@ -145,19 +146,19 @@ class Drawings:
 
     def _submit(self, picture: _Picture, source: Source) -> None:
         claim = picture.claim
-        visible = claim.request.model not in self._hidden
+        hidden = claim.request.model in self._hidden
         with _failing("worker.request_failed", "The picture's parameters could not be used", claim):
             request = Request(
                 picture.request_id,
                 claim.request.sampling(
                     claim.index, source.image, source.mask, source.control_image
                 ),
-                claim.request.preview_every(self._preview_every) if visible else 0,
+                0 if hidden else claim.request.preview_every(self._preview_every),
                 deadline_s=claim.deadline_s,
                 model=claim.request.model,
             )
             try:
-                self._engine.submit(request)
+                self.engine.submit(request)
             except EngineStoppedError:
                 return  # the claims of an engine that died are retried elsewhere
         picture.submitted = True
@@ -236,14 +237,14 @@ class Drawings:
 
     def hand_back(self, request_id: str) -> None:
         """Take the picture out of the engine, and queue it again; unless it is not in there."""
-        if self._engine.abort(request_id):
+        if self.engine.abort(request_id):
             self._leave_engine(self._pictures[request_id], None)
 
     def keep(self, held: Collection[UUID]) -> None:
         """Stop drawing all but these pictures: the rest was cancelled, expired or taken."""
         for picture in list(self._pictures.values()):
             if picture.drawing and picture.claim.image_id not in held:
-                self._engine.abort(picture.request_id)
+                self.engine.abort(picture.request_id)
                 self._stop(picture)
 
     def stop(self) -> None:

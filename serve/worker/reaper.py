@@ -18,7 +18,7 @@ from serve.jobs import repository, transitions
 from serve.settings import Settings
 from serve.supervise import Turned, untold
 from serve.tables import Image, Job, JobState
-from serve.worker.repository import try_reaper_lock
+from serve.worker.repository import REAPER_LOCK, try_lock
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +67,7 @@ class Reaper:
     async def _reap(self) -> int:
         lease_s = self._settings.worker.lease_s
         async with self._database.transaction() as session:
-            first = await try_reaper_lock(session)
+            first = await try_lock(session, REAPER_LOCK)
             watched_s = self._watched_s()
             if not first:
                 return 0

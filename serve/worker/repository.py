@@ -206,14 +206,9 @@ REAPER_LOCK = 0x5F0A70  # any constant that nothing else in this database locks
 SWEEPER_LOCK = 0x5F0A72  # 71 is the migrations'
 
 
-async def try_reaper_lock(session: Session) -> bool:
-    """One reaper at a time; the lock ends with the transaction."""
-    return bool(await session.scalar(select(func.pg_try_advisory_xact_lock(REAPER_LOCK))))
-
-
-async def try_sweeper_lock(session: Session) -> bool:
-    """One sweeper at a time; the lock ends with the transaction."""
-    return bool(await session.scalar(select(func.pg_try_advisory_xact_lock(SWEEPER_LOCK))))
+async def try_lock(session: Session, lock: int) -> bool:
+    """Take an advisory lock, unless another has it; it ends with the transaction."""
+    return bool(await session.scalar(select(func.pg_try_advisory_xact_lock(lock))))
 
 
 async def database_identity(session: Session) -> str:

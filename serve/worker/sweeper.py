@@ -17,7 +17,7 @@ from serve.pictures.source_key import SourceKey
 from serve.settings import JobSettings
 from serve.storage import ObjectMissing, Storage, StorageError, StoredObject
 from serve.supervise import Turned, untold
-from serve.worker.repository import database_identity, try_sweeper_lock
+from serve.worker.repository import SWEEPER_LOCK, database_identity, try_lock
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +68,7 @@ class Sweeper:
             ForeignStorage: the storage is another database's.
         """
         async with self._database.transaction() as session:  # whose lock it holds meanwhile
-            if not await try_sweeper_lock(session):
+            if not await try_lock(session, SWEEPER_LOCK):
                 return 0
             await self._own(await database_identity(session))
             before = await clock(session) - timedelta(seconds=self._settings.orphan_age_s)

@@ -54,10 +54,8 @@ class Worker:
         """``hidden`` are models whose pictures nobody may see before they are done."""
         self._claims = claims
         self._bus = bus
-        self._load_source = load_source
-        self._store = store
         self._settings = settings
-        self._hidden = hidden
+        self._drawings = Drawings(claims, bus, load_source, store, settings.preview_every, hidden)
         self._unsure = False
         """Whether the answer to a claim may have been lost after its COMMIT."""
         self._looked_at = -math.inf
@@ -76,15 +74,7 @@ class Worker:
         """
         self._engine = engine
         self._loop = asyncio.get_running_loop()
-        self._drawings = Drawings(
-            engine,
-            self._claims,
-            self._bus,
-            self._load_source,
-            self._store,
-            self._settings.preview_every,
-            self._hidden,
-        )
+        self._drawings.engine = engine
         self._lease = Lease(self._claims, engine, device, self._drawings, self._settings)
         await self._lease.begin()
         pull = Loop("pull", self._pull, fatal=EngineDied)
@@ -127,7 +117,7 @@ class Worker:
 
     def _receive(self, outputs: list[Output]) -> None:
         if self._engine.failed:
-            self._bus.work.set()  # a dying engine blames nobody: its claims are retried
+            self._bus.work.set()  # what it held is retried elsewhere, and fails no job
         else:
             self._drawings.receive(outputs)
 
