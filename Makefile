@@ -12,7 +12,7 @@ SEED ?= 1
 PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast chaos chaos-long soak lint audit format clean
+.PHONY: help run test test-fast chaos chaos-long soak nightly lint audit format clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,6 +46,8 @@ chaos-long: $(VENV)/dev.stamp ## The same with 300 kills under 5,000 jobs (45 mi
 
 soak: $(VENV)/dev.stamp ## An even load, and whether any process grows meanwhile (20 minutes)
 	$(BIN)/python -m loadtests.soak
+
+nightly: audit chaos soak ## What is too long for each push: known vulnerabilities, 30 kills, 20 minutes of load
 
 lint: $(VENV)/dev.stamp ## Check form, types and the direction of imports
 	$(BIN)/ruff format --check .

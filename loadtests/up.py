@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from serve.local.leftovers import Leftovers
-from serve.local.process import LAUNCHER
+from serve.local.process import Leftovers
+from serve.local.server import LAUNCHER
 
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 120.0
@@ -23,7 +23,7 @@ _COMMAND = str(Path(sys.executable).with_name("sfumato"))
 
 
 class StartFailed(Exception):
-    """`sfumato up` did not come up; the message is what it said."""
+    """`sfumato up` did not come up; the message is its output."""
 
 
 @dataclass

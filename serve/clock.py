@@ -1,4 +1,4 @@
-"""What a transaction may ask of Postgres itself."""
+"""The database's clock, and intervals of it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from serve.database import Session
 
 
 def seconds(number: float | BindParameter[float]) -> Function[timedelta]:
-    """As an interval."""
+    """So many seconds as an interval."""
     return func.make_interval(0, 0, 0, 0, 0, 0, number)
 
 
 async def clock(session: Session) -> datetime:
-    """The database's clock: the only one that counts."""
+    """The time by the database's clock, the only one that counts."""
     now: datetime = (await session.scalars(select(func.clock_timestamp()))).one()
     return now

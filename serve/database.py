@@ -1,4 +1,4 @@
-"""Postgres behind one short file: how to connect, how long to wait, and which errors may pass."""
+"""Postgres: how to connect, how long to wait, and which errors are temporary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any, ClassVar
 
 from asyncpg import InterfaceError, PostgresError
-from sqlalchemy import event, text
+from sqlalchemy import event
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -29,30 +29,26 @@ from serve.settings import DatabaseSettings
 Session = AsyncSession
 
 _ASK_AFTER_S = 10.0
-"""Of rest, a connection is asked whether it lives before it is used again."""
-_ASKED_S = 2.0
-"""It has so long to answer."""
+"""A connection that was unused for longer is tested before it is used again."""
+_ANSWER_S = 2.0
+"""Longest wait for the test's answer."""
 _POOL_TIMEOUT_S = 10.0
 """Longest wait for one of the pool's connections: more than a frozen one takes to be given up."""
 _KEEPALIVE = {
-    "keepalives": 1,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
+    "keepalives_idle": ("TCP_KEEPIDLE", 5),
+    "keepalives_interval": ("TCP_KEEPINTVL", 2),
+    "keepalives_count": ("TCP_KEEPCNT", 3),
+    "tcp_user_timeout": ("TCP_USER_TIMEOUT", 10_000),
 }
-"""libpq's names; seconds, and for the last one milliseconds that sent data may stay unacknowledged.
-A host that is gone without a word is noticed within eleven seconds of silence."""
-_SOCKET_OPTIONS = {
-    "keepalives_idle": "TCP_KEEPIDLE",
-    "keepalives_interval": "TCP_KEEPINTVL",
-    "keepalives_count": "TCP_KEEPCNT",
-    "tcp_user_timeout": "TCP_USER_TIMEOUT",  # these names differ by system, or are missing
-}
+"""By libpq's name: the socket's option, which some systems lack, and our value in seconds.
+
+The last is the milliseconds that sent data may stay unacknowledged. A host that vanishes is noticed
+within eleven seconds.
+"""
 _READ_ONLY = "25006"
 _RETRYABLE = frozenset(
     {
-        _READ_ONLY,  # a primary that became a standby, or was told to take no writes
+        _READ_ONLY,  # a primary that became a standby, or was set to refuse writes
         "25P03",  # idle_in_transaction_session_timeout
         "25P04",  # transaction_timeout
         "40001",  # serialization_failure
@@ -67,13 +63,13 @@ _RETRYABLE = frozenset(
     }
 )
 _RETRYABLE_CLASSES = ("08", "53", "58")
-"""Connections; too few of them, of memory or of disk; the system that Postgres runs on."""
+"""Errors of connections; of resources that are exhausted; of the system that Postgres runs on."""
 
 
 class DatabaseUnavailable(ServiceError):
-    """Postgres did not answer, or not now: asked again it may.
+    """Postgres did not answer, or refused for now; a later try may succeed.
 
-    Whatever the transaction did may or may not be committed.
+    The transaction may or may not be committed.
     """
 
     status: ClassVar[int] = 503
@@ -83,7 +79,7 @@ class DatabaseUnavailable(ServiceError):
 
 @contextmanager
 def typed_errors() -> Iterator[None]:
-    """Whatever may pass is raised as DatabaseUnavailable, all else as it is."""
+    """Raises temporary errors as DatabaseUnavailable, and all others as they are."""
     try:
         yield
     except (DBAPIError, PostgresError, InterfaceError, PoolTimeout, OSError) as error:
@@ -95,7 +91,7 @@ def typed_errors() -> Iterator[None]:
 
 
 def _is_retryable(error: BaseException, cause: BaseException) -> bool:
-    """Of an error and what the driver raised first."""
+    """Whether an error is temporary; ``cause`` is what the driver raised."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     if (state := _sqlstate(cause)) is not None:
@@ -141,10 +137,10 @@ def open_engine(url: str, settings: DatabaseSettings, **pool: Any) -> AsyncEngin
     engine = create_async_engine(
         "postgresql+asyncpg://",
         connect_args=arguments,
-        hide_parameters=True,  # of what an error tells: prompts are among them
+        hide_parameters=True,  # in messages of errors: prompts are among them
         **pool,
     )
-    _keep_alive(engine, {**_KEEPALIVE, **numbers})
+    _keep_alive(engine, numbers)
     _replace_lost_connections(engine)
     return engine
 
@@ -181,42 +177,37 @@ class Database:
             async with self._sessions() as session, session.begin():
                 yield session
 
-    async def ping(self) -> None:
-        """Ask Postgres for anything.
-
-        Raises:
-            DatabaseUnavailable: when it does not answer.
-        """
-        async with self.transaction() as session:
-            await session.execute(text("SELECT 1"))
-
     async def close(self) -> None:
         await self.engine.dispose()
 
 
 def _keep_alive(engine: AsyncEngine, numbers: Mapping[str, int]) -> None:
-    """Have the kernel notice a peer that is gone, also while nothing is asked of it."""
+    """Have the kernel notice a peer that is gone, also while the connection is idle.
+
+    ``numbers`` are the URL's, and override ours.
+    """
 
     def connected(connection: Any, _entry: ConnectionPoolEntry) -> None:
         transport = connection.driver_connection._transport
         peer = transport.get_extra_info("socket")
-        if peer.family not in (socket.AF_INET, socket.AF_INET6) or not numbers["keepalives"]:
+        if peer.family not in (socket.AF_INET, socket.AF_INET6) or not numbers.get("keepalives", 1):
             return
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, option in _SOCKET_OPTIONS.items():
+        for name, (option, value) in _KEEPALIVE.items():
             if hasattr(socket, option):
-                peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), numbers[name])
+                number = numbers.get(name, value)
+                peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), number)
 
     event.listen(engine.sync_engine, "connect", connected)
 
 
 def _replace_lost_connections(engine: AsyncEngine) -> None:
-    """See that nobody is handed a connection that is known to be lost.
+    """Have the pool replace connections that are known to be lost.
 
-    SQLAlchemy's own ``pool_pre_ping`` asks before every transaction, which takes three round trips.
-    A connection that was used just now needs none: if Postgres has closed it, the driver knows. One
-    that has frozen is given up at the first answer that does not come, and with it all that were
-    opened before: what froze one has mostly frozen them all.
+    SQLAlchemy's own ``pool_pre_ping`` tests before every transaction, which takes three round
+    trips. A connection that was used just now needs no test: if Postgres has closed it, the driver
+    knows. A connection that is frozen is given up at the first answer that does not come, together
+    with all that were opened before: what froze one has mostly frozen them all.
     """
 
     def rest(_connection: Any, entry: ConnectionPoolEntry) -> None:
@@ -228,13 +219,13 @@ def _replace_lost_connections(engine: AsyncEngine) -> None:
         rested_s = monotonic() - entry.info.get("resting_since", monotonic())
         if rested_s > _ASK_AFTER_S:
             try:
-                connection.run_async(lambda driver: driver.execute("SELECT 1", timeout=_ASKED_S))
+                connection.run_async(lambda driver: driver.execute("SELECT 1", timeout=_ANSWER_S))
             except (PostgresError, InterfaceError, OSError) as error:
                 raise InvalidatePoolError from error
 
     def give_up(context: ExceptionContext) -> None:
         cause = context.original_exception
-        # A server that takes no writes now is perhaps no longer the one to ask.
+        # A server that takes no writes now may no longer be the primary.
         if isinstance(cause, TimeoutError) or _sqlstate(cause) == _READ_ONLY:
             context.is_disconnect = True
 

@@ -1,4 +1,4 @@
-"""DATABASE_URL, as platforms hand it out, in the words of asyncpg."""
+"""DATABASE_URL as platforms write it, translated for asyncpg."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
-SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
+_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
 _ENCODE = "In a user's name or password write characters such as @ : / ? # [ ] as %40 %3A %2F …"
 _READ_BY_ASYNCPG = frozenset(
@@ -18,14 +18,6 @@ _READ_BY_ASYNCPG = frozenset(
         *("target_session_attrs", "krbsrvname", "gsslib"),
     }
 )
-_SO_ANYWAY = {  # values that ask for what this driver does without being asked
-    "channel_binding": ("disable", "prefer"),
-    "gssencmode": ("disable", "prefer"),
-    "client_encoding": ("utf8", "utf-8", "auto"),
-    "sslcompression": ("0",),
-    "sslsni": ("1",),
-    "load_balance_hosts": ("disable",),
-}
 _CHOICES = {
     "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
     "sslnegotiation": ("postgres", "direct"),
@@ -33,23 +25,31 @@ _CHOICES = {
         *("any", "primary", "standby", "prefer-standby", "read-write", "read-only"),
     ),
 }
-_NUMBERS = (
-    *("connect_timeout", "tcp_user_timeout"),
-    *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
-    *("prepared_statement_cache_size", "statement_cache_size"),  # asyncpg's and SQLAlchemy's own
-)
-_FILES = ("sslcert", "sslkey", "sslrootcert", "sslcrl", "passfile")
+_DEFAULTS = {  # values that ask for what this driver does anyway: any other cannot be honoured
+    "channel_binding": ("disable", "prefer"),
+    "gssencmode": ("disable", "prefer"),
+    "client_encoding": ("utf8", "utf-8", "auto"),
+    "sslcompression": ("0",),
+    "sslsni": ("1",),
+    "load_balance_hosts": ("disable",),
+}
 _CURES = {
     "channel_binding": "This driver has no channel binding: write channel_binding=prefer, and"
     " sslmode=verify-full&sslrootcert=system where the server's certificate is to be verified.",
     "gssencmode": "This driver has no GSSAPI encryption: encrypt by sslmode.",
     "client_encoding": "Everything is UTF-8 here: leave it out.",
 }
+_NUMBERS = (
+    *("connect_timeout", "tcp_user_timeout"),
+    *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
+    *("prepared_statement_cache_size", "statement_cache_size"),  # asyncpg's and SQLAlchemy's own
+)
+_FILES = ("sslcert", "sslkey", "sslrootcert", "sslcrl", "passfile")
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseUrl:
-    """What the URL says; ``numbers`` are those of its parameters that asyncpg does not read."""
+    """What the URL says; ``numbers`` are its parameters that asyncpg does not read."""
 
     dsn: str = field(repr=False)
     """For asyncpg, which reads most of libpq's parameters itself. It may hold a password."""
@@ -68,42 +68,31 @@ class DatabaseUrl:
                 cure, never the URL, which may hold a password.
         """
         parts = _split(url)
-        passed: dict[str, str] = {}
-        numbers: dict[str, int] = {}
-        for name, value in _query(parts).items():
-            if name in _NUMBERS:
-                if not value.isdecimal():
-                    raise ValueError(f"DATABASE_URL: {name} must be a whole number")
-                numbers[name] = int(value)
-            elif name in _SO_ANYWAY:
-                if value.lower() not in _SO_ANYWAY[name]:
-                    cure = _CURES.get(name, "Leave it out.")
-                    raise ValueError(f"DATABASE_URL: {name}={value} cannot be honoured. {cure}")
-            elif name in _READ_BY_ASYNCPG:
-                passed[name] = value
-            else:
-                raise ValueError(
-                    f"DATABASE_URL: the parameter {name} is not known. Those of libpq are taken,"
-                    " settings of the server by options=-c%20name%3Dvalue."
-                )
-        _check(passed)
-        system = passed.get("sslrootcert") == "system"
+        query = _query(parts)
+        numbers = {name: _number(name, query.pop(name)) for name in _NUMBERS if name in query}
+        for name, defaults in _DEFAULTS.items():
+            value = query.pop(name, defaults[0])
+            if value.lower() not in defaults:
+                cure = _CURES.get(name, "Leave it out.")
+                raise ValueError(f"DATABASE_URL: {name}={value} cannot be honoured. {cure}")
+        _check(query)
+        system = query.get("sslrootcert") == "system"
         if system:
-            del passed["sslrootcert"], passed["sslmode"]
+            del query["sslrootcert"], query["sslmode"]
         return cls(
-            dsn=parts._replace(scheme="postgresql", query=urlencode(passed)).geturl(),
+            dsn=parts._replace(scheme="postgresql", query=urlencode(query)).geturl(),
             numbers=numbers,
             verified_by_system=system,
-            options=passed.get("options", ""),
+            options=query.get("options", ""),
         )
 
 
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-    except ValueError:  # whose message may quote the password
+    except ValueError:  # its message may quote the password
         raise ValueError(f"DATABASE_URL is not a URL. {_ENCODE}") from None
-    if parts.scheme not in SCHEMES:
+    if parts.scheme not in _SCHEMES:
         raise ValueError("DATABASE_URL must begin with postgresql:// or postgres://")
     hosts = parts.netloc.rpartition("@")[2].split(",")
     ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts]
@@ -121,23 +110,36 @@ def _query(parts: SplitResult) -> dict[str, str]:
     query = {name: values[-1] for name, values in found.items()}
     for name in {"host", "port"} & found.keys():
         query[name] = ",".join(found[name])
-    if "ssl" in query:  # asyncpg's and other drivers' word for it
-        word = query.pop("ssl").lower()
-        query.setdefault("sslmode", {"true": "require", "false": "disable"}.get(word, word))
+    if "ssl" in query:  # as asyncpg and other drivers spell it
+        value = query.pop("ssl").lower()
+        query.setdefault("sslmode", {"true": "require", "false": "disable"}.get(value, value))
     fallback = query.pop("fallback_application_name", None)
     if fallback:
         query.setdefault("application_name", fallback)
     return query
 
 
-def _check(passed: Mapping[str, str]) -> None:
+def _number(name: str, value: str) -> int:
+    if not value.isdecimal():
+        raise ValueError(f"DATABASE_URL: {name} must be a whole number")
+    return int(value)
+
+
+def _check(query: Mapping[str, str]) -> None:
+    """Of the parameters that asyncpg reads."""
+    for name in query:
+        if name not in _READ_BY_ASYNCPG:
+            raise ValueError(
+                f"DATABASE_URL: the parameter {name} is not known. Those of libpq are taken,"
+                " settings of the server by options=-c%20name%3Dvalue."
+            )
     for name, choices in _CHOICES.items():
-        if passed.get(name, choices[0]) not in choices:
+        if query.get(name, choices[0]) not in choices:
             raise ValueError(f"DATABASE_URL: {name} must be one of {', '.join(choices)}")
     for name in _FILES:
-        if name not in passed or (name, passed[name]) == ("sslrootcert", "system"):
+        if name not in query or (name, query[name]) == ("sslrootcert", "system"):
             continue
-        if not Path(passed[name]).is_file():
+        if not Path(query[name]).is_file():
             raise ValueError(f"DATABASE_URL: the file that {name} names is not there")
-    if passed.get("sslrootcert") == "system" and passed.get("sslmode") != "verify-full":
+    if query.get("sslrootcert") == "system" and query.get("sslmode") != "verify-full":
         raise ValueError("DATABASE_URL: sslrootcert=system needs sslmode=verify-full")

@@ -1,4 +1,4 @@
-"""From the environment to the settings, or to a sentence for each variable that is wrong."""
+"""Reads the settings from the environment, with a sentence for each variable that is wrong."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from serve.settings import Settings
 
 _PREFIX = "SFUMATO_"
 _SECRETS = {"DATABASE_URL", "REDIS_URL", "SFUMATO_API_KEY", "SFUMATO_HTTP__URL_SECRET"}
-_LONGEST_SHOWN = 80
+_LONGEST_VALUE = 80
 
 OF_CLIENTS = frozenset({"SFUMATO_URL", "SFUMATO_KEY", "SFUMATO_LOGS"})
-"""What scripts that ask the service call their own; no setting takes these names."""
+"""Variables of scripts that call the service; no setting has these names."""
 _CLIENT_PREFIX = "SFUMATO_CLIENT_"
 _OF_PARTS = frozenset({"SFUMATO_HAPROXY_REPLICAS_AT"})
-"""What `sfumato up` tells its own processes."""
-# Kubernetes tells every pod of each Service so, and one may be called `sfumato-head-svc`.
+"""`sfumato up` sets these for its own processes."""
+# Kubernetes sets these in every pod for each Service, and one may be called `sfumato-head-svc`.
 _OF_KUBERNETES = re.compile(r".*_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://.*")
 
@@ -38,10 +38,10 @@ class WrongSettings(ValueError):
 
 
 def read_settings(args: Mapping[str, Any] | None = None) -> Settings:
-    """The settings of this process; ``args`` go before the environment, by field name.
+    """The settings of this process; ``args``, by field name, override the environment.
 
     Raises:
-        WrongSettings: a value is wrong, or a variable is named like a setting and is none.
+        WrongSettings: a value is wrong, or a variable is named like a setting but is none.
     """
     wrong = [*_wrong_names(os.environ), *_wrong_texts(os.environ)]
     if wrong:
@@ -53,7 +53,7 @@ def read_settings(args: Mapping[str, Any] | None = None) -> Settings:
 
 
 def _known() -> Iterator[tuple[str, FieldInfo]]:
-    """Every variable that is read, and its field; a section may be given whole, as JSON."""
+    """Every variable that is read, and its field; a section may be one variable, as JSON."""
     for name, field in Settings.model_fields.items():
         yield _variable(name), field
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -66,17 +66,12 @@ def _variable(field: str) -> str:
     return plain if plain in ("DATABASE_URL", "REDIS_URL") else _PREFIX + plain
 
 
-def _is_json(field: FieldInfo) -> bool:
-    return get_origin(field.annotation) in (dict, tuple)
-
-
 _FIELDS = dict(_known())
-_WHOLE = frozenset(name for name, field in _FIELDS.items() if _is_json(field))
-"""Those that are JSON."""
-_DICTIONARIES = tuple(
-    f"{name}__" for name, field in _FIELDS.items() if get_origin(field.annotation) is dict
-)
-"""What follows these is a key of the operator's own, as in ``SFUMATO_MODEL__LORAS__INK``."""
+_ORIGINS = {name: get_origin(field.annotation) for name, field in _FIELDS.items()}
+_JSON = frozenset(name for name, origin in _ORIGINS.items() if origin in (dict, tuple))
+"""Variables whose value is JSON."""
+_DICTIONARIES = tuple(f"{name}__" for name, origin in _ORIGINS.items() if origin is dict)
+"""After these prefixes comes a key of the operator's own, as in ``SFUMATO_MODEL__LORAS__INK``."""
 
 
 def _wrong_names(environment: Mapping[str, str]) -> Iterator[str]:
@@ -103,25 +98,25 @@ def _is_of_others(name: str, value: str) -> bool:
 
 
 def _nearest(name: str) -> str:
-    # Without what all have in common, which would make all of them near.
-    plain = {each.removeprefix(_PREFIX): each for each in _FIELDS}
+    # Without the prefix, which would make all of them near.
+    plain = {field.removeprefix(_PREFIX): field for field in _FIELDS}
     found = get_close_matches(name.removeprefix(_PREFIX), plain, n=1)
     return f"; the nearest is {plain[found[0]]}" if found else ""
 
 
 def _wrong_texts(environment: Mapping[str, str]) -> Iterator[str]:
-    """Of values, what can be told before they have a type."""
+    """Faults of values that show before they have a type."""
     for variable, value in sorted(environment.items()):
         name = variable.upper()
         if not _is_read(name):
             continue
         if not value.strip():
             yield f"{name} is empty: unset it, or give it a value."
-        elif name in _WHOLE:
+        elif name in _JSON:
             try:
                 json.loads(value)
             except ValueError as error:
-                yield f"{name} is {_shown(value)}, which is no JSON: {error}."
+                yield f"{name} is {_shortened(value)}, which is no JSON: {error}."
 
 
 def _sentence(error: ErrorDetails) -> str:
@@ -134,7 +129,7 @@ def _sentence(error: ErrorDetails) -> str:
         case "missing":
             return f"{place} is missing."
         case "value_error" if message.startswith((_PREFIX, "DATABASE_URL")):
-            return f"{message}."  # it names what it is about
+            return f"{message}."  # it names the variable itself
         case "value_error" if isinstance(error["input"], BaseModel | dict):
             return f"{place}: {message}."
         case "too_short" | "too_long" | "string_too_short" | "string_too_long":
@@ -143,7 +138,7 @@ def _sentence(error: ErrorDetails) -> str:
             return f"{place} must have {wanted}." if least != 1 else f"{place} is empty."
         case "string_pattern_mismatch" if not rest:
             message = f"expected: {_FIELDS[name].description}".removesuffix(".")
-    value = "" if name in _SECRETS else f" is {_shown(error['input'])}"
+    value = "" if name in _SECRETS else f" is {_shortened(error['input'])}"
     if name == "SFUMATO_PORT" and _SERVICE_ADDRESS.fullmatch(str(error["input"])):
         message += (
             "; Kubernetes sets it for a Service of the name `sfumato`: rename that one, or give"
@@ -158,7 +153,7 @@ def _split(place: list[str]) -> tuple[str, str]:
         return "", ""
     names = [_variable(place[0]), *(part.upper() for part in place[1:2])]
     inner = "__".join(names)
-    if inner in _FIELDS or names[0] not in _FIELDS or names[0] not in _WHOLE:
+    if inner in _FIELDS or names[0] not in _FIELDS or names[0] not in _JSON:
         return inner, _path(place[2:])
     return names[0], _path(place[1:])
 
@@ -167,6 +162,6 @@ def _path(place: list[str]) -> str:
     return f" ({'.'.join(place)})" if place else ""
 
 
-def _shown(value: object) -> str:
+def _shortened(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"

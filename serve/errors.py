@@ -1,4 +1,4 @@
-"""Expected failures: types that carry an HTTP status, a stable code, and a sentence that helps."""
+"""Expected failures: each has an HTTP status, a stable code, and a sentence that helps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipelines.diffusion.errors import ModelLoadError
 
 
 class ServiceError(Exception):
-    """Base of what a client may be told.
+    """Base of the errors that a client may see.
 
     ``param`` names the field at fault where there is one; ``retry_after_s`` is when to ask again.
     """
@@ -18,6 +18,8 @@ class ServiceError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"
+    example: ClassVar[str] = ""
+    """A message of it, for the OpenAPI document."""
 
     def __init__(
         self, message: str, *, param: str | None = None, retry_after_s: int | None = None
@@ -29,13 +31,13 @@ class ServiceError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the answer's headers say beside it."""
+        """Headers of the answer."""
         return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
 
 
 @contextmanager
 def naming_model(name: str) -> Iterator[None]:
-    """Of several models' folders an error says whose it is about."""
+    """Within it, a model's load error begins with the model's name."""
     try:
         yield
     except ModelLoadError as error:

@@ -1,4 +1,4 @@
-"""Names of which a newer version may know more."""
+"""Enumerations to which a newer version may add names."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Self
 
 
 class OpenEnum(StrEnum):
-    """Whoever writes takes a member; whoever reads what another process wrote takes ``read``."""
+    """Write members; read with ``read`` what another process may have written."""
 
     @classmethod
     def read(cls, name: str) -> Self:
-        """The member of that name, or the name itself where a newer version wrote it.
+        """The member of that name, or the name itself if only a newer version knows it.
 
-        Such a one equals no member and is told to clients as it is.
+        Such a name equals no member, and clients see it as it is.
         """
         try:
             return cls(name)

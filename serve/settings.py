@@ -1,4 +1,4 @@
-"""Every setting, read from the environment once; nobody else looks there.
+"""Every setting. They are read from the environment once, and nowhere else.
 
 Sections nest by two underscores: ``SFUMATO_MODEL__PATH``, ``SFUMATO_WORKER__MAX_BATCH``.
 ``DATABASE_URL`` and ``REDIS_URL`` keep the names that every platform gives them.
@@ -27,20 +27,25 @@ from pipelines.embedded import MODEL_PATH
 from serve.database_url import DatabaseUrl
 
 _ANSWER_S = 30.0
-"""What a synchronous call may take beside its waits: to judge the prompt, and to be answered."""
+"""The part of a synchronous call that is no waiting: moderation, and sending the answer."""
 _DAY_S = 86_400.0
 _YEAR_S = 366 * _DAY_S
-_REDIS = ("redis", "rediss", "unix")
 
 HEARTBEATS_PER_LEASE = 3
-"""At least: two may come late, or not at all."""
+"""At least so many, since two may come late or never."""
+INGRESS_CPUS = 0.25
+POSTPROCESS_CPUS = 0.25
+"""Ray CPUs of one replica."""
 
-
-class Section(BaseModel):
-    # No bound, no timer and no sleep can be infinite or no number.
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
+ZeroToAnHour = Annotated[float, Field(ge=0, le=3600)]
+UpToAnHour = Annotated[float, Field(gt=0, le=3600)]
+ZeroToADay = Annotated[float, Field(ge=0, le=_DAY_S)]
+UpToADay = Annotated[float, Field(gt=0, le=_DAY_S)]
+UpToAYear = Annotated[float, Field(gt=0, le=_YEAR_S)]
+Days = Annotated[float, Field(gt=0, le=3660)]
+Limit = Annotated[float, Field(ge=0, le=1e12)]
+Replicas = Annotated[int, Field(ge=1, le=10_000)]
+UpToAThousand = Annotated[int, Field(ge=1, le=1000)]
 
 
 def _model_name(text: str) -> str:
@@ -64,15 +69,13 @@ def _database_url(secret: SecretStr) -> SecretStr:
 
 
 def _redis_url(secret: SecretStr) -> SecretStr:
-    told = "give a URL like `redis://host:6379`"
-    text = secret.get_secret_value()
+    cure = "give a URL like `redis://host:6379`"
     try:
-        parts = urlsplit(text)
-        _ = parts.port
+        _ = urlsplit(secret.get_secret_value()).port
     except ValueError as error:
-        raise ValueError(f"{told} ({error})") from error
-    if parts.scheme not in _REDIS or not text.startswith(f"{parts.scheme}://"):
-        raise ValueError(told)
+        raise ValueError(f"{cure} ({error})") from error
+    if not secret.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError(cure)
     return secret
 
 
@@ -82,13 +85,20 @@ def _buckets(rows: tuple[int, ...]) -> tuple[int, ...]:
     return rows
 
 
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_model_name)]
-
-
 def _origin(text: str) -> str:
     if not re.fullmatch(r"https?://[a-z0-9.\-\[\]:]+", text.lower()):
         raise ValueError("an origin is like `https://app.example:8443`, without a path")
     return text.lower()
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_model_name)]
+
+
+class Section(BaseModel):
+    # Neither infinity nor NaN: no bound, timer or sleep can be one of them.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
 
 
 class FurtherModelSettings(Section):
@@ -103,12 +113,8 @@ class FurtherModelSettings(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="`auto` takes bfloat16 where the device computes in it."
     )
-    default_steps: int = Field(
-        20, ge=1, le=1000, description="Denoising steps where none are asked."
-    )
-    max_steps: int = Field(
-        150, ge=1, le=1000, description="The most denoising steps of one picture."
-    )
+    default_steps: UpToAThousand = Field(20, description="Denoising steps where none are asked.")
+    max_steps: UpToAThousand = Field(150, description="The most denoising steps of one picture.")
     default_guidance_scale: float = Field(
         3.0, ge=0, le=1000, description="Guidance where none is asked."
     )
@@ -197,23 +203,18 @@ class WorkerSettings(Section):
     preview_every: int = Field(
         4, ge=0, le=1000, description="Denoising steps between previews; 0 for none."
     )
-    heartbeat_s: float = Field(3.0, gt=0, le=_DAY_S, description="Seconds between heartbeats.")
-    lease_s: float = Field(
-        15.0,
-        gt=0,
-        le=_DAY_S,
-        description="Silence after which a replica's work is taken; three heartbeats or more.",
+    heartbeat_s: UpToADay = Field(3.0, description="Seconds between heartbeats.")
+    lease_s: UpToADay = Field(
+        15.0, description="Silence after which a replica's work is taken; three heartbeats or more."
     )
-    poll_s: float = Field(
-        1.0, gt=0, le=3600, description="Seconds between looks for work without a hint."
-    )
-    drain_s: float = Field(
-        30.0, ge=0, le=_DAY_S, description="Time to finish calls and claimed pictures at shutdown."
+    poll_s: UpToAnHour = Field(1.0, description="Seconds between looks for work without a hint.")
+    drain_s: ZeroToADay = Field(
+        30.0, description="Time to finish calls and claimed pictures at shutdown."
     )
     store_tries: int = Field(
         4, ge=1, le=100, description="Tries to store a picture before its job fails."
     )
-    store_timeout_s: float = Field(60.0, gt=0, le=_DAY_S, description="Longest such try.")
+    store_timeout_s: UpToADay = Field(60.0, description="Longest such try.")
     model_bytes: int | None = Field(
         None, ge=0, description="What the loaded models' weights may take; unset, all stay."
     )
@@ -234,16 +235,12 @@ class WorkerSettings(Section):
 class JobSettings(Section):
     """What a job may ask for, and how its end is kept."""
 
-    max_images: int = Field(10, ge=1, le=1000, description="Pictures of one job at most.")
+    max_images: UpToAThousand = Field(10, description="Pictures of one job at most.")
     max_prompt_chars: int = Field(
         4000, ge=1, le=1_000_000, description="Characters of a prompt at most."
     )
-    max_crashes: int = Field(
-        3, ge=1, le=1000, description="Lost leases after which a picture fails."
-    )
-    reap_every_s: float = Field(
-        2.0, gt=0, le=3600, description="Seconds between the reaper's rounds."
-    )
+    max_crashes: UpToAThousand = Field(3, description="Lost leases after which a picture fails.")
+    reap_every_s: UpToAnHour = Field(2.0, description="Seconds between the reaper's rounds.")
     sweep_every_s: float = Field(
         3600.0,
         ge=0,
@@ -256,15 +253,10 @@ class JobSettings(Section):
         le=10 * _YEAR_S,
         description="Age from which a file that no picture names is deleted.",
     )
-    max_wait_s: float = Field(
-        600.0,
-        gt=0,
-        le=_YEAR_S,
-        description="Predicted wait for a job's turn above which it is refused with 429.",
+    max_wait_s: UpToAYear = Field(
+        600.0, description="Predicted wait for a job's turn above which it is refused with 429."
     )
-    wait_timeout_s: float = Field(
-        300.0, gt=0, le=_DAY_S, description="Longest wait of a synchronous call."
-    )
+    wait_timeout_s: UpToADay = Field(300.0, description="Longest wait of a synchronous call.")
 
     @property
     def unread_wait_s(self) -> float:
@@ -278,20 +270,17 @@ class JobSettings(Section):
 class LimitSettings(Section):
     """What each tenant may ask for, where nothing else is set for it; 0 is no limit."""
 
-    requests_per_minute: float = Field(
-        0, ge=0, le=1e12, description="Requests that change something; so many at once as well."
+    requests_per_minute: Limit = Field(
+        0, description="Requests that change something; so many at once as well."
     )
-    gpu_seconds_per_minute: float = Field(
-        0,
-        ge=0,
-        le=1e12,
-        description="Predicted GPU seconds of the jobs that are accepted in a minute.",
+    gpu_seconds_per_minute: Limit = Field(
+        0, description="Predicted GPU seconds of the jobs that are accepted in a minute."
     )
-    gpu_seconds_burst: float = Field(
-        0, ge=0, le=1e12, description="So many of them at once; 0 for a minute's worth."
+    gpu_seconds_burst: Limit = Field(
+        0, description="So many of them at once; 0 for a minute's worth."
     )
-    gpu_seconds_per_month: float = Field(
-        0, ge=0, le=1e12, description="Predicted GPU seconds of a calendar month in UTC."
+    gpu_seconds_per_month: Limit = Field(
+        0, description="Predicted GPU seconds of a calendar month in UTC."
     )
 
 
@@ -300,25 +289,14 @@ class WebhookSettings(Section):
 
     max_per_tenant: int = Field(10, ge=0, le=10_000, description="Webhooks of one tenant at most.")
     attempts: int = Field(8, ge=1, le=16, description="Tries of a delivery before it is dead.")
-    first_delay_s: float = Field(
-        5.0,
-        gt=0,
-        le=_DAY_S,
-        description="Longest wait before the second try; each further one is fourfold.",
+    first_delay_s: UpToADay = Field(
+        5.0, description="Longest wait before the second try; each further one is fourfold."
     )
-    timeout_s: float = Field(
-        10.0, gt=0, le=3600, description="Longest wait for a receiver's answer."
-    )
-    concurrency: int = Field(16, ge=1, le=1000, description="Deliveries of one ingress at a time.")
-    poll_s: float = Field(
-        1.0, gt=0, le=3600, description="Seconds between looks for due deliveries."
-    )
-    keep_days: float = Field(
-        7.0, gt=0, le=3660, description="Days that a delivered one stays listed."
-    )
-    keep_dead_days: float = Field(
-        30.0, gt=0, le=3660, description="Days that a dead one can be tried again."
-    )
+    timeout_s: UpToAnHour = Field(10.0, description="Longest wait for a receiver's answer.")
+    concurrency: UpToAThousand = Field(16, description="Deliveries of one ingress at a time.")
+    poll_s: UpToAnHour = Field(1.0, description="Seconds between looks for due deliveries.")
+    keep_days: Days = Field(7.0, description="Days that a delivered one stays listed.")
+    keep_dead_days: Days = Field(30.0, description="Days that a dead one can be tried again.")
     allow_private: bool = Field(
         False, description="Whether plain http and addresses that are not public are allowed."
     )
@@ -327,27 +305,19 @@ class WebhookSettings(Section):
 class DatabaseSettings(Section):
     """How long Postgres is waited for."""
 
-    connect_timeout_s: float = Field(
-        5.0,
-        gt=0,
-        le=3600,
-        description="Longest wait for a connection; `connect_timeout` in the URL counts.",
+    connect_timeout_s: UpToAnHour = Field(
+        5.0, description="Longest wait for a connection; `connect_timeout` in the URL counts."
     )
-    command_timeout_s: float = Field(
-        6.0,
-        gt=0,
-        le=3600,
-        description="Longest wait for an answer; then its connection is given up.",
+    command_timeout_s: UpToAnHour = Field(
+        6.0, description="Longest wait for an answer; then its connection is given up."
     )
-    statement_timeout_s: float = Field(
+    statement_timeout_s: ZeroToAnHour = Field(
         5.0,
-        ge=0,
-        le=3600,
         description="Longest statement, by Postgres' own clock; 0 for any, as where a pooler"
         " refuses start-up parameters.",
     )
-    idle_timeout_s: float = Field(
-        10.0, ge=0, le=3600, description="Longest pause within a transaction, likewise; 0 for any."
+    idle_timeout_s: ZeroToAnHour = Field(
+        10.0, description="Longest pause within a transaction, likewise; 0 for any."
     )
 
     @model_validator(mode="after")
@@ -377,9 +347,7 @@ class ModerationSettings(Section):
         pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
         description="`package.module:Class` that judges prompts and pictures.",
     )
-    timeout_s: float = Field(
-        5.0, gt=0, le=3600, description="Longest judgement of the classifier's."
-    )
+    timeout_s: UpToAnHour = Field(5.0, description="Longest judgement of the classifier's.")
     on_failure: Literal["refuse", "allow"] = Field(
         "refuse", description="`refuse` or `allow` what the classifier failed to judge."
     )
@@ -396,41 +364,27 @@ class ModerationSettings(Section):
         return judged and not self.unjudged_previews
 
 
-INGRESS_CPUS = 0.25
-POSTPROCESS_CPUS = 0.25
-"""Ray CPUs of one replica."""
-
-
 class ScalingSettings(Section):
     """Replica bounds that Ray Serve autoscales between, and what a replica reserves."""
 
     diffusion_min: int = Field(1, ge=0, le=10_000, description="Diffusion replicas at least.")
-    diffusion_max: int = Field(1, ge=1, le=10_000, description="Diffusion replicas at most.")
+    diffusion_max: Replicas = Field(1, description="Diffusion replicas at most.")
     diffusion_gpus: float = Field(0.0, ge=0, le=1000, description="GPUs of one diffusion replica.")
     diffusion_cpus: float = Field(
         0.5, ge=0, le=10_000, description="Ray CPUs of one diffusion replica."
     )
-    postprocess_min: int = Field(1, ge=1, le=10_000, description="Post-process replicas at least.")
-    postprocess_max: int = Field(2, ge=1, le=10_000, description="Post-process replicas at most.")
-    ingress_min: int = Field(1, ge=1, le=10_000, description="Ingress replicas at least.")
-    ingress_max: int = Field(2, ge=1, le=10_000, description="Ingress replicas at most.")
-    target_wait_s: float = Field(
-        10.0,
-        gt=0,
-        le=_YEAR_S,
-        description="Predicted seconds of backlog that one diffusion replica may hold.",
+    postprocess_min: Replicas = Field(1, description="Post-process replicas at least.")
+    postprocess_max: Replicas = Field(2, description="Post-process replicas at most.")
+    ingress_min: Replicas = Field(1, description="Ingress replicas at least.")
+    ingress_max: Replicas = Field(2, description="Ingress replicas at most.")
+    target_wait_s: UpToAYear = Field(
+        10.0, description="Predicted seconds of backlog that one diffusion replica may hold."
     )
-    upscale_delay_s: float = Field(
-        5.0,
-        ge=0,
-        le=_DAY_S,
-        description="Seconds of too few diffusion replicas before more are started.",
+    upscale_delay_s: ZeroToADay = Field(
+        5.0, description="Seconds of too few diffusion replicas before more are started."
     )
-    downscale_delay_s: float = Field(
-        120.0,
-        ge=0,
-        le=_DAY_S,
-        description="Seconds of too many diffusion replicas before some are stopped.",
+    downscale_delay_s: ZeroToADay = Field(
+        120.0, description="Seconds of too many diffusion replicas before some are stopped."
     )
 
     @model_validator(mode="after")
@@ -471,9 +425,7 @@ class HttpSettings(Section):
     max_upload_bytes: int = Field(
         64 * 1024 * 1024, ge=1024, le=2**30, description="The longest body that uploads pictures."
     )
-    body_timeout_s: float = Field(
-        60.0, gt=0, le=_DAY_S, description="Longest wait for a body to come whole."
-    )
+    body_timeout_s: UpToADay = Field(60.0, description="Longest wait for a body to come whole.")
     max_sockets_per_address: int = Field(
         1000,
         ge=0,
@@ -544,6 +496,11 @@ class Settings(BaseSettings):
         None,
         pattern=r"^(file://(localhost)?/.*|s3://[^/]+(/.*)?)$",
         description="`file:///…` or `s3://bucket/prefix`; unset, a folder under the data.",
+    )
+    storage_redirects: bool = Field(
+        False,
+        description="Whether a picture's signed URL redirects to one of the bucket, so that the"
+        " file itself does not pass through this service.",
     )
     log_format: Literal["console", "json"] = Field("console", description="Form of the log lines.")
     log_prompts: bool = Field(

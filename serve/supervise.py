@@ -1,4 +1,4 @@
-"""Background loops: restarted after every error, and able to say how fresh they are."""
+"""Background loops: restarted after every error, and checked for rounds that never end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Turned = Callable[[], None]
 
 
 class LoopStuck(ServiceError):
-    """A background loop neither completes its round nor fails: only a new process helps."""
+    """A background loop neither completes its round nor fails; only a new process helps."""
 
     status: ClassVar[int] = 503
     code: ClassVar[str] = "loop_stuck"
@@ -31,7 +31,7 @@ class LoopStuck(ServiceError):
 
 
 def untold() -> None:
-    """For a loop that nobody supervises."""
+    """A `Turned` for a loop that nobody supervises."""
 
 
 class Loop:
@@ -73,8 +73,8 @@ class Loop:
     def stuck(self) -> bool:
         """Whether its round has neither completed nor failed for too long.
 
-        A round that fails is no sign of it: a database that is away fails every round of every
-        replica, and new replicas would find it no less away.
+        A round that fails does not count: if the database is away, every round of every replica
+        fails, and a new replica would fail as well.
         """
         if self._stuck_after_s is None or self.task.done():
             return False
@@ -82,7 +82,7 @@ class Loop:
 
     async def stop(self) -> None:
         """Cancel it, and wait until it has ended."""
-        # redis-py swallows a cancellation that arrives while it connects: ask until it is heard.
+        # redis-py swallows a cancellation that arrives while it connects: repeat it until it ends.
         while not self.task.done():
             self.task.cancel()
             await asyncio.wait({self.task}, timeout=0.1)
@@ -109,10 +109,10 @@ class Loop:
 
 
 def check(loops: Iterable[Loop]) -> None:
-    """See that every loop still turns.
+    """Raise if a loop is stuck.
 
     Raises:
-        LoopStuck: one does not; the message names all such.
+        LoopStuck: the message names all that are.
     """
     stuck = [f"{loop.name} ({loop.age_s:.0f} s)" for loop in loops if loop.stuck]
     if stuck:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from serve.events.bus import EventType
+from serve.events.event import EventType
 from serve.settings import Settings
 
 ROOT = Path(__file__).parents[1]

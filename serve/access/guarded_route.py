@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from serve.access.auth import authorize, scopes_of
 from serve.http.errors import ClientLeft
 from serve.http.http_route import HttpRoute
-from serve.http.json_depth import check_json
+from serve.http.json_body import check_json
 
 
 class GuardedRoute(HttpRoute):

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says before its operations."""
+"""What the OpenAPI document says before its operations, and of their tags."""
 
 from __future__ import annotations
 
@@ -41,3 +41,22 @@ An unknown path is a 404, and a verb that a path does not know is a 405 with `Al
 A job's events come as Server-Sent Events, on a WebSocket of many jobs, and by webhooks:
 [`/asyncapi.json`](/asyncapi.json) describes their messages.
 """.strip()
+
+TAGS = {
+    "images": "Pictures. Requests and errors under `/v1/images` take OpenAI's shape, so that its"
+    " clients work unchanged.",
+    "jobs": "Ask for pictures now, look later: an accepted job outlives the connection, and any"
+    " crash of the service.",
+    "events": "What becomes of jobs, as it happens. The WebSocket and the messages are described"
+    " by AsyncAPI at `/asyncapi.json`.",
+    "webhooks": "Be told of a job's end by signed HTTP calls, as the"
+    " [Standard Webhooks](https://www.standardwebhooks.com) specification has them, repeated until"
+    " one is taken.",
+    "models": "What can be asked for, as OpenAI lists it.",
+    "tenants": "Whose keys, jobs and pictures there are; each has its share of the devices and its"
+    " limits. For operators.",
+    "keys": "API keys: what each may do, and until when. Admins see to their own tenant's,"
+    " operators to any's.",
+    "usage": "What a tenant has used, by day and model, and what its quota leaves.",
+    "operation": "For whoever runs the service: load balancers, Kubernetes, Prometheus.",
+}

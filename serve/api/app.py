@@ -10,9 +10,7 @@ from importlib.metadata import version
 import structlog
 from fastapi import FastAPI
 
-from serve.access import key_endpoints as keys
-from serve.access import tenant_endpoints as tenants
-from serve.access import usage_endpoints as usage
+from serve.access import endpoints as access
 from serve.access.rate_limit import RateLimitFields
 from serve.api import docs, health
 from serve.api.about import ABOUT
@@ -21,17 +19,19 @@ from serve.api.services import Services
 from serve.database import DatabaseUnavailable
 from serve.events import endpoints as events
 from serve.http import problems
-from serve.http.layers.body_limit import BodyLimit
-from serve.http.layers.calls import Calls
-from serve.http.layers.header_limit import HeaderLimit
-from serve.http.layers.request_id import RequestId
-from serve.http.layers.request_metrics import RequestMetrics
-from serve.http.layers.security_headers import SecurityHeaders
-from serve.http.layers.trailing_slash import TrailingSlash
-from serve.http.origin import Cors, plain_origin
+from serve.http.address import Cors, plain_origin
+from serve.http.layers import (
+    BodyLimit,
+    Calls,
+    HeaderLimit,
+    RequestId,
+    RequestMetrics,
+    SecurityHeaders,
+    TrailingSlash,
+)
 from serve.jobs import endpoints as jobs
 from serve.jobs import event_endpoints as job_events
-from serve.openai import edits, generations, models
+from serve.openai import endpoints as openai
 from serve.pictures import endpoints as images
 from serve.web import endpoints as gallery
 from serve.webhooks import endpoints as webhooks
@@ -87,9 +87,16 @@ def create_app(services: Services) -> FastAPI:
     app.state.stopping = asyncio.Event()
     problems.install(app)
     _add_layers(app, services)
-    pictures = (generations, edits, images, jobs, job_events, events, webhooks, models)
-    for room in (*pictures, tenants, keys, usage, health, docs, gallery):
-        app.include_router(room.router)
+    pictures = (openai, images, jobs, job_events, events, webhooks)
+    for router in (
+        *(room.router for room in pictures),
+        openai.models_router,
+        access.tenants_router,
+        access.keys_router,
+        access.usage_router,
+        *(room.router for room in (health, docs, gallery)),
+    ):
+        app.include_router(router)
     return app
 
 

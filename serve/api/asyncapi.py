@@ -10,16 +10,10 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from serve.api.examples.event import (
-    CLIENT_MESSAGES,
-    EVENTS,
-    SERVER_MESSAGES,
-    WEBHOOK_HEADERS,
-    as_webhook,
-)
-from serve.events.job_event import JOB_EVENTS
-from serve.events.schemas import Authenticated, ClientMessage, ErrorOut
-from serve.webhooks.event_schemas import WEBHOOK_EVENTS, WebhookHeaders
+from serve.api.examples import example, merged
+from serve.events.event import EventType
+from serve.events.schemas import JOB_EVENTS, Authenticated, ClientMessage, ErrorOut
+from serve.webhooks.schemas import WEBHOOK_EVENTS, WebhookHeaders
 
 Json = dict[str, Any]
 
@@ -56,9 +50,33 @@ def _client_messages() -> dict[str, type[BaseModel]]:
 _FROM_CLIENTS = _client_messages()
 _REPLIES: dict[str, type[BaseModel]] = {"authenticated": Authenticated, "error": ErrorOut}
 _JOB_EVENTS = {type_.value: model for type_, model in JOB_EVENTS.items()}
-_EVENTS = {type_.value: event for type_, event in EVENTS.items()}
 _WEBHOOKS = {f"webhook.{type_.value}": model for type_, model in WEBHOOK_EVENTS.items()}
 _EVERY = {**_FROM_CLIENTS, **_REPLIES, **_JOB_EVENTS, **_WEBHOOKS}
+_WEBHOOK_HEADERS = {
+    "webhook-id": "msg_019ab2f4-75d0-7e19-a3c8-6b1f2d904ae7",
+    "webhook-timestamp": "1795499103",
+    "webhook-signature": "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",
+}
+_PREVIEW = "data:image/webp;base64,UklGRiIAAABXRUJQVlA4IBYAAAAwAQCdASoBAAEADsD+JaQAA3AAAAAA"
+_PICTURE = {"image_id": "019ab2f4-6c1f-7b44-8e21-90d4a6f2c713", "index": 0}
+_DATA: dict[str, Json] = {
+    EventType.QUEUED: {"n": 1, "model": "sfumato-embedded", "prompt": "a red heart"},
+    EventType.PROGRESS: {
+        **_PICTURE,
+        "step": 8,
+        "steps": 20,
+        "preview": _PREVIEW,
+    },
+    EventType.IMAGE_SUCCEEDED: {
+        **_PICTURE,
+        "variants": ["original", "thumbnail"],
+        "drawing_s": 0.512,
+        "storing_s": 0.019,
+    },
+    EventType.FAILED: {**_PICTURE, "error": "The storage is full."},
+    EventType.EXPIRED: {"error": "The deadline passed before every picture was drawn."},
+}
+"""Examples of what events say."""
 
 
 @cache
@@ -134,7 +152,12 @@ def _channels() -> Json:
             "title": "One job",
             "description": _STREAM,
             "servers": [{"$ref": "#/servers/http"}],
-            "parameters": {"job_id": {"description": "The job's id.", "examples": [_job_id()]}},
+            "parameters": {
+                "job_id": {
+                    "description": "The job's id.",
+                    "examples": [_example("watch")["job_id"]],
+                }
+            },
             "messages": _references(_JOB_EVENTS),
         },
         "webhooks": {
@@ -145,10 +168,6 @@ def _channels() -> Json:
             "messages": _references(_WEBHOOKS),
         },
     }
-
-
-def _job_id() -> str:
-    return str(CLIENT_MESSAGES["watch"]["job_id"])
 
 
 def _secured(*ways: str) -> list[Json]:
@@ -177,14 +196,33 @@ def _message(name: str) -> Json:
         "contentType": "application/json",
         "payload": {"$ref": f"#/components/schemas/{model.__name__}"},
     }
+    shown: Json = {"payload": _example(name)}
     if name in _WEBHOOKS:
-        body = as_webhook(_EVENTS[name.removeprefix("webhook.")])
         message["headers"] = {"$ref": "#/components/schemas/WebhookHeaders"}
-        return {**message, "examples": [{"headers": WEBHOOK_HEADERS, "payload": body}]}
-    shown: Json = {**CLIENT_MESSAGES, **SERVER_MESSAGES, **_EVENTS}[name]
-    return {**message, "examples": [{"payload": shown}]}
+        shown["headers"] = _WEBHOOK_HEADERS
+    return {**message, "examples": [shown]}
 
 
+def _example(name: str) -> Json:
+    schemas = _schemas()
+    event = example(schemas[_EVERY[name].__name__], schemas)
+    data = _DATA.get(name.removeprefix("webhook."))
+    made: Json = merged(event, {"data": data}) if data else event
+    return made
+
+
+def life_of_a_job() -> list[Json]:
+    """The events of a job of one picture."""
+    types = (
+        EventType.QUEUED,
+        EventType.RUNNING,
+        EventType.IMAGE_SUCCEEDED,
+        EventType.SUCCEEDED,
+    )
+    return [{**_example(type_), "seq": seq} for seq, type_ in enumerate(types, 1)]
+
+
+@cache
 def _schemas() -> Json:
     models = [(model, "serialization") for model in (*_EVERY.values(), WebhookHeaders)]
     _, schema = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]

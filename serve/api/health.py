@@ -15,32 +15,42 @@ from serve.http.documented import problems
 from serve.http.http_route import HttpRoute
 from serve.http.provided import Provided
 from serve.observability.metrics import ServiceSample, WorkerSample
-from serve.supervise import check
+from serve.supervise import LoopStuck, check
 from serve.tables import JobState
 
 router = APIRouter(tags=["operation"], route_class=HttpRoute)
+
+
+_METRICS = """\
+# HELP sfumato_jobs Jobs by state.
+# TYPE sfumato_jobs gauge
+sfumato_jobs{state="queued"} 2.0
+sfumato_jobs{state="succeeded"} 1841.0
+"""
 
 
 class NotReady(ServiceError):
     status = 503
     code = "not_ready"
     title = "Not ready"
+    example = "No replica has made its first picture with 'sfumato-embedded' yet."
 
 
 class Health(BaseModel):
     status: Literal["ok"] = "ok"
     loops: dict[str, float] = Field(
-        description="Seconds since each background loop's last completed round."
+        description="Seconds since each background loop's last completed round.",
+        examples=[{"event-bus": 0.4, "reaper": 1.6, "courier": 0.2}],
     )
 
 
 class Ready(BaseModel):
     status: Literal["ready"] = "ready"
-    model: str
+    model: str = Field(examples=["sfumato-embedded"])
     workers: int
 
 
-@router.get("/health", summary="Is it alive?", responses=problems(503))
+@router.get("/health", summary="Is it alive?", responses=problems(LoopStuck))
 async def health(services: Provided[Services]) -> Health:
     """Says that this process answers and its loops turn, and nothing of what it leans on.
 
@@ -50,7 +60,7 @@ async def health(services: Provided[Services]) -> Health:
     return Health(loops={loop.name: round(loop.age_s, 1) for loop in services.running})
 
 
-@router.get("/ready", summary="Can it work?", responses=problems(503))
+@router.get("/ready", summary="Can it work?", responses=problems(NotReady))
 async def ready(services: Provided[Services]) -> Ready:
     """200 once the database answers and a replica has drawn its first picture.
 
@@ -74,8 +84,11 @@ async def ready(services: Provided[Services]) -> Ready:
     summary="Prometheus metrics",
     response_class=Response,
     responses={
-        200: {"content": {"text/plain": {}}, "description": "Prometheus' text form."},
-        **problems(503),
+        200: {
+            "content": {"text/plain": {"example": _METRICS}},
+            "description": "Prometheus' text form.",
+        },
+        **problems(DatabaseUnavailable),
     },
 )
 async def metrics(services: Provided[Services]) -> Response:

@@ -3,33 +3,115 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import Any
 
+import orjson
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
+from serve.access.auth import MissingKey
+from serve.access.keys import InvalidKey
+from serve.access.rate_limit import RateLimitExceeded
 from serve.access.scopes import InsufficientScope, Scope
-from serve.api.examples import examples, tags
-from serve.api.examples.errors import COMMON, INTERNAL
-from serve.api.examples.example import Example
-from serve.errors import ServiceError
-from serve.http.documented import SCHEMAS
-from serve.http.headers import HEADERS, headers_at
-from serve.http.problem import Problem
-from serve.http.problems import REQUEST_ID, headers_of, problem_of, told
-from serve.openai.picture_event import CompletedImage, PartialImage
+from serve.api.about import TAGS
+from serve.api.asyncapi import life_of_a_job
+from serve.api.examples import example, merged, request_examples
+from serve.database import DatabaseUnavailable
+from serve.http.documented import HEADERS, SCHEMAS, Failure, error_examples, header
+from serve.http.problems import REQUEST_ID, TOO_LARGE, Problem, speaks_openai
+from serve.openai.schemas import CompletedImage, PartialImage
 
 Json = dict[str, Any]
-_REF = "#/components/headers/"
 _SAFE = ("get", "head")
+_BEFORE_A_TENANT_IS_KNOWN = ("401", "403", "414", "431", "default")
+
+
+def _problem(status: int, title: str, code: str, detail: str, param: str | None = None) -> Problem:
+    return Problem(title=title, status=status, detail=detail, code=code, param=param)
+
+
+def _too_large(limit: int) -> Problem:
+    detail = f"The body is larger than {limit} bytes."
+    return _problem(413, "Request Entity Too Large", TOO_LARGE, detail)
+
+
+_INVALID_JSON = _problem(
+    400,
+    "Invalid request",
+    "invalid_json",
+    "The body is not valid JSON: Expecting value at 11.",
+)
+_INVALID_ID = _problem(
+    422,
+    "Invalid request",
+    "invalid_value",
+    "job_id: Input should be a valid UUID, invalid length: expected length 32 for simple format,"
+    " found 4",
+    "job_id",
+)
+_INVALID_FIELD = _problem(
+    422, "Invalid request", "invalid_value", "n: Input should be a valid integer", "n"
+)
+_INVALID_QUERY = _problem(
+    422,
+    "Invalid request",
+    "invalid_value",
+    "limit: Input should be less than or equal to 100",
+    "limit",
+)
+_COMMON: dict[str, list[Failure | Problem]] = {
+    "401": [
+        MissingKey("Send an API key: `Authorization: Bearer sfm_…`, or `X-API-Key`."),
+        InvalidKey("This API key is not valid."),
+    ],
+    "408": [
+        _problem(
+            408,
+            "Request Timeout",
+            "body_too_slow",
+            "The body did not come within 60 seconds.",
+        )
+    ],
+    "413": [_too_large(1024 * 1024)],
+    "414": [
+        _problem(
+            414,
+            "Request-URI Too Long",
+            "uri_too_long",
+            "Path and query must have 8192 bytes at most.",
+        )
+    ],
+    "429": [
+        RateLimitExceeded(
+            "This tenant may use 120 requests a minute, 120 of them at once; try again in 0.4 s."
+        )
+    ],
+    "431": [
+        _problem(
+            431,
+            "Request Header Fields Too Large",
+            "headers_too_large",
+            "A request has 100 headers and 16384 bytes of them at most.",
+        )
+    ],
+    "503": [DatabaseUnavailable("The database does not answer.")],
+    "default": [
+        _problem(
+            500,
+            "Internal error",
+            "internal_error",
+            "The server failed to answer; the log tells more under this request's id.",
+        )
+    ],
+}
+"""The errors that any route may answer with, where it has none of its own with that status."""
 
 
 class DescribedAPI(FastAPI):
-    """An app whose document tells more than its routes' signatures do."""
+    """An app whose document says more than its routes' signatures do."""
 
     def openapi(self) -> Json:
         if self.openapi_schema is None:
@@ -53,145 +135,144 @@ def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
 def _described(document: Json) -> Json:
     components = document["components"]
     components["schemas"] |= _schemas_beside()
-    components["headers"] = {name: header.told() for name, header in HEADERS.items()}
-    shown, meanings = examples(), tags()
+    components["headers"] = {name: header.described() for name, header in HEADERS.items()}
     used = dict.fromkeys(tag for *_, operation in operations(document) for tag in operation["tags"])
-    document["tags"] = [{"name": tag, "description": meanings.get(tag, "")} for tag in used]
+    document["tags"] = [{"name": tag, "description": TAGS.get(tag, "")} for tag in used]
     for path, verb, operation in operations(document):
-        example = shown.get(operation["operationId"], Example())
-        _speak_3_1(operation)
-        _expect(verb, operation)
-        _show(path, operation, example)
+        _restore_examples(operation)
+        _add_common_answers(path, verb, operation)
+        _add_examples(operation, components["schemas"])
+        _add_errors(path, operation)
+        _add_headers(operation)
     return document
+
+
+def _restore_examples(operation: Json) -> None:
+    """Routes write their examples as text, since FastAPI would leave out what is null."""
+    for answer in operation["responses"].values():
+        for content in answer.get("content", {}).values():
+            for word in ("example", "examples"):
+                if f"x-{word}" in content:
+                    content[word] = orjson.loads(content.pop(f"x-{word}"))
 
 
 def _schemas_beside() -> Json:
     """Those that routes name without being of their models."""
     models = [(model, "serialization") for model in (Problem, PartialImage, CompletedImage)]
-    _, told = models_json_schema(models, ref_template=SCHEMAS + "{model}")  # type: ignore[arg-type]
-    found: Json = told["$defs"]
+    _, schema = models_json_schema(models, ref_template=SCHEMAS + "{model}")  # type: ignore[arg-type]
+    found: Json = schema["$defs"]
     return found
 
 
-def _speak_3_1(operation: Json) -> None:
-    """FastAPI tells the events of a stream in a word of OpenAPI 3.2; AsyncAPI has their schemas."""
-    for answer in operation["responses"].values():
-        for content in answer.get("content", {}).values():
-            content.pop("itemSchema", None)
-
-
-def _expect(verb: str, operation: Json) -> None:
+def _add_common_answers(path: str, verb: str, operation: Json) -> None:
     """Add the statuses that no route answers by itself."""
     answers = operation["responses"]
-    invalid = "422" if "application/problem+json" in answers["default"]["content"] else "400"
+    openai = speaks_openai(path)
+    invalid = "400" if openai else "422"
     statuses = {"414", "431"}
     if operation.get("security"):
-        statuses.add("503")
+        statuses |= {"401", "403", "503"}
         if verb not in _SAFE:  # whatever changes something is counted
             statuses.add("429")
     if "requestBody" in operation:
         statuses |= {"400", "408", "413", invalid}
-    if any(parameter["in"] != "path" for parameter in operation.get("parameters", ())):
-        statuses.add(invalid)
+    for parameter in operation.get("parameters", ()):
+        # Under /v1/images a name that is no UUID leads to other routes.
+        is_id = parameter["schema"].get("format") == "uuid" and not openai
+        if parameter["in"] != "path" or is_id:
+            statuses.add(invalid)
     for status in statuses - answers.keys():
         phrase = HTTPStatus(int(status)).phrase
         answers[status] = {**copy.deepcopy(answers["default"]), "description": phrase}
     operation["responses"] = dict(sorted(answers.items()))  # "default" comes last
 
 
-def _show(path: str, operation: Json, example: Example) -> None:
+def _add_examples(operation: Json, schemas: Json) -> None:
     for parameter in operation.get("parameters", ()):
-        if parameter["name"] in example.parameters:
-            parameter["example"] = example.parameters[parameter["name"]]
-    bodies = operation.get("requestBody", {}).get("content", {})
-    for media_type, content in bodies.items():
-        either = len(bodies) > 1 and media_type == "application/json"
-        requests = example.json_requests if either else example.requests
-        content["examples"] = {
-            name: {"summary": name, "value": body} for name, body in requests.items()
-        }
-    errors = _by_status(path, [*_scopes_lacking(operation), *example.errors])
-    asks_key = "security" in operation
+        if parameter["in"] == "path" or "examples" in parameter["schema"]:
+            value = example(parameter["schema"], schemas, parameter["name"])
+            parameter["example"] = value
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        content["examples"] = request_examples(content["schema"], schemas)
     for status, answer in operation["responses"].items():
-        headers = {name: _header(name) for name in headers_at(status, asks_key=asks_key)}
-        if status == "default":
-            _show_errors(answer, path, [INTERNAL])
-        elif int(status) >= HTTPStatus.BAD_REQUEST:
-            _show_errors(answer, path, errors.get(status, ()))
-            headers |= _headers_of(errors.get(status, ()))
-        else:
-            _show_success(answer, int(status), example)
-            told = example.headers.get(int(status), {})
-            headers |= {name: _header(name, value) for name, value in told.items()}
-        answer["headers"] = headers
+        if status < "400":
+            for media_type, content in answer.get("content", {}).items():
+                _add_success(media_type, content, schemas)
 
 
-def _show_success(answer: Json, status: int, example: Example) -> None:
-    for media_type, content in answer.get("content", {}).items():
-        shown = example.streams if media_type == "text/event-stream" else example.responses
-        if status in shown:
-            content["example"] = shown[status]
+def _add_success(media_type: str, content: Json, schemas: Json) -> None:
+    # FastAPI describes the events of a stream in a word of OpenAPI 3.2; AsyncAPI has their schemas.
+    content.pop("itemSchema", None)
+    if media_type == "application/json":
+        made = example(content["schema"], schemas)
+        content["example"] = merged(made, content.get("example", {}))
+    elif "x-events" in content:
+        events = [example(each, schemas) for each in content["x-events"]]
+        for event in events:
+            event["type"] = event["type"].replace("image_generation", content["example"])
+        content["example"] = _stream(events)
+    elif media_type == "text/event-stream":
+        content["example"] = _stream(life_of_a_job())
 
 
-def _show_errors(answer: Json, path: str, errors: Iterable[ServiceError | Problem]) -> None:
-    shown: Json = {}
-    seen: Counter[str] = Counter()
-    for error in errors:
-        problem = _problem(error)
-        seen[problem.code] += 1
-        times = seen[problem.code]
-        name = problem.code if times == 1 else f"{problem.code}_{times}"
-        shown[name] = {"summary": problem.title, "value": told(problem, path)[1]}
-    for content in answer["content"].values():
-        content["examples"] = shown
+def _stream(events: Iterable[Json]) -> str:
+    return "".join(
+        f"event: {event['type']}\ndata: {orjson.dumps(event).decode()}\n"
+        + (f"id: {event['seq']}\n\n" if "seq" in event else "\n")
+        for event in events
+    )
 
 
-def _scopes_lacking(operation: Json) -> list[InsufficientScope]:
-    """What a key without the operation's scope is told; each way to send a key names the same."""
-    ways: list[dict[str, list[str]]] = operation.get("security", [])
-    return [
-        InsufficientScope(Scope(scope))
-        for way in ways[:1]
-        for each in way.values()
-        for scope in each
-    ]
-
-
-def _by_status(
-    path: str, own: Iterable[ServiceError | Problem]
-) -> dict[str, list[ServiceError | Problem]]:
-    """The operation's own errors, and the common ones where it has none of a status."""
-    found: dict[str, list[ServiceError | Problem]] = {}
-    for error in own:
-        found.setdefault(_status(path, error), []).append(error)
-    common: dict[str, list[ServiceError | Problem]] = {}
-    for errors in COMMON.values():
-        for error in errors:
-            common.setdefault(_status(path, error), []).append(error)
-    return common | found
-
-
-def _status(path: str, error: ServiceError | Problem) -> str:
-    return str(told(_problem(error), path)[0])
-
-
-def _problem(error: ServiceError | Problem) -> Problem:
-    problem = error if isinstance(error, Problem) else problem_of(error)
-    return problem.model_copy(update={"request_id": HEADERS[REQUEST_ID].example})
-
-
-def _headers_of(errors: Sequence[ServiceError | Problem]) -> dict[str, Json]:
-    """Each as the first error that has it says; of errors that differ, none is sure to come."""
-    told = [headers_of(error) if isinstance(error, ServiceError) else {} for error in errors]
-    return {
-        name: _header(name, value, sure=all(name in each for each in told))
-        for headers in reversed(told)
-        for name, value in headers.items()
+def _add_errors(path: str, operation: Json) -> None:
+    """Add examples of the errors that any route may answer with."""
+    openai = speaks_openai(path)
+    invalid: list[Failure | Problem] = [_INVALID_QUERY]
+    if "requestBody" in operation:
+        invalid = [_INVALID_FIELD]
+    elif all(parameter["in"] == "path" for parameter in operation.get("parameters", ())):
+        invalid = [_INVALID_ID]
+    common: dict[str, list[Failure | Problem]] = {
+        **_COMMON,
+        "422": invalid,
+        "400": [_INVALID_JSON],
     }
+    if "multipart/form-data" in operation.get("requestBody", {}).get("content", {}):
+        common["413"] = [_too_large(64 * 1024 * 1024)]
+    if openai:
+        common["400"] = [_INVALID_JSON, *invalid] if "requestBody" in operation else invalid
+    for status, answer in operation["responses"].items():
+        if status < "400":
+            continue
+        for content in answer["content"].values():
+            own = content.get("examples", {})
+            errors = _lacking_scopes(operation) if status == "403" else common.get(status, [])
+            if status == "403" or not own:
+                content["examples"] = error_examples(errors, openai=openai) | own
+            if status == "403":
+                lacking = InsufficientScope(_scopes(operation)[0]).headers
+                answer["headers"] = {
+                    name: header(name, value, sure=not own) for name, value in lacking.items()
+                }
 
 
-def _header(name: str, value: str | None = None, *, sure: bool = True) -> Json:
-    header = HEADERS[name]
-    if value in (None, header.example) and (sure or not header.always):
-        return {"$ref": _REF + name}
-    return {**header.told(value), "required": header.always and sure}
+def _lacking_scopes(operation: Json) -> list[Failure | Problem]:
+    return [InsufficientScope(scope) for scope in _scopes(operation)]
+
+
+def _scopes(operation: Json) -> list[Scope]:
+    """What the key needs; each way to send a key names the same."""
+    way: dict[str, list[str]] = operation["security"][0]
+    return [Scope(scope) for scopes in way.values() for scope in scopes]
+
+
+def _add_headers(operation: Json) -> None:
+    """The headers of every answer of a status, beside those that its route names."""
+    for status, answer in operation["responses"].items():
+        names = [REQUEST_ID]
+        if status == "401":
+            names.append("WWW-Authenticate")
+        if status in ("429", "503"):
+            names.append("Retry-After")
+        if "security" in operation and status not in _BEFORE_A_TENANT_IS_KNOWN:
+            names += ["RateLimit-Policy", "RateLimit"]
+        answer["headers"] = {name: header(name) for name in names} | answer.get("headers", {})

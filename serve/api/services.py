@@ -10,18 +10,17 @@ from serve.access.tenants import Tenants
 from serve.access.tickets import Tickets
 from serve.database import Database
 from serve.events.bus import EventBus
-from serve.events.open_sockets import OpenSockets
+from serve.events.socket import OpenSockets
 from serve.http.drain import Drain
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.limits import ServedModels
 from serve.jobs.sourcing import Sourcing
 from serve.observability.metrics import Metrics
-from serve.openai.services import OpenAIServices
+from serve.openai.waiting import OpenAIServices
 from serve.pictures.checked_files import CheckedFiles
-from serve.pictures.intake import Intake
 from serve.pictures.pictures import Pictures
 from serve.pictures.signed_urls import SignedUrls
-from serve.pictures.sources import Sources
+from serve.pictures.sources import Intake, Sources
 from serve.settings import Settings
 from serve.storage import Storage, open_storage
 from serve.supervise import Loop
@@ -118,7 +117,7 @@ def open_services(settings: Settings) -> Services:
         tickets=Tickets(settings.redis_url.get_secret_value()),
         signed_urls=SignedUrls(database, settings.http.url_secret, settings.http.url_ttl_s),
         storage=storage,
-        files=CheckedFiles(storage, pictures, metrics),
+        files=CheckedFiles(storage, pictures, metrics, redirects=settings.storage_redirects),
         intake=Intake(Sources(database, storage)),
         metrics=metrics,
         drain=Drain(),

@@ -1,4 +1,4 @@
-"""`sfumato bench`: how fast, by measurement."""
+"""`sfumato bench`: measures the engine, and the running service beside it or beside a peer."""
 
 from __future__ import annotations
 
@@ -52,15 +52,10 @@ def served(
 ) -> None:
     """The running service beside the bare engine: one picture, full batches, a mixed trace."""
     if peer is None:
-        from serve.cli import served
+        from serve.cli.served import Plan, run
 
-        raise typer.Exit(served.run(settings(), served.Plan(load=load), json_file))
-    from serve.cli.peer import PeerPlan, run
+        raise typer.Exit(run(settings(), Plan(load=load), json_file))
+    from serve.cli.peer import PeerPlan, run_beside_peer
 
     plan = PeerPlan(seconds=seconds)
-    raise typer.Exit(run(settings(), peer, plan.quick() if quick else plan, json_file))
-
-
-@app.callback()
-def main() -> None:
-    """Measure how fast it is."""
+    raise typer.Exit(run_beside_peer(settings(), peer, plan.quick() if quick else plan, json_file))

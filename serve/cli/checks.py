@@ -5,30 +5,41 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx2
 import typer
 
 from pipelines.diffusion.speed.acceleration import AttentionBackend, Float8, Use
-from serve.cli.finding import Finding
 from serve.cli.target import api_key, base_url, database_url, redis_url
 from serve.errors import ServiceError
 from serve.settings import FurtherModelSettings, ModelSettings, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of one check; ``cure`` is empty if nothing is wrong."""
+
+    name: str
+    state: str
+    cure: str = ""
+
 
 Check = Callable[[Settings], Finding]
 
 
 def before_start(settings: Settings) -> list[Finding]:
-    """What `up` cannot start with; servers that it starts itself are not asked.
+    """What `up` cannot start with. Servers that it starts itself are not checked.
 
-    What would import torch or a classifier is done by a process of its own: `up` lives as long as
-    the service.
+    If the checks would import torch or a classifier, a child process does them, since `up` lives
+    as long as the service and would keep the memory.
     """
     torch = any(_needs_torch(model, settings) for model in settings.served.values())
     if not (torch or settings.scaling.diffusion_gpus or settings.moderation.classifier):
@@ -45,14 +56,14 @@ def _faults(settings: Settings) -> list[Finding]:
         check_storage,
     ]
     if settings.database_url is not None:
-        checks.append(_connection)
+        checks.append(_check_connection)
     if settings.redis_url is not None:
         checks.append(check_redis)
     return [finding for check in checks if (finding := check(settings)).cure]
 
 
 def _needs_torch(model: FurtherModelSettings, settings: Settings) -> bool:
-    """Whether what is asked of the device may be more than any has."""
+    """Whether it takes torch to find out if the device has what the settings want."""
     speed = settings.speed
     return (
         model.device.startswith("cuda")
@@ -63,28 +74,23 @@ def _needs_torch(model: FurtherModelSettings, settings: Settings) -> bool:
 
 
 def check_description(name: str, model: FurtherModelSettings, settings: Settings) -> Finding:
-    """What the JSON files of a model's folder tell, and whether its device and files are there."""
-    for fault in (_fault_of_folder(model), _fault_of_files(model)):
-        if fault is not None:
-            return _wrong(name, model, *fault)
-    if _needs_torch(model, settings):
+    """Checks a model's description, and whether its device and files are there."""
+    fault = _fault_of_files(model)
+    if fault is None and _needs_torch(model, settings):
         fault = _fault_of_device(model, settings)
-        if fault is not None:
-            return _wrong(name, model, *fault)
-    return Finding("Model", name)
-
-
-def _wrong(name: str, model: FurtherModelSettings, field: str, cure: object) -> Finding:
+    if fault is None:
+        return Finding("Model", name)
+    field, cure = fault
     if field.startswith("SFUMATO_"):
-        place = field
+        variable = field
     elif isinstance(model, ModelSettings):
-        place = f"SFUMATO_MODEL__{field.upper()}"
+        variable = f"SFUMATO_MODEL__{field.upper()}"
     else:
-        place = f"SFUMATO_MODELS ({name}.{field})"
-    return Finding("Model", name, f"{place}: {cure}")
+        variable = f"SFUMATO_MODELS ({name}.{field})"
+    return Finding("Model", name, f"{variable}: {cure}")
 
 
-def _fault_of_folder(model: FurtherModelSettings) -> tuple[str, object] | None:
+def _fault_of_files(model: FurtherModelSettings) -> tuple[str, object] | None:
     """The field, and what is wrong with it."""
     from pipelines.diffusion.catalog import describe, find_description
     from pipelines.diffusion.errors import ModelLoadError
@@ -100,10 +106,6 @@ def _fault_of_folder(model: FurtherModelSettings) -> tuple[str, object] | None:
             f"{model.max_pixels} pixels are fewer than the {width}x{height} that this model draws"
             f" by itself; allow {width * height} or more.",
         )
-    return None
-
-
-def _fault_of_files(model: FurtherModelSettings) -> tuple[str, object] | None:
     for lora, file in model.loras.items():
         if not file.is_file():
             return "loras", f"there is no file {str(file)!r} for {lora!r}."
@@ -114,11 +116,7 @@ def _fault_of_files(model: FurtherModelSettings) -> tuple[str, object] | None:
 
 
 def _fault_of_device(model: FurtherModelSettings, settings: Settings) -> tuple[str, object] | None:
-    from pipelines.diffusion.errors import (
-        AccelerationError,
-        ModelLoadError,
-        UnsupportedDtypeError,
-    )
+    from pipelines.diffusion import errors
     from pipelines.diffusion.loading import choose_device, choose_dtype
     from pipelines.diffusion.speed.accelerate import check_speed_ups
 
@@ -126,104 +124,97 @@ def _fault_of_device(model: FurtherModelSettings, settings: Settings) -> tuple[s
         device = choose_device(model.device)
         dtype = choose_dtype(model.dtype, device)
         check_speed_ups(settings.speed.acceleration, device, dtype)
-    except UnsupportedDtypeError as error:
+    except errors.UnsupportedDtypeError as error:
         return "dtype", error
-    except AccelerationError as error:
+    except errors.AccelerationError as error:
         return "SFUMATO_SPEED__…", error
-    except ModelLoadError as error:
+    except errors.ModelLoadError as error:
         return "device", error
     return None
 
 
 def check_resources(settings: Settings) -> Finding:
-    """Whether this machine has what the fewest replicas reserve, or they would wait for ever."""
-    scaling = settings.scaling
-    there, wanted = float(ray_cpus()), scaling.least_cpus
-    if wanted > there:
-        return Finding(
-            "CPUs",
-            f"{there:g} here",
-            f"The fewest replicas reserve {wanted:g}: lower SFUMATO_SCALING__DIFFUSION_CPUS or the"
-            " SFUMATO_SCALING__…_MIN.",
+    """Whether this machine has what the fewest replicas reserve; else they would wait for ever."""
+    scaling, threads = settings.scaling, settings.worker.threads
+    if scaling.least_cpus > ray_cpus():
+        cure = (
+            f"The fewest replicas reserve {scaling.least_cpus:g}: lower"
+            " SFUMATO_SCALING__DIFFUSION_CPUS or the SFUMATO_SCALING__…_MIN."
         )
-    if settings.worker.threads > (os.cpu_count() or 1):
-        return Finding(
-            "CPUs",
-            f"{os.cpu_count()} here",
-            f"SFUMATO_WORKER__THREADS is {settings.worker.threads}, and more threads than CPUs only"
-            " wait for one another: lower it, or unset it.",
+        return Finding("CPUs", f"{ray_cpus()} here", cure)
+    if threads > (os.cpu_count() or 1):
+        cure = (
+            f"SFUMATO_WORKER__THREADS is {threads}, and more threads than CPUs only wait for one"
+            " another: lower it, or unset it."
         )
+        return Finding("CPUs", f"{os.cpu_count()} here", cure)
     if scaling.diffusion_gpus:
         import torch
 
-        there, wanted = float(torch.cuda.device_count()), scaling.least_gpus
-        if wanted > there:
-            return Finding(
-                "GPUs",
-                f"{there:g} here",
-                f"The fewest replicas reserve {wanted:g}: lower SFUMATO_SCALING__DIFFUSION_GPUS or"
-                " SFUMATO_SCALING__DIFFUSION_MIN.",
+        gpus = torch.cuda.device_count()
+        if scaling.least_gpus > gpus:
+            cure = (
+                f"The fewest replicas reserve {scaling.least_gpus:g}: lower"
+                " SFUMATO_SCALING__DIFFUSION_GPUS or SFUMATO_SCALING__DIFFUSION_MIN."
             )
+            return Finding("GPUs", f"{gpus} here", cure)
     return Finding("CPUs", f"{ray_cpus()}")
 
 
 def ray_cpus() -> int:
-    """As many as `up` gives its Ray: replicas that mostly wait reserve some as well."""
+    """The CPUs that `up` gives its Ray: 4 or more, since replicas that mostly wait reserve some."""
     return max(4, os.cpu_count() or 1)
 
 
 def check_moderation(settings: Settings) -> Finding:
-    """Sets it up as replicas do."""
+    """Sets moderation up as replicas do."""
     from serve.moderation.errors import ModerationSetupError
     from serve.moderation.moderation import Moderation
 
-    asked = settings.moderation
+    moderation = settings.moderation
     before = sys.path[:]
     sys.path.append(str(Path.cwd()))  # Ray lets replicas look there as well
     try:
-        Moderation(asked)
+        Moderation(moderation)
     except ModerationSetupError as error:
         return Finding("Moderation", "cannot be set up, so that no replica starts", str(error))
     finally:
         sys.path[:] = before
-    found = [f"block-list {asked.blocklist}"] if asked.blocklist else []
-    found += [f"classifier {asked.classifier}"] if asked.classifier else []
-    return Finding("Moderation", ", ".join(found) or "no block-list, no classifier")
+    parts = [f"block-list {moderation.blocklist}"] if moderation.blocklist else []
+    parts += [f"classifier {moderation.classifier}"] if moderation.classifier else []
+    return Finding("Moderation", ", ".join(parts) or "no block-list, no classifier")
 
 
 def check_storage(settings: Settings) -> Finding:
     """Writes an object and deletes it."""
     from serve.storage import StorageError, open_storage
 
-    async def look() -> None:
+    async def use() -> None:
         storage = open_storage(settings.storage)
         key = f"doctor/{uuid4()}"
         await storage.put(key, b"sfumato", "text/plain")
         await storage.delete([key])
 
     try:
-        asyncio.run(look())
+        asyncio.run(use())
     except StorageError as error:
-        return Finding(
-            "Storage",
-            str(error).removesuffix("."),
-            "Check SFUMATO_STORAGE_URL and its permissions.",
-        )
+        cure = "Check SFUMATO_STORAGE_URL and its permissions."
+        return Finding("Storage", str(error).removesuffix("."), cure)
     return Finding("Storage", f"{settings.storage} can be written")
 
 
 def check_redis(settings: Settings) -> Finding:
-    """Pings it."""
+    """Pings Redis."""
     from serve.events.bus import EventBus
 
-    async def look() -> bool:
+    async def use() -> bool:
         bus = EventBus(redis_url(settings))
         try:
             return await bus.ping()
         finally:
             await bus.close()
 
-    if asyncio.run(look()):
+    if asyncio.run(use()):
         return Finding("Redis", "answers")
     return Finding(
         "Redis",
@@ -234,17 +225,28 @@ def check_redis(settings: Settings) -> Finding:
 
 def check_schema(settings: Settings) -> Finding:
     """Whether Postgres answers, and its schema is the newest."""
-    from serve.migrations import upgrade
+    from serve.migrations.upgrade import check_schema
 
+    url = database_url(settings)
+    return _postgres(check_schema(url, settings.database), "answers, schema at its newest version")
+
+
+def _check_connection(settings: Settings) -> Finding:
+    from serve.migrations.upgrade import check_connection
+
+    return _postgres(check_connection(database_url(settings), settings.database), "answers")
+
+
+def _postgres(check: Coroutine[Any, Any, None], state: str) -> Finding:
     try:
-        asyncio.run(upgrade.check_schema(database_url(settings), settings.database))
+        asyncio.run(check)
     except ServiceError as error:
         return Finding("Postgres", "cannot be worked with", str(error))
-    return Finding("Postgres", "answers, schema at its newest version")
+    return Finding("Postgres", state)
 
 
 def check_service(settings: Settings) -> Finding:
-    """Whether it is ready."""
+    """Whether the service is ready."""
     url = base_url(settings)
     try:
         answer = httpx2.get(f"{url}/ready", timeout=5, trust_env=False)
@@ -256,7 +258,7 @@ def check_service(settings: Settings) -> Finding:
 
 
 def key_of_service(settings: Settings) -> str:
-    """The first tenant's key of a service that is ready, or the end of the command with a cure."""
+    """The first tenant's key. If no service is ready, the command ends and names the cure."""
     key = api_key(settings)
     if key is None:
         typer.echo("No service has run here yet; start one with `sfumato up`.", err=True)
@@ -266,13 +268,3 @@ def key_of_service(settings: Settings) -> str:
         typer.echo(f"{service.state}: {service.cure}", err=True)
         raise typer.Exit(1)
     return key
-
-
-def _connection(settings: Settings) -> Finding:
-    from serve.migrations import upgrade
-
-    try:
-        asyncio.run(upgrade.check_connection(database_url(settings), settings.database))
-    except ServiceError as error:
-        return Finding("Postgres", "cannot be worked with", str(error))
-    return Finding("Postgres", "answers")

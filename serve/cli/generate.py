@@ -18,14 +18,14 @@ _SIZE = re.compile(r"auto|[1-9]\d{0,4}x[1-9]\d{0,4}")
 
 
 def check_size(size: str | None) -> str | None:
-    """A callback of typer's: refuses what is no size at all; the service knows which it draws."""
+    """A callback of typer's: refuses a text that is no size; the service knows its own sizes."""
     if size is not None and not _SIZE.fullmatch(size):
         raise typer.BadParameter(f"{size!r} is no size; give one like 512x512, or auto.")
     return size
 
 
 def run(settings: Settings, prompt: str, output: Path, options: dict[str, Any]) -> int:
-    """Ask, wait, write the file; the exit status."""
+    """Send the request, wait, write the file; the exit status."""
     picture_format = _FORMATS.get(output.suffix.lower())
     if picture_format is None:
         typer.echo(f"{output}: name a file that ends in {', '.join(_FORMATS)}.", err=True)
@@ -41,11 +41,10 @@ def run(settings: Settings, prompt: str, output: Path, options: dict[str, Any]) 
             err=True,
         )
         return 1
-    body = {"prompt": prompt, "output_format": picture_format, **options}
     try:
         answer = httpx2.post(
             f"{base_url(settings)}/v1/images/generations",
-            json=body,
+            json={"prompt": prompt, "output_format": picture_format, **options},
             headers={"Authorization": f"Bearer {key}"},
             timeout=settings.jobs.wait_timeout_s + 10,
             trust_env=False,  # the service is on this machine: a proxy would not find it

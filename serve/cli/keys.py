@@ -1,4 +1,4 @@
-"""`sfumato keys`: who may ask."""
+"""`sfumato keys`: creates, lists and revokes API keys."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ def _run(call: Callable[[Keys], Awaitable[T]]) -> T:
         from serve.database import Database
         from serve.migrations.upgrade import check_schema
 
-        asked = settings()
-        url = database_url(asked)
-        await check_schema(url, asked.database)
-        database = Database(url, asked.database, pool_size=1)
+        current = settings()
+        url = database_url(current)
+        await check_schema(url, current.database)
+        database = Database(url, current.database, pool_size=1)
         try:
             return await call(Keys(database))
         finally:

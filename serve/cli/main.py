@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
+import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from pipelines.bench.output_file import output_file
 from serve.cli import bench, doctor, generate, keys, up
-from serve.cli.command_group import CommandGroup
 from serve.cli.target import database_url, settings
+from serve.errors import ServiceError
+from serve.local.errors import LocalServerError
+
+
+class CommandGroup(TyperGroup):
+    """Ends a command that fails with a sentence and status 1; a traceback goes to a file."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, TyperException):
+            raise
+        except (ServiceError, LocalServerError) as error:
+            typer.echo(f"✗ {error}", err=True)
+        except Exception as error:  # noqa: BLE001 - the boundary of the process
+            with tempfile.NamedTemporaryFile(
+                "w", prefix="sfumato-", suffix=".traceback", delete=False, encoding="utf-8"
+            ) as file:
+                traceback.print_exception(error, file=file)
+            message = str(error).strip().partition("\n")[0] or "without a word"
+            typer.echo(
+                f"✗ This failed unexpectedly ({type(error).__name__}: {message}); please report it"
+                f" with {file.name}.",
+                err=True,
+            )
+        raise typer.Exit(1)
+
 
 app = typer.Typer(
     name="sfumato",
@@ -56,19 +86,18 @@ def draw(
         "negative_prompt": negative,
         "size": size,
     }
-    asked = {name: value for name, value in options.items() if value is not None}
-    raise typer.Exit(generate.run(settings(), prompt, output, asked))
+    given = {name: value for name, value in options.items() if value is not None}
+    raise typer.Exit(generate.run(settings(), prompt, output, given))
 
 
 @app.command("migrate")
 def migrate() -> None:
     """Bring the database's schema to the newest version."""
-    from serve.errors import ServiceError
     from serve.migrations.upgrade import upgrade
 
-    asked = settings()
+    current = settings()
     try:
-        asyncio.run(upgrade(database_url(asked), settings=asked.database))
+        asyncio.run(upgrade(database_url(current), settings=current.database))
     except ServiceError as error:
         typer.echo(f"{error} Is `sfumato up` running, or DATABASE_URL set?", err=True)
         raise typer.Exit(1) from error

@@ -1,7 +1,7 @@
 """`sfumato bench served --peer`: the running service beside another server of the same model.
 
-Nothing is drawn in this process. Each of the two has a process of its own on the same device, and
-is idle while the other is asked.
+Each of the two is a process of its own on the same device, and idle while the other is measured.
+This process draws nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 import httpx2
-import numpy as np
 import typer
 from rich.console import Console
 
@@ -23,15 +22,13 @@ from pipelines.bench.plan import BATCH
 from pipelines.bench.trace import Arrival, poisson_trace
 from pipelines.diffusion.request import Request
 from serve.cli.checks import key_of_service
-from serve.cli.client import CLIENTS, Client
-from serve.cli.pairs import Pair, as_json, table
+from serve.cli.comparison import CLIENTS, Client, Pair, Traffic, as_json, percentiles, table
 from serve.cli.target import base_url
-from serve.cli.traffic import Traffic
 from serve.settings import Settings
 
-Ask = Callable[[int, int], list[Request]]
-"""So many requests, by a seed."""
-_SETTLE_S = 1.0
+MakeRequests = Callable[[int, int], list[Request]]
+"""Of a number of requests and a seed."""
+_PAUSE_S = 1.0
 """Between two passes, for what is still to be written of the last one."""
 
 
@@ -57,7 +54,7 @@ class PeerPlan:
         return replace(self, mixed=(1, 2, 3), uniform=2, loads=(0.6,), pictures=BATCH, requests=9)
 
 
-def run(settings: Settings, peer: str, plan: PeerPlan, json_file: Path | None) -> int:
+def run_beside_peer(settings: Settings, peer: str, plan: PeerPlan, json_file: Path | None) -> int:
     """Print the table, as far as it was measured; the exit status."""
     key = key_of_service(settings)
     bench = PeerBench(Client(peer), Client(base_url(settings), key), plan)
@@ -87,59 +84,56 @@ class PeerBench:
         self.pairs: list[Pair] = []
 
     async def measure(self) -> None:
-        """All of the plan.
+        """Measure all of the plan.
 
         Raises:
-            httpx2.HTTPError: one of the two did not answer, or not by a picture.
+            httpx2.HTTPError: one of the two did not answer, or answered with an error.
             TimeoutError: a pass took longer than the plan allows.
         """
         plan = self._plan
         async with self._peer.http, self._service.http:
             traffic = await self._traffic()
-            await self._beside("mixed steps", partial(traffic.mixed, plan.mixed))
-            await self._beside(f"{plan.uniform} steps", partial(traffic.uniform, plan.uniform))
+            await self._compare("mixed steps", partial(traffic.mixed, plan.mixed))
+            await self._compare(f"{plan.uniform} steps", partial(traffic.uniform, plan.uniform))
 
     async def _traffic(self) -> Traffic:
-        """Of the size and the guidance that the service's default model has."""
+        """With the size and the guidance scale of the service's default model."""
         models = await self._service.http.get("/v1/models")
         model = models.raise_for_status().json()["data"][0]
         width, height = map(int, model["default_size"].split("x"))
         return Traffic(width, height, model["default_guidance_scale"])
 
-    async def _beside(self, what: str, ask: Ask) -> None:
-        peer, served = [await self._full(each, ask) for each in (self._peer, self._service)]
-        self.pairs.append(Pair(f"{what}, full batches, pictures/s", peer, served))
-        for load in self._plan.loads:
-            await self._latencies(f"{what} at load {load:g}", ask, load * peer)
-
-    async def _full(self, client: Client, ask: Ask) -> float:
+    async def _compare(self, what: str, make: MakeRequests) -> None:
         pictures = self._plan.pictures
-        async with self._pass():
-            return await client.full(ask(pictures + 2 * CLIENTS, 0), pictures)
+        rates = []
+        for client in (self._peer, self._service):
+            async with self._pass():
+                rates.append(await client.full(make(pictures + 2 * CLIENTS, 0), pictures))
+        self.pairs.append(Pair(f"{what}, full batches, pictures/s", *rates))
+        for load in self._plan.loads:
+            await self._latencies(f"{what} at load {load:g}", make, load * rates[0])
 
-    async def _latencies(self, what: str, ask: Ask, rate: float) -> None:
-        """A B B A; the first pass of each has the same arrivals, and so has the second."""
+    async def _latencies(self, what: str, make: MakeRequests, rate: float) -> None:
+        """A B B A. The first pass of each has the same arrivals, and so has the second."""
         peer: list[float] = []
         served: list[float] = []
-        for client, found, seed in (
+        for client, latencies, seed in (
             (self._peer, peer, 0),
             (self._service, served, 0),
             (self._service, served, 1),
             (self._peer, peer, 1),
         ):
             async with self._pass():
-                found += await client.trace(self._arrivals(ask, rate, seed))
-        for percent in (50, 95):
-            both = (float(np.percentile(each, percent)) for each in (peer, served))
-            self.pairs.append(Pair(f"{what}, {rate:.2f}/s, p{percent}, s", *both))
+                latencies += await client.trace(self._arrivals(make, rate, seed))
+        self.pairs += percentiles(f"{what}, {rate:.2f}/s", peer, served)
 
-    def _arrivals(self, ask: Ask, rate: float, seed: int) -> Sequence[Arrival]:
+    def _arrivals(self, make: MakeRequests, rate: float, seed: int) -> Sequence[Arrival]:
         count = max(1, min(self._plan.requests, int(rate * self._plan.seconds)))
-        return poisson_trace(ask(count, seed), rate, seed)
+        return poisson_trace(make(count, seed), rate, seed)
 
     @asynccontextmanager
     async def _pass(self) -> AsyncIterator[None]:
-        """One target alone, for a bounded time."""
-        await asyncio.sleep(_SETTLE_S)
+        """One of the two alone, for a bounded time."""
+        await asyncio.sleep(_PAUSE_S)
         async with asyncio.timeout(self._plan.limit_s):
             yield

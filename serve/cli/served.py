@@ -1,7 +1,7 @@
 """`sfumato bench served`: what a client of the running service gets of the bare engine's speed.
 
-The engine runs in this process, the service in its own, on the same device, in turns A B B A: each
-stands still while the other is measured.
+The engine runs in this process, the service in its own, on the same device. They take turns, A B B
+A: each is idle while the other is measured.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
+from typing import TypeVar
 
 import httpx2
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -33,19 +33,23 @@ from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.plain_request import plain_params
 from pipelines.diffusion.request import Request
 from serve.cli.checks import key_of_service
-from serve.cli.client import CLIENTS, Client, body
-from serve.cli.pairs import Pair, as_json, table
+from serve.cli.comparison import CLIENTS, Client, Pair, Traffic, as_json, body, percentiles, table
 from serve.cli.target import base_url
-from serve.cli.traffic import Traffic
 from serve.settings import Settings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``steps`` of pictures alone, in full batches and in the trace.
+    """What is measured.
 
-    ``rounds`` of single pictures, ``pictures`` counted of each full pass, ``requests`` of the
-    trace, whose rate is ``load`` times that of full batches.
+    Attributes:
+        steps: Of pictures alone, in full batches and in the trace.
+        rounds: Of single pictures.
+        pictures: Counted in each pass of full batches.
+        requests: Of the trace.
+        load: The trace's rate as a share of that of full batches.
     """
 
     steps: tuple[int, ...] = (4, 20, 50)
@@ -60,7 +64,7 @@ class Parts:
     """Median seconds of one picture alone, from the client's call to its answer.
 
     ``accepting`` ends with the job's row, ``waiting`` with the claim, ``telling`` with the event at
-    the client; ``committing`` is what is left of the replica's time.
+    the client; ``committing`` is the rest of the replica's time.
     """
 
     accepting: float
@@ -80,17 +84,21 @@ def run(settings: Settings, plan: Plan, json_file: Path | None) -> int:
     except httpx2.HTTPError as error:
         typer.echo(f"The service does not answer ({error}); start it with `sfumato up`.", err=True)
         return 1
-    _show(pairs, parts)
+    console = Console(highlight=False)
+    console.print(table("bare engine", pairs))
+    stages = Table(*asdict(parts), title="One picture by its parts, ms")
+    stages.add_row(*(f"{1000 * seconds:.1f}" for seconds in asdict(parts).values()))
+    console.print(stages)
     if json_file is not None:
-        found = {"pairs": as_json(pairs), "parts": asdict(parts)}
-        json_file.write_text(json.dumps(found, indent=1))
+        figures = {"pairs": as_json(pairs), "parts": asdict(parts)}
+        json_file.write_text(json.dumps(figures, indent=1))
     return 0
 
 
-class ServedBench:
-    """One engine and one service, both warm."""
+class BareEngine:
+    """The engine in this process, warm, with the methods of a `Client`."""
 
-    def __init__(self, settings: Settings, key: str, plan: Plan) -> None:
+    def __init__(self, settings: Settings) -> None:
         model = settings.model
         family = load_model(
             model.path, model.device, model.dtype, acceleration=settings.speed.acceleration
@@ -99,97 +107,104 @@ class ServedBench:
             family, settings.worker.max_batch, threads=settings.worker.threads
         )
         self._engine.warm_up()
-        plain = plain_params(family.description, guidance_scale=model.default_guidance_scale)
+        self.plain = plain_params(family.description, guidance_scale=model.default_guidance_scale)
+
+    async def ask(self, request: Request) -> float:
+        """Seconds that one picture takes."""
+        began = time.perf_counter()
+        for _ in self._engine.generate([request]):
+            pass
+        return time.perf_counter() - began
+
+    async def full(self, requests: Sequence[Request], pictures: int) -> float:
+        """Pictures a second with two step batches of clients; all requests have the same steps."""
+        steps = requests[0].params.num_inference_steps
+        arm = StepBatching(self._engine)
+        rate = serve_clients(arm, requests, WallClock(), CLIENTS, pictures, math.inf)
+        arm.close()
+        return rate / steps
+
+    async def trace(self, arrivals: Sequence[Arrival]) -> list[float]:
+        """Seconds of each request from when it was due."""
+        arm = StepBatching(self._engine)
+        served = serve_trace(arm, arrivals, WallClock(), math.inf)
+        arm.close()
+        return [each.latency for each in served]
+
+    def capacity(self, steps: Sequence[int]) -> float:
+        """Load 1: pictures a second, of these steps mixed, in full batches of 8."""
+        cost = self._engine.costs[self._engine.models.default]
+        pixels = self.plain.width * self.plain.height
+        step = cost.seconds_per_step(pixels, BATCH * cost.guided_rows)
+        return BATCH / (mean(steps) * step)
+
+
+class ServedBench:
+    """One engine and one service, both warm."""
+
+    def __init__(self, settings: Settings, key: str, plan: Plan) -> None:
+        self._engine = BareEngine(settings)
+        self._service = Client(base_url(settings), key)
+        plain = self._engine.plain
         self._traffic = Traffic(plain.width, plain.height, plain.guidance_scale)
         self._plan = plan
-        self._service = Client(base_url(settings), key)
 
     async def measure(self) -> tuple[list[Pair], Parts]:
         steps = self._plan.steps
         async with self._service.http:
             alone = [await self._alone(each) for each in steps]
             full = [await self._full(each) for each in steps]
-            trace = await self._trace(self._plan.load * self._capacity())
+            trace = await self._trace(self._plan.load * self._engine.capacity(steps))
             return [*alone, *full, *trace], await self._parts()
 
     async def _alone(self, steps: int) -> Pair:
-        """One picture at a time."""
-        self._draw_alone(steps)
+        """One picture at a time, after one of each that does not count."""
+        await self._engine.ask(self._traffic.one(steps))
         await self._service.ask(self._traffic.one(steps))
         bare, served = await self._in_turns(
-            lambda: self._draw_alone(steps),
-            lambda: self._service.ask(self._traffic.one(steps)),
-            self._plan.rounds,
+            lambda subject: subject.ask(self._traffic.one(steps)), self._plan.rounds
         )
         return Pair(f"{steps} steps alone, s", median(bare), median(served))
 
     async def _full(self, steps: int) -> Pair:
-        """As many as fill two step batches, each asked for anew once it is served."""
+        count = self._plan.pictures + 3 * CLIENTS
         bare, served = await self._in_turns(
-            lambda: self._draw_full(steps),
-            lambda: self._service.full(self._filling(steps), self._plan.pictures),
+            lambda subject: subject.full(
+                [self._traffic.one(steps) for _ in range(count)], self._plan.pictures
+            )
         )
         return Pair(f"{steps} steps, full batches, pictures/s", mean(bare), mean(served))
 
     async def _trace(self, rate: float) -> list[Pair]:
-        """4, 20 and 50 steps by three guidance scales, Poisson arrivals; from when it was due."""
+        """The plan's steps by three guidance scales, with Poisson arrivals."""
+        steps, count = self._plan.steps, self._plan.requests
         bare, served = await self._in_turns(
-            lambda: self._draw_trace(rate), lambda: self._service.trace(self._arrivals(rate))
-        )
-        return [
-            Pair(
-                f"mixed trace at {rate:.2f}/s, p{percent}, s",
-                float(np.percentile(np.concatenate(bare), percent)),
-                float(np.percentile(np.concatenate(served), percent)),
+            lambda subject: subject.trace(
+                poisson_trace(self._traffic.mixed(steps, count, 0), rate, 0)
             )
-            for percent in (50, 95)
-        ]
+        )
+        return percentiles(f"mixed trace at {rate:.2f}/s", chain(*bare), chain(*served))
 
     async def _in_turns(
-        self,
-        bare: Callable[[], Any],
-        served: Callable[[], Awaitable[Any]],
-        rounds: int = 1,
-    ) -> tuple[list[Any], list[Any]]:
+        self, measure: Callable[[BareEngine | Client], Awaitable[T]], rounds: int = 1
+    ) -> tuple[list[T], list[T]]:
         """A B B A."""
-        ours: list[Any] = []
-        theirs: list[Any] = []
+        bare: list[T] = []
+        served: list[T] = []
         for _ in range(rounds):
-            ours.append(bare())
-            theirs += [await served(), await served()]
-            ours.append(bare())
-        return ours, theirs
-
-    def _draw_alone(self, steps: int) -> float:
-        began = time.perf_counter()
-        for _ in self._engine.generate([self._traffic.one(steps)]):
-            pass
-        return time.perf_counter() - began
-
-    def _draw_full(self, steps: int) -> float:
-        arm = StepBatching(self._engine)
-        pictures = self._plan.pictures
-        requests = self._filling(steps)
-        done = serve_clients(arm, requests, WallClock(), CLIENTS, pictures, math.inf)
-        arm.close()
-        return done / steps
-
-    def _filling(self, steps: int) -> Iterator[Request]:
-        return (self._traffic.one(steps) for _ in range(self._plan.pictures + 3 * CLIENTS))
-
-    def _draw_trace(self, rate: float) -> Sequence[float]:
-        arm = StepBatching(self._engine)
-        served = serve_trace(arm, self._arrivals(rate), WallClock(), math.inf)
-        arm.close()
-        return [each.latency for each in served]
+            bare.append(await measure(self._engine))
+            served.append(await measure(self._service))
+            served.append(await measure(self._service))
+            bare.append(await measure(self._engine))
+        return bare, served
 
     async def _parts(self) -> Parts:
         steps = self._plan.steps[len(self._plan.steps) // 2]
-        told = [await self._follow(self._traffic.one(steps)) for _ in range(9)]
-        return Parts(*(median(each) for each in zip(*told, strict=True)))
+        samples = [await self._follow(self._traffic.one(steps)) for _ in range(9)]
+        return Parts(*(median(seconds) for seconds in zip(*samples, strict=True)))
 
     async def _follow(self, request: Request) -> tuple[float, ...]:
-        """One job by its events, on this machine's clock and the database's."""
+        """The parts of one job, by its events, this machine's clock and the database's."""
         began = time.time()
         http = self._service.http
         job = (await http.post("/v1/jobs", json=body(request.params))).json()
@@ -208,21 +223,3 @@ class ServedBench:
         )
         rest = done - claimed - drawing - storing
         return accepted - began, claimed - accepted, drawing, storing, rest, ended - done
-
-    def _arrivals(self, rate: float) -> Sequence[Arrival]:
-        return poisson_trace(self._traffic.mixed(self._plan.steps, self._plan.requests, 0), rate, 0)
-
-    def _capacity(self) -> float:
-        """Pictures a second of the mix in full batches of 8: what load 1 is."""
-        cost = self._engine.costs[self._engine.models.default]
-        pixels = self._traffic.width * self._traffic.height
-        step = cost.seconds_per_step(pixels, BATCH * cost.guided_rows)
-        return BATCH / (mean(self._plan.steps) * step)
-
-
-def _show(pairs: Sequence[Pair], parts: Parts) -> None:
-    console = Console(highlight=False)
-    console.print(table("bare engine", pairs))
-    stages = Table(*asdict(parts), title="One picture by its parts, ms")
-    stages.add_row(*(f"{1000 * each:.1f}" for each in asdict(parts).values()))
-    console.print(stages)

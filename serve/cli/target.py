@@ -1,4 +1,4 @@
-"""Which service, database and key a command works on."""
+"""The service, the database and the key that a command works on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serve.settings import Settings
 
 
 def settings() -> Settings:
-    """The settings, or the end of the command with a line for each that is wrong."""
+    """The settings. If some are wrong, the command ends with a line for each."""
     try:
         return read_settings()
     except WrongSettings as error:
@@ -45,18 +45,18 @@ def base_url(settings: Settings) -> str:
 
 
 def url_of(host: str, port: int) -> str:
-    """Where what listens there answers from this machine."""
-    near = reachable(host)
-    return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
+    """The URL, from this machine, of what listens on that host and port."""
+    address = reachable(host)
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
 def reachable(host: str) -> str:
-    """An address at which one reaches from this machine what listens there."""
+    """An address that reaches, from this machine, what listens on that host."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
 def is_loopback(url: str) -> bool:
-    """Whether it leads to this machine by its loopback interface."""
+    """Whether the URL's host is this machine's loopback interface."""
     host = urlsplit(url).hostname or ""
     try:
         return ip_address(host).is_loopback
@@ -69,9 +69,9 @@ def key_file(settings: Settings) -> Path:
 
 
 def api_key(settings: Settings) -> str | None:
-    """The first tenant's key: the one that is set, or the one that the first `up` made.
+    """The first tenant's key, from the settings or from the file that the first `up` wrote.
 
-    A file without a word in it, as a power cut may leave, is none.
+    A file that is empty, as a power cut may leave it, has no key.
     """
     if settings.api_key is not None:
         return settings.api_key.get_secret_value()

@@ -1,4 +1,4 @@
-"""`sfumato up`: every real part on this machine, in order, and back down in reverse."""
+"""`sfumato up`: starts every part on this machine in order, and stops them in reverse."""
 
 from __future__ import annotations
 
@@ -26,20 +26,36 @@ from serve.cli import haproxy
 from serve.cli.checks import before_start, ray_cpus
 from serve.cli.target import api_key, base_url, database_url, key_file
 from serve.errors import ServiceError
-from serve.local.atomic_file import write_atomically
+from serve.local.data_folder import FolderLock, write_atomically
 from serve.local.errors import AlreadyRunning, FolderUnreachable, LocalServerError, StartFailed
-from serve.local.leftovers import Leftovers
-from serve.local.lock import FolderLock
 from serve.local.postgres import LocalPostgres
+from serve.local.process import Leftovers
 from serve.local.valkey import LocalValkey
 from serve.observability.logging import redact_records
 from serve.settings import Settings
 
 PROXY_LAYERS = "serve.deployments.proxy:layers"
-_READY_TIMEOUT_S = 600.0  # a large model takes minutes to load
-_ANSWER_BYTES = 1024 * 1024 * 1024  # pictures in base64; more than any answer
-_END_S = 10.0  # for answers to those who waited in vain, and to hand pictures back
+RAY_DEFAULTS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # telemetry is the operator's to turn on
+    "RAY_worker_niceness": "0",  # a service is no batch job
+    # Ray would kill a replica whenever the machine's memory runs short, whoever takes it.
+    "RAY_memory_monitor_refresh_ms": "0",
+    # A proxy that is not ready by then is killed, and the start fails: the default of 5 s is short.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
+    # From the ingress to the proxy an event costs half as much by gRPC as by Ray's own streams.
+    "RAY_SERVE_PROXY_USE_GRPC": "1",
+    # 1 GiB: pictures in base64, more than any answer has.
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(1024 * 1024 * 1024),
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    # Unless it is told whom to trust, uvicorn trusts X-Forwarded-* from loopback.
+    "FORWARDED_ALLOW_IPS": "",
+}
+"""Environment that Ray reads when it is imported; what is set already stays."""
 _OBJECT_STORE_BYTES = 256 * 1024 * 1024
+_READY_TIMEOUT_S = 600.0  # a large model takes minutes to load
+_END_S = 10.0  # to answer the clients whose time is over, and to hand pictures back
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -76,41 +92,41 @@ def run(settings: Settings) -> int:
 
 
 def _start(settings: Settings, parts: ExitStack) -> Settings:
-    data_dir = settings.data_dir.resolve()
-    lock = FolderLock("up", data_dir)
+    """Start the parts, each of which ``parts`` stops; the settings, with what was missing."""
+    lock = FolderLock("up", settings.data_dir.resolve())
     lock.claim()
     parts.callback(lock.release)
-    leftovers = Leftovers(data_dir)
-    with _writing(settings):
+    leftovers = Leftovers(settings.data_dir.resolve())
+    with _using_data_folder(settings):
         leftovers.end()
     check_port(settings)
     check_key(settings)
     if faults := before_start(settings):
         raise StartFailed(f"{faults[0].name}: {faults[0].state}. {faults[0].cure}")
     if settings.database_url is None:
-        with _line("Postgres"):
+        with _step("Postgres"):
             postgres = parts.enter_context(LocalPostgres(settings.data_dir))
         settings = settings.model_copy(update={"database_url": SecretStr(postgres.url)})
     if settings.redis_url is None:
-        with _line("Valkey"):
+        with _step("Valkey"):
             valkey = parts.enter_context(LocalValkey(settings.data_dir))
         settings = settings.model_copy(update={"redis_url": SecretStr(valkey.url)})
-    with _line("Schema and key"):
+    with _step("Schema and key"):
         settings = asyncio.run(_prepare(settings))
-    with _line("Ray"):
-        session = start_ray(settings, parts)
-    with _writing(settings):
-        leftovers.note()  # killed from here on, it leaves these behind
-    with _line(f"Model {settings.model.name}"):
-        _deploy(settings, session)
+    with _step("Ray"):
+        logs = start_ray(settings, parts)
+    with _using_data_folder(settings):
+        leftovers.note()  # if this process is killed from here on, they stay behind
+    with _step(f"Model {settings.model.name}"):
+        _deploy(settings, logs)
         _wait_until_ready(settings)
-    with _writing(settings):
+    with _using_data_folder(settings):
         leftovers.note()
     return settings
 
 
 @contextmanager
-def _writing(settings: Settings) -> Iterator[None]:
+def _using_data_folder(settings: Settings) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -118,7 +134,8 @@ def _writing(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def _line(name: str) -> Iterator[None]:
+def _step(name: str) -> Iterator[None]:
+    """Shows the step while it runs, and its time once it is done."""
     began = time.monotonic()
     name = escape(name)
     with console.status(f"{name} …"):
@@ -127,6 +144,7 @@ def _line(name: str) -> Iterator[None]:
 
 
 def check_port(settings: Settings) -> None:
+    """Raises `StartFailed` if nothing can listen on the host and port."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         socket.create_server((settings.host, settings.port), family=family).close()
@@ -143,14 +161,10 @@ def check_port(settings: Settings) -> None:
 
 
 def check_key(settings: Settings) -> None:
-    """That the first tenant's key, where there is one already, can be one.
-
-    Raises:
-        StartFailed: it is cut short.
-    """
+    """Raises `StartFailed` if the first tenant has a key already, and it is cut short."""
     from serve.access.keys import MIN_CHARS
 
-    with _writing(settings):
+    with _using_data_folder(settings):
         key = api_key(settings)
     if key is not None and not (key.isascii() and len(key) >= MIN_CHARS):
         raise StartFailed(
@@ -160,7 +174,7 @@ def check_key(settings: Settings) -> None:
 
 
 async def _prepare(settings: Settings) -> Settings:
-    """Migrate, and see that the first tenant's key opens the door."""
+    """Migrate the schema, and make the first tenant's key if there is none; settings with it."""
     from serve.access.keys import Keys
     from serve.database import Database
     from serve.migrations.upgrade import upgrade
@@ -169,7 +183,7 @@ async def _prepare(settings: Settings) -> Settings:
     key = api_key(settings)
     if key is None:
         key = f"sfm_{secrets.token_urlsafe(32)}"
-        with _writing(settings):
+        with _using_data_folder(settings):
             write_atomically(key_file(settings), key + "\n")
     database = Database(database_url(settings), settings.database, pool_size=1)
     try:
@@ -180,34 +194,25 @@ async def _prepare(settings: Settings) -> Settings:
 
 
 def start_ray(settings: Settings, parts: ExitStack) -> str:
-    """A Ray of its own with Serve's proxy at the service's port; the folder of Ray's logs."""
+    """Start a Ray of its own, with Serve's proxy at the service's port; the folder of its logs."""
     os.environ["DATABASE_URL"] = database_url(settings)  # for Serve's controller: see BacklogPolicy
-    # Ray reads these when it is imported; telemetry is the operator's to turn on.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_worker_niceness", "0")  # a service is no batch job
-    # Ray would kill a replica whenever the machine's memory runs short, whoever takes it.
-    os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
-    # A proxy that is not ready by then is killed, and the start with it: five seconds are few.
-    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
-    os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S", "1")
-    os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "2")
-    # From the ingress to the proxy an event costs half as much this way as by Ray's own streams.
-    os.environ.setdefault("RAY_SERVE_PROXY_USE_GRPC", "1")
-    os.environ.setdefault("RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH", str(_ANSWER_BYTES))
-    os.environ.setdefault("RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP", "0")
-    # uvicorn believes X-Forwarded-* from loopback unless it is told whom to believe.
-    os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = PROXY_LAYERS
+    defaults = dict(RAY_DEFAULTS)
     if settings.haproxy:
-        _put_haproxy_in_front(settings, parts)
+        command = haproxy.command()
+        if command is None:
+            raise StartFailed("HAProxy comes with Ray on Linux alone: unset SFUMATO_HAPROXY.")
+        defaults |= parts.enter_context(haproxy.in_front(settings, command))
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
     import ray
     from ray import serve
     from ray.serve.config import HTTPOptions
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    # Ray makes a cluster of its own ask for the token in ~/.ray/auth_token, unless RAY_AUTH_MODE
-    # says otherwise: who reaches its ports without one could run code.
-    # An address of its own, whatever RAY_ADDRESS or another installation of this machine says.
+    # A cluster of its own, whatever RAY_ADDRESS says, or another installation of this machine.
+    # Unless RAY_AUTH_MODE says otherwise, Ray makes it require the token in ~/.ray/auth_token:
+    # without one, whoever reaches its ports could run code.
     context = ray.init(
         address="local",
         num_cpus=ray_cpus(),
@@ -222,19 +227,60 @@ def start_ray(settings: Settings, parts: ExitStack) -> str:
     return f"{cast(Any, context).address_info['session_dir']}/logs/serve"
 
 
-def _put_haproxy_in_front(settings: Settings, parts: ExitStack) -> None:
-    command = haproxy.command()
-    if command is None:
-        raise StartFailed("HAProxy comes with Ray on Linux alone: unset SFUMATO_HAPROXY.")
-    for name, value in parts.enter_context(haproxy.in_front(settings, command)).items():
-        os.environ.setdefault(name, value)
+def _deploy(settings: Settings, logs: str) -> None:
+    from ray import serve
+
+    from serve.app import bind
+
+    try:
+        serve.run(bind(settings), name="sfumato", route_prefix="/")
+    except RuntimeError as error:
+        # The last line of each failed deployment's message; its logs have the rest.
+        application = serve.status().applications.get("sfumato")
+        deployments = {} if application is None else application.deployments
+        reasons = [
+            f"  {name}: {status.message.strip().splitlines()[-1]}"
+            for name, status in deployments.items()
+            if status.message.strip()
+        ]
+        lines = [f"The service did not start: {error}", *reasons, f"  All of it: {logs}"]
+        raise StartFailed("\n".join(lines)) from error
+
+
+def _wait_until_ready(settings: Settings) -> None:
+    until = time.monotonic() + _READY_TIMEOUT_S
+    reason = "no answer"
+    while time.monotonic() < until:
+        try:
+            answer = httpx2.get(f"{base_url(settings)}/ready", timeout=5, trust_env=False)
+        except httpx2.HTTPError as error:
+            reason = str(error)
+        else:
+            if answer.is_success:
+                return
+            reason = answer.text
+        time.sleep(0.2)
+    raise StartFailed(f"The service is not ready after {_READY_TIMEOUT_S:.0f} s: {reason}")
+
+
+def _greet(settings: Settings) -> None:
+    url = base_url(settings)
+    key = api_key(settings) or ""
+    console.print(
+        f"\n[bold]Sfumato is ready[/]\n"
+        f"  URL      {url}/v1\n"
+        f"  API key  {escape(key)}\n"
+        f"  Gallery  {url}/#key={quote(key, safe='')}\n"
+        f"  Docs     {url}/docs\n\n"
+        f'Try  sfumato generate "red heart" -o heart.png      Stop with Ctrl-C.'
+    )
 
 
 async def _finish(within_s: float) -> None:
-    """Ask every replica for its end while the proxy still answers, which Serve stops first.
+    """Let every replica finish while the proxy still answers, since Serve stops the proxy first.
 
-    The ingresses close their sockets and answer the calls that wait, for which pictures are drawn
-    meanwhile; then what is being drawn is finished in what is left of the time, or handed back.
+    First the ingresses close their sockets and answer the waiting calls, while pictures are drawn
+    for them. In the rest of the time the pictures being drawn are finished, or handed back.
     """
     from ray import serve
     from ray.exceptions import RayError
@@ -258,61 +304,7 @@ def _stop_ray() -> None:
     import ray
     from ray import serve
 
-    # Ray prints the controller's end, which it is asked for, as a failure.
+    # Ray prints the controller's end as a failure, although we asked for it.
     with redirect_stdout(io.StringIO()):
         serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
-
-
-def _deploy(settings: Settings, logs: str) -> None:
-    from ray import serve
-
-    from serve.app import bind
-
-    try:
-        serve.run(bind(settings), name="sfumato", route_prefix="/")
-    except RuntimeError as error:
-        raise StartFailed(f"The service did not start: {error}\n{_why(logs)}") from error
-
-
-def _why(logs: str) -> str:
-    """The last line that each failed deployment said; its logs say the rest."""
-    from ray import serve
-
-    application = serve.status().applications.get("sfumato")
-    deployments = {} if application is None else application.deployments
-    said = [
-        f"  {name}: {status.message.strip().splitlines()[-1]}"
-        for name, status in deployments.items()
-        if status.message.strip()
-    ]
-    return "\n".join([*said, f"  All of it: {logs}"])
-
-
-def _wait_until_ready(settings: Settings) -> None:
-    until = time.monotonic() + _READY_TIMEOUT_S
-    said = "no answer"
-    while time.monotonic() < until:
-        try:
-            answer = httpx2.get(f"{base_url(settings)}/ready", timeout=5, trust_env=False)
-        except httpx2.HTTPError as error:
-            said = str(error)
-        else:
-            if answer.is_success:
-                return
-            said = answer.text
-        time.sleep(0.2)
-    raise StartFailed(f"The service is not ready after {_READY_TIMEOUT_S:.0f} s: {said}")
-
-
-def _greet(settings: Settings) -> None:
-    url = base_url(settings)
-    key = api_key(settings) or ""
-    console.print(
-        f"\n[bold]Sfumato is ready[/]\n"
-        f"  URL      {url}/v1\n"
-        f"  API key  {escape(key)}\n"
-        f"  Gallery  {url}/#key={quote(key, safe='')}\n"
-        f"  Docs     {url}/docs\n\n"
-        f'Try  sfumato generate "red heart" -o heart.png      Stop with Ctrl-C.'
-    )

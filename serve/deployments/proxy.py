@@ -22,10 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serve.deployments.bounded_head import bound_heads
 from serve.deployments.bounded_socket import bound_sockets
 from serve.deployments.starting import Starting
-from serve.http.layers.body_limit import BodyLimit
-from serve.http.layers.header_limit import HeaderLimit
-from serve.http.layers.request_id import RequestId
-from serve.http.layers.security_headers import SecurityHeaders
+from serve.http.layers import BodyLimit, HeaderLimit, RequestId, SecurityHeaders
 from serve.observability.logging import redact_records
 from serve.settings import Settings
 

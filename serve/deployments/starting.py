@@ -7,7 +7,7 @@ from http import HTTPStatus
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.http.layers.refusal import refusal
+from serve.http.layers import refusal
 
 _RETRY_AFTER_S = 2
 

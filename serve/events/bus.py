@@ -1,22 +1,19 @@
-"""Events of jobs, and the Redis channel that carries them.
+"""The Redis channel that carries events between processes, and its subscribers in this process.
 
-Every message here is a hint: one that is lost is read from Postgres again (`serve.events.feed`).
+Redis may lose any message. What it loses is read from Postgres (`serve.events.feed`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from functools import cached_property
+import operator
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from itertools import islice
 from time import monotonic
-from typing import Any
 from uuid import UUID
 
-import orjson
 import redis.asyncio as redis
 import structlog
 from redis.asyncio.retry import Retry
@@ -24,157 +21,121 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from serve.events.pace import ProgressPace
-from serve.events.subscription import Subscription
-from serve.events.wave import Wave
-from serve.open_enum import OpenEnum
+from serve.events.event import Event
+from serve.events.progress import LatestProgress, ProgressPace
 from serve.supervise import Loop, Turned
 
 log = structlog.get_logger(__name__)
 
 EVENTS = "sfumato:events"
 WORK = "sfumato:work"
-_SILENCE_S = 1.0
-"""After a failure nothing is published for so long."""
-_QUIET_S = 5.0
-"""Without a message Redis is asked whether it is there."""
-_MOST_QUIET = 3
-"""So often it may keep quiet all the same: two confirmations of subscriptions count as well."""
-
+_PAUSE_S = 1.0
+"""Nothing is published for so long after a failure."""
+_PING_AFTER_S = 5.0
+"""Redis is pinged after so long without a message."""
+_MAX_UNANSWERED = 3
+"""Pings. Two confirmations of subscriptions count as well."""
 _UUID_BYTES = 16
-_MOST_ENDED = 10_000  # an ingress never clears them; who draws does so at once
+_MAX_ENDED = 10_000  # an ingress never clears them; a worker does so at once
+WAKE_AT_ONCE = 32
+"""Some two milliseconds of work (docs/decisions/0029-what-an-event-costs.md)."""
 
 
-class EventType(OpenEnum):
-    """What happened; types that are not listed here may come, and none of them ends a job."""
+class Subscription:
+    """A bounded queue of one listener.
 
-    QUEUED = "job.queued"
-    RUNNING = "job.running"
-    PROGRESS = "image.progress"
-    IMAGE_SUCCEEDED = "image.succeeded"
-    SUCCEEDED = "job.succeeded"
-    FAILED = "job.failed"
-    CANCELLED = "job.cancelled"
-    EXPIRED = "job.expired"
-
-    @property
-    def terminal(self) -> bool:
-        return self in _TERMINAL
-
-
-_TERMINAL = frozenset(
-    {EventType.SUCCEEDED, EventType.FAILED, EventType.CANCELLED, EventType.EXPIRED}
-)
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened to a job.
-
-    ``seq`` counts a job's durable events from 1; None marks an ephemeral one (progress), which
-    is never replayed.
+    Once ``limit`` events wait, only the newest progress of each picture is kept, and is read after
+    the rest. Durable events are never dropped: if another ``limit`` of them come, the listener is
+    too slow, ``overrun`` is set, and the listener should be closed.
     """
 
-    tenant_id: UUID
-    job_id: UUID
-    seq: int | None
-    type: EventType
-    created_at: datetime
-    data: dict[str, Any] = field(default_factory=dict)
-
-    def encode(self) -> bytes:
-        """The message between processes."""
-        return as_json({"tenant_id": self.tenant_id, **self._told})
-
-    @cached_property
-    def text(self) -> str:
-        """What clients read, as JSON: made once a process, however many of them read it."""
-        return as_json(self._told, orjson.OPT_UTC_Z).decode()
-
-    @cached_property
-    def without_preview(self) -> Event:
-        """The same progress without its picture, made once as well."""
-        if "preview" not in self.data:
-            return self
-        data = {name: value for name, value in self.data.items() if name != "preview"}
-        return replace(self, data=data)
+    def __init__(
+        self, limit: int = 256, wake: Callable[[Callable[[], None]], None] = operator.call
+    ) -> None:
+        """``wake`` is given the function that wakes the listener, to be called now or soon."""
+        self.overrun = False
+        self.jobs: set[UUID] | None = None
+        """The jobs whose events are queued; None means every job of the tenant."""
+        self.wakeup = asyncio.Event()
+        """Set after every offer. The listener clears it, and then looks for everything that it
+        waits for; others may set it too, so that one wait serves several causes."""
+        self._limit = limit
+        self._wake = wake
+        self._events: deque[Event] = deque()
+        self._latest = LatestProgress()
 
     @property
-    def image_id(self) -> str | None:
-        """Of the picture that it is about, if it is about one."""
-        image_id = self.data.get("image_id")
-        return image_id if isinstance(image_id, str) else None
+    def full(self) -> bool:
+        """Whether ``limit`` events wait: what can be offered again should be."""
+        return len(self._events) >= self._limit
 
-    @property
-    def _told(self) -> dict[str, Any]:
-        return {
-            "type": self.type,
-            "job_id": self.job_id,
-            "seq": self.seq,
-            "created_at": self.created_at,
-            "data": self.data,
-        }
+    def offer(self, event: Event) -> bool:
+        """Queue the event if the listener wants it; returns whether it does."""
+        if self.overrun or (self.jobs is not None and event.job_id not in self.jobs):
+            return False
+        if event.seq is None and self.full:
+            self._latest.put(event.without_preview)
+        elif len(self._events) >= 2 * self._limit:
+            self.overrun = True
+        else:
+            self._latest.drop_older(event)
+            self._events.append(event)
+        self._wake(self.wakeup.set)
+        return True
 
-    @classmethod
-    def decode(cls, message: bytes) -> Event:
-        """What ``encode`` made; fields that a newer version added are passed over.
-
-        Raises:
-            Exception: of whatever kind, it is no event.
-        """
-        fields = orjson.loads(message)
-        seq = fields["seq"]
-        return cls(
-            tenant_id=UUID(fields["tenant_id"]),
-            job_id=UUID(fields["job_id"]),
-            seq=None if seq is None else int(seq),
-            type=EventType.read(fields["type"]),
-            created_at=datetime.fromisoformat(fields["created_at"]),
-            data=event_data(fields["data"]),
-        )
+    def pop(self) -> Event | None:
+        """The next event, if there is one."""
+        return self._events.popleft() if self._events else self._latest.pop()
 
 
-def as_json(told: Any, option: int = 0) -> bytes:
-    """Whatever an event may hold; integers in Postgres' JSON have no bound, those of orjson have.
+class Wave:
+    """Wakes listeners a few at a time, each once however often it is asked to.
 
-    ``option`` is orjson's.
+    The event loop runs in between. So an event that comes while the one before is sent around joins
+    it for all listeners that were not woken yet, and a request does not wait for thousands of them.
     """
-    try:
-        return orjson.dumps(told, default=str, option=option)  # asyncpg has a UUID of its own
-    except orjson.JSONEncodeError:
-        return json.dumps(told, default=_plain).encode()
 
+    def __init__(self, at_once: int = WAKE_AT_ONCE) -> None:
+        self._at_once = at_once
+        self._waiting: dict[Callable[[], None], None] = {}
 
-def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+    def add(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` when its turn comes; needs a running loop."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._next)
+        self._waiting[wake] = None
 
-
-def event_data(told: Any) -> dict[str, Any]:
-    """An event's data as it was read; none, where it is not the object that it has always been."""
-    return told if isinstance(told, dict) else {}
+    def _next(self) -> None:
+        try:
+            for wake in list(islice(self._waiting, self._at_once)):
+                del self._waiting[wake]
+                wake()
+        finally:  # one that fails must not keep the others waiting
+            if self._waiting:
+                asyncio.get_running_loop().call_soon(self._next)
 
 
 class EventBus:
-    """Publishes to Redis, and fans what Redis brings out to the listeners of this process.
+    """Publishes to Redis, and passes what Redis brings to the listeners of this process.
 
-    One subscription a process however many clients listen. While Redis is away, publishing
-    and listening fall silent, and Postgres carries on alone.
+    There is one Redis subscription a process, however many clients listen. While Redis is away,
+    nothing is published or received, and Postgres alone brings the events.
     """
 
     def __init__(self, url: str) -> None:
         self._redis = redis.from_url(url, socket_connect_timeout=2)
-        # Whoever publishes is a request that waits: a Redis that hangs may not hold it up.
+        # Requests wait for what they publish: a Redis that hangs must not hold them up.
         self._out = redis.from_url(
             url, socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), 1)
         )
-        self._silent_until = 0.0
+        self._paused_until = 0.0
         self._listeners: dict[UUID, set[Subscription]] = {}
         self.work = asyncio.Event()
-        """Set by every announcement of work; whoever waits for it clears it."""
+        """Set by every announcement of work; the one who waits for it clears it."""
         self.ended: set[UUID] = set()
-        """Jobs that ended with pictures unfinished; whoever draws such looks, and clears it."""
+        """Jobs that ended with pictures unfinished; a worker reads and clears it."""
         self.listening = False
-        """Whether Redis is heard at present."""
+        """Whether the subscription to Redis works at present."""
         self._pace = ProgressPace(self._fan_out)
         self._wave = Wave()
         self.loops: list[Loop] = []
@@ -200,19 +161,19 @@ class EventBus:
         return True
 
     async def publish(self, *events: Event) -> None:
-        """Tell every process; losing this does no harm."""
-        await self._say(*((EVENTS, event.encode()) for event in events))
+        """Send the events to every process; it does no harm if they are lost."""
+        await self._publish(*((EVENTS, event.encode()) for event in events))
 
     async def announce_work(self) -> None:
-        """Wake the workers: something was queued or handed back."""
-        await self._say((WORK, b""))
+        """Wake the workers: a picture was queued or returned to the queue."""
+        await self._publish((WORK, b""))
 
     async def announce_end(self, job_id: UUID) -> None:
         """Tell the workers that a job ended before all of its pictures did."""
-        await self._say((WORK, job_id.bytes))
+        await self._publish((WORK, job_id.bytes))
 
-    async def _say(self, *messages: tuple[str, bytes]) -> None:
-        if not messages or monotonic() < self._silent_until:
+    async def _publish(self, *messages: tuple[str, bytes]) -> None:
+        if not messages or monotonic() < self._paused_until:
             return
         try:
             async with self._out.pipeline(transaction=False) as pipe:
@@ -220,13 +181,13 @@ class EventBus:
                     pipe.publish(channel, message)
                 await pipe.execute()
         except (RedisError, OSError) as error:
-            self._silent_until = monotonic() + _SILENCE_S
+            self._paused_until = monotonic() + _PAUSE_S
             log.warning("events.publish_failed", error=str(error), messages=len(messages))
 
     @contextlib.asynccontextmanager
     async def subscribe(self, tenant_id: UUID) -> AsyncIterator[Subscription]:
         """The tenant's events from now on."""
-        subscription = Subscription(turn=self._wave.take)
+        subscription = Subscription(wake=self._wave.add)
         self._listeners.setdefault(tenant_id, set()).add(subscription)
         try:
             yield subscription
@@ -236,20 +197,20 @@ class EventBus:
             if not listeners:
                 del self._listeners[tenant_id]
 
-    def _hear(self, message: bytes) -> None:
+    def _receive_event(self, message: bytes) -> None:
         try:
             self._pace.offer(Event.decode(message))
-        except Exception as error:  # noqa: BLE001 - another version's or a stranger's: it alone
+        except Exception as error:  # noqa: BLE001 - only this message is lost
             log.warning("events.not_an_event", error=f"{type(error).__name__}: {error}")
 
     def _fan_out(self, event: Event) -> int:
-        """To every listener of the tenant; how many would hear it."""
+        """Offer the event to every listener of the tenant; returns how many want it."""
         return sum(
             subscription.offer(event) for subscription in self._listeners.get(event.tenant_id, ())
         )
 
-    def _wake(self, message: bytes) -> None:
-        if len(message) == _UUID_BYTES and len(self.ended) < _MOST_ENDED:
+    def _receive_work(self, message: bytes) -> None:
+        if len(message) == _UUID_BYTES and len(self.ended) < _MAX_ENDED:
             self.ended.add(UUID(bytes=message))
         self.work.set()
 
@@ -258,20 +219,20 @@ class EventBus:
             async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
                 await pubsub.subscribe(EVENTS, WORK)
                 self.listening = True
-                self.work.set()  # whatever was announced before now went unheard
-                quiet = 0
-                while quiet <= _MOST_QUIET:
-                    message = await pubsub.get_message(timeout=_QUIET_S)
+                self.work.set()  # announcements before now were missed
+                unanswered = 0
+                while unanswered <= _MAX_UNANSWERED:
+                    message = await pubsub.get_message(timeout=_PING_AFTER_S)
                     turned()
                     if message is None:
-                        quiet += 1
+                        unanswered += 1
                         await pubsub.ping()
                         continue
-                    quiet = 0
+                    unanswered = 0
                     if message["channel"] == WORK.encode():
-                        self._wake(message["data"])
-                    elif message["channel"] is not None:  # else it is the answer to a ping
-                        self._hear(message["data"])
+                        self._receive_work(message["data"])
+                    elif message["channel"] is not None:  # None: the answer to a ping
+                        self._receive_event(message["data"])
                 raise RedisConnectionError("Redis does not answer.")
         finally:
             self.listening = False

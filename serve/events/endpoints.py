@@ -7,17 +7,18 @@ from fastapi import APIRouter, Response, WebSocket
 from serve.access.auth import Reader
 from serve.access.guarded_route import GuardedRoute
 from serve.access.keys import Keys
-from serve.access.tickets import TICKET_S, Tickets
-from serve.events.feeds import Feeds
-from serve.events.open_sockets import OpenSockets
-from serve.events.socket import EventSocket
-from serve.events.ticket import TicketOut
-from serve.http.documented import problems
+from serve.access.tickets import TICKET_S, Tickets, TicketsUnavailable
+from serve.events.feed import Feeds
+from serve.events.schemas import TicketOut
+from serve.events.socket import EventSocket, OpenSockets
+from serve.http.documented import problems, success
 from serve.http.provided import Provided
 from serve.observability.metrics import Metrics
 from serve.settings import Settings
 
 router = APIRouter(tags=["events"], route_class=GuardedRoute)
+
+_TICKET = {"ticket": "wLr0H6u0bq1mD7yT9oJcXfZk2sV5nEpA", "expires_in": TICKET_S}
 
 
 @router.websocket("/v1/events")
@@ -40,7 +41,7 @@ async def events(
     "/v1/events/tickets",
     status_code=201,
     summary="Get a ticket for the events WebSocket",
-    responses=problems(401, 503),
+    responses={**success(201, example=_TICKET), **problems(TicketsUnavailable)},
 )
 async def issue_ticket(response: Response, caller: Reader, tickets: Provided[Tickets]) -> TicketOut:
     """Opens one connection within 30 seconds, where neither headers nor a first message with

@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from serve.clock import seconds
 from serve.database import Session
-from serve.events.bus import Event, EventType, event_data
+from serve.events.event import Event, EventType, event_data
 from serve.tables import EventRow, Job
 
 

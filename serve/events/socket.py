@@ -1,11 +1,12 @@
-"""One client on the events WebSocket."""
+"""One client on the events WebSocket, and how many clients there may be."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import random
-from collections.abc import Coroutine, Sequence
+from collections import Counter
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
@@ -18,11 +19,9 @@ from serve.access.keys import InvalidKey, Keys, Principal
 from serve.access.scopes import InsufficientScope, Scope
 from serve.access.tickets import InvalidTicket, Tickets, TicketsUnavailable
 from serve.errors import ServiceError
-from serve.events.bus import Event
-from serve.events.feed import Feed
-from serve.events.feeds import Feeds
-from serve.events.open_sockets import NoRoom, OpenSockets
-from serve.events.outbox import Outbox, WindowFull
+from serve.events.event import Event
+from serve.events.feed import Feed, Feeds
+from serve.events.flow_control import SendWindow, WindowFull
 from serve.events.schemas import (
     Ack,
     Authenticate,
@@ -35,18 +34,19 @@ from serve.events.schemas import (
     WatchAll,
     client_message,
 )
-from serve.http.origin import may_connect
-from serve.http.problem import Problem
-from serve.http.problems import problem_of
-from serve.http.text import printable
+from serve.http.address import may_connect
+from serve.http.fields import printable
+from serve.http.problems import Problem, problem_of
 
+MAX_UNAUTHENTICATED = 200
+"""Connections at once that have not sent a valid key yet."""
 MAX_MESSAGE_CHARS = 16 * 1024
 MAX_WATCHED = 200
 AUTHENTICATE_WITHIN_S = 10.0
 CHECK_KEY_EVERY_S = 15.0
 """At the latest."""
 ACKNOWLEDGE_WITHIN_S = 5.0
-"""Of a full window."""
+"""After the window became full."""
 
 T = TypeVar("T")
 
@@ -63,11 +63,65 @@ class CloseSocket(Exception):
         self.reason = reason
 
 
-class EventSocket:
-    """Follows jobs for one client until it leaves, falls behind, or the server stops.
+class TooManyWatched(ServiceError):
+    status = 429
+    code = "too_many_watched"
+    title = "Too many jobs followed"
 
-    One task alone works with the feed, and it waits for one thing alone: with thousands of
-    sockets that follow the same jobs, what a wait costs is what an event costs.
+
+class AlreadyAuthenticated(ServiceError):
+    status = 409
+    code = "already_authenticated"
+    title = "Authenticated already"
+
+
+class OpenSockets:
+    """Counts the WebSockets of one process, and bounds them."""
+
+    def __init__(self, most_per_tenant: int) -> None:
+        self._most_per_tenant = most_per_tenant
+        self._unauthenticated = 0
+        self._of_tenant: Counter[UUID] = Counter()
+
+    @contextlib.contextmanager
+    def unauthenticated(self) -> Iterator[None]:
+        """While the connection is asked for its key.
+
+        Raises:
+            CloseSocket: too many others are.
+        """
+        if self._unauthenticated >= MAX_UNAUTHENTICATED:
+            raise CloseSocket(1013, "Too many connections wait for their keys; connect again.")
+        self._unauthenticated += 1
+        try:
+            yield
+        finally:
+            self._unauthenticated -= 1
+
+    @contextlib.contextmanager
+    def of(self, tenant_id: UUID) -> Iterator[None]:
+        """While the connection follows the tenant's events.
+
+        Raises:
+            CloseSocket: the tenant has as many as it may.
+        """
+        if self._of_tenant[tenant_id] >= self._most_per_tenant:
+            raise CloseSocket(1013, f"{self._most_per_tenant} connections are open; close some.")
+        self._of_tenant[tenant_id] += 1
+        try:
+            yield
+        finally:
+            self._of_tenant[tenant_id] -= 1
+            if not self._of_tenant[tenant_id]:
+                del self._of_tenant[tenant_id]
+
+
+class EventSocket:
+    """Follows jobs for one client until it leaves, is too slow, or the server stops.
+
+    Only one task works with the feed, and it waits for one `asyncio.Event`: with thousands of
+    sockets that follow the same jobs, the cost of a wait is the cost of an event
+    (docs/decisions/0029-what-an-event-costs.md).
     """
 
     def __init__(
@@ -87,13 +141,12 @@ class EventSocket:
         self._tickets = tickets
         self._allowed_origins = allowed_origins
         self._stopping = stopping
-        self._outbox = Outbox()
-        self._incoming: asyncio.Queue[str] = asyncio.Queue(maxsize=1)
+        self._window = SendWindow()
         self._watched: set[UUID] = set()
         self._held: Event | None = None
-        """Waits for acknowledgements; nothing is asked of the feed meanwhile."""
-        self._patience: _Alarm | None = None
-        """With a client that has let its window fill up."""
+        """Waits for acknowledgements; nothing is taken from the feed meanwhile."""
+        self._patience: asyncio.Task[None] | None = None
+        """Ends when an event was held for too long."""
 
     async def serve(self) -> None:
         """Accept, and follow until the connection ends."""
@@ -102,22 +155,20 @@ class EventSocket:
             return
         await self._websocket.accept()
         try:
-            with self._sockets.stranger():
-                principal = await self._admitted()
+            with self._sockets.unauthenticated():
+                principal = await self._authenticate_reader()
             with self._sockets.of(principal.tenant_id):
                 async with self._feeds.open(principal.tenant_id) as feed:
-                    # In a task of its own, which wakes without going through the layers around it.
+                    # A task of its own wakes without going through the layers around it.
                     await asyncio.create_task(self._follow(feed, principal))
         except CloseSocket as end:
             await self._close(end.code, end.reason)
-        except NoRoom as refusal:
-            await self._close(1013, str(refusal))
         except WindowFull:
             await self._close(1013, "Acknowledge what you read, or connect again and resume.")
         except WebSocketDisconnect:
             return
 
-    async def _admitted(self) -> Principal:
+    async def _authenticate_reader(self) -> Principal:
         """The caller, whose key may read."""
         principal = await self._authenticate()
         try:
@@ -155,61 +206,60 @@ class EventSocket:
         return principal
 
     async def _follow(self, feed: Feed, principal: Principal) -> None:
-        """Wait once for all that may happen: whatever does rings the feed's bell."""
-        stopping = _ringing(feed.bell, self._stopping.wait())
-        reading = _ringing(feed.bell, self._read(feed.bell))
-        checking = _key_check(feed.bell)
+        """Wait once for all that may happen: each of these tasks wakes the feed when it is done."""
+        stopping = _wake_when_done(feed, self._stopping.wait())
+        receiving = _wake_when_done(feed, self._receive())
+        checking = _wake_when_done(feed, _until_key_check())
         try:
             while True:
-                feed.bell.clear()
+                feed.wakeup.clear()
                 if stopping.done():
                     raise CloseSocket(1012, "The server restarts; connect again.")
-                if not self._incoming.empty():
-                    await self._handle(self._incoming.get_nowait(), feed)
-                if reading.done() and self._incoming.empty():
-                    reading.result()
+                if receiving.done():
+                    await self._handle(receiving.result(), feed)
+                    receiving = _wake_when_done(feed, self._receive())
                 await self._deliver(feed)
-                if checking.due:
+                if checking.done():
                     if not await self._keys.may_stay(principal):
                         raise CloseSocket(4401, "This API key is not valid any more.")
-                    checking = _key_check(feed.bell)
-                await feed.bell.wait()
+                    checking = _wake_when_done(feed, _until_key_check())
+                await feed.wakeup.wait()
         finally:
-            checking.cancel()
-            self._release()
-            for task in (stopping, reading):
+            tasks = [stopping, receiving, checking, *([self._patience] if self._patience else [])]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(stopping, reading, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _deliver(self, feed: Feed) -> None:
-        """Tell what is ready, as far as the client's window goes."""
+        """Send what is ready, as far as the client's window allows."""
         if feed.overrun:
             raise CloseSocket(1013, "Too slow: connect again and resume by number.")
         while True:
-            while (text := self._next(feed)) is not None:
-                await self._websocket.send_text(text)
-            if self._held is not None or not feed.behind:
+            while (event := self._held or feed.ready()) is not None:
+                try:
+                    text = self._window.event(event)
+                except WindowFull:
+                    self._hold(event, feed)
+                    return
+                self._release()
+                if event.type.terminal:
+                    self._watched.discard(event.job_id)
+                if text is not None:
+                    await self._websocket.send_text(text)
+            if not feed.behind:
                 return
             await feed.read_behind()
 
-    def _next(self, feed: Feed) -> str | None:
-        """The next text to send, if anything is ready and the client's window takes it."""
-        while (event := self._held or feed.ready()) is not None:
-            if not self._outbox.takes(event):
-                self._hold(event, feed)
-                return None
-            self._release()
-            if event.type.terminal:
-                self._watched.discard(event.job_id)
-            if (text := self._outbox.tell(event)) is not None:
-                return text
-        return None
-
     def _hold(self, event: Event, feed: Feed) -> None:
+        """Keep the event until the client acknowledges enough.
+
+        Raises:
+            WindowFull: it had ``ACKNOWLEDGE_WITHIN_S`` to do so.
+        """
         self._held = event
         if self._patience is None:
-            self._patience = _Alarm(feed.bell, ACKNOWLEDGE_WITHIN_S)
-        elif self._patience.due:
+            self._patience = _wake_when_done(feed, asyncio.sleep(ACKNOWLEDGE_WITHIN_S))
+        elif self._patience.done():
             raise WindowFull
 
     def _release(self) -> None:
@@ -223,13 +273,13 @@ class EventSocket:
         try:
             message = _parse(text)
             job_id = getattr(message, "job_id", None)
-            await self._obey(message, feed)
+            await self._execute(message, feed)
         except ValidationError as error:
             await self._reply(ErrorOut(problem=_invalid_message(error)))
         except ServiceError as error:
             await self._reply(ErrorOut(problem=problem_of(error), job_id=job_id))
 
-    async def _obey(self, message: ClientMessage, feed: Feed) -> None:
+    async def _execute(self, message: ClientMessage, feed: Feed) -> None:
         match message:
             case Watch(job_id=job_id, after=after):
                 if job_id not in self._watched and len(self._watched) >= MAX_WATCHED:
@@ -245,16 +295,10 @@ class EventSocket:
             case WatchAll():
                 await feed.watch_all()
             case Ack(messages=messages):
-                for text in self._outbox.acknowledge(messages):
+                for text in self._window.acknowledge(messages):
                     await self._websocket.send_text(text)
             case Authenticate():
                 raise AlreadyAuthenticated("This connection has its key already.")
-
-    async def _read(self, bell: asyncio.Event) -> None:
-        """Ring for each message; the next is read once there is room for it."""
-        while True:
-            await self._incoming.put(await self._receive())
-            bell.set()
 
     async def _receive(self) -> str:
         message = await self._websocket.receive()
@@ -268,23 +312,11 @@ class EventSocket:
         return text
 
     async def _reply(self, message: ServerMessage) -> None:
-        await self._websocket.send_text(self._outbox.reply(message))
+        await self._websocket.send_text(self._window.reply(message))
 
     async def _close(self, code: int, reason: str) -> None:
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
             await self._websocket.close(code, reason)
-
-
-class TooManyWatched(ServiceError):
-    status = 429
-    code = "too_many_watched"
-    title = "Too many jobs followed"
-
-
-class AlreadyAuthenticated(ServiceError):
-    status = 409
-    code = "already_authenticated"
-    title = "Authenticated already"
 
 
 def _parse(text: str) -> ClientMessage:
@@ -315,29 +347,13 @@ def _invalid_message(error: ValidationError) -> Problem:
     )
 
 
-class _Alarm:
-    """Rings the bell once, after so many seconds."""
-
-    def __init__(self, bell: asyncio.Event, after_s: float) -> None:
-        self.due = False
-        self._bell = bell
-        self._timer = asyncio.get_running_loop().call_later(after_s, self._ring)
-
-    def cancel(self) -> None:
-        self._timer.cancel()
-
-    def _ring(self) -> None:
-        self.due = True
-        self._bell.set()
+async def _until_key_check() -> None:
+    """Sleep for a random time, so that many sockets do not check their keys at one moment."""
+    await asyncio.sleep(CHECK_KEY_EVERY_S * random.uniform(0.5, 1))  # noqa: S311
 
 
-def _key_check(bell: asyncio.Event) -> _Alarm:
-    """When to look at the key again: at no moment that many sockets share."""
-    return _Alarm(bell, CHECK_KEY_EVERY_S * random.uniform(0.5, 1))  # noqa: S311
-
-
-def _ringing(bell: asyncio.Event, cause: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """A task that rings the bell once it is done."""
-    task = asyncio.create_task(cause)
-    task.add_done_callback(lambda _: bell.set())
+def _wake_when_done(feed: Feed, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task that wakes the one who waits for the feed once it is done."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda _: feed.wakeup.set())
     return task

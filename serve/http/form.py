@@ -16,9 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from serve.http.errors import ClientLeft, InvalidForm, InvalidValue, JsonTooDeep, MissingField
-from serve.http.json_depth import MAX_DEPTH, deeper_than
-from serve.http.plain_kinds import is_left_out, plain_kinds
-from serve.http.text import printable
+from serve.http.fields import is_left_out, plain_kinds, printable
+from serve.http.json_body import MAX_DEPTH, deeper_than
 
 _MOST_FILES = 17  # OpenAI's most images, and a mask: beyond, nobody is told how many it was
 _MOST_FIELDS = 64

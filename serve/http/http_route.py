@@ -13,7 +13,13 @@ from pydantic import BaseModel
 from starlette.routing import Match
 from starlette.types import Message, Receive, Scope, Send
 
-from serve.http.plain_kinds import is_left_out
+from serve.http.fields import is_left_out
+
+
+def route_path(scope: Scope) -> str:
+    """The path without ASGI's ``root_path``, which servers put before it."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 class HttpRoute(APIRoute):

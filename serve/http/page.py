@@ -1,11 +1,11 @@
-"""Which part of a list is asked for."""
+"""Lists: which part is asked for, and what is answered."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 import orjson
@@ -25,6 +25,15 @@ class Listed(Protocol):
 
 
 T = TypeVar("T", bound=Listed)
+Item = TypeVar("Item", bound=BaseModel)
+
+
+class Listing(BaseModel, Generic[Item]):
+    """Newest first; `next` is the `after` of the next page."""
+
+    data: list[Item]
+    has_more: bool = Field(examples=[True])
+    next: str | None = Field(examples=["AZqy8Mq0fBmz1GoPXpLYFyhPzi-t4VVZ"])
 
 
 class Page(BaseModel):
@@ -66,16 +75,22 @@ class Page(BaseModel):
             raise _invalid()
         return last
 
-    def cut(self, entries: Sequence[T], *of: object) -> tuple[Sequence[T], str | None]:
-        """The entries that are shown of those found, and the cursor of the next page if any."""
-        shown = entries[: self.limit]
+    def answer(
+        self, entries: Sequence[T], describe: Callable[[T], BaseModel], *of: object
+    ) -> dict[str, Any]:
+        """The fields of a `Listing` of the entries, of which one too many is asked for."""
+        page = entries[: self.limit]
         more = len(entries) > self.limit
-        return shown, self._cursor(shown[-1].id, of) if more else None
+        return {
+            "data": [describe(entry) for entry in page],
+            "has_more": more,
+            "next": self._cursor(page[-1].id, of) if more else None,
+        }
 
     def _cursor(self, last: UUID, of: Sequence[object]) -> str:
         filters = self.model_dump(mode="json", exclude={"limit", "after"})
-        told = orjson.dumps([str(last), [str(each) for each in of], filters])
-        check = hashlib.sha256(told).digest()[:_CHECK_BYTES]
+        described = orjson.dumps([str(last), [str(each) for each in of], filters])
+        check = hashlib.sha256(described).digest()[:_CHECK_BYTES]
         return base64.urlsafe_b64encode(last.bytes + check).decode()
 
 

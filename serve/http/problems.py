@@ -1,4 +1,4 @@
-"""Turns failures into answers: OpenAI's error under ``/v1/images``, problem+json elsewhere."""
+"""Failures as answers: OpenAI's error under ``/v1/images``, problem+json elsewhere."""
 
 from __future__ import annotations
 
@@ -10,23 +10,32 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 from serve.database import DatabaseUnavailable
 from serve.errors import ServiceError
 from serve.http.errors import NothingToCome
-from serve.http.layers.security_headers import SECURITY_HEADERS
-from serve.http.problem import OpenAIError, OpenAIErrorDetail, Problem
-from serve.http.route_path import route_path
-from serve.http.text import printable
+from serve.http.fields import printable
+from serve.http.http_route import route_path
 from serve.storage import StorageUnavailable
 
 log = structlog.get_logger(__name__)
 
 REQUEST_ID = "X-Request-ID"
 TOO_LARGE = "body_too_large"  # the standard library's name for 413 changed with Python 3.13
+SECURITY_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""Strict-Transport-Security is not among them: only who ends TLS knows that there is any."""
 _INVALID = {
     "json_invalid": "invalid_json",
     "missing": "missing_field",
@@ -39,6 +48,31 @@ _OPENAI_TYPES: dict[int | str, str] = {
     "insufficient_quota": "insufficient_quota",
 }
 """By status; a code of its own goes first."""
+
+
+class Problem(BaseModel):
+    """RFC 9457: every error outside of ``/v1/images``."""
+
+    type: str = "about:blank"
+    title: str = Field(examples=["No such job"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["There is no job 019ab2f4-6c1e-7d30-9a52-3f8e1c7b4d60."])
+    code: str = Field(examples=["job_not_found"])
+    param: str | None = None
+    request_id: str | None = None
+
+
+class OpenAIErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIError(BaseModel):
+    """OpenAI's error: every one under ``/v1/images``."""
+
+    error: OpenAIErrorDetail
 
 
 def speaks_openai(path: str) -> bool:
@@ -77,22 +111,23 @@ def openai_error(problem: Problem) -> OpenAIError:
     return OpenAIError(error=detail)
 
 
-def answer(
-    problem: Problem, *, path: str, request_id: str | None, headers: Mapping[str, str] | None = None
-) -> Response:
-    """The problem as an answer."""
+def answer(problem: Problem, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
+    """The problem as the answer to a request, in the shape that the path's clients read."""
+    openai = speaks_openai(route_path(scope))
+    request_id = scope.get("state", {}).get("request_id")
     named = problem.model_copy(update={"request_id": request_id})
-    status, body, media_type = told(named, path)
+    status, body = status_and_body(named, openai=openai)
+    media_type = "application/json" if openai else "application/problem+json"
     return JSONResponse(body, status_code=status, headers=headers, media_type=media_type)
 
 
-def told(problem: Problem, path: str) -> tuple[int, dict[str, Any], str]:
-    """Status, body and media type of the problem, in the shape that the path's clients read."""
-    if not speaks_openai(path):
-        return problem.status, problem.model_dump(exclude_none=True), "application/problem+json"
+def status_and_body(problem: Problem, *, openai: bool) -> tuple[int, dict[str, Any]]:
+    """The problem in OpenAI's shape or its own."""
+    if not openai:
+        return problem.status, problem.model_dump(exclude_none=True)
     # OpenAI's clients know 400, not 422, as the fault of a field.
     status = 400 if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY else problem.status
-    return status, openai_error(problem).model_dump(), "application/json"
+    return status, openai_error(problem).model_dump()
 
 
 def headers_of(error: ServiceError) -> dict[str, str]:
@@ -115,28 +150,17 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-def _answer(
-    request: Request, problem: Problem, headers: Mapping[str, str] | None = None
-) -> Response:
-    return answer(
-        problem,
-        path=route_path(request.scope),
-        request_id=request.scope.get("state", {}).get("request_id"),
-        headers=headers,
-    )
-
-
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - what Starlette dispatches on
     if isinstance(error, DatabaseUnavailable):
         log.error("api.database_unavailable", error=error.message)
-    return _answer(request, problem_of(error), headers_of(error))
+    return answer(problem_of(error), request.scope, headers_of(error))
 
 
 async def _storage_away(request: Request, error: Exception) -> Response:
     assert isinstance(error, StorageUnavailable)  # noqa: S101 - what Starlette dispatches on
     log.error("api.storage_unavailable", error=str(error))
-    return _answer(request, problem_of(error), {"Retry-After": "2"})
+    return answer(problem_of(error), request.scope, {"Retry-After": "2"})
 
 
 async def _nothing_to_come(_request: Request, _error: Exception) -> Response:
@@ -159,7 +183,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if status == HTTPStatus.METHOD_NOT_ALLOWED and (allowed := _allowed(request)):
         headers["Allow"] = allowed
-    return _answer(request, problem, headers)
+    return answer(problem, request.scope, headers)
 
 
 def _allowed(request: Request) -> str:
@@ -184,7 +208,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
         code=_INVALID.get(first["type"], "invalid_value"),
         param=_param(first),
     )
-    return _answer(request, problem)
+    return answer(problem, request.scope)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
@@ -198,7 +222,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     # This handler stands outside of the layers that every other answer passes.
     request_id = request.scope.get("state", {}).get("request_id")
     named = {REQUEST_ID: request_id} if request_id else {}
-    return _answer(request, problem, {**SECURITY_HEADERS, **named})
+    return answer(problem, request.scope, {**SECURITY_HEADERS, **named})
 
 
 def _param(error: Mapping[str, Any]) -> str | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from serve.jobs.request import JobRequest
-from serve.pictures.source_key import SourceKey
+from serve.pictures.stored_file import SourceKey
 
 
 @dataclass(frozen=True, slots=True)

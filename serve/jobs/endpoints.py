@@ -10,15 +10,29 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from serve.access.auth import Drawer, Reader
 from serve.access.guarded_route import GuardedRoute
+from serve.access.ledger import InsufficientQuota
+from serve.access.rate_limit import RateLimitExceeded
+from serve.database import DatabaseUnavailable
+from serve.events.feed import JobNotFound
 from serve.http.address import path_to
-from serve.http.documented import problems
+from serve.http.documented import Errors, problems, success
 from serve.http.errors import InvalidValue
 from serve.http.provided import Provided
+from serve.jobs.errors import (
+    IdempotencyConflict,
+    JobFinished,
+    JobUnended,
+    ModelNotFound,
+    Overloaded,
+    SourceGone,
+)
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.limits import ServedModels, seed_name
 from serve.jobs.schemas import JobBody, JobList, JobOut, JobPage
 from serve.jobs.sourcing import Sourcing
+from serve.moderation.errors import ModerationUnavailable, refused_prompt
 from serve.settings import Settings
+from serve.storage import StorageUnavailable
 
 router = APIRouter(tags=["jobs"], route_class=GuardedRoute)
 
@@ -28,9 +42,41 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         description="1 to 255 visible ASCII characters. The same key and body is the same job,"
-        " however often it is sent; another body is refused."
+        " however often it is sent; another body is refused.",
+        examples=["order-1042"],
     ),
 ]
+
+
+DRAWING_ERRORS: Errors = (
+    ModelNotFound("The model 'sdxl' is not served here; use 'sfumato-embedded'.", param="model"),
+    InvalidValue("num_inference_steps must be from 1 to 150.", param="num_inference_steps"),
+    InvalidValue("loras: There is no LoRA 'inc'; this model has 'ink', 'pastel'.", param="loras"),
+    IdempotencyConflict,
+    refused_prompt("prompt"),
+    Overloaded,
+    RateLimitExceeded,
+    InsufficientQuota,
+    SourceGone,
+    ModerationUnavailable,
+    DatabaseUnavailable,
+    StorageUnavailable,
+)
+"""Why pictures are not accepted."""
+_QUEUED = {
+    "state": "queued",
+    "images": [{"state": "queued", "variants": [], "finished_at": None}],
+    "last_seq": 1,
+    "started_at": None,
+    "finished_at": None,
+}
+_CANCELLED = {
+    **_QUEUED,
+    "state": "cancelled",
+    "images": [{"state": "cancelled", "variants": []}],
+    "last_seq": 2,
+    "finished_at": "2026-11-24T05:45:02.480113Z",
+}
 
 
 def checked_key(key: str | None) -> str | None:
@@ -50,7 +96,10 @@ def checked_key(key: str | None) -> str | None:
     "/v1/jobs",
     status_code=202,
     summary="Submit a job",
-    responses=problems(400, 401, 404, 413, 422, 429),
+    responses={
+        **success(202, ("Location",), _QUEUED),
+        **problems(*DRAWING_ERRORS),
+    },
 )
 async def submit_job(
     body: JobBody,
@@ -77,7 +126,7 @@ async def submit_job(
     return JobOut.of(job)
 
 
-@router.get("/v1/jobs", summary="List jobs", responses=problems(401, 422))
+@router.get("/v1/jobs", summary="List jobs", responses=problems())
 async def list_jobs(
     page: Annotated[JobPage, Query()],
     caller: Reader,
@@ -93,16 +142,22 @@ async def list_jobs(
         state=page.state,
         model=page.model and settings.served_name(page.model),
     )
-    shown, following = page.cut(found, *of)
-    return JobList(data=[JobOut.of(job) for job in shown], has_more=bool(following), next=following)
+    return JobList(**page.answer(found, JobOut.of, *of))
 
 
-@router.get("/v1/jobs/{job_id}", summary="Look at a job", responses=problems(401, 404, 422))
+@router.get("/v1/jobs/{job_id}", summary="Look at a job", responses=problems(JobNotFound))
 async def get_job(job_id: UUID, caller: Reader, jobs: Provided[Jobs]) -> JobOut:
     return JobOut.of(await jobs.get(caller.tenant_id, job_id))
 
 
-@router.delete("/v1/jobs/{job_id}", summary="Cancel a job", responses=problems(401, 404, 409, 422))
+@router.delete(
+    "/v1/jobs/{job_id}",
+    summary="Cancel a job",
+    responses={
+        **success(200, example=_CANCELLED),
+        **problems(JobNotFound, JobFinished),
+    },
+)
 async def cancel_job(job_id: UUID, caller: Drawer, jobs: Provided[Jobs]) -> JobOut:
     """Once this has answered, no further picture of the job appears. Repeating it is harmless."""
     return JobOut.of(await jobs.cancel(caller.tenant_id, job_id))
@@ -112,7 +167,7 @@ async def cancel_job(job_id: UUID, caller: Drawer, jobs: Provided[Jobs]) -> JobO
     "/v1/jobs/{job_id}/images",
     status_code=204,
     summary="Delete a job's pictures",
-    responses=problems(401, 404, 409, 422),
+    responses=problems(JobNotFound, JobUnended),
 )
 async def delete_pictures(job_id: UUID, caller: Drawer, jobs: Provided[Jobs]) -> None:
     """With their files, for good; the job itself stays. Repeating it is harmless; a job that has

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve.access.auth import Reader
 from serve.access.guarded_route import GuardedRoute
 from serve.access.keys import Keys
-from serve.events.feeds import Feeds
-from serve.events.sse import EventStream
+from serve.events.feed import Feeds, JobNotFound
+from serve.events.sse import stream_events
 from serve.http.documented import problems
 from serve.http.errors import NothingToCome
 from serve.http.provided import Provided
@@ -66,7 +66,7 @@ async def look_at_stream(
     response_class=EventSourceResponse,
     responses={
         204: {"description": "The job has ended, and its last event was seen: do not come back."},
-        **problems(401, 404, 422),
+        **problems(JobNotFound),
     },
 )
 async def follow_job(
@@ -81,6 +81,7 @@ async def follow_job(
     """Server-Sent Events until the job's terminal one. `id` is the number of those that are kept;
     resuming after it brings the rest, each once. Progress, which has none, comes until a stream's
     budget for it is spent."""
-    stream = EventStream(feeds, keys, request.app.state.stopping, caller)
-    async for event in stream.follow(job_id, after, previews=query.previews):
+    stopping = request.app.state.stopping
+    events = stream_events(feeds, keys, stopping, caller, job_id, after, previews=query.previews)
+    async for event in events:
         yield event

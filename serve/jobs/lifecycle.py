@@ -8,9 +8,9 @@ from time import monotonic
 from uuid import UUID
 
 from serve.database import Database, Session
-from serve.events.bus import Event, EventBus
-from serve.events.errors import JobNotFound
-from serve.events.feeds import Feeds
+from serve.events.bus import EventBus
+from serve.events.event import Event
+from serve.events.feed import Feeds, JobNotFound
 from serve.events.repository import existing_jobs
 from serve.jobs import repository, transitions
 from serve.jobs.admission import Admission, Reservation

@@ -22,10 +22,10 @@ from pipelines.imaging.source import fitted_size
 from serve.errors import naming_model
 from serve.http.errors import InvalidValue
 from serve.jobs.errors import ModelNotFound
-from serve.jobs.picture import ControlBody, LoraBody, PictureBody
 from serve.jobs.request import ControlNetUse, JobRequest
+from serve.jobs.schemas import ControlBody, LoraBody, PictureBody
 from serve.settings import Settings
-from serve.tables.images import MAX_SEED
+from serve.tables import MAX_SEED
 
 Number = TypeVar("Number", int, float)
 

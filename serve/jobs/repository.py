@@ -38,7 +38,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from serve.clock import seconds
 from serve.database import Session
-from serve.events.bus import Event, EventType
+from serve.events.event import Event, EventType
 from serve.jobs.claim import Claim
 from serve.jobs.price import Price
 from serve.jobs.request import SOURCES, JobRequest

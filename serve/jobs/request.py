@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipelines.diffusion.batching.cost import made_steps
 from pipelines.diffusion.request import ControlImage, LoraScale, NoiseScheduler, SamplingParams
-from serve.pictures.source_key import SourceKey
+from serve.pictures.stored_file import SourceKey
 
 SOURCES = ("image", "mask", "control_image")
 """The fields of a `JobRequest` that name stored pictures."""

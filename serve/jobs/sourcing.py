@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from pipelines.imaging.postprocess import ORIGINAL
-from serve.http.data_url import DATA_URL, file_of_data_url
 from serve.http.errors import InvalidValue, MissingField
 from serve.http.form import Upload
+from serve.http.json_body import DATA_URL, file_of_data_url
 from serve.jobs.lifecycle import Jobs
-from serve.jobs.picture import ControlBody
 from serve.jobs.request import JobRequest
+from serve.jobs.schemas import ControlBody
 from serve.pictures.checked_files import CheckedFiles
 from serve.pictures.errors import ImageDeleted, ImageNotFound
-from serve.pictures.intake import Intake
 from serve.pictures.pictures import Pictures
+from serve.pictures.sources import Intake
 
 _FIELD = "control.image"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from serve.access.repository import give_back_usage
 from serve.database import Session
-from serve.events.bus import Event, EventType
+from serve.events.event import Event, EventType
 from serve.jobs import repository
 from serve.jobs.repository import append_event, first_event
 from serve.tables import Job, JobState

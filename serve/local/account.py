@@ -1,4 +1,4 @@
-"""Who a server runs as, and how that account reaches its files."""
+"""The account that a server runs as, and how that account reaches its files."""
 
 import os
 import stat
@@ -16,14 +16,13 @@ CAP_DAC_READ_SEARCH = 2
 
 @dataclass(frozen=True)
 class Account:
-    """The user and group that a server runs as; both None means: whoever runs us.
+    """The user and group that a server runs as; both are None if they are this process's own.
 
-    Postgres refuses to run as root. Where root runs us, it becomes an unprivileged user, which
-    may not be able to walk down to the data folder or to the installed binaries: a checkout in
-    /root (mode 0700) is the usual case. Moving durable data to /tmp would lose it, and opening
-    other people's folders (chmod o+x) changes what we don't own. Linux has the exact right to
-    give instead: the process keeps one ambient capability, to walk through folders and read, and
-    is otherwise nobody. It is given only where a folder is in the way.
+    Postgres refuses to run as root. If this process is root, Postgres runs as an unprivileged
+    user, which may not be able to enter the data folder or the folder of the binaries: a checkout
+    in /root (mode 0700) is the usual case. To move durable data to /tmp would lose it, and to open
+    other people's folders (chmod o+x) would change what is not ours. So, if a folder is in the
+    way, the process keeps one ambient Linux capability, to walk through folders and read.
     """
 
     uid: int | None = None
@@ -34,7 +33,7 @@ class Account:
         """The account for a server that owns `folder`, which need not exist yet.
 
         Raises:
-            FolderUnreachable: the folder belongs to another user, and we are not root.
+            FolderUnreachable: the folder belongs to another user, and this process is not root.
         """
         owner = folder.stat() if folder.exists() else None
         if os.geteuid() != 0:
@@ -50,31 +49,23 @@ class Account:
         return cls(NOBODY, NOBODY)
 
     def give(self, folder: Path) -> None:
-        """Makes `folder` (made here when missing) this account's own, and private."""
+        """Make `folder`, if it is missing, and make it private to this account."""
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
         if self.uid is not None and self.gid is not None:
             os.chown(folder, self.uid, self.gid)
 
-    def close(self, folder: Path) -> None:
-        """Bars all others from `folder`, without which Postgres does not start; a copy may open it.
-
-        Raises:
-            OSError: it is not ours to close.
-        """
-        if folder.stat().st_mode & (stat.S_IRWXO | stat.S_IWGRP):
-            folder.chmod(0o700)
-
     def arguments(self, paths: Sequence[Path]) -> list[str]:
-        """The options of `launch.py` that become this account and can reach every one of `paths`.
+        """The options of `launch.py` by which a process becomes this account and reaches `paths`.
 
         Raises:
-            FolderUnreachable: a parent folder bars the account, and we lack the right to give.
+            FolderUnreachable: the account may not enter a parent folder, and this process has no
+                capability to give it.
         """
         if self.uid is None:
             return []
         options = [f"--uid={self.uid}", f"--gid={self.gid}"]
-        barred = next((folder for path in paths if (folder := self.barrier(path))), None)
+        barred = next(filter(None, map(self._barrier, paths)), None)
         if barred is None:
             return options
         for capability in (CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE):
@@ -86,23 +77,22 @@ class Account:
             "install it and set SFUMATO_DATA_DIR where every user may enter."
         )
 
-    def barrier(self, path: Path) -> Path | None:
+    def _barrier(self, path: Path) -> Path | None:
         """The first folder on the way to `path` that this account may not walk through."""
         for folder in reversed(path.resolve().parents):
             status = folder.stat()
+            may_enter = stat.S_IXOTH
             if status.st_uid == self.uid:
-                allowed = status.st_mode & stat.S_IXUSR
+                may_enter = stat.S_IXUSR
             elif status.st_gid == self.gid:
-                allowed = status.st_mode & stat.S_IXGRP
-            else:
-                allowed = status.st_mode & stat.S_IXOTH
-            if not allowed:
+                may_enter = stat.S_IXGRP
+            if not status.st_mode & may_enter:
                 return folder
         return None
 
 
 def permitted_capabilities() -> int:
-    """The Linux capabilities that this process may hand on, as a bit set; 0 elsewhere."""
+    """The Linux capabilities that this process may give, as a bit set; 0 on other systems."""
     if sys.platform != "linux":
         return 0
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():

@@ -1,4 +1,4 @@
-"""What can go wrong with a local server, each with its cure."""
+"""The errors of a local server; each message names the cure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Self
 
 
 class LocalServerError(Exception):
-    """A part of a local service could not do what was asked; the message names the cure."""
+    """The base of all of them."""
 
 
 class NotInstalled(LocalServerError):
@@ -27,7 +27,7 @@ class FolderUnreachable(LocalServerError):
 
     @classmethod
     def to_us(cls, error: OSError, data_dir: Path) -> Self:
-        """The system refused this very process something below `data_dir`."""
+        """The system refused this process something below `data_dir`."""
         return cls(
             f"{error.filename or data_dir} cannot be used ({error.strerror or error}): run as the "
             f"user who owns {data_dir}, or set SFUMATO_DATA_DIR to a folder of your own."
@@ -35,4 +35,4 @@ class FolderUnreachable(LocalServerError):
 
 
 class StartFailed(LocalServerError):
-    """A part ended, said nothing, or lacked something, while it should have started."""
+    """A part ended, did not answer, or lacked something, while it should have started."""

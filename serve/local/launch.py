@@ -51,8 +51,8 @@ def become(uid: int, gid: int, capability: int | None) -> None:
         # Ambient, so that it outlives exec, and is handed on to what initdb starts.
         bit = 1 << capability
         header = struct.pack("Ii", LINUX_CAPABILITY_VERSION_3, 0)
-        wanted = struct.pack("6I", bit, bit, bit, 0, 0, 0)
-        if ctypes.CDLL(None, use_errno=True).capset(header, wanted):
+        sets = struct.pack("6I", bit, bit, bit, 0, 0, 0)
+        if ctypes.CDLL(None, use_errno=True).capset(header, sets):
             raise OSError(ctypes.get_errno(), "capset")
         prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
 

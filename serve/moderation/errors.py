@@ -1,4 +1,4 @@
-"""What moderation refuses, and what keeps it from judging."""
+"""Refusals of moderation, and its failures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ _AGAINST = "against this service's content policy"
 
 
 class ContentPolicyViolation(ServiceError):
-    """A prompt or a picture that the operator does not want; which rule says so is not told."""
+    """A prompt or a picture that the operator does not want. The client is not told which rule
+    refused it."""
 
     status: ClassVar[int] = 400
     code: ClassVar[str] = "content_policy_violation"
@@ -18,21 +19,21 @@ class ContentPolicyViolation(ServiceError):
 
 
 def refused_prompt(param: str) -> ContentPolicyViolation:
-    """Of the text that came as ``param``."""
+    """Refuse the text of the field ``param``."""
     return ContentPolicyViolation(
         f"The {param} is {_AGAINST}; change it and try again.", param=param
     )
 
 
 def refused_picture() -> ContentPolicyViolation:
-    """The same, whoever refused it."""
+    """The same answer, whether a classifier or a model's safety checker refused it."""
     return ContentPolicyViolation(
         f"The picture that was drawn is {_AGAINST}; change the prompt, or try another seed."
     )
 
 
 class ModerationUnavailable(ServiceError):
-    """The classifier failed, or took too long; the same may be judged later."""
+    """The classifier failed, or took too long; a later try may succeed."""
 
     status: ClassVar[int] = 503
     code: ClassVar[str] = "moderation_unavailable"

@@ -1,10 +1,11 @@
-"""Judges prompts at the door and pictures before they are stored."""
+"""Judges prompts when a job is submitted, and pictures before they are stored."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_THREADS = 4  # of its own: a classifier that hangs must not take everybody else's
+_THREADS = 4  # of its own: a classifier that hangs must not block the process's other threads
 _RETRY_S = 5
 
 
 class Moderation:
-    """The operator's block-list and classifier, either of which there may not be."""
+    """The operator's block-list and classifier; each is optional."""
 
     def __init__(self, settings: ModerationSettings) -> None:
         """
@@ -51,32 +52,30 @@ class Moderation:
                 raise refused_prompt(param)
 
     async def judge_prompt(self, prompt: str) -> None:
-        """Ask the classifier.
+        """Ask the classifier about a prompt.
 
         Raises:
             ContentPolicyViolation: it refuses the prompt.
-            ModerationUnavailable: it does not judge, and that is to count as a refusal.
+            ModerationUnavailable: it failed, and the settings say that this is a refusal.
         """
-        if self._classifier is None:
-            return
-        classify = self._classifier.classify_prompt
-        if not await self._allowed("prompt", lambda: classify(prompt)):
-            raise refused_prompt("prompt")
+        if self._classifier is not None:
+            classify = partial(self._classifier.classify_prompt, prompt)
+            if not await self._allows("prompt", classify):
+                raise refused_prompt("prompt")
 
     async def judge_picture(self, rgb: NDArray[np.uint8]) -> None:
-        """Ask the classifier of a picture, (height, width, 3).
+        """Ask the classifier about a picture, (height, width, 3).
 
         Raises:
             ContentPolicyViolation: it refuses the picture.
-            ModerationUnavailable: it does not judge, and that is to count as a refusal.
+            ModerationUnavailable: it failed, and the settings say that this is a refusal.
         """
-        if self._classifier is None:
-            return
-        classify = self._classifier.classify_picture
-        if not await self._allowed("picture", lambda: classify(rgb)):
-            raise refused_picture()
+        if self._classifier is not None:
+            classify = partial(self._classifier.classify_picture, rgb)
+            if not await self._allows("picture", classify):
+                raise refused_picture()
 
-    async def _allowed(self, side: str, classify: Callable[[], Verdict]) -> bool:
+    async def _allows(self, side: str, classify: Callable[[], Verdict]) -> bool:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._settings.timeout_s):

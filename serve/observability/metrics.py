@@ -12,10 +12,20 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 LATENCY_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
+_WORKER_LABELS = ["worker", "model", "device"]
+_ENGINE_COUNTERS = (
+    ("steps", "sfumato_engine_steps", "Denoising steps of the batch."),
+    ("request_steps", "sfumato_engine_rows", "Requests advanced, summed over the steps."),
+    ("finished", "sfumato_engine_finished", "Pictures finished."),
+    ("failed", "sfumato_engine_failed", "Pictures failed."),
+    ("aborted", "sfumato_engine_aborted", "Pictures aborted."),
+    ("denoise_seconds", "sfumato_engine_denoise_seconds", "Seconds spent denoising."),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerSample:
-    """A diffusion replica as its last heartbeat told; ``stats`` are EngineStats' numbers."""
+    """A diffusion replica at its last heartbeat; ``stats`` are EngineStats' numbers."""
 
     id: str
     model: str
@@ -23,10 +33,14 @@ class WorkerSample:
     slots: int
     stats: Mapping[str, float]
 
+    @property
+    def labels(self) -> list[str]:
+        return [self.id, self.model, self.device]
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceSample:
-    """What Postgres knew at the scrape: the same from whichever process answers."""
+    """The numbers that Postgres holds at the scrape: the same from every process."""
 
     jobs: Mapping[str, int]
     workers: Sequence[WorkerSample]
@@ -37,8 +51,7 @@ class ServiceSample:
 
 
 class Metrics:
-    """Counts this process's HTTP requests and WebSockets, and renders them beside what Postgres
-    knows.
+    """Counts this process's HTTP requests and WebSockets; renders them beside Postgres' numbers.
 
     Their series carry a ``process`` label: behind a load balancer a scrape reaches any one
     ingress, and without it the counters of two would look like one that jumps back.
@@ -79,11 +92,11 @@ class Metrics:
         return self._sockets.labels(self._process).track_inprogress()
 
     def count_damaged_file(self, fault: str) -> None:
-        """Count one file that was not handed out: ``missing``, or of another size or content."""
+        """Count one file that was not sent: ``missing``, or of another ``size`` or ``content``."""
         self._damaged_files.labels(self._process, fault).inc()
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one answered request; ``route`` is the template, never the path asked for."""
+        """Count one answered request; ``route`` is the template, never the path of the request."""
         self._requests.labels(self._process, method, route, str(status)).inc()
         self._latency.labels(self._process, method, route).observe(seconds)
 
@@ -101,62 +114,52 @@ class _SampleCollector:
         self._sample = sample
 
     def collect(self) -> Iterable[Metric]:
-        jobs = GaugeMetricFamily("sfumato_jobs", "Jobs by state.", labels=["state"])
-        for state, count in self._sample.jobs.items():
-            jobs.add_metric([state], count)
-        yield jobs
+        sample = self._sample
+        yield _by_state("sfumato_jobs", "Jobs by state.", sample.jobs)
         yield GaugeMetricFamily(
             "sfumato_backlog_seconds",
             "Predicted device seconds of the pictures that are queued, and half of those drawn.",
-            value=self._sample.backlog_seconds,
+            value=sample.backlog_seconds,
         )
         yield GaugeMetricFamily(
             "sfumato_wait_seconds",
             "Predicted seconds until all that is queued has begun.",
-            value=self._sample.wait_seconds,
+            value=sample.wait_seconds,
         )
-        deliveries = GaugeMetricFamily(
+        yield _by_state(
             "sfumato_webhook_deliveries",
             "Webhook deliveries that have not arrived, by state.",
-            labels=["state"],
+            sample.deliveries,
         )
-        for state, count in self._sample.deliveries.items():
-            deliveries.add_metric([state], count)
-        yield deliveries
-        workers = self._sample.workers
         yield GaugeMetricFamily(
-            "sfumato_workers", "Diffusion replicas with a fresh heartbeat.", value=len(workers)
+            "sfumato_workers",
+            "Diffusion replicas with a fresh heartbeat.",
+            value=len(sample.workers),
         )
-        yield from self._engine_counters()
+        for field, name, text in _ENGINE_COUNTERS:
+            counter = CounterMetricFamily(name, text, labels=_WORKER_LABELS)
+            for worker in sample.workers:
+                if field in worker.stats:
+                    counter.add_metric(worker.labels, worker.stats[field])
+            yield counter
         fill = GaugeMetricFamily(
             "sfumato_batch_fill",
             "Requests that shared a denoising step, on average since the replica's start.",
-            labels=["worker", "model", "device"],
+            labels=_WORKER_LABELS,
         )
         slots = GaugeMetricFamily(
-            "sfumato_worker_slots",
-            "Places in the replica's step batch.",
-            labels=["worker", "model", "device"],
+            "sfumato_worker_slots", "Places in the replica's step batch.", labels=_WORKER_LABELS
         )
-        for worker in workers:
-            labels = [worker.id, worker.model, worker.device]
-            slots.add_metric(labels, worker.slots)
+        for worker in sample.workers:
+            slots.add_metric(worker.labels, worker.slots)
             if steps := worker.stats.get("steps"):
-                fill.add_metric(labels, worker.stats.get("request_steps", 0) / steps)
+                fill.add_metric(worker.labels, worker.stats.get("request_steps", 0) / steps)
         yield fill
         yield slots
 
-    def _engine_counters(self) -> Iterable[Metric]:
-        for field, name, text in (
-            ("steps", "sfumato_engine_steps", "Denoising steps of the batch."),
-            ("request_steps", "sfumato_engine_rows", "Requests advanced, summed over the steps."),
-            ("finished", "sfumato_engine_finished", "Pictures finished."),
-            ("failed", "sfumato_engine_failed", "Pictures failed."),
-            ("aborted", "sfumato_engine_aborted", "Pictures aborted."),
-            ("denoise_seconds", "sfumato_engine_denoise_seconds", "Seconds spent denoising."),
-        ):
-            family = CounterMetricFamily(name, text, labels=["worker", "model", "device"])
-            for worker in self._sample.workers:
-                if field in worker.stats:
-                    family.add_metric([worker.id, worker.model, worker.device], worker.stats[field])
-            yield family
+
+def _by_state(name: str, text: str, counts: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=["state"])
+    for state, count in counts.items():
+        family.add_metric([state], count)
+    return family

@@ -1,4 +1,4 @@
-"""Files of pictures, none of which is handed out unless it is what was stored.
+"""Files of pictures, each compared with its hash before it is sent.
 
 Why, and what it costs: docs/decisions/0040-what-leaves-the-service.md.
 """
@@ -24,19 +24,24 @@ log = structlog.get_logger(__name__)
 
 _TRUSTED_S = 600.0
 _TRUSTED_FILES = 10_000
+_BUCKET_URL_S = 60  # a client follows a redirect at once
 
 
 class CheckedFiles:
-    """Compares what storage holds with the size and the SHA-256 that the variant's row has.
+    """Compares what storage holds with the size and the SHA-256 in the variant's row.
 
-    A whole file is hashed each time. Of which a part or the headers are asked is hashed as well,
-    and then trusted for ten minutes, as long as storage's tag for it stays the same.
+    A whole file is hashed each time. A file of which only a part or the headers are requested is
+    hashed once, and then trusted for ten minutes, as long as storage's tag for it stays the same.
 
     Every method raises `FileDamaged` for a file that is missing, cut or altered, `ImageDeleted`
-    where its picture was deleted meanwhile, and `StorageUnavailable`.
+    if its picture was deleted meanwhile, and `StorageUnavailable`.
     """
 
-    def __init__(self, storage: Storage, pictures: Pictures, metrics: Metrics) -> None:
+    def __init__(
+        self, storage: Storage, pictures: Pictures, metrics: Metrics, *, redirects: bool = False
+    ) -> None:
+        """``redirects`` is whether `bucket_url` names any."""
+        self._redirects = redirects
         self._storage = storage
         self._pictures = pictures
         self._metrics = metrics
@@ -50,13 +55,14 @@ class CheckedFiles:
             await self._refuse(tenant_id, file, "missing")
         if len(content) != file.size:
             await self._refuse(tenant_id, file, "size")
-        if await asyncio.to_thread(_sha256, content) != file.sha256:
+        digest = await asyncio.to_thread(hashlib.sha256, content)
+        if digest.hexdigest() != file.sha256:
             await self._refuse(tenant_id, file, "content")
         return content
 
     async def part(self, tenant_id: UUID, file: Variant, span: range) -> bytes:
         """These bytes of the file."""
-        content = await self._check(tenant_id, file)
+        content = await self.check(tenant_id, file)
         if content is not None:
             return content[span.start : span.stop]
         try:
@@ -67,24 +73,29 @@ class CheckedFiles:
             await self._refuse(tenant_id, file, "size")
         return part
 
-    async def check(self, tenant_id: UUID, file: Variant) -> None:
-        """See that `whole` would hand it out."""
-        await self._check(tenant_id, file)
+    async def bucket_url(self, tenant_id: UUID, file: Variant) -> str | None:
+        """The bucket's own URL of the file, once it is checked; None if there is to be none."""
+        if not self._redirects:
+            return None
+        url = await self._storage.signed_url(file.storage_key, _BUCKET_URL_S)
+        if url is not None:
+            await self.check(tenant_id, file)
+        return url
 
-    async def _check(self, tenant_id: UUID, file: Variant) -> bytes | None:
-        """The file where it had to be read; None where it is trusted."""
+    async def check(self, tenant_id: UUID, file: Variant) -> bytes | None:
+        """The file, if it had to be read to be checked; None if it is trusted."""
         try:
-            seen = await self._storage.look(file.storage_key)
+            stored = await self._storage.look(file.storage_key)
         except ObjectMissing:
             await self._refuse(tenant_id, file, "missing")
-        if seen.size != file.size:
+        if stored.size != file.size:
             await self._refuse(tenant_id, file, "size")
         tag, until = self._trusted.get(file.storage_key, (None, 0.0))
-        if seen.tag is not None and seen.tag == tag and monotonic() < until:
+        if stored.tag is not None and stored.tag == tag and monotonic() < until:
             return None
         content = await self.whole(tenant_id, file)
-        if seen.tag is not None:  # what changed since it was seen has another tag by now
-            self._trusted[file.storage_key] = (seen.tag, monotonic() + _TRUSTED_S)
+        if stored.tag is not None:  # a file that changed since then has another tag by now
+            self._trusted[file.storage_key] = (stored.tag, monotonic() + _TRUSTED_S)
             self._trusted.move_to_end(file.storage_key)
             if len(self._trusted) > _TRUSTED_FILES:
                 self._trusted.popitem(last=False)
@@ -94,12 +105,8 @@ class CheckedFiles:
         await self._pictures.get(tenant_id, file.image_id)  # deleted meanwhile, if it raises
         self._metrics.count_damaged_file(fault)
         log.error("api.file_damaged", fault=fault, storage_key=file.storage_key)
-        said = "is missing from storage" if fault == "missing" else "was altered in storage"
+        damage = "is missing from storage" if fault == "missing" else "was altered in storage"
         raise FileDamaged(
-            f"The file {file.name!r} of image {file.image_id} {said}, and is not served: bring it"
+            f"The file {file.name!r} of image {file.image_id} {damage}, and is not served: bring it"
             " back from a backup, or draw the picture again with its seed."
         )
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

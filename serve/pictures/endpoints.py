@@ -5,26 +5,34 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from serve.access.auth import Drawer, Reader
 from serve.access.guarded_route import GuardedRoute
-from serve.http.documented import openai_errors
+from serve.database import DatabaseUnavailable
+from serve.http.documented import header, openai_errors, success
 from serve.http.provided import Provided
 from serve.pictures.checked_files import CheckedFiles
-from serve.pictures.downloader import Downloader
-from serve.pictures.errors import VariantNotFound
-from serve.pictures.file_answer import FileHeaders, answer_file, file_headers
-from serve.pictures.gallery import PictureChange, PicturePage
+from serve.pictures.downloads import Downloader, FileHeaders, answer_file, file_headers
+from serve.pictures.errors import (
+    FileDamaged,
+    ImageDeleted,
+    ImageNotFound,
+    ImageUnfinished,
+    RangeNotSatisfiable,
+    VariantNotFound,
+)
 from serve.pictures.pictures import Pictures
-from serve.pictures.schemas import PictureList, PictureOut
+from serve.pictures.schemas import PictureChange, PictureList, PictureOut, PicturePage
+from serve.pictures.signed_urls import InvalidSignature
 from serve.settings import Settings
+from serve.storage import StorageUnavailable
 
 # A name that is no UUID is no picture: it is left to the routes that take POST, or to 405 and 404.
 router = APIRouter(tags=["images"], route_class=GuardedRoute)
 
 
-@router.get("/v1/images", summary="List pictures", responses=openai_errors(400, 401))
+@router.get("/v1/images", summary="List pictures", responses=openai_errors())
 async def list_images(
     page: Annotated[PicturePage, Query()],
     caller: Reader,
@@ -39,16 +47,13 @@ async def list_images(
         limit=page.limit_and_one,
         after=page.last_seen(*of),
     )
-    shown, following = page.cut(images, *of)
-    return PictureList(
-        data=[PictureOut.of(image) for image in shown], has_more=bool(following), next=following
-    )
+    return PictureList(**page.answer(images, PictureOut.of, *of))
 
 
 @router.get(
     "/v1/images/{image_id:uuid}",
     summary="Look at a picture",
-    responses=openai_errors(401, 404, 410),
+    responses=openai_errors(ImageNotFound, ImageDeleted),
 )
 async def get_image(image_id: UUID, caller: Reader, pictures: Provided[Pictures]) -> PictureOut:
     """What was asked, and which files there are."""
@@ -58,7 +63,10 @@ async def get_image(image_id: UUID, caller: Reader, pictures: Provided[Pictures]
 @router.patch(
     "/v1/images/{image_id:uuid}",
     summary="Mark a picture as a favourite",
-    responses=openai_errors(400, 401, 404, 410, 413),
+    responses={
+        **success(200, example={"favourite": True}),
+        **openai_errors(ImageNotFound, ImageDeleted),
+    },
 )
 async def change_image(
     image_id: UUID, body: PictureChange, caller: Drawer, pictures: Provided[Pictures]
@@ -72,7 +80,7 @@ async def change_image(
     "/v1/images/{image_id:uuid}",
     status_code=204,
     summary="Delete a picture",
-    responses=openai_errors(401, 404, 409),
+    responses=openai_errors(ImageNotFound, ImageUnfinished),
 )
 async def delete_image(image_id: UUID, caller: Drawer, pictures: Provided[Pictures]) -> None:
     """With its files, for good. Its job goes on naming it, as deleted. Repeating it is harmless;
@@ -80,7 +88,27 @@ async def delete_image(image_id: UUID, caller: Drawer, pictures: Provided[Pictur
     await pictures.delete(caller.tenant_id, image_id)
 
 
+_UNCHANGED = {
+    "ETag": header("ETag"),
+    "Cache-Control": header("Cache-Control", "private, max-age=31536000, immutable"),
+    "Accept-Ranges": header("Accept-Ranges"),
+}
+_WHOLE = {
+    **_UNCHANGED,
+    "Content-Disposition": header("Content-Disposition"),
+    "Content-Length": header("Content-Length"),
+}
+_PART = {
+    **_WHOLE,
+    "Content-Length": header("Content-Length", "1024"),
+    "Content-Range": header("Content-Range"),
+}
+_NOT_AGAIN = {"description": "The client has it already.", "headers": _UNCHANGED}
 _FILE: dict[str, Any] = {"content": {"image/*": {}}}
+_ERRORS = (InvalidSignature, ImageNotFound, VariantNotFound, ImageDeleted, FileDamaged)
+_NO_SUCH_BYTES = RangeNotSatisfiable(
+    "The file has 6184 bytes, and none of those asked for; ask within 0-6183.", size=6184
+)
 
 
 @router.get(
@@ -88,10 +116,10 @@ _FILE: dict[str, Any] = {"content": {"image/*": {}}}
     summary="Download a file of a picture",
     response_class=Response,
     responses={
-        200: {**_FILE, "description": "The file."},
-        206: {**_FILE, "description": "The part that `Range` asks for."},
-        304: {"description": "The client has it already."},
-        **openai_errors(400, 401, 403, 404, 410, 416, 500),
+        200: {**_FILE, "description": "The file.", "headers": _WHOLE},
+        206: {**_FILE, "description": "The part that `Range` asks for.", "headers": _PART},
+        304: _NOT_AGAIN,
+        **openai_errors(*_ERRORS, _NO_SUCH_BYTES, DatabaseUnavailable, StorageUnavailable),
     },
 )
 @router.head(
@@ -100,14 +128,14 @@ _FILE: dict[str, Any] = {"content": {"image/*": {}}}
     summary="Ask for the size and type of a file of a picture",
     response_class=Response,
     responses={
-        200: {"description": "The headers that a download would have."},
-        304: {"description": "The client has it already."},
-        **openai_errors(400, 401, 403, 404, 410, 500),
+        200: {"description": "The headers that a download would have.", "headers": _WHOLE},
+        304: _NOT_AGAIN,
+        **openai_errors(*_ERRORS),
     },
 )
 async def download(
     image_id: UUID,
-    variant: str,
+    variant: Annotated[str, Path(examples=["original"])],
     tenant_id: Downloader,
     pictures: Provided[Pictures],
     files: Provided[CheckedFiles],

@@ -1,4 +1,4 @@
-"""What a client may do with pictures: look for them, favour, delete. One transaction each."""
+"""A client's pictures: listed, marked as favourites, deleted. One transaction each."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import structlog
 
 from serve.database import Database, Session
 from serve.pictures.errors import ImageDeleted, ImageNotFound, ImageUnfinished
-from serve.pictures.picture_filter import PictureFilter
-from serve.pictures.repository import delete_picture, load_image, load_images, set_favourite
+from serve.pictures.repository import (
+    PictureFilter,
+    delete_picture,
+    load_image,
+    load_images,
+    set_favourite,
+)
 from serve.storage import Storage, StorageError
 from serve.tables import Image
 
@@ -20,7 +25,7 @@ log = structlog.get_logger(__name__)
 class Pictures:
     """The pictures of every tenant; each call sees one tenant's only.
 
-    A deleted one keeps its row, without files: its job goes on telling what was drawn.
+    A deleted picture keeps its row, without files, so that its job still lists it.
     """
 
     def __init__(self, database: Database, storage: Storage) -> None:
@@ -35,7 +40,7 @@ class Pictures:
             ImageDeleted: it had.
         """
         async with self._database.transaction() as session:
-            return await self._load(session, tenant_id, image_id)
+            return await self._load_kept(session, tenant_id, image_id)
 
     async def list(
         self, tenant_id: UUID, wanted: PictureFilter, *, limit: int, after: UUID | None
@@ -51,9 +56,9 @@ class Pictures:
             ImageNotFound, ImageDeleted: as `get` does.
         """
         async with self._database.transaction() as session:
-            await self._load(session, tenant_id, image_id)
+            await self._load_kept(session, tenant_id, image_id)
             await set_favourite(session, image_id, favourite)
-            return await self._load(session, tenant_id, image_id)
+            return await self._load_kept(session, tenant_id, image_id)
 
     async def delete(self, tenant_id: UUID, image_id: UUID) -> None:
         """Delete the picture and its files; one that is deleted already stays so.
@@ -63,9 +68,7 @@ class Pictures:
             ImageUnfinished: it is still to be drawn.
         """
         async with self._database.transaction() as session:
-            image = await load_image(session, tenant_id, image_id)
-            if image is None:
-                raise _no_image(image_id)
+            image = await self._load(session, tenant_id, image_id)
             if not image.state.terminal:
                 raise ImageUnfinished(
                     f"The picture is {image.state}; cancel its job with"
@@ -77,19 +80,19 @@ class Pictures:
     async def _load(self, session: Session, tenant_id: UUID, image_id: UUID) -> Image:
         image = await load_image(session, tenant_id, image_id)
         if image is None:
-            raise _no_image(image_id)
+            raise ImageNotFound(f"There is no image {image_id}.")
+        return image
+
+    async def _load_kept(self, session: Session, tenant_id: UUID, image_id: UUID) -> Image:
+        image = await self._load(session, tenant_id, image_id)
         if image.deleted_at is not None:
             raise ImageDeleted(f"Image {image_id} was deleted.")
         return image
 
 
 async def remove_files(storage: Storage, keys: Sequence[str]) -> None:
-    """Delete files that no row names any more: what this leaves, the sweeper finds."""
+    """Delete files that no row names any more. If storage fails, the sweeper deletes them later."""
     try:
         await storage.delete(keys)
     except StorageError as error:
         log.warning("pictures.files_left", files=len(keys), error=str(error))
-
-
-def _no_image(image_id: UUID) -> ImageNotFound:
-    return ImageNotFound(f"There is no image {image_id}.")

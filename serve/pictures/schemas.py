@@ -1,4 +1,4 @@
-"""A picture as clients see it."""
+"""Pictures as clients send and see them."""
 
 from __future__ import annotations
 
@@ -8,93 +8,146 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from serve.tables import Image, JobState, Variant
+from serve.http.fields import Moment, RowOut, StrictBody, Text
+from serve.http.page import Listing, Page
+from serve.pictures.repository import PictureFilter
+from serve.settings import Settings
+from serve.tables import MAX_SEED, Image, Job, JobState, Variant
+
+EXAMPLE_PARAMS = {
+    "model": "sfumato-embedded",
+    "prompt": "a red heart",
+    "negative_prompt": "",
+    "n": 1,
+    "width": 64,
+    "height": 64,
+    "num_inference_steps": 20,
+    "guidance_scale": 3.0,
+    "seed": 7,
+    "scheduler": "default",
+    "output_format": "png",
+}
 
 
-class VariantOut(BaseModel):
-    """One file of a picture."""
+class JobWarning(BaseModel):
+    """Something that was asked for had not its whole effect; the picture was drawn all the same."""
 
-    name: str
-    url: str = Field(description="Path below this service's address; asks for the same key.")
-    media_type: str
-    width: int
-    height: int
-    bytes: int
-    sha256: str
+    code: str = Field(
+        description="`prompt_truncated`: the model reads fewer tokens than the text has.",
+        examples=["prompt_truncated"],
+    )
+    param: str = Field(description="Which field it is about.", examples=["prompt"])
+    message: str = Field(
+        examples=["prompt: the model's text encoder read the first 14 of 23 tokens."]
+    )
 
-    @classmethod
-    def of(cls, variant: Variant) -> Self:
-        return cls(
-            name=variant.name,
-            url=f"/v1/images/{variant.image_id}/{variant.name}",
-            media_type=variant.media_type,
-            width=variant.width,
-            height=variant.height,
-            bytes=variant.size,
-            sha256=variant.sha256,
+
+def warnings_of(job: Job) -> list[JobWarning]:
+    """None before a picture of it is drawn."""
+    return [JobWarning.model_validate(each) for each in job.warnings or ()]
+
+
+class PicturePage(Page):
+    """Which pictures are asked for; all that is given must hold."""
+
+    q: Text | None = Field(
+        None,
+        max_length=200,
+        description='Words of the prompt, all of them, whole; `"in quotes"` side by side, `or`'
+        " between two for either, `-` before one for none of it. Case, accents and width do not"
+        " count; in scripts without spaces any part is found.",
+        examples=["red heart -panda"],
+    )
+    model: Text | None = Field(None, max_length=200, description="The model that drew it.")
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="The picture's own seed.")
+    created_after: Moment | None = Field(
+        None,
+        description="Asked for at this moment or later; with its time zone.",
+        examples=["2026-11-24T00:00:00Z"],
+    )
+    created_before: Moment | None = Field(None, description="Asked for before this moment.")
+    favourite: bool | None = Field(None, description="`true` for favourites, `false` for others.")
+
+    def wanted(self, settings: Settings) -> PictureFilter:
+        """An alias in ``model`` is the model that has it in these settings."""
+        words = (self.q or "").strip()
+        return PictureFilter(
+            words=words or None,
+            model=self.model and settings.served_name(self.model),
+            seed=self.seed,
+            created_after=self.created_after,
+            created_before=self.created_before,
+            favourite=self.favourite,
         )
 
 
-class ImageOut(BaseModel):
+class PictureChange(StrictBody):
+    """What of a finished picture can be changed."""
+
+    favourite: bool = Field(description="Whether it is a favourite.", examples=[True])
+
+
+class VariantOut(RowOut):
+    """One file of a picture."""
+
+    name: str = Field(examples=["original"])
+    url: str = Field(
+        description="Path below this service's address; asks for the same key.",
+        examples=["/v1/images/019ab2f4-6c1f-7b44-8e21-90d4a6f2c713/original"],
+    )
+    media_type: str = Field(examples=["image/png"])
+    width: int = Field(examples=[64])
+    height: int = Field(examples=[64])
+    bytes: int = Field(examples=[6184])
+    sha256: str = Field(
+        examples=["9c1185a5c5e9fc54612808977ee8f548b2258d31ad3a1e5d2f0f4f0f9e6b7a31"]
+    )
+
+    @classmethod
+    def of(cls, variant: Variant) -> Self:
+        url = f"/v1/images/{variant.image_id}/{variant.name}"
+        return cls.of_row(variant, url=url, bytes=variant.size)
+
+
+class ImageOut(RowOut):
     """A requested picture; its files are there once it has succeeded."""
 
     id: UUID
-    index: int
-    state: JobState
-    seed: int
-    width: int
-    height: int
+    index: int = Field(examples=[0])
+    state: JobState = Field(examples=["succeeded"])
+    seed: int = Field(examples=[7])
+    width: int = Field(examples=[64])
+    height: int = Field(examples=[64])
     variants: list[VariantOut]
     created_at: datetime
-    finished_at: datetime | None
-    favourite: bool
+    finished_at: datetime | None = Field(examples=["2026-11-24T05:45:02.480113Z"])
+    favourite: bool = Field(examples=[False])
     deleted_at: datetime | None = Field(
         description="When it was deleted: it has no files from then on, and is not listed."
     )
 
     @classmethod
     def of(cls, image: Image) -> Self:
-        return cls(**cls._fields_of(image))
-
-    @staticmethod
-    def _fields_of(image: Image) -> dict[str, Any]:
-        return {
-            "id": image.id,
-            "index": image.index,
-            "state": image.state,
-            "seed": image.seed,
-            "width": image.width,
-            "height": image.height,
-            "variants": [VariantOut.of(variant) for variant in image.variants],
-            "created_at": image.created_at,
-            "finished_at": image.finished_at,
-            "favourite": image.favourite,
-            "deleted_at": image.deleted_at,
-        }
+        return cls.of_row(image, variants=[VariantOut.of(each) for each in image.variants])
 
 
 class PictureOut(ImageOut):
     """A picture by itself: with the job that asked for it."""
 
     job_id: UUID
-    model: str
-    prompt: str
-    params: dict[str, Any] = Field(description="The job's parameters.")
+    model: str = Field(examples=["sfumato-embedded"])
+    prompt: str = Field(examples=["a red heart"])
+    params: dict[str, Any] = Field(description="The job's parameters.", examples=[EXAMPLE_PARAMS])
 
     @classmethod
     def of(cls, image: Image) -> Self:
-        return cls(
-            **cls._fields_of(image),
-            job_id=image.job_id,
-            model=image.model,
+        return cls.of_row(
+            image,
+            variants=[VariantOut.of(each) for each in image.variants],
             prompt=image.job.prompt,
             params=image.job.params,
         )
 
 
-class PictureList(BaseModel):
+class PictureList(Listing[PictureOut]):
     """Newest first; `next` is the `after` of the next page."""
-
-    data: list[PictureOut]
-    has_more: bool
-    next: str | None

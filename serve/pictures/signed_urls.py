@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import hmac
 import secrets
-import struct
 import time
 from dataclasses import dataclass
 from uuid import UUID
 
+from itsdangerous import BadSignature, Signer
 from pydantic import SecretStr
 
 from serve.access import repository
@@ -20,9 +17,6 @@ from serve.errors import ServiceError
 
 _SECRET = "url-signing"  # noqa: S105 - its name
 _SECRET_BYTES = 32
-_HEAD = struct.Struct(">16sQ")
-_MAC_BYTES = hashlib.sha256().digest_size
-_MAX_CHARS = 128
 
 
 class InvalidSignature(ServiceError):
@@ -33,7 +27,7 @@ class InvalidSignature(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """What a signature opens."""
+    """The file that a signature opens."""
 
     image_id: UUID
     variant: str
@@ -42,8 +36,9 @@ class File:
 class SignedUrls:
     """Signs files' URLs and checks them, in any process alike.
 
-    A signature is base64url of tenant, end (Unix seconds) and HMAC-SHA256 over both and the
-    file's name. The secret is the setting, or else one that the database keeps.
+    A signature is the tenant, the end (Unix seconds) and an HMAC-SHA256 over both, under a key
+    derived from the secret and the file. The secret is the setting, or else one that the database
+    keeps.
     """
 
     def __init__(self, database: Database, secret: SecretStr | None, ttl_s: int) -> None:
@@ -53,46 +48,32 @@ class SignedUrls:
 
     async def sign(self, tenant_id: UUID, file: File) -> str:
         """A signature that opens the tenant's file for ``ttl_s`` seconds."""
-        head = _HEAD.pack(tenant_id.bytes, int(time.time()) + self._ttl_s)
-        mac = _mac(await self._key(), head, file)
-        return base64.urlsafe_b64encode(head + mac).rstrip(b"=").decode()
+        end = int(time.time()) + self._ttl_s
+        return (await self._signer(file)).sign(f"{tenant_id.hex}.{end}").decode()
 
     async def tenant_of(self, signature: str, file: File) -> UUID:
-        """Whose file the signature opens.
+        """The tenant whose file the signature opens.
 
         Raises:
-            InvalidSignature: it is of another file, of no one's, or too old.
+            InvalidSignature: it is of another file, not ours, or too old.
         """
-        raw = _decode(signature)
-        head, mac = raw[: _HEAD.size], raw[_HEAD.size :]
-        if len(mac) != _MAC_BYTES or not hmac.compare_digest(
-            mac, _mac(await self._key(), head, file)
-        ):
-            raise InvalidSignature("This signature does not belong to this file.")
-        tenant, end = _HEAD.unpack(head)
-        if end < time.time():
+        try:
+            signed = (await self._signer(file)).unsign(signature).decode()
+        except BadSignature:
+            raise InvalidSignature("This signature does not belong to this file.") from None
+        tenant, _, end = signed.partition(".")
+        if int(end) < time.time():
             raise InvalidSignature("This URL has expired; ask for the picture with an API key.")
-        return UUID(bytes=tenant)
+        return UUID(tenant)
 
-    async def _key(self) -> bytes:
+    async def _signer(self, file: File) -> Signer:
         if self._secret is None:
             async with self._database.transaction() as session:
                 fresh = secrets.token_bytes(_SECRET_BYTES)
                 self._secret = await repository.ensure_secret(session, _SECRET, fresh)
-        return self._secret
-
-
-def _mac(key: bytes, head: bytes, file: File) -> bytes:
-    message = head + file.image_id.bytes + file.variant.encode()
-    return hmac.digest(key, message, hashlib.sha256)
-
-
-def _decode(signature: str) -> bytes:
-    if len(signature) > _MAX_CHARS or not signature.isascii():
-        return b""
-    try:
-        return base64.b64decode(
-            signature + "=" * (-len(signature) % 4), altchars=b"-_", validate=True
+        return Signer(
+            self._secret,
+            salt=f"{file.image_id}/{file.variant}",
+            key_derivation="hmac",
+            digest_method=hashlib.sha256,
         )
-    except binascii.Error:
-        return b""

@@ -1,13 +1,17 @@
-"""What the post-process step tells of a file it stored."""
+"""Files in storage: their keys, and what is known of each."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from uuid import UUID
+
+_SOURCE_KEY = re.compile(r"sources/([0-9a-f-]{36})/([0-9a-f]{64})\.png")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One file of a picture, as it lies in storage; ``size`` in bytes, ``sha256`` in hex."""
+    """One file of a picture, as post-processing stored it; ``size`` in bytes, ``sha256`` in hex."""
 
     name: str
     media_type: str
@@ -16,3 +20,49 @@ class StoredFile:
     size: int
     sha256: str
     storage_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class PictureKey:
+    """The key of a picture's file. It holds the attempt: no two attempts write the same file."""
+
+    job_id: UUID
+    image_id: UUID
+    attempt: int
+    file_name: str
+
+    def __str__(self) -> str:
+        return f"{self.job_id}/{self.image_id}/{self.attempt}/{self.file_name}"
+
+    @classmethod
+    def parse(cls, key: str) -> PictureKey | None:
+        """None where the key is not one of a picture's file."""
+        try:
+            job_id, image_id, attempt, file_name = key.split("/")
+            parsed = cls(UUID(job_id), UUID(image_id), int(attempt), file_name)
+        except ValueError:
+            return None
+        return parsed if str(parsed) == key else None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SourceKey:
+    """The key of a picture that a client sent in, by the SHA-256 of its file, in hex.
+
+    If a tenant sends the same picture twice, it is stored once.
+    """
+
+    tenant_id: UUID
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"sources/{self.tenant_id}/{self.sha256}.png"
+
+    @classmethod
+    def parse(cls, key: str) -> SourceKey | None:
+        """None where the key is not one of a source."""
+        match = _SOURCE_KEY.fullmatch(key)
+        try:
+            return cls(UUID(match[1]), match[2]) if match else None
+        except ValueError:
+            return None

@@ -1,21 +1,28 @@
 """Where pictures are kept: a local folder or an S3 bucket, behind one protocol.
 
-Objects are written once and never changed: a key names one attempt's file, so nobody ever needs
-to overwrite, and a writer who would is told.
+Objects are written once and never changed: a key names one attempt's file, so no process ever needs
+to overwrite one, and one that tries gets an error.
 """
 
-from serve.storage.errors import (
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from serve.storage.bucket import BucketStorage
+from serve.storage.folder import FolderStorage
+from serve.storage.protocol import (
     InvalidKey,
     InvalidStorageUrl,
     ObjectExists,
     ObjectMissing,
+    Storage,
     StorageError,
     StorageForbidden,
     StorageFull,
     StorageUnavailable,
+    StoredObject,
 )
-from serve.storage.protocol import Storage, StoredObject
-from serve.storage.url import open_storage
 
 __all__ = [
     "InvalidKey",
@@ -30,3 +37,23 @@ __all__ = [
     "StoredObject",
     "open_storage",
 ]
+
+
+def open_storage(url: str, *, make: bool = True) -> Storage:
+    """Opens `file:///folder` (made when missing, if ``make``) or `s3://bucket/prefix`.
+
+    S3 credentials, region and endpoint come from the usual `AWS_*` variables or the machine's
+    role. No request is made yet.
+
+    Raises:
+        InvalidStorageUrl: another kind of address.
+        StorageUnavailable: the folder cannot be made or is missing, or S3's configuration is wrong.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path:
+        return FolderStorage(Path(unquote(parts.path)), make=make)
+    if parts.scheme == "s3" and parts.netloc:
+        return BucketStorage(url)
+    raise InvalidStorageUrl(
+        f"{url!r} is no storage: give file:///folder or s3://bucket/prefix as SFUMATO_STORAGE_URL."
+    )

@@ -10,15 +10,14 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
-from serve.storage.errors import StorageForbidden, StorageFull, StorageUnavailable
-from serve.storage.key import checked
 from serve.storage.objects import ObjectStorage
+from serve.storage.protocol import StorageForbidden, StorageFull, StorageUnavailable, checked_key
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 _TIMEOUT = timedelta(seconds=15)
-# obstore tells them in its text alone.
+# obstore has them in its text alone.
 _STATUS = re.compile(r"status code: (\d{3}[\w ]*)")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _FULL = {"XMinioStorageFull", "QuotaExceeded"}
@@ -26,6 +25,8 @@ _FULL = {"XMinioStorageFull", "QuotaExceeded"}
 
 class BucketStorage(ObjectStorage):
     """Repeats a request that failed, for some seconds, before it gives up."""
+
+    _store: S3Store
 
     def __init__(self, url: str) -> None:
         try:
@@ -42,20 +43,24 @@ class BucketStorage(ObjectStorage):
         super().__init__(store, url)
 
     async def put(self, key: str, data: bytes, media_type: str) -> None:
-        try:
-            await obstore.put_async(
-                self._store,
-                checked(key),
-                data,
-                attributes={"Content-Type": media_type},
-                mode="create",
-                # One request is atomic, and can be refused where the key exists; parts cannot.
-                use_multipart=False,
-            )
-        except AlreadyExistsError:
-            await self._expect(key, data)
-        except (BaseError, OSError) as error:
-            raise self._unavailable(error) from error
+        with self._errors():
+            try:
+                await obstore.put_async(
+                    self._store,
+                    checked_key(key),
+                    data,
+                    attributes={"Content-Type": media_type},
+                    mode="create",
+                    # One request is atomic, and can be refused where the key exists; parts cannot.
+                    use_multipart=False,
+                )
+            except AlreadyExistsError:
+                await self._expect(key, data)
+
+    async def signed_url(self, key: str, ttl_s: int) -> str:
+        with self._errors():
+            path, expires_in = checked_key(key), timedelta(seconds=ttl_s)
+            return await obstore.sign_async(self._store, "GET", path, expires_in)
 
     async def remove_remains(self, before: datetime) -> int:
         return 0
@@ -74,13 +79,15 @@ class BucketStorage(ObjectStorage):
         return StorageUnavailable(f"{self._place} {reason}.")
 
     def _answered(self, status: str, code: str) -> StorageUnavailable:
-        said = f"{self._place} answered {status}" + (f" ({code})" if code else "")
+        answer = f"{self._place} answered {status}" + (f" ({code})" if code else "")
         if status.startswith("507") or code in _FULL:
-            return StorageFull(f"{said}: the storage is full; make room in it.")
+            return StorageFull(f"{answer}: the storage is full; make room in it.")
         if status[:3] in {"401", "403"}:
-            return StorageForbidden(f"{said}: check the AWS_* credentials and the bucket's policy.")
+            return StorageForbidden(
+                f"{answer}: check the AWS_* credentials and the bucket's policy."
+            )
         if status.startswith("404"):
-            return StorageUnavailable(f"{said}: make the bucket, or set SFUMATO_STORAGE_URL.")
+            return StorageUnavailable(f"{answer}: make the bucket, or set SFUMATO_STORAGE_URL.")
         if status.startswith("4"):
-            return StorageUnavailable(f"{said}: check the AWS_* region and endpoint.")
-        return StorageUnavailable(f"{said}: try again later, and check the service behind it.")
+            return StorageUnavailable(f"{answer}: check the AWS_* region and endpoint.")
+        return StorageUnavailable(f"{answer}: try again later, and check the service behind it.")

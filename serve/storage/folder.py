@@ -11,18 +11,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
-from serve.storage.errors import StorageForbidden, StorageFull, StorageUnavailable
-from serve.storage.key import checked, is_key
 from serve.storage.objects import ObjectStorage
+from serve.storage.protocol import (
+    StorageForbidden,
+    StorageFull,
+    StorageUnavailable,
+    checked_key,
+    is_key,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
-
-    from serve.storage.protocol import StoredObject
 
 # The name of a file that is still being written; obstore too names its own so, and lists none.
 _STAGED = re.compile(r"(.+)#\d+")
@@ -39,71 +41,45 @@ class FolderStorage(ObjectStorage):
         self._folder = folder
         self._place = folder.as_uri()
         self._mounted = False
-        try:
+        with self._errors():
             if not make:
-                self._check_presence()
+                self._expect_folder()
             store = LocalStore(folder, mkdir=make, automatic_cleanup=True)
-        except (BaseError, OSError) as error:
-            raise self._unavailable(error) from error
         super().__init__(store, folder.as_uri())
         self._mounted = folder.is_mount()
 
     async def put(self, key: str, data: bytes, media_type: str) -> None:
-        path = checked(key)
-        try:
-            await asyncio.to_thread(self._write, path, data)
-        except FileExistsError:
-            await self._expect(path, data)
-        except OSError as error:
-            raise self._unavailable(error) from error
-        try:
+        path = checked_key(key)
+        with self._errors():
+            try:
+                await asyncio.to_thread(self._write, path, data)
+            except FileExistsError:
+                await self._expect(path, data)
             await asyncio.to_thread(self._sync_names, path)
-        except OSError as error:
-            raise self._unavailable(error) from error
 
-    async def get(self, key: str) -> bytes:
-        await self._look()
-        return await super().get(key)
-
-    async def look(self, key: str) -> StoredObject:
-        await self._look()
-        return await super().look(key)
-
-    async def get_range(self, key: str, start: int, stop: int) -> bytes:
-        await self._look()
-        return await super().get_range(key, start, stop)
-
-    async def delete(self, keys: Sequence[str]) -> None:
-        await self._look()
-        await super().delete(keys)
-
-    async def list(self, prefix: str = "") -> AsyncIterator[Sequence[StoredObject]]:
-        await self._look()
-        async for page in super().list(prefix):
-            yield page
+    async def signed_url(self, key: str, ttl_s: int) -> None:
+        return None
 
     async def remove_remains(self, before: datetime) -> int:
-        await self._look()
-        try:
+        with self._errors():
+            await self._check_presence()
             return await asyncio.to_thread(_remove_remains, str(self._folder), before.timestamp())
-        except OSError as error:
-            raise self._unavailable(error) from error
 
     async def _delete(self, keys: Sequence[str]) -> None:
         try:
             await super()._delete(keys)
-        except FileNotFoundError:  # it stops at the first one missing
+        except FileNotFoundError:  # obstore stops at the first that is missing
             for key in keys:
                 with suppress(FileNotFoundError):
                     await super()._delete([key])
 
     def _write(self, key: str, data: bytes) -> None:
-        """Written and synced beside its place, then linked there: never seen half.
+        """Writes and syncs the file beside its place, then links it there, so that none sees half.
 
-        Once linked it stays, whatever fails afterwards: another call may have found it there
-        already, and answered that all is well.
+        Once linked it stays, whatever fails afterwards: another call may already have found it
+        there and reported success.
         """
-        self._check_presence()
+        self._expect_folder()
         file = self._folder / key
         staged = file.with_name(f"{file.name}#{secrets.randbelow(10**12)}")
         try:
@@ -120,7 +96,7 @@ class FolderStorage(ObjectStorage):
                 staged.parent.mkdir(parents=True, exist_ok=True)
                 descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
                 break
-            except FileNotFoundError:  # somebody took the empty folder away
+            except FileNotFoundError:  # another process removed the empty folder
                 if attempt == _TRIES - 1:
                     raise
         with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor
@@ -142,9 +118,9 @@ class FolderStorage(ObjectStorage):
                 return
 
     def _sync_names(self, key: str) -> None:
-        """Makes the file's names durable, which the kernel does at its leisure.
+        """Makes the file's names durable, which the kernel would do some time later.
 
-        The database, which does sync, must not survive a power cut that its pictures don't.
+        The database syncs; after a power cut it must not name pictures that are lost.
         """
         for parent in Path(key).parents:
             descriptor = os.open(self._folder / parent, os.O_RDONLY)
@@ -153,14 +129,11 @@ class FolderStorage(ObjectStorage):
             finally:
                 os.close(descriptor)
 
-    async def _look(self) -> None:
-        """obstore would make a folder that is gone, or find it empty."""
-        try:
-            await asyncio.to_thread(self._check_presence)
-        except OSError as error:
-            raise self._unavailable(error) from error
+    async def _check_presence(self) -> None:
+        """Without it obstore would make a folder that is gone, or find it empty."""
+        await asyncio.to_thread(self._expect_folder)
 
-    def _check_presence(self) -> None:
+    def _expect_folder(self) -> None:
         if not self._folder.is_dir():
             raise StorageUnavailable(
                 f"{self._place} is gone: mount it or make it again, {_ELSEWHERE}."
@@ -183,8 +156,8 @@ class FolderStorage(ObjectStorage):
 def _errno(error: Exception) -> int | None:
     if isinstance(error, OSError) and error.errno:
         return error.errno
-    told = re.search(r"\(os error (\d+)\)", str(error))  # obstore keeps it in its text alone
-    return int(told[1]) if told else None
+    number = re.search(r"\(os error (\d+)\)", str(error))  # obstore has it in its text alone
+    return int(number[1]) if number else None
 
 
 def _remove_remains(folder: str, before: float) -> int:
@@ -194,8 +167,8 @@ def _remove_remains(folder: str, before: float) -> int:
         for entry in entries:
             staged = _STAGED.fullmatch(entry.name)
             if not is_key(staged[1] if staged else entry.name):
-                continue  # somebody else's
-            with suppress(FileNotFoundError):  # taken meanwhile
+                continue  # not one of ours
+            with suppress(FileNotFoundError):  # removed meanwhile
                 old = entry.stat(follow_symlinks=False).st_mtime < before
                 if entry.is_dir(follow_symlinks=False):
                     removed += _remove_remains(entry.path, before)

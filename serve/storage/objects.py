@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import BaseError
 
-from serve.storage.errors import ObjectExists, ObjectMissing, StorageUnavailable
-from serve.storage.key import checked, is_key
-from serve.storage.protocol import StoredObject
+from serve.storage.protocol import (
+    ObjectExists,
+    ObjectMissing,
+    StorageUnavailable,
+    StoredObject,
+    checked_key,
+    is_key,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
     from obstore import ObjectMeta
     from obstore.store import ObjectStore
 
@@ -31,45 +36,38 @@ class ObjectStorage:
         return f"{type(self).__name__}({self._place!r})"
 
     async def get(self, key: str) -> bytes:
-        try:
-            result = await obstore.get_async(self._store, checked(key))
+        with self._errors(key):
+            await self._check_presence()
+            result = await obstore.get_async(self._store, checked_key(key))
             return bytes(await result.bytes_async())
-        except FileNotFoundError:
-            raise self._missing(key) from None
-        except (BaseError, OSError) as error:
-            raise self._unavailable(error) from error
 
     async def look(self, key: str) -> StoredObject:
-        try:
-            return _told(await obstore.head_async(self._store, checked(key)))
-        except FileNotFoundError:
-            raise self._missing(key) from None
-        except (BaseError, OSError) as error:
-            raise self._unavailable(error) from error
+        with self._errors(key):
+            await self._check_presence()
+            return _stored(await obstore.head_async(self._store, checked_key(key)))
 
     async def get_range(self, key: str, start: int, stop: int) -> bytes:
-        try:
-            part = await obstore.get_range_async(self._store, checked(key), start=start, end=stop)
+        path = checked_key(key)
+        with self._errors(key):
+            await self._check_presence()
+            part = await obstore.get_range_async(self._store, path, start=start, end=stop)
             return bytes(part)
-        except FileNotFoundError:
-            raise self._missing(key) from None
-        except (BaseError, OSError) as error:
-            raise self._unavailable(error) from error
 
     async def delete(self, keys: Sequence[str]) -> None:
-        valid = [checked(key) for key in keys]
-        try:
-            await self._delete(valid)
-        except (BaseError, OSError) as error:
-            raise self._unavailable(error) from error
+        paths = [checked_key(key) for key in keys]
+        with self._errors():
+            await self._check_presence()
+            await self._delete(paths)
 
     async def list(self, prefix: str = "") -> AsyncIterator[Sequence[StoredObject]]:
-        folder = checked(prefix.rstrip("/")) if prefix else None
-        try:
+        folder = checked_key(prefix.rstrip("/")) if prefix else None
+        with self._errors():
+            await self._check_presence()
             async for chunk in obstore.list(self._store, folder, chunk_size=_PAGE):
-                yield [_told(meta) for meta in chunk if is_key(meta["path"])]
-        except (BaseError, OSError) as error:
-            raise self._unavailable(error) from error
+                yield [_stored(meta) for meta in chunk if is_key(meta["path"])]
+
+    async def _check_presence(self) -> None:
+        """A request to a bucket that is gone fails by itself."""
 
     async def _delete(self, keys: Sequence[str]) -> None:
         await obstore.delete_async(self._store, keys)
@@ -81,16 +79,24 @@ class ObjectStorage:
                 "write under another key."
             )
 
-    def _missing(self, key: str) -> ObjectMissing:
-        return ObjectMissing(
-            f"There is no object {key!r} in {self._place}: it was deleted, or this process "
-            "looks at another storage than the one that wrote it."
-        )
+    @contextmanager
+    def _errors(self, key: str | None = None) -> Iterator[None]:
+        """Raises StorageUnavailable where the disk or the network fails, and ObjectMissing if there
+        is no object ``key``."""
+        try:
+            yield
+        except (BaseError, OSError) as error:
+            if key is not None and isinstance(error, FileNotFoundError):
+                raise ObjectMissing(
+                    f"There is no object {key!r} in {self._place}: it was deleted, or this process "
+                    "looks at another storage than the one that wrote it."
+                ) from None
+            raise self._unavailable(error) from error
 
     def _unavailable(self, error: Exception) -> StorageUnavailable:
         """The error in our own words; each kind of storage has its own."""
         raise NotImplementedError
 
 
-def _told(meta: ObjectMeta) -> StoredObject:
+def _stored(meta: ObjectMeta) -> StoredObject:
     return StoredObject(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"])

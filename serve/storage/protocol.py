@@ -1,19 +1,75 @@
-"""What every storage does."""
+"""What every storage does, and how it fails: each message is fit for a client, and names a cure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+# Segments of letters, digits, `-`, `_` and `.`, none of which starts with a dot.
+_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*", re.ASCII)
+_LONGEST_KEY = 512
+
+
+class StorageError(Exception):
+    """Storage could not do what was requested; the message names the cure."""
+
+
+class ObjectMissing(StorageError):
+    """There is no object of this key."""
+
+
+class ObjectExists(StorageError):
+    """There is another object of this key already; it was left as it is."""
+
+
+class InvalidKey(StorageError):
+    """The key could mean something else than one object inside this storage."""
+
+
+class InvalidStorageUrl(StorageError):
+    """The address names no kind of storage that is supported."""
+
+
+class StorageUnavailable(StorageError):
+    """The disk or the bucket failed; the same call may succeed later."""
+
+
+class StorageFull(StorageUnavailable):
+    """There is no room, until somebody makes some."""
+
+
+class StorageForbidden(StorageUnavailable):
+    """Access is denied: rights, a read-only disk, wrong credentials. Waiting does not help."""
+
+
+def is_key(text: str) -> bool:
+    """Whether it names one object inside a storage."""
+    return len(text) <= _LONGEST_KEY and _KEY.fullmatch(text) is not None
+
+
+def checked_key(key: str) -> str:
+    """The key itself.
+
+    Raises:
+        InvalidKey: it does not name one object inside the storage.
+    """
+    if not is_key(key):
+        raise InvalidKey(
+            f"{key[:80]!r} is no key: use at most {_LONGEST_KEY} letters, digits, '-', '_', '.' "
+            "and '/', and start no segment with a dot."
+        )
+    return key
+
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as storage tells of it; ``size`` in bytes, ``modified`` by storage's clock.
+    """An object as storage describes it; ``size`` in bytes, ``modified`` by storage's clock.
 
-    ``tag`` is another one once the object is written again, as far as storage can see; None where
-    it has none.
+    ``tag`` changes when the object is written again, as far as storage can see; None if it has
+    none.
     """
 
     key: str
@@ -47,7 +103,7 @@ class Storage(Protocol):
         """
 
     async def look(self, key: str) -> StoredObject:
-        """Asks for an object without reading it.
+        """Describes an object without reading it.
 
         Raises:
             ObjectMissing: there is none.
@@ -60,18 +116,21 @@ class Storage(Protocol):
             ObjectMissing: there is none.
         """
 
+    async def signed_url(self, key: str, ttl_s: int) -> str | None:
+        """A URL of the bucket's own that opens the object for so long; None if it is a folder."""
+
     async def delete(self, keys: Sequence[str]) -> None:
         """Removes objects; those that are missing are passed over."""
 
     def list(self, prefix: str = "") -> AsyncIterator[Sequence[StoredObject]]:
         """Pages of the objects below a prefix of whole segments, in no order; all without one.
 
-        What was put or deleted meanwhile may be among them or not; files that are no objects of
-        ours never are.
+        Objects that were put or deleted meanwhile may or may not be among them. Files that this
+        service did not write never are.
         """
 
     async def remove_remains(self, before: datetime) -> int:
-        """Removes what writes cut short before then left behind; says how many things.
+        """Removes what writes cut short before then left behind; returns how many things.
 
         A folder may hold staged files and empty folders; a bucket holds nothing of the kind.
         """

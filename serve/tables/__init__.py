@@ -1,18 +1,26 @@
 """The tables: what Postgres holds is the truth.
 
-Whoever asks for one gets all of them, so that the migrations see the whole schema.
+They are all imported here, so that the migrations see the whole schema.
 """
 
-from serve.tables.base import Base
-from serve.tables.images import SHOWN, Image, Source, Variant
-from serve.tables.jobs import EventRow, Job
-from serve.tables.state import LIVE, JobState
-from serve.tables.tenants import ApiKey, Secret, Tenant, Usage
-from serve.tables.webhooks import Delivery, Webhook
-from serve.tables.workers import CostProfile, Worker, numbers_of
+from serve.tables.base import LIVE, Base, JobState
+from serve.tables.jobs import (
+    MAX_SEED,
+    SHOWN,
+    CostProfile,
+    EventRow,
+    Image,
+    Job,
+    Source,
+    Variant,
+    Worker,
+    numbers_of,
+)
+from serve.tables.tenants import ApiKey, Delivery, Secret, Tenant, Usage, Webhook
 
 __all__ = [
     "LIVE",
+    "MAX_SEED",
     "SHOWN",
     "ApiKey",
     "Base",

@@ -1,11 +1,21 @@
-"""Tenants, their keys and what they used."""
+"""Tenants, their keys, usage and webhooks; and secrets."""
 
 from __future__ import annotations
 
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, func, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -31,7 +41,7 @@ class Tenant(Base):
     deficit: Mapped[float] = mapped_column(server_default="0")
     """Device seconds that its turns have given it and its claims have not yet used."""
     turn_at: Mapped[datetime] = mapped_column(server_default=text("'epoch'"))
-    """When its last turn ended; who waited longest comes next (`serve.jobs.fairness`)."""
+    """When its last turn ended; the tenant that waited longest is next (`serve.jobs.fairness`)."""
     requests_per_minute: Mapped[float | None]
     """This and the next: NULL is what the settings say, 0 no limit (`serve.access`)."""
     gpu_seconds_per_minute: Mapped[float | None]
@@ -40,7 +50,7 @@ class Tenant(Base):
 
 
 class ApiKey(Base):
-    """A key's SHA-256 and its readable prefix; the key itself is told once and never kept."""
+    """A key's SHA-256 and its readable prefix; the key itself is shown once and never stored."""
 
     __tablename__ = "api_keys"
     __table_args__ = (
@@ -92,3 +102,65 @@ class Secret(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[bytes]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Webhook(Base):
+    """A URL that a tenant's events are sent to."""
+
+    __tablename__ = "webhooks"
+    __table_args__ = (Index("webhooks_by_tenant", "tenant_id", "id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    url: Mapped[str]
+    secret: Mapped[bytes]
+    """Signing needs the secret itself; a digest would not do."""
+    previous_secret: Mapped[bytes | None]
+    rotated_at: Mapped[datetime | None]
+    events: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    """The EventTypes that are sent."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    disabled_at: Mapped[datetime | None]
+    """Set when the receiver answered 410 Gone."""
+
+
+class Delivery(Base):
+    """One event on its way to one webhook: pending, delivered or dead."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["job_id", "seq"], ["events.job_id", "events.seq"], ondelete="CASCADE"
+        ),
+        UniqueConstraint("job_id", "seq", "webhook_id"),
+        CheckConstraint("delivered_at IS NULL OR failed_at IS NULL", name="one_end"),
+        Index("deliveries_by_webhook", "webhook_id", "id"),
+        Index(
+            "deliveries_due",
+            "tenant_id",
+            "next_at",
+            postgresql_where=text("delivered_at IS NULL AND failed_at IS NULL"),
+        ),
+        Index(
+            "deliveries_delivered",
+            "delivered_at",
+            postgresql_where=text("delivered_at IS NOT NULL"),
+        ),
+        Index("deliveries_dead", "failed_at", postgresql_where=text("failed_at IS NOT NULL")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
+    webhook_id: Mapped[UUID] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
+    tenant_id: Mapped[UUID]
+    job_id: Mapped[UUID]
+    seq: Mapped[int]
+    type: Mapped[str]
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    next_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    """When it is tried next; while it is being sent, the end of the sender's lease."""
+    delivered_at: Mapped[datetime | None]
+    failed_at: Mapped[datetime | None]
+    """Set when it is dead: only a client's retry sends it again."""
+    last_status: Mapped[int | None]
+    last_error: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

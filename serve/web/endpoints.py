@@ -26,9 +26,9 @@ _POLICY = "; ".join(
 
 @router.get("/")
 async def index(request: Request) -> Response:
-    return packaged("web", "index.html", request, _POLICY)
+    return packaged("web/page", "index.html", request, _POLICY)
 
 
 @router.get("/web/{name}")
 async def asset(name: str, request: Request) -> Response:
-    return packaged("web", name, request, _POLICY)
+    return packaged("web/page", name, request, _POLICY)

@@ -1,4 +1,4 @@
-"""Carries due deliveries to their receivers, again and again until each has arrived or is dead."""
+"""Sends due deliveries, and tries each again until it has arrived or is dead."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from serve.database import Database, DatabaseUnavailable
 from serve.settings import WebhookSettings
 from serve.supervise import Turned, untold
 from serve.webhooks import repository
-from serve.webhooks.attempt import Answer, Attempt
 from serve.webhooks.outbound import Outbound
+from serve.webhooks.repository import Answer, Attempt
 
 log = structlog.get_logger(__name__)
 
@@ -25,17 +25,17 @@ PRUNE_EVERY_S = 600.0
 
 
 class Courier:
-    """Runs in every ingress; the deliveries that one holds, the others skip.
+    """Runs in every ingress. A delivery that one courier has claimed, the others skip.
 
-    A claim is a lease of three time-outs, taken before anything is sent: what a killed courier
-    held comes due again by itself. So a receiver may hear of an event twice, under the same
-    ``webhook-id``, but never not at all.
+    Before it sends a delivery, a courier takes a lease of three time-outs on it. The deliveries
+    of a killed courier are due again when their leases end. So a receiver may get an event twice,
+    under the same ``webhook-id``, but never not at all.
     """
 
     def __init__(
         self, database: Database, settings: WebhookSettings, tls: ssl.SSLContext | None = None
     ) -> None:
-        """``tls`` says which receivers' certificates are trusted; None is for the system's."""
+        """``tls`` names the trusted authorities; None means the system's."""
         self._database = database
         self._settings = settings
         self._tls = tls
@@ -61,7 +61,7 @@ class Courier:
                     self._sending[task] = attempt
                     task.add_done_callback(self._sending.pop)
                 await self._pause(idle=not attempts)
-        except asyncio.CancelledError:  # after an error what is being sent goes on
+        except asyncio.CancelledError:  # after an error the deliveries go on
             for task in self._sending:
                 task.cancel()
             await asyncio.gather(*self._sending, return_exceptions=True)
@@ -79,7 +79,7 @@ class Courier:
             return await repository.claim_due(session, free, self._share, busy, self._lease)
 
     async def _pause(self, *, idle: bool) -> None:
-        """Until there may be something to claim, and a place for it."""
+        """Wait until there may be something to claim, and a free place for it."""
         if idle:
             await asyncio.sleep(self._settings.poll_s)
         if len(self._sending) >= self._settings.concurrency:
@@ -101,7 +101,7 @@ class Courier:
         )
         try:
             await self._record(attempt, answer)
-        except DatabaseUnavailable as error:  # the lease will end, and it is sent once more
+        except DatabaseUnavailable as error:  # it is sent again after its lease
             log.warning("courier.database_unavailable", error=str(error))
         except Exception:  # likewise; nobody waits for this task
             log.exception("courier.record_failed", delivery_id=str(attempt.delivery_id))
@@ -116,19 +116,19 @@ class Courier:
                 delay = self._delay(attempt.number, answer.retry_after_s)
                 await repository.mark_failed(session, attempt, answer, delay)
 
-    def _delay(self, number: int, asked_s: float) -> timedelta | None:
+    def _delay(self, number: int, retry_after_s: float) -> timedelta | None:
         """How long to wait after the try of that number; None after the last one.
 
-        Anywhere between nothing and the bound (full jitter): receivers that come back are not
-        met by everything that failed while they were away, at the same moment. Not before what
-        the receiver ``asked_s``, and for the same reason not all of them right then.
+        The delay is random between 0 and its bound (full jitter). So a receiver that comes back
+        does not get all failed deliveries at the same moment. For the same reason a delivery
+        waits a random time longer than the receiver's Retry-After.
         """
         if number >= self._settings.attempts:
             return None
         first_s = self._settings.first_delay_s
         delay_s = random.uniform(0, first_s * GROWTH ** (number - 1))  # noqa: S311
-        if asked_s:
-            delay_s = max(delay_s, asked_s + random.uniform(0, first_s))  # noqa: S311
+        if retry_after_s:
+            delay_s = max(delay_s, retry_after_s + random.uniform(0, first_s))  # noqa: S311
         return timedelta(seconds=delay_s)
 
     async def _prune(self, turned: Turned) -> None:

@@ -10,8 +10,16 @@ from fastapi import APIRouter, Query, Request, Response
 from serve.access.auth import Admin, Reader
 from serve.access.guarded_route import GuardedRoute
 from serve.http.address import path_to
-from serve.http.documented import problems
+from serve.http.documented import problems, success
 from serve.http.provided import Provided
+from serve.webhooks.errors import (
+    DeliveryNotDead,
+    DeliveryNotFound,
+    InvalidUrl,
+    TooManyWebhooks,
+    WebhookDisabled,
+    WebhookNotFound,
+)
 from serve.webhooks.schemas import (
     DeliveryList,
     DeliveryOut,
@@ -25,12 +33,20 @@ from serve.webhooks.subscriptions import Webhooks
 
 router = APIRouter(tags=["webhooks"], route_class=GuardedRoute)
 
+_ROTATED = {"rotated_at": "2026-11-24T12:00:00.118390Z"}
+_REVIVED = {
+    "state": "pending",
+    "attempts": 0,
+    "next_at": "2026-11-24T12:00:00.118390Z",
+    "failed_at": None,
+}
+
 
 @router.post(
     "/v1/webhooks",
     status_code=201,
     summary="Add a webhook",
-    responses=problems(400, 401, 409, 413, 422),
+    responses={**success(201, ("Location",)), **problems(TooManyWebhooks, InvalidUrl)},
 )
 async def add_webhook(
     body: WebhookBody,
@@ -47,7 +63,7 @@ async def add_webhook(
     return WebhookWithSecret.of(webhook, caller)
 
 
-@router.get("/v1/webhooks", summary="List webhooks", responses=problems(401))
+@router.get("/v1/webhooks", summary="List webhooks", responses=problems())
 async def list_webhooks(caller: Reader, webhooks: Provided[Webhooks]) -> WebhookList:
     """The oldest first."""
     found = await webhooks.list(caller.tenant_id)
@@ -55,7 +71,7 @@ async def list_webhooks(caller: Reader, webhooks: Provided[Webhooks]) -> Webhook
 
 
 @router.get(
-    "/v1/webhooks/{webhook_id}", summary="Look at a webhook", responses=problems(401, 404, 422)
+    "/v1/webhooks/{webhook_id}", summary="Look at a webhook", responses=problems(WebhookNotFound)
 )
 async def get_webhook(webhook_id: UUID, caller: Reader, webhooks: Provided[Webhooks]) -> WebhookOut:
     return WebhookOut.of(await webhooks.get(caller.tenant_id, webhook_id), caller)
@@ -65,7 +81,7 @@ async def get_webhook(webhook_id: UUID, caller: Reader, webhooks: Provided[Webho
     "/v1/webhooks/{webhook_id}",
     status_code=204,
     summary="Remove a webhook",
-    responses=problems(401, 404, 422),
+    responses=problems(WebhookNotFound),
 )
 async def remove_webhook(webhook_id: UUID, caller: Admin, webhooks: Provided[Webhooks]) -> None:
     """Nothing more is sent to it; its deliveries are forgotten."""
@@ -75,7 +91,7 @@ async def remove_webhook(webhook_id: UUID, caller: Admin, webhooks: Provided[Web
 @router.post(
     "/v1/webhooks/{webhook_id}/rotate",
     summary="Change a webhook's secret",
-    responses=problems(401, 404, 422),
+    responses={**success(200, example=_ROTATED), **problems(WebhookNotFound)},
 )
 async def rotate_secret(
     webhook_id: UUID, caller: Admin, webhooks: Provided[Webhooks]
@@ -87,7 +103,7 @@ async def rotate_secret(
 @router.get(
     "/v1/webhooks/{webhook_id}/deliveries",
     summary="List a webhook's deliveries",
-    responses=problems(401, 404, 422),
+    responses=problems(WebhookNotFound),
 )
 async def list_deliveries(
     webhook_id: UUID,
@@ -104,19 +120,17 @@ async def list_deliveries(
         limit=page.limit_and_one,
         after=page.last_seen(*of),
     )
-    shown, following = page.cut(deliveries, *of)
-    return DeliveryList(
-        data=[DeliveryOut.of(delivery) for delivery in shown],
-        has_more=bool(following),
-        next=following,
-    )
+    return DeliveryList(**page.answer(deliveries, DeliveryOut.of, *of))
 
 
 @router.post(
     "/v1/webhooks/deliveries/{delivery_id}/retry",
     status_code=202,
     summary="Try a dead delivery again",
-    responses=problems(401, 404, 409, 422),
+    responses={
+        **success(202, example=_REVIVED),
+        **problems(DeliveryNotFound, DeliveryNotDead, WebhookDisabled),
+    },
 )
 async def retry_delivery(
     delivery_id: UUID, caller: Admin, webhooks: Provided[Webhooks]

@@ -1,4 +1,4 @@
-"""Expected failures of webhooks."""
+"""Errors of webhooks that a client sees."""
 
 from __future__ import annotations
 
@@ -38,8 +38,6 @@ class TooManyWebhooks(ServiceError):
 
 
 class InvalidUrl(ServiceError):
-    """A URL that nothing is sent to."""
-
     status: ClassVar[int] = 422
     code: ClassVar[str] = "invalid_url"
     title: ClassVar[str] = "Invalid URL"

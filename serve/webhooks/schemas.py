@@ -1,19 +1,20 @@
-"""Webhooks and deliveries as clients send and see them."""
+"""Webhooks as clients send and see them, and what a webhook is sent."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, create_model
 
 from serve.access.keys import Principal
 from serve.access.scopes import Scope
-from serve.events.bus import EventType
-from serve.http.page import Page
-from serve.http.strict import StrictBody, Text
+from serve.events.event import EventType
+from serve.events.schemas import JOB_EVENTS, JobEvent
+from serve.http.fields import RowOut, StrictBody, Text
+from serve.http.page import Listing, Page
 from serve.tables import Delivery, Webhook
 from serve.webhooks.repository import DeliveryState
 from serve.webhooks.signature import spell
@@ -60,7 +61,7 @@ class WebhookBody(StrictBody):
         return list(_TERMINAL) if self.events is None else self.events
 
 
-class WebhookOut(BaseModel):
+class WebhookOut(RowOut):
     """A webhook as it stands."""
 
     id: UUID
@@ -77,14 +78,8 @@ class WebhookOut(BaseModel):
     @classmethod
     def of(cls, webhook: Webhook, caller: Principal) -> Self:
         """As the caller may see it."""
-        return cls(
-            id=webhook.id,
-            url=webhook.url if Scope.ADMIN in caller.scopes else _masked(webhook.url),
-            events=webhook.events,
-            created_at=webhook.created_at,
-            rotated_at=webhook.rotated_at,
-            disabled_at=webhook.disabled_at,
-        )
+        url = webhook.url if Scope.ADMIN in caller.scopes else _masked(webhook.url)
+        return cls.of_row(webhook, url=url)
 
 
 class WebhookWithSecret(WebhookOut):
@@ -114,46 +109,73 @@ class DeliveryPage(Page):
     )
 
 
-class DeliveryOut(BaseModel):
+class DeliveryOut(RowOut):
     """One event on its way to one webhook."""
 
     id: UUID
     webhook_id: UUID
     job_id: UUID
-    seq: int = Field(description="The event's number within its job.")
+    seq: int = Field(description="The event's number within its job.", examples=[4])
     type: str = Field(examples=["job.succeeded"])
-    state: DeliveryState
-    attempts: int = Field(description="Tries so far, or since the last retry that was asked for.")
+    state: DeliveryState = Field(examples=["dead"])
+    attempts: int = Field(
+        description="Tries so far, or since the last retry that was asked for.", examples=[8]
+    )
     created_at: datetime
     next_at: datetime | None = Field(description="When it is tried next, at the earliest.")
     delivered_at: datetime | None
-    failed_at: datetime | None = Field(description="When it was given up.")
+    failed_at: datetime | None = Field(
+        description="When it was given up.", examples=["2026-11-24T11:26:40.903217Z"]
+    )
     last_status: int | None = Field(description="The receiver's last HTTP status.", examples=[503])
     last_error: str | None = Field(examples=["The receiver answered 503."])
 
     @classmethod
     def of(cls, delivery: Delivery) -> Self:
         state = DeliveryState.of(delivery)
-        return cls(
-            id=delivery.id,
-            webhook_id=delivery.webhook_id,
-            job_id=delivery.job_id,
-            seq=delivery.seq,
-            type=delivery.type,
-            state=state,
-            attempts=delivery.attempts,
-            created_at=delivery.created_at,
-            next_at=delivery.next_at if state is DeliveryState.PENDING else None,
-            delivered_at=delivery.delivered_at,
-            failed_at=delivery.failed_at,
-            last_status=delivery.last_status,
-            last_error=delivery.last_error,
-        )
+        next_at = delivery.next_at if state is DeliveryState.PENDING else None
+        return cls.of_row(delivery, state=state, next_at=next_at)
 
 
-class DeliveryList(BaseModel):
+class DeliveryList(Listing[DeliveryOut]):
     """Newest first; `next` is the `after` of the next page."""
 
-    data: list[DeliveryOut]
-    has_more: bool
-    next: str | None
+
+class WebhookHeaders(BaseModel):
+    """What a receiver verifies the body by."""
+
+    id: str = Field(alias="webhook-id", description="The same for every repetition.")
+    timestamp: str = Field(alias="webhook-timestamp", description="Unix seconds of this try.")
+    signature: str = Field(
+        alias="webhook-signature",
+        description="`v1,` and the HMAC-SHA256 of `id.timestamp.body` in base64; for a day after a"
+        " rotation, one by the previous secret as well, after a space.",
+    )
+
+
+class Place(BaseModel):
+    """Which event it is, beside what it tells."""
+
+    job_id: UUID
+    seq: int = Field(ge=1, description="The event's number within its job, which is the order.")
+
+
+def _webhook_event(event: type[JobEvent[Any]]) -> type[BaseModel]:
+    name = f"{event.__name__}Webhook"
+    kind: Any = event.model_fields["type"].annotation
+    told: Any = event.model_fields["data"].annotation
+    data: type[BaseModel] = create_model(f"{name}Data", __base__=(told, Place))
+    return create_model(
+        name,
+        __doc__=event.__doc__,
+        type=(kind, ...),
+        timestamp=(datetime, Field(description="When it happened.")),
+        data=(data, ...),
+    )
+
+
+WEBHOOK_EVENTS: dict[EventType, type[BaseModel]] = {
+    type_: _webhook_event(event)
+    for type_, event in JOB_EVENTS.items()
+    if type_ is not EventType.PROGRESS
+}

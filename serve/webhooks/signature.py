@@ -1,4 +1,4 @@
-"""Signatures as the Standard Webhooks specification has them."""
+"""Signatures by the Standard Webhooks specification."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def new_secret() -> bytes:
 
 
 def spell(secret: bytes) -> str:
-    """The secret as its owner is told it."""
+    """The secret as the API shows it to its owner."""
     return MARK + base64.b64encode(secret).decode()
 
 
 def signed_headers(
     keys: Sequence[bytes], message_id: str, sent_at: datetime, body: bytes
 ) -> dict[str, str]:
-    """What a receiver verifies ``body`` by; one signature a key, any of which may match."""
+    """The headers that a receiver verifies ``body`` with: one signature for each key."""
     timestamp = str(int(sent_at.timestamp()))
     signed = f"{message_id}.{timestamp}.".encode() + body
     signatures = (hmac.digest(key, signed, hashlib.sha256) for key in keys)

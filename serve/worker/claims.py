@@ -20,7 +20,8 @@ from pipelines.diffusion.batching.cost import Profile
 from pipelines.diffusion.request import EngineStats, PromptReading
 from serve.clock import clock
 from serve.database import Database, DatabaseUnavailable, Session
-from serve.events.bus import Event, EventBus, EventType
+from serve.events.bus import EventBus
+from serve.events.event import Event, EventType
 from serve.jobs import repository, transitions
 from serve.jobs.claim import Claim
 from serve.jobs.fairness import ring_order, take_turns

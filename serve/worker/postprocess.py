@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from pipelines.imaging.format import PictureFormat
 from pipelines.imaging.postprocess import PostprocessSpec, process
 from serve.jobs.claim import Claim
-from serve.pictures.picture_key import PictureKey
-from serve.pictures.stored_file import StoredFile
+from serve.pictures.stored_file import PictureKey, StoredFile
 from serve.storage import Storage
 
 

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from pipelines.diffusion.request import Progress
 from pipelines.imaging.preview import encode_preview
-from serve.events.bus import Event, EventBus, EventType
+from serve.events.bus import EventBus
+from serve.events.event import Event, EventType
 from serve.jobs.claim import Claim
 from serve.supervise import Turned, untold
 

@@ -11,7 +11,8 @@ from uuid import UUID
 import structlog
 
 from serve.database import Database, DatabaseUnavailable
-from serve.events.bus import Event, EventBus
+from serve.events.bus import EventBus
+from serve.events.event import Event
 from serve.jobs import repository, transitions
 from serve.settings import Settings
 from serve.supervise import Turned, untold

@@ -15,7 +15,7 @@ from pipelines.imaging.errors import ImagingError
 from pipelines.imaging.source import read_source
 from serve.jobs.claim import Claim
 from serve.jobs.errors import SourceLost
-from serve.pictures.source_key import SourceKey
+from serve.pictures.stored_file import SourceKey
 from serve.settings import WorkerSettings
 from serve.storage import ObjectMissing, Storage, StorageError, StorageForbidden, StorageUnavailable
 from serve.worker.delivery import pause

@@ -11,9 +11,8 @@ import structlog
 from serve.clock import clock
 from serve.database import Database, DatabaseUnavailable
 from serve.jobs.errors import ForeignStorage
-from serve.pictures.picture_key import PictureKey
 from serve.pictures.repository import forget_lost_sources, forget_sources, orphans
-from serve.pictures.source_key import SourceKey
+from serve.pictures.stored_file import PictureKey, SourceKey
 from serve.settings import JobSettings
 from serve.storage import ObjectMissing, Storage, StorageError, StoredObject
 from serve.supervise import Turned, untold

@@ -29,9 +29,9 @@ from serve.jobs.claim import Claim
 from serve.jobs.limits import Limits
 from serve.jobs.request import JobRequest
 from serve.jobs.schemas import JobBody
-from serve.openai.edit import EditBody
+from serve.openai.schemas import EditBody
 from serve.settings import ModelSettings, Settings
-from serve.tables.images import MAX_SEED
+from serve.tables import MAX_SEED
 from serve.worker.postprocess import PostprocessTask
 from tests.pipelines.diffusion.families.test_whole_call_classes import BUILDERS as WHOLE_CALLS
 from tests.pipelines.diffusion.lora.lora_files import matrices, save_peft

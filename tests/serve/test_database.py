@@ -27,9 +27,9 @@ async def test_a_connection_that_ends_before_it_is_set_up_is_unavailability(
     monkeypatch.setattr(asyncpg, "connect", connect_and_lose)
     database = Database(database_url, pool_size=1)
     with pytest.raises(DatabaseUnavailable):
-        await database.ping()
+        await ping(database)
     monkeypatch.undo()
-    await database.ping()
+    await ping(database)
     await database.close()
 
 
@@ -64,11 +64,16 @@ async def test_a_transaction_on_a_warm_connection_asks_nothing_besides(
         asked.append(query)
         return await execute(self, query, *arguments, **options)
 
-    await database.ping()
+    await ping(database)
     monkeypatch.setattr(asyncpg.Connection, "execute", told)
-    await database.ping()
+    await ping(database)
     assert [query.rstrip(";") for query in asked] == ["BEGIN", "COMMIT"]
     await database.close()
+
+
+async def ping(database: Database) -> None:
+    async with database.transaction() as session:
+        await session.execute(text("SELECT 1"))
 
 
 async def use_two_connections(database: Database) -> None:

@@ -21,6 +21,7 @@ from loadtests.chaos.proxy import FaultProxy, unix_socket
 from serve.database import Database, DatabaseUnavailable
 from serve.settings import DatabaseSettings
 from tests.conftest import query
+from tests.serve.test_database import ping
 
 QUICK = DatabaseSettings(
     connect_timeout_s=2, command_timeout_s=1, statement_timeout_s=0.5, idle_timeout_s=1
@@ -148,7 +149,7 @@ async def test_a_transaction_that_stands_still_is_ended(database_url: str) -> No
     database = Database(database_url, QUICK, pool_size=1)
     with pytest.raises(DatabaseUnavailable):
         await transact(database, "SELECT 1", partial(asyncio.sleep, 1.5), "SELECT 1")
-    await database.ping()
+    await ping(database)
     await database.close()
 
 
@@ -209,7 +210,7 @@ async def test_too_many_connections_are_unavailability(database_url: str) -> Non
         async with database.transaction() as session:
             await session.execute(text("SELECT 1"))
             with pytest.raises(DatabaseUnavailable, match="too many connections"):
-                await database.ping()
+                await ping(database)
     finally:
         await database.close()
         query(database_url, f"DROP ROLE {role}")
@@ -219,7 +220,7 @@ async def test_a_server_that_takes_connections_and_says_nothing_is_unavailabilit
     with socket.create_server(("127.0.0.1", 0)) as silent:
         database = Database(f"postgres://u@127.0.0.1:{silent.getsockname()[1]}/db", QUICK)
         with pytest.raises(DatabaseUnavailable):
-            await database.ping()
+            await ping(database)
         await database.close()
 
 

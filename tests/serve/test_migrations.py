@@ -7,6 +7,8 @@ import uuid
 
 import pytest
 from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from serve.database import DatabaseUnavailable
@@ -16,10 +18,21 @@ from serve.migrations.upgrade import (
     _config,
     check_connection,
     check_schema,
-    pending_changes,
     upgrade,
 )
+from serve.tables import Base
 from tests.conftest import query
+
+
+async def pending_changes(url: str) -> list[object]:
+    """Differences between the models and the migrated schema; empty when they agree."""
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        found = await connection.run_sync(
+            lambda sync: list(compare_metadata(MigrationContext.configure(sync), Base.metadata))
+        )
+    await engine.dispose()
+    return found
 
 
 async def test_migrated_schema_equals_the_models(database_url: str) -> None:

@@ -1,4 +1,4 @@
-"""Models by setting: which are taken, and what is said of the others."""
+"""Settings of models, and settings that do not fit each other."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def test_the_default_model_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert list(settings.served) == ["sd15", "sdxl", "acme/flux"]
     assert settings.served["sd15"] is settings.model
-    told = settings.served["sdxl"]
-    assert (told.path, told.dtype, told.default_steps) == ("/models/sdxl", "float16", 8)
-    assert {name: str(path) for name, path in told.loras.items()} == loras
+    model = settings.served["sdxl"]
+    assert (model.path, model.dtype, model.default_steps) == ("/models/sdxl", "float16", 8)
+    assert {name: str(path) for name, path in model.loras.items()} == loras
     assert settings.served["acme/flux"].max_steps == settings.model.max_steps
     assert settings.worker.model_bytes is None
 
@@ -35,7 +35,7 @@ def test_one_model_is_served_where_no_more_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("models", "said"),
+    ("models", "message"),
     [
         ({"sdxl": {"path": "/models/sdxl", "stesp": 8}}, r"models\.sdxl\.stesp"),
         ({"sdxl": {"path": "/models/sdxl", "name": "xl"}}, r"models\.sdxl\.name"),
@@ -45,9 +45,9 @@ def test_one_model_is_served_where_no_more_are_named() -> None:
     ],
 )
 def test_what_cannot_be_served_is_refused(
-    monkeypatch: pytest.MonkeyPatch, models: object, said: str
+    monkeypatch: pytest.MonkeyPatch, models: object, message: str
 ) -> None:
-    with pytest.raises(ValidationError, match=said):
+    with pytest.raises(ValidationError, match=message):
         read(monkeypatch, models)
 
 
@@ -55,8 +55,8 @@ def test_aliases_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SFUMATO_MODEL__ALIASES", '["dall-e-3", "gpt-image-1"]')
     settings = read(monkeypatch, {"sdxl": {"path": "/models/sdxl", "aliases": ["xl"]}})
 
-    asked = ["dall-e-3", "gpt-image-1", "xl", "sdxl", "sd15", "other"]
-    assert [settings.served_name(name) for name in asked] == [
+    names = ["dall-e-3", "gpt-image-1", "xl", "sdxl", "sd15", "other"]
+    assert [settings.served_name(name) for name in names] == [
         "sd15",
         "sd15",
         "sdxl",
@@ -79,7 +79,7 @@ def test_a_name_is_one_models(
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "message"),
     [
         (
             {"SFUMATO_WORKER__LEASE_S": "3"},
@@ -95,11 +95,11 @@ def test_a_name_is_one_models(
     ],
 )
 def test_two_that_do_not_fit_are_both_named_with_the_cure(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: str
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ValidationError, match=said):
+    with pytest.raises(ValidationError, match=message):
         Settings()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serve.cli.client import Client
+from serve.cli.comparison import Client
 from serve.cli.peer import PeerBench, PeerPlan
 from serve.cli.served import Plan, ServedBench
 from serve.settings import Settings

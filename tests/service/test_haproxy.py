@@ -18,7 +18,7 @@ import pytest
 from websockets.sync.client import connect
 
 from loadtests.events.service import TERMINAL
-from serve.cli.ray_ports import listeners
+from serve.cli.doctor import listeners
 from serve.local.port import free_port
 from tests.service.conftest import KEY, Service, short_folder, start
 from tests.service.test_desync import BODIES, ask_after_a_broken_promise

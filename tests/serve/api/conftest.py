@@ -171,8 +171,8 @@ async def count_rows(database: Database, table: str) -> int:
 @pytest.fixture
 def unpaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """All progress is told, as fast as it comes."""
-    monkeypatch.setattr("serve.events.pace.EVERY_S", 0.0)
-    monkeypatch.setattr("serve.events.pace.COST_S", 0.0)
+    monkeypatch.setattr("serve.events.progress.EVERY_S", 0.0)
+    monkeypatch.setattr("serve.events.progress.COST_S", 0.0)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from serve.api.services import Services
 from serve.jobs.schemas import JobBody
-from serve.openai.generation import GenerationBody
+from serve.openai.schemas import GenerationBody
 from serve.webhooks.schemas import WebhookBody
 from tests.serve.api.conftest import count_rows
 

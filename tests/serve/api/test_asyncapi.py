@@ -13,9 +13,9 @@ from pydantic import BaseModel
 
 from serve.api.asyncapi import asyncapi
 from serve.api.services import Services
-from serve.events.bus import EventType
-from serve.events.job_event import JOB_EVENTS
-from serve.webhooks.event_schemas import WEBHOOK_EVENTS
+from serve.events.event import EventType
+from serve.events.schemas import JOB_EVENTS
+from serve.webhooks.schemas import WEBHOOK_EVENTS
 from serve.worker.reaper import Reaper
 from tests.serve.api.described import Json, faults
 from tests.serve.api.drawing import Desk

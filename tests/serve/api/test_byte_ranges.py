@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from serve.api.services import Services
-from serve.pictures.byte_range import asked_range
+from serve.pictures.downloads import requested_range
 from serve.pictures.errors import RangeNotSatisfiable
 from tests.serve.api.drawing import Desk
 
@@ -41,20 +41,20 @@ HUGE = "9" * 5000
     ids=lambda value: str(value)[:24],
 )
 def test_range_asked_for(header: str | None, span: range | None) -> None:
-    assert asked_range(header, SIZE) == span
+    assert requested_range(header, SIZE) == span
 
 
 @pytest.mark.parametrize("header", ["bytes=1000-", "bytes=1000-2000", "bytes=-0"])
 def test_bytes_that_the_file_has_not(header: str) -> None:
     with pytest.raises(RangeNotSatisfiable, match="0-999"):
-        asked_range(header, SIZE)
+        requested_range(header, SIZE)
 
 
 def test_many_ranges_cost_nothing() -> None:
     header = "bytes=" + ",".join(f"{n}-" for n in range(10_000))
     started = time.thread_time()
     for _ in range(1000):
-        asked_range(header, SIZE)
+        requested_range(header, SIZE)
     assert time.thread_time() - started < 0.5  # 0.5 ms each would be a hundred times too slow
 
 

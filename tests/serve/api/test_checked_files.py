@@ -6,12 +6,14 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import UUID
 
 import httpx2
 import openai
 import pytest
 
 from serve.api.services import Services
+from serve.pictures.signed_urls import File
 from serve.settings import Settings
 from tests.serve.api.drawing import Desk
 from tests.serve.storage.s3 import S3, serve_s3
@@ -227,3 +229,33 @@ class TestBucket:
         assert damaged(await client.get(url, headers=part))
         s3.objects[name] = (whole.content, "image/png")
         assert (await client.get(url)).content == whole.content
+
+    async def test_a_signed_url_may_redirect_to_the_bucket(
+        self,
+        client: httpx2.AsyncClient,
+        anonymous: httpx2.AsyncClient,
+        services: Services,
+        monkeypatch: pytest.MonkeyPatch,
+        s3: S3,
+        url: str,
+    ) -> None:
+        whole = await client.get(url)
+        tenant_id = (await services.keys.list())[0].tenant_id
+        file = File(UUID(url.split("/")[3]), "original")
+        signed = f"{url}?signature={await services.signed_urls.sign(tenant_id, file)}"
+        assert (await anonymous.get(signed)).content == whole.content  # off by default
+
+        monkeypatch.setattr(services.files, "_redirects", True)
+        answer = await anonymous.get(signed)
+        assert (answer.status_code, answer.headers["cache-control"]) == (307, "no-store")
+        async with httpx2.AsyncClient() as browser:
+            found = await browser.get(answer.headers["location"])
+        assert "X-Amz-Signature=" in answer.headers["location"]
+        assert (found.content, found.headers["content-type"]) == (whole.content, "image/png")
+        for direct in (await client.get(url), await anonymous.get(f"{signed}&download=true")):
+            assert (direct.status_code, direct.content) == (200, whole.content)
+        etag = {"If-None-Match": whole.headers["etag"]}
+        assert (await anonymous.get(signed, headers=etag)).status_code == 304
+
+        s3.objects.clear()
+        assert damaged(await anonymous.get(signed))

@@ -17,10 +17,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from serve.api.services import Services
-from serve.events.bus import Event, EventType
-from serve.events.open_sockets import OpenSockets
-from serve.events.outbox import MESSAGE_COST_BYTES, WINDOW_BYTES
-from serve.events.socket import MAX_MESSAGE_CHARS, MAX_WATCHED
+from serve.events.event import Event, EventType
+from serve.events.flow_control import MESSAGE_COST_BYTES, WINDOW_BYTES
+from serve.events.socket import MAX_MESSAGE_CHARS, MAX_WATCHED, OpenSockets
 
 NOBODYS_JOB = "00000000-0000-7000-8000-000000000000"
 
@@ -331,7 +330,7 @@ async def test_who_never_acknowledges_gets_every_durable_event_of_a_few_jobs(
 async def test_who_reads_nothing_is_closed_and_resumes_without_loss(
     address: str, key: str, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.events.outbox.Outbox.__init__.__defaults__", (8 * 1024,))
+    monkeypatch.setattr("serve.events.flow_control.SendWindow.__init__.__defaults__", (8 * 1024,))
     monkeypatch.setattr("serve.events.socket.ACKNOWLEDGE_WITHIN_S", 0.2)
     headers = {"Authorization": f"Bearer {key}"}
     seen: dict[str, list[int]] = {}
@@ -363,7 +362,7 @@ async def test_who_reads_nothing_is_closed_and_resumes_without_loss(
 async def test_a_replay_longer_than_the_window_is_paced_by_acknowledgements(
     address: str, key: str, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.events.outbox.Outbox.__init__.__defaults__", (8 * 1024,))
+    monkeypatch.setattr("serve.events.flow_control.SendWindow.__init__.__defaults__", (8 * 1024,))
     jobs = [await submit(client) for _ in range(40)]
     seen: list[str] = []
     async with connect(address, additional_headers={"X-API-Key": key}) as events:
@@ -390,7 +389,7 @@ async def test_replies_are_counted_as_well(
 async def test_strangers_wait_for_their_keys_in_no_great_number(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.events.open_sockets.MAX_STRANGERS", 2)
+    monkeypatch.setattr("serve.events.socket.MAX_UNAUTHENTICATED", 2)
     strangers = [await connect(address) for _ in range(3)]
     refused = await ending(strangers[2])
     assert refused == (1013, "Too many connections wait for their keys; connect again.")
@@ -404,7 +403,7 @@ async def test_strangers_wait_for_their_keys_in_no_great_number(
 async def test_a_tenant_has_so_many_connections_and_no_more(
     app: FastAPI, address: str, key: str
 ) -> None:
-    app.state.sockets = OpenSockets(most_per_tenant=1)
+    app.state.provided[OpenSockets] = OpenSockets(most_per_tenant=1)
     for _ in range(2):
         async with connect(address, additional_headers={"X-API-Key": key}) as first:
             await say(first, type="watch", job_id=NOBODYS_JOB)

@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 import httpx2
 import pytest
 
-WEB = Path(__file__).parents[3] / "serve" / "web"
+WEB = Path(__file__).parents[3] / "serve" / "web" / "page"
 
 
 async def test_page_is_served_with_its_policy(anonymous: httpx2.AsyncClient) -> None:

@@ -78,7 +78,7 @@ async def test_no_stream_is_opened(
     def opened(_tenant: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(services.jobs, "feed", opened)
+    monkeypatch.setattr(services.jobs.feeds, "open", opened)
     async with asyncio.timeout(5):
         answer = await client.head(path)
 

@@ -14,7 +14,7 @@ import pytest
 from fastapi import FastAPI
 
 from serve.api.services import Services
-from serve.events.bus import Event, EventType
+from serve.events.event import Event, EventType
 from tests.serve.api.test_events import NOBODYS_JOB, listening, submit
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.http.json_depth import deeper_than
+from serve.http.json_body import deeper_than
 
 
 def depth_of(value: object) -> int:

@@ -10,14 +10,11 @@ import httpx2
 import pytest
 from websockets.asyncio.client import connect
 
-from serve.access.key_schemas import KeyBody
-from serve.access.tenant_schemas import LimitsBody, TenantBody
+from serve.access.schemas import KeyBody, LimitsBody, TenantBody
 from serve.api.services import Services
-from serve.http.strict import StrictBody
-from serve.jobs.picture import ControlBody, LoraBody
-from serve.jobs.schemas import JobBody
-from serve.openai.edit import EditBody, EditJson, VariationBody
-from serve.openai.generation import GenerationBody
+from serve.http.fields import StrictBody
+from serve.jobs.schemas import ControlBody, JobBody, LoraBody
+from serve.openai.schemas import EditBody, EditJson, GenerationBody, VariationBody
 from serve.webhooks.schemas import WebhookBody
 from tests.serve.api.described import described, operations
 from tests.serve.api.refusals.uploads import browser_form, file_of, mask_of, picture

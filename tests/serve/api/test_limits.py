@@ -133,7 +133,8 @@ async def test_steps_that_are_left_out_are_what_the_scheduler_can_make(
     """Though the model's default be beyond."""
     model = services.settings.model.model_copy(update={"default_steps": 90})
     settings = services.settings.model_copy(update={"model": model})
-    app = create_app(replace(services, settings=settings))
+    models = ServedModels(settings, services.models.descriptions)
+    app = create_app(replace(services, settings=settings, models=models))
     async with client_of(app, key) as caller:
         plain = await caller.post("/v1/jobs", json=PROMPT)
         lcm = await caller.post("/v1/jobs", json={**PROMPT, "scheduler": "lcm"})

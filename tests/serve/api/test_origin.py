@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection
 
 from serve.api.app import create_app
 from serve.api.services import Services
-from serve.http.origin import may_connect, plain_origin
+from serve.http.address import may_connect, plain_origin
 from serve.settings import HttpSettings
 
 

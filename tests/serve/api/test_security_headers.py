@@ -10,7 +10,7 @@ import pytest
 
 from serve.api.app import create_app
 from serve.api.services import Services
-from serve.http.layers.security_headers import SECURITY_HEADERS
+from serve.http.problems import SECURITY_HEADERS
 from serve.settings import HttpSettings
 from tests.serve.api.drawing import Desk
 

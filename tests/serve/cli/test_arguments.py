@@ -1,4 +1,4 @@
-"""What a command refuses before it draws, measures or asks anybody."""
+"""What a command refuses before it draws, measures or sends a request."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ run = CliRunner().invoke
 KEY = "a-key-of-24-characters-or-more"
 
 
-class Asked(ThreadingHTTPServer):
-    """Counts what it is asked, and answers as a service that is not ready."""
+class CountingServer(ThreadingHTTPServer):
+    """Counts requests, and answers as a service that is not ready."""
 
     count = 0
 
@@ -28,7 +28,7 @@ class Asked(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Asked
+    server: CountingServer
 
     def do_GET(self) -> None:
         self.server.count += 1
@@ -45,8 +45,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def asked() -> Iterator[Asked]:
-    server = Asked()
+def service() -> Iterator[CountingServer]:
+    server = CountingServer()
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -56,17 +56,17 @@ def asked() -> Iterator[Asked]:
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: Asked) -> None:
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, service: CountingServer) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("SFUMATO_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("SFUMATO_PORT", str(asked.server_address[1]))
+    monkeypatch.setenv("SFUMATO_PORT", str(service.server_address[1]))
     monkeypatch.setenv("SFUMATO_API_KEY", KEY)
     (tmp_path / "folder.png").mkdir()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["generate", "red heart", "-o", "no/such/heart.png"], "there is no folder no/such"),
         (["generate", "red heart", "-o", "folder.png"], "folder.png is a folder"),
@@ -92,13 +92,13 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: Asked) -
         (["keys", "revoke", "7"], "should be a valid UUID"),
     ],
 )
-def test_arguments_are_refused_before_anybody_is_asked(
-    asked: Asked, arguments: list[str], said: str
+def test_wrong_arguments_are_refused_before_any_request(
+    service: CountingServer, arguments: list[str], message: str
 ) -> None:
-    told = run(app, arguments)
-    assert told.exit_code == 2
-    assert said in told.output
-    assert asked.count == 0
+    result = run(app, arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert service.count == 0
 
 
 @pytest.mark.parametrize("command", [["up"], ["doctor"], ["migrate"], ["keys", "list"]])
@@ -106,38 +106,40 @@ def test_a_misspelt_setting_stops_every_command(
     monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
     monkeypatch.setenv("SFUMATO_PROT", "8000")
-    told = run(app, command)
-    assert told.exit_code == 2
-    assert "SFUMATO_PROT is no setting; the nearest is SFUMATO_PORT" in told.output
+    result = run(app, command)
+    assert result.exit_code == 2
+    assert "SFUMATO_PROT is no setting; the nearest is SFUMATO_PORT" in result.output
 
 
-def test_without_a_key_nobody_is_asked(monkeypatch: pytest.MonkeyPatch, asked: Asked) -> None:
+def test_without_a_key_no_request_is_sent(
+    monkeypatch: pytest.MonkeyPatch, service: CountingServer
+) -> None:
     monkeypatch.delenv("SFUMATO_API_KEY")
-    told = run(app, ["generate", "red heart", "-o", "heart.png"])
-    assert told.exit_code == 1
-    assert "There is no key: set SFUMATO_API_KEY" in told.output
-    assert asked.count == 0
+    result = run(app, ["generate", "red heart", "-o", "heart.png"])
+    assert result.exit_code == 1
+    assert "There is no key: set SFUMATO_API_KEY" in result.output
+    assert service.count == 0
 
 
-def test_a_bench_asks_whether_the_service_is_ready_first(asked: Asked) -> None:
-    told = run(app, ["bench", "served"])
-    assert told.exit_code == 1
-    assert "not ready: not yet" in told.output
-    assert asked.count == 1
+def test_a_bench_asks_whether_the_service_is_ready_first(service: CountingServer) -> None:
+    result = run(app, ["bench", "served"])
+    assert result.exit_code == 1
+    assert "not ready: not yet" in result.output
+    assert service.count == 1
 
 
 @pytest.mark.parametrize(
     "command", [["generate", "red heart", "-o", "heart.png"], ["bench", "served"]]
 )
 def test_this_machine_is_asked_without_a_proxy(
-    monkeypatch: pytest.MonkeyPatch, asked: Asked, command: list[str]
+    monkeypatch: pytest.MonkeyPatch, service: CountingServer, command: list[str]
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "")
     run(app, command)
-    assert asked.count == 1
+    assert service.count == 1
 
 
 def test_a_database_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,10 +149,10 @@ def test_a_database_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         monkeypatch.setenv("SFUMATO_PORT", str(port))
-        told = run(app, command)
-        assert told.exit_code == 1
-        assert "Postgres at 127.0.0.1:1/x cannot be used" in told.output
-        assert "sesame" not in told.output
+        result = run(app, command)
+        assert result.exit_code == 1
+        assert "Postgres at 127.0.0.1:1/x cannot be used" in result.output
+        assert "sesame" not in result.output
 
 
 def test_what_nobody_foresaw_is_told_in_a_line(
@@ -159,10 +161,10 @@ def test_what_nobody_foresaw_is_told_in_a_line(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr("serve.cli.doctor.run", lambda _: 1 // 0)
-    told = run(app, ["doctor"])
-    assert told.exit_code == 1
-    assert "ZeroDivisionError: integer division" in told.output
-    assert "Traceback" not in told.output
+    result = run(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "ZeroDivisionError: integer division" in result.output
+    assert "Traceback" not in result.output
     (kept,) = tmp_path.glob("sfumato-*.traceback")
-    assert str(kept) in told.output
+    assert str(kept) in result.output
     assert "1 // 0" in kept.read_text()

@@ -1,4 +1,4 @@
-"""What `sfumato doctor` says of the models."""
+"""What `sfumato doctor` reports of the models and of moderation."""
 
 from __future__ import annotations
 
@@ -48,27 +48,27 @@ def test_every_model_is_checked(
 
     assert doctor.run(settings) == 1
 
-    said = capsys.readouterr().out
-    assert said.count("Service: ") == 1
-    assert "✓ Service: none at http://127.0.0.1:8000 (start it with `sfumato up`)\n" in said
-    assert "✓ Model: sfumato-embedded: StableDiffusionPipeline, " in said
-    assert "✓ Model: tiny: StableDiffusionPipeline, 64×64 pixels, cpu, torch.float16\n" in said
-    assert ", 64×64 pixels, cpu, torch.float16, safety checker on\n" in said
-    assert "✓ Model: halves: StableDiffusionPipeline, 64×64 pixels, cpu" in said
-    assert "✗ Model: gone\n" in said
-    assert "unet' has no diffusion_pytorch_model.safetensors; download the model again." in said
+    output = capsys.readouterr().out
+    assert output.count("Service: ") == 1
+    assert "✓ Service: none at http://127.0.0.1:8000 (start it with `sfumato up`)\n" in output
+    assert "✓ Model: sfumato-embedded: StableDiffusionPipeline, " in output
+    assert "✓ Model: tiny: StableDiffusionPipeline, 64×64 pixels, cpu, torch.float16\n" in output
+    assert ", 64×64 pixels, cpu, torch.float16, safety checker on\n" in output
+    assert "✓ Model: halves: StableDiffusionPipeline, 64×64 pixels, cpu" in output
+    assert "✗ Model: gone\n" in output
+    assert "unet' has no diffusion_pytorch_model.safetensors; download the model again." in output
     lost = "✗ Model: lost\n    SFUMATO_MODELS (lost.path): There is no model folder '/no/such'"
-    assert lost in said
-    assert "✗ Model: odd\n    SFUMATO_MODELS (odd.device): " in said
-    assert "✗ Model: inked\n" in said
-    assert "is not a safetensors file" in said
-    assert "✗ Model: led\n" in said
-    assert "choose a folder of a 'ControlNetModel'" in said
-    assert "SFUMATO_MODELS (small.max_pixels): 64 pixels are fewer than the 64x64" in said
+    assert lost in output
+    assert "✗ Model: odd\n    SFUMATO_MODELS (odd.device): " in output
+    assert "✗ Model: inked\n" in output
+    assert "is not a safetensors file" in output
+    assert "✗ Model: led\n" in output
+    assert "choose a folder of a 'ControlNetModel'" in output
+    assert "SFUMATO_MODELS (small.max_pixels): 64 pixels are fewer than the 64x64" in output
 
 
 @pytest.mark.parametrize(
-    ("rules", "classifier", "mark", "said"),
+    ("rules", "classifier", "mark", "expected"),
     [
         (None, None, "✓", "Moderation: no block-list, no classifier\n"),
         ("grue\n", "judges_here:Judge", "✓", "/list.txt, classifier judges_here:Judge\n"),
@@ -87,9 +87,9 @@ def test_moderation_is_set_up_as_replicas_do(
     rules: str | None,
     classifier: str | None,
     mark: str,
-    said: str,
+    expected: str,
 ) -> None:
-    """A class beside which the service is started is found, as Ray does."""
+    """A class in the working directory is found, as Ray finds it for replicas."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "judges_here", raising=False)
     Path("judges_here.py").write_text(
@@ -110,7 +110,7 @@ def test_moderation_is_set_up_as_replicas_do(
 
     doctor.run(settings)
 
-    told = capsys.readouterr().out
-    assert said in told
-    assert f"{mark} Moderation: " in told
+    output = capsys.readouterr().out
+    assert expected in output
+    assert f"{mark} Moderation: " in output
     assert sys.path == before

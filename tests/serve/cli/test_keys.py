@@ -25,11 +25,11 @@ def test_scopes_and_an_end() -> None:
     )
     plain = run(app, ["create", "laptop"])
 
-    shown = run(app, ["list"]).output
+    listing = run(app, ["list"]).output
 
     assert (made.exit_code, plain.exit_code) == (0, 0)
     assert re.match(r"sfm_[A-Za-z0-9_-]{43}\n", made.output)
-    phone, laptop = [line for line in shown.splitlines() if "phone" in line or "laptop" in line]
+    phone, laptop = [line for line in listing.splitlines() if "phone" in line or "laptop" in line]
     assert "admin, read" in phone
     assert "generate, read" in laptop
     made_at, ends_at = [

@@ -12,7 +12,7 @@ from serve.settings import Settings
 
 
 @pytest.mark.parametrize(
-    ("models", "said"),
+    ("models", "message"),
     [
         ('{"sdxl": {"pth": "/models/sdxl"}}', "✗ SFUMATO_MODELS (sdxl.pth) is no setting: "),
         ('{"sfumato-embedded": {"path": "/models/sdxl"}}', "SFUMATO_MODELS holds"),
@@ -20,13 +20,13 @@ from serve.settings import Settings
     ],
 )
 def test_a_wrong_model_is_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], models: str, said: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], models: str, message: str
 ) -> None:
     monkeypatch.setenv("SFUMATO_MODELS", models)
     with pytest.raises(typer.Exit) as exit_:
         settings()
     assert exit_.value.exit_code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

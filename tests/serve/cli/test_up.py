@@ -54,7 +54,7 @@ def free(tmp_path: Path) -> Settings:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"model": {"path": "/no/such"}}, "SFUMATO_MODEL__PATH: There is no model folder"),
         ({"model": {"max_pixels": 64}}, "SFUMATO_MODEL__MAX_PIXELS: 64 pixels are fewer than"),
@@ -80,13 +80,13 @@ def free(tmp_path: Path) -> Settings:
     ],
 )
 def test_what_a_start_lacks_is_told_before_anything_starts(
-    free: Settings, capsys: pytest.CaptureFixture[str], change: dict[str, object], said: str
+    free: Settings, capsys: pytest.CaptureFixture[str], change: dict[str, object], message: str
 ) -> None:
-    asked = {"data_dir": free.data_dir, "port": free.port, **change}
-    assert run(Settings.model_validate(asked)) == 1
-    told = capsys.readouterr().out
-    assert said in told
-    assert told.startswith("✗ ")
+    values = {"data_dir": free.data_dir, "port": free.port, **change}
+    assert run(Settings.model_validate(values)) == 1
+    output = capsys.readouterr().out
+    assert message in output
+    assert output.startswith("✗ ")
     assert not (free.data_dir / "postgres").exists()
 
 
@@ -132,7 +132,7 @@ with ExitStack() as parts:
 def test_a_ray_of_its_own_that_no_neighbour_ends(tmp_path: Path) -> None:
     """Even where RAY_ADDRESS, as a shell may have it for another purpose, leads to another."""
     another = f"127.0.0.1:{free_port()}"
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", RAY, str(tmp_path), str(free_port())],
         env={**os.environ, "RAY_ADDRESS": another},
         capture_output=True,
@@ -140,5 +140,5 @@ def test_a_ray_of_its_own_that_no_neighbour_ends(tmp_path: Path) -> None:
         timeout=300,
         check=True,
     )
-    address, nodes, without_monitor = told.stdout.split()
+    address, nodes, without_monitor = result.stdout.split()
     assert (address != another, nodes, without_monitor) == (True, "1", "True")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from serve.deployments.haproxy_answers import with_our_answers
-from serve.http.problem import OpenAIError, Problem
+from serve.http.problems import OpenAIError, Problem
 
 WRITTEN = """\
 global

@@ -13,17 +13,17 @@ import pytest
 import redis.asyncio as redis
 
 from loadtests.chaos.proxy import FaultProxy, unix_socket
-from serve.events.bus import EVENTS, Event, EventBus, EventType
+from serve.events.bus import EVENTS, EventBus, Subscription
+from serve.events.event import Event, EventType
 from serve.events.schemas import EventOut
-from serve.events.subscription import Subscription
 
 JOB, OTHER = uuid4(), uuid4()
 
 
 async def heard(subscription: Subscription) -> Event | None:
     async with asyncio.timeout(10):
-        await subscription.bell.wait()
-    subscription.bell.clear()
+        await subscription.wakeup.wait()
+    subscription.wakeup.clear()
     return subscription.pop()
 
 
@@ -154,7 +154,7 @@ async def test_a_redis_that_hangs_holds_nobody_up() -> None:
 async def test_after_a_failure_redis_is_tried_again(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.events.bus._SILENCE_S", 0.0)
+    monkeypatch.setattr("serve.events.bus._PAUSE_S", 0.0)
     bus = EventBus(valkey_url)
     good, bus._out = bus._out, redis.from_url("redis://127.0.0.1:1")
     await bus.publish(durable(1))
@@ -172,7 +172,7 @@ async def test_after_a_failure_redis_is_tried_again(
 async def test_a_redis_that_falls_silent_is_listened_to_anew(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.events.bus._QUIET_S", 0.2)
+    monkeypatch.setattr("serve.events.bus._PING_AFTER_S", 0.2)
     proxy = FaultProxy(unix_socket(Path(urlsplit(valkey_url).path)))
     bus = EventBus(f"redis://127.0.0.1:{await proxy.start()}")
     await bus.start()

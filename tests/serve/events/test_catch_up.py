@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import event as sqlalchemy_event
 
 from serve.database import Database
-from serve.events.bus import EventBus, EventType
+from serve.events.bus import EventBus
+from serve.events.event import EventType
 from serve.jobs.lifecycle import Jobs
 from serve.settings import Settings
 from serve.storage import open_storage
@@ -42,7 +43,7 @@ async def quiet(database: Database, settings: Settings) -> AsyncIterator[Jobs]:
 async def test_a_round_asks_once_for_all_feeds_of_all_tenants(
     quiet: Jobs, database: Database, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.events.catch_up.WITHOUT_REDIS_EVERY_S", 3600)
+    monkeypatch.setattr("serve.events.feed.CATCH_UP_WITHOUT_REDIS_EVERY_S", 3600)
     tenants = [tenant_id, await make_tenant(database, "second")]
     async with AsyncExitStack() as opened:
         feeds, owned = [], []
@@ -58,7 +59,7 @@ async def test_a_round_asks_once_for_all_feeds_of_all_tenants(
         for tenant, job_id in zip(tenants, [owned[0], owned[3]], strict=True):
             await quiet.cancel(tenant, job_id)
         with statements(database) as asked:
-            await quiet.feeds._catch_up.round()
+            await quiet.feeds.catch_up()
         assert len([statement for statement in asked if "SELECT" in statement]) == 2
         for feed, job_id in zip(feeds, owned, strict=True):
             told = []
@@ -84,23 +85,23 @@ async def test_nothing_is_asked_while_nobody_listens(
     quiet: Jobs, database: Database, tenant_id: UUID
 ) -> None:
     async with quiet.feeds.open(tenant_id):
-        assert quiet.feeds._catch_up._running is not None
-    assert quiet.feeds._catch_up._running is None
+        assert quiet.feeds._polling is not None
+    assert quiet.feeds._polling is None
 
 
 async def test_a_database_that_goes_away_ends_no_feed(
     quiet: Jobs, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.events.catch_up.WITHOUT_REDIS_EVERY_S", 0.05)
+    monkeypatch.setattr("serve.events.feed.CATCH_UP_WITHOUT_REDIS_EVERY_S", 0.05)
     job = await quiet.submit(tenant_id, ask())
     async with quiet.feeds.open(tenant_id) as feed:
         await feed.watch(job.id)
         assert await feed.next(1)
-        working = quiet.feeds._catch_up._database
+        working = quiet.feeds._database
         nowhere = Database("postgresql://nobody@127.0.0.1:1/nothing")
-        quiet.feeds._catch_up._database = nowhere
+        quiet.feeds._database = nowhere
         assert await feed.next(0.5) is None
-        quiet.feeds._catch_up._database = working
+        quiet.feeds._database = working
         await nowhere.close()
         await quiet.cancel(tenant_id, job.id)
         event = await feed.next(5)

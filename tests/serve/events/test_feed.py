@@ -10,11 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serve.database import Database
-from serve.events.bus import Event
-from serve.events.errors import JobNotFound
-from serve.events.feed import Feed
-from serve.events.replay import Replay
-from serve.events.subscription import Subscription
+from serve.events.bus import Subscription
+from serve.events.event import Event
+from serve.events.feed import Feed, JobNotFound
 from serve.jobs.claim import Claim
 from serve.jobs.lifecycle import Jobs
 from serve.pictures.stored_file import StoredFile
@@ -66,7 +64,7 @@ async def test_hints_lost_doubled_and_out_of_order_make_the_same_stream(
     hints = st.lists(st.sampled_from(stored), max_size=12)
     after = data.draw(st.integers(0, 6))
     subscription = Subscription()
-    feed = Feed(Replay(database), subscription, tenant_id)
+    feed = Feed(jobs.feeds, subscription, tenant_id)
     for hint in data.draw(hints):
         subscription.offer(hint)
     if data.draw(st.booleans()):
@@ -106,7 +104,7 @@ async def test_what_the_poll_and_the_hints_bring_is_one_stream(
             await claims.complete(claim, [file])
             stored = await stored_events(jobs, tenant_id, job.id)
             if data.draw(st.booleans()) or number == len(held) - 1:
-                await jobs.feeds._catch_up.round()
+                await jobs.feeds.catch_up()
             for name, feed in feeds.items():
                 for hint in data.draw(st.lists(st.sampled_from(stored), max_size=4)):
                     feed._subscription.offer(hint)
@@ -123,7 +121,7 @@ async def test_a_gap_in_a_live_event_is_read_at_once(
     job = await ended_job(jobs, claims, tenant_id)
     stored = await stored_events(jobs, tenant_id, job.id)
     subscription = Subscription()
-    feed = Feed(Replay(database), subscription, tenant_id)  # nobody polls for it
+    feed = Feed(jobs.feeds, subscription, tenant_id)  # nobody polls for it
     subscription.jobs = None
     feed.discover([job.id])
     subscription.offer(stored[3])
@@ -136,7 +134,7 @@ async def test_a_cancelled_wait_loses_nothing(
     job = await ended_job(jobs, claims, tenant_id)
     stored = await stored_events(jobs, tenant_id, job.id)
     subscription = Subscription()
-    feed = Feed(Replay(database), subscription, tenant_id)
+    feed = Feed(jobs.feeds, subscription, tenant_id)
     feed.discover([job.id])
     subscription.jobs = {job.id}
     subscription.offer(stored[-1])
@@ -159,7 +157,7 @@ async def test_unwatched_jobs_stay_silent_while_all_others_are_watched(
         await read(feed)
         await jobs.cancel(tenant_id, silent.id)
         await jobs.cancel(tenant_id, heard.id)
-        await jobs.feeds._catch_up.round()
+        await jobs.feeds.catch_up()
         assert {event.job_id for event in await read(feed)} <= {heard.id}
 
 
@@ -174,6 +172,6 @@ async def test_a_feed_never_sees_another_tenants_event(
         with pytest.raises(JobNotFound):
             await feed.watch(job.id)
         feed.discover([job.id])  # as if the number of a stranger's job had slipped in
-        await jobs.feeds._catch_up.round()
+        await jobs.feeds.catch_up()
         assert await read(feed) == []
         assert [event.seq for event in await read(owner)] == [1, 2, 3, 4, 5, 6]

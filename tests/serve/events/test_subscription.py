@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from serve.events.bus import EventType
-from serve.events.subscription import Subscription
+from serve.events.bus import Subscription
+from serve.events.event import EventType
 from tests.serve.events.test_bus import JOB, OTHER, durable, progress
 
 

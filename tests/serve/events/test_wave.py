@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from serve.events.subscription import Subscription
-from serve.events.wave import Wave
+from serve.events.bus import Subscription, Wave
 from tests.serve.events.test_bus import durable
 
 
@@ -22,24 +21,24 @@ async def rung(bells: list[asyncio.Event]) -> list[int]:
 async def test_the_loop_goes_round_between_one_few_and_the_next() -> None:
     wave, bells = Wave(at_once=2), [asyncio.Event() for _ in range(5)]
     for bell in bells:
-        wave.take(bell.set)
+        wave.add(bell.set)
     assert not any(bell.is_set() for bell in bells)
     assert await rung(bells) == [2, 4, 5]
     bells[3].clear()
-    wave.take(bells[3].set)  # it moves again
+    wave.add(bells[3].set)  # it moves again
     assert await rung(bells) == [5]
 
 
 async def test_an_event_joins_the_one_before_for_all_whose_turn_is_to_come() -> None:
     wave = Wave(at_once=1)
-    listeners = [Subscription(turn=wave.take) for _ in range(3)]
+    listeners = [Subscription(wake=wave.add) for _ in range(3)]
     told: list[tuple[int, list[int | None]]] = []
 
     async def listen(number: int) -> None:
         subscription = listeners[number]
         while sum(len(seqs) for who, seqs in told if who == number) < 2:
-            await subscription.bell.wait()
-            subscription.bell.clear()
+            await subscription.wakeup.wait()
+            subscription.wakeup.clear()
             told.append((number, [event.seq for event in iter(subscription.pop, None)]))
 
     def offer(seq: int) -> None:
@@ -65,9 +64,9 @@ async def test_one_that_fails_keeps_nobody_waiting() -> None:
     def fail() -> None:
         raise RuntimeError("It has no ears.")
 
-    wave.take(fail)
+    wave.add(fail)
     for number in range(4):
-        wave.take(partial(woken.append, number))
+        wave.add(partial(woken.append, number))
     try:
         async with asyncio.timeout(10):
             while len(woken) < 4:

@@ -11,8 +11,9 @@ from sqlalchemy import text
 
 from pipelines.diffusion.request import EngineStats
 from serve.database import Database
-from serve.events.bus import EventBus, EventType
-from serve.events.errors import JobNotFound
+from serve.events.bus import EventBus
+from serve.events.event import EventType
+from serve.events.feed import JobNotFound
 from serve.jobs.errors import IdempotencyConflict, JobFinished
 from serve.jobs.lifecycle import Jobs
 from serve.pictures.stored_file import StoredFile

@@ -13,11 +13,8 @@ from sqlalchemy import text
 
 from pipelines.diffusion.request import LoraScale, NoiseScheduler
 from serve.database import Database
-from serve.events.bus import EventBus, EventType
-from serve.events.catch_up import CatchUp
-from serve.events.feed import Feed
-from serve.events.replay import Replay
-from serve.events.subscription import Subscription
+from serve.events.bus import EventBus
+from serve.events.event import EventType
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.price import PriceList
 from serve.jobs.request import ControlNetUse, JobRequest, UnreadableRequest
@@ -337,21 +334,19 @@ async def test_events_of_a_newer_version_are_told_as_they_are_to_whom_they_conce
 
 
 async def test_a_feed_that_takes_no_event_keeps_it_from_no_other(
-    database: Database, bus: EventBus, jobs: Jobs, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
+    jobs: Jobs, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await jobs.submit(tenant_id, ask())
     await jobs.cancel(tenant_id, job.id)
-    catch_up, replay = CatchUp(database, bus), Replay(database)
-    broken, sound = (Feed(replay, Subscription(), tenant_id) for _ in range(2))
 
     def raises(_: object) -> None:
         raise ValueError("This event is not for me.")
 
-    monkeypatch.setattr(broken, "offer", raises)
-    async with catch_up.joined(broken), catch_up.joined(sound):
+    async with jobs.feeds.open(tenant_id) as broken, jobs.feeds.open(tenant_id) as sound:
+        monkeypatch.setattr(broken, "offer", raises)
         for feed in (broken, sound):
             feed._subscription.jobs = None
             feed.cursors[job.id] = 0
-        await catch_up.round()
+        await jobs.feeds.catch_up()
         told = [sound.ready(), sound.ready()]
     assert [event and event.type for event in told] == [EventType.QUEUED, EventType.CANCELLED]

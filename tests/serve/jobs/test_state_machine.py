@@ -29,7 +29,7 @@ from sqlalchemy import text
 from pipelines.diffusion.request import EngineStats
 from serve.database import Database
 from serve.events.bus import EventBus
-from serve.events.errors import JobNotFound
+from serve.events.feed import JobNotFound
 from serve.jobs.claim import Claim
 from serve.jobs.errors import IdempotencyConflict, JobFinished
 from serve.jobs.lifecycle import Jobs

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.local.atomic_file import write_atomically
+from serve.local.data_folder import write_atomically
 
 
 def test_it_replaces_what_was_there_and_is_closed_to_others(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serve.local.leftovers import Leftovers
+from serve.local.process import Leftovers
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from serve.local.data_folder import FolderLock
 from serve.local.errors import AlreadyRunning, FolderUnreachable
-from serve.local.lock import FolderLock
 
 
 @pytest.mark.parametrize("torn", ["", "12x", "\udcff"])
@@ -15,9 +15,9 @@ def test_an_owner_whose_pid_is_torn_is_another_process(tmp_path: Path, torn: str
     first = FolderLock("up", tmp_path)
     first.claim()
     first.path.write_bytes(torn.encode(errors="surrogateescape"))
-    with pytest.raises(AlreadyRunning) as told:
+    with pytest.raises(AlreadyRunning) as caught:
         FolderLock("up", tmp_path).claim()
-    assert told.value.pid is None
+    assert caught.value.pid is None
     first.release()
     FolderLock("up", tmp_path).claim()
 

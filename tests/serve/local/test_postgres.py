@@ -43,12 +43,12 @@ def test_a_restart_keeps_the_data_and_the_address(data_dir: Path) -> None:
 
 def test_it_is_durable_unicode_and_not_on_the_network(data_dir: Path) -> None:
     with LocalPostgres(data_dir) as server:
-        shown = {
+        values = {
             name: query(server.url, f"SHOW {name}")
             for name in ("fsync", "synchronous_commit", "server_encoding", "listen_addresses")
         }
         assert query(server.url, "SELECT upper('ä')") == "Ä"
-    assert shown == {
+    assert values == {
         "fsync": "on",
         "synchronous_commit": "on",
         "server_encoding": "UTF8",
@@ -150,7 +150,7 @@ def test_a_killed_server_that_nobody_reaps_does_not_bar_the_next(data_dir: Path)
     zombie = psutil.Process(first.pid)
     zombie.kill()
     assert wait_until(lambda: zombie.status() == psutil.STATUS_ZOMBIE, seconds=10)
-    first._process.release()  # as the kernel does when the owner dies
+    first._lock.release()  # as the kernel does when the owner dies
     with LocalPostgres(data_dir) as second:
         assert zombie.status() == psutil.STATUS_ZOMBIE
         assert query(second.url, "SELECT number FROM numbers") == "42"

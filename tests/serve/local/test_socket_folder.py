@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from serve.local.account import Account
+from serve.local.data_folder import make_private, socket_folder
 from serve.local.errors import FolderUnreachable
-from serve.local.socket_folder import make_private, socket_folder
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
 SOMEBODY = 1234

@@ -21,9 +21,9 @@ async def test_a_message_reaches_a_subscriber(valkey_url: str) -> None:
         await subscription.subscribe("hints")
         await client.publish("hints", "wake up")
         async with asyncio.timeout(10):
-            heard = [await anext(subscription.listen()) for _ in range(2)]
-    assert [message["type"] for message in heard] == ["subscribe", "message"]
-    assert heard[1]["data"] == b"wake up"
+            messages = [await anext(subscription.listen()) for _ in range(2)]
+    assert [message["type"] for message in messages] == ["subscribe", "message"]
+    assert messages[1]["data"] == b"wake up"
 
 
 async def test_a_restart_forgets(data_dir: Path) -> None:

@@ -17,8 +17,7 @@ from sqlalchemy import text
 
 from serve.database import Database
 from serve.jobs.schemas import JobBody
-from serve.observability.logging import configure_logging
-from serve.observability.redaction import REDACTED, Redactor
+from serve.observability.logging import REDACTED, Redactor, configure_logging
 
 PROMPT = "a violet cathedral"
 KEY = "sfm_Zk3n0xR8vQ1tY5uW7aB9cD2eF4gH6iJ8kL0mN2oP4"

@@ -20,8 +20,8 @@ from serve.jobs.errors import SourceGone
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.request import ControlNetUse
 from serve.pictures.repository import forget_sources, hold_sources, touch_sources
-from serve.pictures.source_key import SourceKey
 from serve.pictures.sources import Sources
+from serve.pictures.stored_file import SourceKey
 from serve.settings import JobSettings
 from serve.storage import ObjectMissing, Storage, open_storage
 from serve.tables import Job, JobState

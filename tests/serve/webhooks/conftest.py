@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from serve.database import Database
-from serve.events.bus import EventType
+from serve.events.event import EventType
 from serve.settings import WebhookSettings
 from serve.tables import Webhook
 from serve.webhooks.courier import Courier

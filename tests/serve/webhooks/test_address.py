@@ -9,8 +9,8 @@ import pytest
 
 from serve.database import Database
 from serve.jobs.lifecycle import Jobs
-from serve.webhooks.address import checked_url, is_public
 from serve.webhooks.errors import InvalidUrl
+from serve.webhooks.outbound import checked_url, is_public
 from serve.webhooks.subscriptions import Webhooks
 from tests.serve.conftest import ask
 from tests.serve.webhooks.conftest import TERMINAL, Run, rows, settled, states
@@ -159,11 +159,11 @@ async def test_other_spellings_of_loopback_are_found_out_when_connecting(
 ) -> None:
     async with receiving(Receiver()) as receiver:
         port = receiver.address.rpartition(":")[2]
-        told = await deliver(
+        error = await deliver(
             f"https://{host}:{port}/", webhooks, jobs, tenant_id, database, courier
         )
 
-    assert told == "The host has no public address."
+    assert error == "The host has no public address."
     assert receiver.heard == []
 
 
@@ -179,33 +179,33 @@ async def test_a_public_looking_name_that_leads_inwards(
     courier: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked = resolve_to(monkeypatch, "rebind.example", answers)
+    lookups = resolve_to(monkeypatch, "rebind.example", answers)
 
-    told = await deliver("https://rebind.example/", webhooks, jobs, tenant_id, database, courier)
+    error = await deliver("https://rebind.example/", webhooks, jobs, tenant_id, database, courier)
 
-    assert told == "The host has no public address."
-    assert asked == ["rebind.example"]
+    assert error == "The host has no public address."
+    assert lookups == ["rebind.example"]
 
 
 async def test_plain_http_is_refused_once_the_setting_is_off(
     webhooks: Webhooks, jobs: Jobs, tenant_id: UUID, database: Database, courier: Run
 ) -> None:
     async with receiving(Receiver()) as receiver:
-        told = await deliver(receiver.address, webhooks, jobs, tenant_id, database, courier)
+        error = await deliver(receiver.address, webhooks, jobs, tenant_id, database, courier)
 
-    assert told == "url must begin with https://."
+    assert error == "url must begin with https://."
     assert receiver.heard == []
 
 
 def resolve_to(monkeypatch: pytest.MonkeyPatch, name: str, addresses: list[str]) -> list[str]:
-    """Let DNS give these for ``name``; the list returned grows with each time it is asked."""
+    """Let DNS give these for ``name``; the list returned grows with each lookup."""
     resolve = socket.getaddrinfo
-    asked: list[str] = []
+    lookups: list[str] = []
 
     def answer(host: str, port: int, *args: object, **options: object) -> list[object]:
         if host != name:
             return list(resolve(host, port, *args, **options))  # type: ignore[arg-type]
-        asked.append(host)
+        lookups.append(host)
         return [
             entry
             for address in addresses
@@ -213,4 +213,4 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, name: str, addresses: list[str])
         ]
 
     monkeypatch.setattr(socket, "getaddrinfo", answer)
-    return asked
+    return lookups

@@ -45,8 +45,8 @@ async def test_terminal_event_arrives_signed(
     payload = receiver.verified(secret)
     assert payload["type"] == "job.cancelled"
     assert payload["data"] == {"job_id": str(job_id), "seq": 2}
-    [(told_at,)] = await rows(database, "SELECT created_at::text FROM events WHERE seq = 2")
-    assert payload["timestamp"][:19] == told_at[:19].replace(" ", "T")
+    [(created_at,)] = await rows(database, "SELECT created_at::text FROM events WHERE seq = 2")
+    assert payload["timestamp"][:19] == created_at[:19].replace(" ", "T")
     [request] = receiver.heard
     assert request["content-type"] == "application/json"
     assert request["host"] == receiver.address.removeprefix("http://")
@@ -71,10 +71,10 @@ async def test_the_log_tells_neither_secret_nor_url(
                 while len(lines) < 2:
                     await asyncio.sleep(0.01)
 
-    told = repr(lines)
-    assert str(webhook.id) in told
+    logged = repr(lines)
+    assert str(webhook.id) in logged
     for hidden in ("/hook?a=1", spell(webhook.secret), repr(webhook.secret)):
-        assert hidden not in told
+        assert hidden not in logged
 
 
 async def test_another_secret_does_not_verify(
@@ -331,7 +331,7 @@ async def test_two_couriers_deliver_each_once(
     assert {attempts for _, attempts, *_ in await states(database)} == {1}
 
 
-async def test_every_end_is_told_whoever_dies(
+async def test_every_end_is_delivered_whoever_dies(
     jobs: Jobs,
     tenant_id: UUID,
     receiver: Receiver,
@@ -363,12 +363,12 @@ async def test_every_end_is_told_whoever_dies(
             task.cancel()
         await asyncio.wait(falling)
 
-    told = Counter(
+    deliveries = Counter(
         receiver.verified(secret, index)["data"]["job_id"] for index in range(len(receiver.heard))
     )
-    assert set(told) == ended
+    assert set(deliveries) == ended
     assert len(set(receiver.ids)) == len(ended)
-    assert max(told.values()) > 1, "the storm was a calm"
+    assert max(deliveries.values()) > 1, "the storm was a calm"
 
 
 async def test_gone_disables_the_webhook(
@@ -466,20 +466,20 @@ async def test_an_event_of_a_newer_version_is_delivered_and_holds_up_no_other(
         {"type": "job.paused", "data": "[1]"},
         {"type": "job.cancelled", "data": f'{{"n":{2**70}}}'},
     )
-    for job_id, told in zip((first, second), odd, strict=True):
+    for job_id, change in zip((first, second), odd, strict=True):
         await rows(
             database,
             "UPDATE events SET type = :type, data = CAST(:data AS jsonb)"
             " WHERE job_id = :id AND seq = 2 RETURNING seq",
             id=job_id,
-            **told,
+            **change,
         )
     third = await end_a_job(jobs, tenant_id)
     async with courier():
         await settled(database, *["delivered"] * 3)
     bodies = sorted((json.loads(heard["body"]) for heard in receiver.heard), key=str)
-    told_of = {body["data"]["job_id"]: body for body in bodies}
-    assert told_of.keys() == {str(first), str(second), str(third)}
-    assert told_of[str(first)]["type"] == "job.paused"
-    assert told_of[str(first)]["data"] == {"job_id": str(first), "seq": 2}
-    assert told_of[str(second)]["data"]["n"] == 2**70
+    by_job = {body["data"]["job_id"]: body for body in bodies}
+    assert by_job.keys() == {str(first), str(second), str(third)}
+    assert by_job[str(first)]["type"] == "job.paused"
+    assert by_job[str(first)]["data"] == {"job_id": str(first), "seq": 2}
+    assert by_job[str(second)]["data"]["n"] == 2**70

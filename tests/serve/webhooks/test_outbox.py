@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from serve.database import Database
-from serve.events.bus import EventType
+from serve.events.event import EventType
 from serve.jobs import repository, transitions
 from serve.jobs.lifecycle import Jobs
 from serve.pictures.stored_file import StoredFile
@@ -28,7 +28,7 @@ async def queued(database: Database) -> list[tuple[str, int]]:
     return [tuple(row) for row in await rows(database, query)]
 
 
-async def test_every_way_to_end_is_told(
+async def test_every_way_to_end_is_delivered(
     jobs: Jobs,
     claims: Claims,
     reaper: Reaper,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from serve.webhooks.retry_after import MOST_S, retry_after_s
+from serve.webhooks.outbound import MOST_S, retry_after_s
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from serve.webhooks.attempt import Answer, Attempt
 from serve.webhooks.outbound import Outbound
+from serve.webhooks.repository import Answer, Attempt
 from serve.webhooks.signature import spell
 from tests.serve.webhooks.conftest import hasty
 from tests.serve.webhooks.receiver import Receiver, receiving

@@ -18,7 +18,8 @@ from loadtests.chaos.proxy import FaultProxy, unix_socket
 from loadtests.chaos.service import SOCKET
 from loadtests.chaos.standby import Standby
 from serve.database import Database, DatabaseUnavailable
-from serve.events.bus import EventBus, EventType
+from serve.events.bus import EventBus
+from serve.events.event import EventType
 from serve.jobs.lifecycle import Jobs
 from serve.local.postgres import LocalPostgres
 from serve.migrations.upgrade import upgrade

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.runner import EngineRunner
 from serve.database import Database
-from serve.events.bus import EventType
+from serve.events.event import EventType
 from serve.jobs.lifecycle import Jobs
 from serve.storage import Storage, open_storage
 from serve.tables import JobState

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from serve.database import Database, DatabaseUnavailable
-from serve.events.bus import EventBus, EventType
+from serve.events.bus import EventBus
+from serve.events.event import EventType
 from serve.jobs.lifecycle import Jobs
 from serve.local.postgres import LocalPostgres
 from serve.migrations.upgrade import upgrade

@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 import numpy as np
 
 from pipelines.diffusion.request import Progress
-from serve.events.bus import Event, EventBus
+from serve.events.bus import EventBus
+from serve.events.event import Event
 from serve.jobs.claim import Claim
 from serve.worker.progress import ProgressBoard
 from tests.serve.conftest import ask

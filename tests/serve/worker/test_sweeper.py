@@ -18,8 +18,7 @@ from serve.database import Database
 from serve.jobs import repository
 from serve.jobs.errors import ForeignStorage
 from serve.jobs.lifecycle import Jobs
-from serve.pictures.picture_key import PictureKey
-from serve.pictures.stored_file import StoredFile
+from serve.pictures.stored_file import PictureKey, StoredFile
 from serve.settings import JobSettings
 from serve.storage import Storage, StorageUnavailable, open_storage
 from serve.worker.repository.locks import database_identity, try_sweeper_lock

@@ -29,12 +29,13 @@ from pipelines.diffusion.runner import EngineRunner
 from pipelines.imaging.metadata import read_metadata
 from serve.database import Database, DatabaseUnavailable
 from serve.deployments.pool import open_pool
-from serve.events.bus import EventBus, EventType
+from serve.events.bus import EventBus
+from serve.events.event import EventType
 from serve.jobs.claim import Claim
 from serve.jobs.errors import EngineDied, PostprocessFailed
 from serve.jobs.lifecycle import Jobs
 from serve.moderation.errors import refused_picture
-from serve.openai.outcome import outcome_error
+from serve.openai.waiting import outcome_error
 from serve.pictures.stored_file import StoredFile
 from serve.settings import FurtherModelSettings, ModelSettings, Settings, WorkerSettings
 from serve.storage import Storage, open_storage

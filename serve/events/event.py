@@ -1,0 +1,123 @@
+"""Events of jobs: what happened, and how it is written as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from serve.open_enum import OpenEnum
+
+
+class EventType(OpenEnum):
+    """What happened; types that are not listed here may come, and none of them ends a job."""
+
+    QUEUED = "job.queued"
+    RUNNING = "job.running"
+    PROGRESS = "image.progress"
+    IMAGE_SUCCEEDED = "image.succeeded"
+    SUCCEEDED = "job.succeeded"
+    FAILED = "job.failed"
+    CANCELLED = "job.cancelled"
+    EXPIRED = "job.expired"
+
+    @property
+    def terminal(self) -> bool:
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset(
+    {EventType.SUCCEEDED, EventType.FAILED, EventType.CANCELLED, EventType.EXPIRED}
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a job.
+
+    ``seq`` counts a job's durable events from 1. It is None for ephemeral events (progress), which
+    are never replayed.
+    """
+
+    tenant_id: UUID
+    job_id: UUID
+    seq: int | None
+    type: EventType
+    created_at: datetime
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """The message between processes."""
+        return as_json({"tenant_id": self.tenant_id, **self._public_fields()})
+
+    @cached_property
+    def text(self) -> str:
+        """The JSON that clients read. It is made once a process, however many clients read it."""
+        return as_json(self._public_fields(), orjson.OPT_UTC_Z).decode()
+
+    @cached_property
+    def without_preview(self) -> Event:
+        """The same progress without its picture. It is made once as well."""
+        if "preview" not in self.data:
+            return self
+        data = {name: value for name, value in self.data.items() if name != "preview"}
+        return replace(self, data=data)
+
+    @property
+    def image_id(self) -> str | None:
+        """The picture that the event is about, if it is about one."""
+        image_id = self.data.get("image_id")
+        return image_id if isinstance(image_id, str) else None
+
+    def _public_fields(self) -> dict[str, Any]:
+        return {
+            "type": self.type,
+            "job_id": self.job_id,
+            "seq": self.seq,
+            "created_at": self.created_at,
+            "data": self.data,
+        }
+
+    @classmethod
+    def decode(cls, message: bytes) -> Event:
+        """Read what ``encode`` made. Fields that a newer version added are ignored.
+
+        Raises:
+            Exception: of any kind, if the message is not an event.
+        """
+        fields = orjson.loads(message)
+        seq = fields["seq"]
+        return cls(
+            tenant_id=UUID(fields["tenant_id"]),
+            job_id=UUID(fields["job_id"]),
+            seq=None if seq is None else int(seq),
+            type=EventType.read(fields["type"]),
+            created_at=datetime.fromisoformat(fields["created_at"]),
+            data=event_data(fields["data"]),
+        )
+
+
+def as_json(value: Any, option: int = 0) -> bytes:
+    """JSON of anything that an event may hold; ``option`` is orjson's.
+
+    Postgres' JSON may hold integers of any size. orjson writes 64 bits at most, so json writes
+    the larger ones.
+    """
+    try:
+        return orjson.dumps(value, default=str, option=option)  # asyncpg has a UUID of its own
+    except orjson.JSONEncodeError:
+        return json.dumps(value, default=_plain).encode()
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def event_data(value: Any) -> dict[str, Any]:
+    """An event's data as it was read; empty if another version wrote something else there."""
+    return value if isinstance(value, dict) else {}

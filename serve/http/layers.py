@@ -1,0 +1,321 @@
+"""What every request passes, in small ASGI layers; the proxy has some of them as well."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from uuid import uuid4
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.http.drain import Drain
+from serve.http.errors import ServerStopping
+from serve.http.http_route import route_path
+from serve.http.problems import (
+    REQUEST_ID,
+    SECURITY_HEADERS,
+    TOO_LARGE,
+    Problem,
+    answer,
+    headers_of,
+    problem_of,
+)
+from serve.observability.metrics import Metrics
+from serve.settings import HttpSettings
+
+
+def refusal(
+    scope: Scope,
+    status: HTTPStatus,
+    code: str,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """An error in the shape that the path's clients read."""
+    return answer(
+        Problem(title=status.phrase, status=status, detail=detail, code=code), scope, headers
+    )
+
+
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 16 * 1024
+MAX_TARGET_BYTES = 8 * 1024
+
+
+class HeaderLimit:
+    """Refuses a request with too many or too large headers, or too long an address."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        fault = _fault(scope)
+        if fault is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # not accepted yet: HTTP 403
+        else:
+            await refusal(scope, *fault)(scope, receive, send)
+
+
+def _fault(scope: Scope) -> tuple[HTTPStatus, str, str] | None:
+    if len(scope["path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
+        return (
+            HTTPStatus(414),
+            "uri_too_long",
+            f"Path and query must have {MAX_TARGET_BYTES} bytes at most.",
+        )
+    headers = scope["headers"]
+    size = sum(len(name) + len(value) for name, value in headers)
+    if len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
+        return (
+            HTTPStatus(431),
+            "headers_too_large",
+            f"A request has {MAX_HEADERS} headers and {MAX_HEADER_BYTES} bytes of them at most.",
+        )
+    return None
+
+
+FORM, JSON = "multipart/form-data", "application/json"
+UPLOADS = {"/v1/images/edits": (FORM, JSON), "/v1/images/variations": (FORM,)}
+"""The routes that take pictures, and as what."""
+
+
+class BodyLimit:
+    """Refuses a body over its limit before reading it or while it comes, and one that dawdles.
+
+    Then the app is told that the client has left, and what it still says goes nowhere: so the
+    layer works the same around the routes and around Serve's proxy, which reads ahead.
+
+    FastAPI's own ``max_body_size`` answers outside of the layers that give an error its shape
+    and its request id.
+    """
+
+    def __init__(self, app: ASGIApp, settings: HttpSettings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        limit = self._limit(route_path(scope), headers.get("content-type", ""))
+        length = headers.get("content-length", "")
+        if length.isdecimal() and (len(length) > 18 or int(length) > limit):
+            await _too_large(scope, limit)(scope, receive, send)
+            return
+        body = _Body(scope, receive, send, limit, self._settings.body_timeout_s)
+        await self._app(scope, body.receive, body.send)
+
+    def _limit(self, path: str, content_type: str) -> int:
+        kind = content_type.partition(";")[0].strip().lower()
+        if kind in UPLOADS.get(path.removesuffix("/"), ()):
+            return self._settings.max_upload_bytes
+        return self._settings.max_body_bytes
+
+
+class _Body:
+    """One request's body as it comes."""
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, limit: int, timeout_s: float
+    ) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._limit = limit
+        self._timeout_s = timeout_s
+        self._until: float | None = None
+        self._bytes = 0
+        self._whole = False
+        self._answering = False
+        self._refused = False
+
+    async def receive(self) -> Message:
+        if self._refused:
+            return {"type": "http.disconnect"}
+        if self._whole:
+            return await self._receive()
+        now = asyncio.get_running_loop().time()
+        self._until = self._until or now + self._timeout_s
+        try:
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
+        except TimeoutError:
+            return await self._refuse(_too_slow(self._scope, self._timeout_s))
+        self._bytes += len(message.get("body", b""))
+        if self._bytes > self._limit:
+            return await self._refuse(_too_large(self._scope, self._limit))
+        self._whole = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if not self._refused:
+            self._answering = True
+            await self._send(message)
+
+    async def _refuse(self, response: Response) -> Message:
+        self._refused = True
+        if not self._answering:
+            await response(self._scope, self._receive, self._send)
+        return {"type": "http.disconnect"}
+
+
+def _too_large(scope: Scope, limit: int) -> Response:
+    return refusal(scope, HTTPStatus(413), TOO_LARGE, f"The body is larger than {limit} bytes.")
+
+
+def _too_slow(scope: Scope, timeout_s: float) -> Response:
+    return refusal(
+        scope,
+        HTTPStatus(408),
+        "body_too_slow",
+        f"The body did not come within {timeout_s:g} seconds.",
+        {"Connection": "close"},
+    )
+
+
+_READS = ("GET", "HEAD", "OPTIONS")
+
+
+class Calls:
+    """Counts the requests that change something, and refuses them once the process drains.
+
+    Whoever only reads is answered to the end: what was read can be asked for again.
+    """
+
+    def __init__(self, app: ASGIApp, drain: Drain) -> None:
+        self._app = app
+        self._drain = drain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in _READS:
+            await self._app(scope, receive, send)
+            return
+        if self._drain.begun:
+            error = ServerStopping("The server restarts; send the request again.")
+            headers = headers_of(error) | {"Connection": "close"}
+            refused = answer(problem_of(error), scope, headers)
+            await refused(scope, receive, send)
+            return
+        with self._drain.call():
+            await self._app(scope, receive, send)
+
+
+class SecurityHeaders:
+    """Sets each header that the route has not set itself."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message.setdefault("headers", [])
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_guarded)
+
+
+class TrailingSlash:
+    """Takes it away, so that the path leads where it does without.
+
+    A redirect would do for GET alone: clients drop the body of a POST on their way, or the key.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            path: str = scope["path"]
+            if path.endswith("/") and path != scope.get("root_path", "") + "/":
+                scope["path"] = path[:-1]  # in place: layers around read the route from this scope
+        await self._app(scope, receive, send)
+
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+class RequestId:
+    """Names every request, on its answer and on each log line that it causes.
+
+    A client's own name is kept if it is harmless, and replaced for whatever comes after if not.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = MutableHeaders(scope=scope)
+        given = headers.getlist(REQUEST_ID)
+        request_id = given[0] if len(given) == 1 and _SANE_ID.fullmatch(given[0]) else uuid4().hex
+        headers[REQUEST_ID] = request_id
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_named(message: Message) -> None:
+            if message["type"] in ("http.response.start", "websocket.accept"):
+                message.setdefault("headers", [])
+                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await self._app(scope, receive, send_named)
+
+
+log = structlog.get_logger(__name__)
+
+_PROBES = ("/health", "/ready", "/metrics")
+_METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS")
+
+
+class RequestMetrics:
+    """Counts, times and logs every HTTP request under its route's template."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+        started = time.perf_counter()
+
+        async def send_seen(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_seen)
+        finally:
+            route = getattr(scope.get("route"), "path_format", "unmatched")
+            # A made-up method must not make a new series.
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            seconds = time.perf_counter() - started
+            self._metrics.observe_request(method, route, status, seconds)
+            tell = log.debug if route in _PROBES else log.info
+            tell("http.request", method=method, route=route, status=status, seconds=seconds)

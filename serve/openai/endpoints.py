@@ -1,0 +1,271 @@
+"""OpenAI's endpoints: generations, edits, variations and models."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Annotated
+from uuid import UUID
+
+import anyio.to_thread
+import orjson
+from fastapi import APIRouter, Path, Response
+from starlette.requests import Request
+
+from serve.access.auth import Drawer, Reader
+from serve.access.guarded_route import GuardedRoute, read_body
+from serve.http.documented import Errors, form_body, openai_errors, picture_events, problems
+from serve.http.errors import InvalidForm, InvalidJson, InvalidValue, MissingField
+from serve.http.form import Form, Upload, checked, read_form
+from serve.http.json_body import file_of_data_url, is_json
+from serve.http.provided import Provided
+from serve.jobs.endpoints import DRAWING_ERRORS, IdempotencyKey, checked_key
+from serve.jobs.errors import ModelNotFound
+from serve.jobs.limits import Limits, ServedModels, seed_name
+from serve.jobs.request import JobRequest
+from serve.openai.picture_answer import AnswerForm, PictureAnswer
+from serve.openai.schemas import (
+    EditBody,
+    EditJson,
+    Generation,
+    GenerationBody,
+    ModelList,
+    ModelOut,
+    PictureReference,
+    VariationBody,
+    steps_of,
+)
+from serve.openai.waiting import OpenAIServices, outcome_examples
+from serve.pictures.errors import (
+    AnimatedPicture,
+    FileDamaged,
+    ImageDeleted,
+    InvalidMask,
+    InvalidPictureFile,
+    PictureTooLarge,
+    UnsupportedPicture,
+)
+from serve.settings import Settings
+
+router = APIRouter(tags=["images"], route_class=GuardedRoute)
+models_router = APIRouter(tags=["models"], route_class=GuardedRoute)
+
+_VARIATION_STRENGTH = 0.6
+_ERRORS: Errors = (*DRAWING_ERRORS, *outcome_examples(), ImageDeleted, FileDamaged)
+_FILE_ERRORS: Errors = (
+    InvalidForm("Send the picture as Content-Type: multipart/form-data."),
+    MissingField("image: send a file of this name.", param="image"),
+    UnsupportedPicture,
+    InvalidPictureFile,
+    PictureTooLarge,
+    AnimatedPicture,
+)
+
+
+@router.post(
+    "/v1/images/generations",
+    summary="Draw pictures",
+    response_model=Generation,
+    response_model_exclude_none=True,
+    responses={
+        **picture_events("image_generation", "The pictures, or with `stream` their events."),
+        **openai_errors(*_ERRORS),
+    },
+)
+async def generate(
+    body: GenerationBody,
+    request: Request,
+    caller: Drawer,
+    services: Provided[OpenAIServices],
+    idempotency_key: IdempotencyKey = None,
+) -> Generation | Response:
+    """OpenAI's endpoint: its clients work unchanged. Answers when the pictures are done, or with
+    `stream` tells of each on its way.
+
+    Who leaves before that cancels the job, unless an Idempotency-Key says that they will be
+    back for it.
+    """
+    key = checked_key(idempotency_key)
+    form = AnswerForm.of(body, "image_generation")
+    limits = services.models.limits(body.model)
+    limits.check_source(image=False)
+    asked = limits.accept(
+        body,
+        size=limits.size(body.size),
+        default_steps=steps_of(body.quality, limits.default_steps),
+        seed_for=seed_name(caller.tenant_id, key),
+        partial_images=body.partial_images or 0,
+    )
+    asked = await services.sourcing.keep(caller.tenant_id, asked, key, control=body.control)
+    return await PictureAnswer(services, caller.tenant_id, key, request).to(asked, form)
+
+
+@router.post(
+    "/v1/images/edits",
+    summary="Edit a picture",
+    response_model=Generation,
+    response_model_exclude_none=True,
+    responses={
+        **picture_events("image_edit", "The pictures, or with `stream` their events."),
+        **openai_errors(*_ERRORS, *_FILE_ERRORS, InvalidMask),
+    },
+    openapi_extra=form_body(EditBody, "image", "mask", "control_image", as_json=EditJson),
+)
+async def edit(
+    request: Request,
+    caller: Drawer,
+    services: Provided[OpenAIServices],
+    idempotency_key: IdempotencyKey = None,
+) -> Generation | Response:
+    """OpenAI's endpoint, a multipart form or JSON. Draws from `image`: all of it anew, or where
+    `mask`, a PNG of the same size, is wholly transparent; what a mask keeps comes back pixel for
+    pixel.
+
+    Files are PNG or JPEG of at most 64 megapixels, or WebP of at most 17, told by their content.
+    Orientation is applied, colours become sRGB's by their profile, everything but pixels is
+    dropped, and what is transparent lies on white.
+    """
+    key = checked_key(idempotency_key)
+    async with read_edit(request) as form:
+        body, mask = form.body, form.files.get("mask")
+        if body.strength is not None and body.input_fidelity is not None:
+            raise InvalidValue("Give strength or input_fidelity, not both.", param="strength")
+        answer = AnswerForm.of(body, "image_edit")
+        limits = services.models.limits(body.model)
+        limits.check_source(image=True, mask=mask is not None)
+        asked = limits.accept(
+            body,
+            size=limits.size(body.size),
+            default_steps=steps_of(body.quality, limits.default_steps),
+            seed_for=seed_name(caller.tenant_id, key),
+            partial_images=body.partial_images or 0,
+        )
+        default = body.default_strength(mask=mask is not None)
+        strength = limits.strength(body.strength, default, asked.num_inference_steps)
+        asked = replace(asked, strength=strength)
+        asked = await _fitted(services, caller.tenant_id, asked, key, form, limits)
+    return await PictureAnswer(services, caller.tenant_id, key, request).to(asked, answer)
+
+
+@router.post(
+    "/v1/images/variations",
+    summary="Vary a picture",
+    response_model_exclude_none=True,
+    responses=openai_errors(*_ERRORS, *_FILE_ERRORS),
+    openapi_extra=form_body(VariationBody, "image", "control_image"),
+)
+async def vary(
+    request: Request,
+    caller: Drawer,
+    services: Provided[OpenAIServices],
+    idempotency_key: IdempotencyKey = None,
+) -> Generation:
+    """OpenAI's endpoint, a multipart form. Draws from `image` with no prompt, so that its shapes
+    stay and its details change; `strength` says how far. Files are as in an edit.
+    """
+    key = checked_key(idempotency_key)
+    fields = read_form(request, VariationBody, required="image", optional=["control_image"])
+    async with fields as form:
+        body = form.body
+        limits = services.models.limits(body.model)
+        limits.check_source(image=True)
+        asked = limits.accept(
+            body,
+            size=limits.size(body.size),
+            seed_for=seed_name(caller.tenant_id, key),
+            without_prompt=True,
+        )
+        strength = limits.strength(body.strength, _VARIATION_STRENGTH, asked.num_inference_steps)
+        asked = replace(asked, strength=strength)
+        asked = await _fitted(services, caller.tenant_id, asked, key, form, limits)
+    answer = PictureAnswer(services, caller.tenant_id, key, request)
+    return await answer.whole(asked, AnswerForm("image_edit", None, body.response_format))
+
+
+async def _fitted(
+    services: OpenAIServices,
+    tenant_id: UUID,
+    asked: JobRequest,
+    key: str | None,
+    form: Form[EditBody] | Form[VariationBody],
+    limits: Limits,
+) -> JobRequest:
+    """The request with its sources, at the size that follows from its picture."""
+    own = await services.intake.size(form.files["image"])
+    width, height = limits.size_from(form.body.size, own, asked.output_format)
+    asked = replace(asked, width=width, height=height)
+    control = form.body.control
+    return await services.sourcing.keep(tenant_id, asked, key, control=control, uploads=form.files)
+
+
+@asynccontextmanager
+async def read_edit(request: Request) -> AsyncIterator[Form[EditBody]]:
+    """The edit's fields and files.
+
+    Raises:
+        ClientLeft: it never came whole.
+        InvalidForm, InvalidJson, JsonTooDeep: it cannot be read.
+        MissingField, InvalidValue: a file is missing, or is none; a field is none of its kind.
+        RequestValidationError: the body refuses its fields.
+    """
+    if is_json(request.headers.get("content-type", "")):
+        yield await _from_json(request)
+        return
+    optional = ["mask", "control_image"]
+    async with read_form(request, EditBody, required="image", optional=optional) as form:
+        yield form
+
+
+async def _from_json(request: Request) -> Form[EditBody]:
+    text = await read_body(request)
+    try:
+        body = checked(EditJson, orjson.loads(text))
+    except orjson.JSONDecodeError as error:
+        raise InvalidJson(f"The body is not valid JSON: {error}.") from error
+    if len(body.images) > 1:
+        raise InvalidValue("images: one picture is taken, and several were sent.", param="images")
+    files = {"image": await _upload(body.images[0], "images.0.image_url")}
+    if body.mask is not None:
+        files["mask"] = await _upload(body.mask, "mask.image_url")
+    return Form(body, files)
+
+
+async def _upload(reference: PictureReference, field: str) -> Upload:
+    if not reference.image_url.startswith("data:"):
+        raise InvalidValue(
+            f"{field} must be a data URL, `data:image/png;base64,…`; addresses of pictures are"
+            " not fetched.",
+            param=field,
+        )
+    # Megabytes, which would keep the event loop from everybody else.
+    file = await anyio.to_thread.run_sync(file_of_data_url, reference.image_url, field)
+    return Upload(io.BytesIO(file), field)
+
+
+@models_router.get("/v1/models", summary="List models", responses=problems())
+async def list_models(
+    _caller: Reader, served: Provided[ServedModels], settings: Provided[Settings]
+) -> ModelList:
+    """The default one first, each with its aliases and what a request may ask of it."""
+    return ModelList(
+        data=[
+            ModelOut.of(name, description, settings.served[name])
+            for name, description in served.descriptions.items()
+        ]
+    )
+
+
+@models_router.get(
+    "/v1/models/{model_id:path}", summary="Look at a model", responses=problems(ModelNotFound)
+)
+async def get_model(
+    model_id: Annotated[str, Path(examples=["sfumato-embedded"])],
+    _caller: Reader,
+    settings: Provided[Settings],
+    served: Provided[ServedModels],
+) -> ModelOut:
+    """By its name or an alias. A name may hold slashes, as hub ids do."""
+    name = served.limits(model_id).model
+    return ModelOut.of(name, served.descriptions[name], settings.served[name])
