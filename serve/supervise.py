@@ -28,6 +28,7 @@ class LoopStuck(ServiceError):
     status: ClassVar[int] = 503
     code: ClassVar[str] = "loop_stuck"
     title: ClassVar[str] = "A background loop is stuck"
+    example = "No round has ended for too long in: courier (184 s)."
 
 
 def untold() -> None:

@@ -42,6 +42,7 @@ class KeyNotFound(ServiceError):
     status = 404
     code = "key_not_found"
     title = "No such key"
+    example = "There is no key 019ab2e1-0b3d-7f52-a6c4-71e8d05f9b32."
 
 
 class KeyTooShort(ServiceError):

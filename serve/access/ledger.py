@@ -25,6 +25,7 @@ class InsufficientQuota(ServiceError):
     status: ClassVar[int] = 429
     code: ClassVar[str] = "insufficient_quota"
     title: ClassVar[str] = "The month's quota is used up"
+    example = "Of this month's 100000 GPU seconds 12.5 are left, and this needs 38.2."
 
     @property
     def headers(self) -> dict[str, str]:

@@ -42,6 +42,7 @@ class RateLimitExceeded(ServiceError):
     status: ClassVar[int] = 429
     code: ClassVar[str] = "rate_limit_exceeded"
     title: ClassVar[str] = "Rate limit exceeded"
+    example = "This tenant may use 120 requests a minute, 120 of them at once; try again in 0.4 s."
 
 
 class RateLimits:

@@ -43,7 +43,7 @@ class KeyBody(StrictBody):
 
 
 class KeyPage(Page):
-    """Which keys are asked for."""
+    """Query parameters of the list of keys."""
 
     tenant_id: UUID | None = Field(None, description="Whose; an operator's to tell.")
 
@@ -117,7 +117,7 @@ class TenantChange(StrictBody):
     )
 
     def values(self) -> dict[str, Any]:
-        """The columns that are told."""
+        """The columns that change."""
         weight = {} if self.weight is None else {"weight": self.weight}
         return {**weight, **(self.limits.model_dump(exclude_unset=True) if self.limits else {})}
 

@@ -28,12 +28,14 @@ class TenantNotFound(ServiceError):
     status: ClassVar[int] = 404
     code: ClassVar[str] = "tenant_not_found"
     title: ClassVar[str] = "No such tenant"
+    example = "There is no tenant 019ab2e0-51c8-7a6e-8f10-2c7d93b4a5e1."
 
 
 class TenantExists(ServiceError):
     status: ClassVar[int] = 409
     code: ClassVar[str] = "tenant_exists"
     title: ClassVar[str] = "There is such a tenant"
+    example = "There is a tenant 'studio' already."
 
 
 class Tenants:

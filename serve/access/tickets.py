@@ -31,6 +31,7 @@ class TicketsUnavailable(ServiceError):
     status = 503
     code = "tickets_unavailable"
     title = "Tickets are not available"
+    example = "Tickets are not available now; authenticate in the first message."
 
 
 class Tickets:

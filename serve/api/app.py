@@ -66,8 +66,8 @@ _CORS_SHOWS = (
 def create_app(services: Services) -> FastAPI:
     """The API and the gallery on these services, which the app starts, and closes at its end.
 
-    Whoever drains the process before the server stops sets ``app.state.stopping``: open
-    WebSockets then close with 1012, and clients come back by themselves.
+    To drain the process, set ``app.state.stopping``: open WebSockets then close with 1012, and
+    clients reconnect by themselves.
     """
     app = DescribedAPI(
         title="Sfumato",
@@ -87,9 +87,8 @@ def create_app(services: Services) -> FastAPI:
     app.state.stopping = asyncio.Event()
     problems.install(app)
     _add_layers(app, services)
-    pictures = (openai, images, jobs, job_events, events, webhooks)
     for router in (
-        *(room.router for room in pictures),
+        *(room.router for room in (openai, images, jobs, job_events, events, webhooks)),
         openai.models_router,
         access.tenants_router,
         access.keys_router,
@@ -139,7 +138,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _ensure_key(services: Services) -> None:
-    """See that the operator's key opens the door, as soon as Postgres answers.
+    """Store the operator's key, as soon as Postgres answers.
 
     An app that could not start without Postgres would be gone for longer than Postgres was.
     """

@@ -196,11 +196,11 @@ def _message(name: str) -> Json:
         "contentType": "application/json",
         "payload": {"$ref": f"#/components/schemas/{model.__name__}"},
     }
-    shown: Json = {"payload": _example(name)}
+    message_example: Json = {"payload": _example(name)}
     if name in _WEBHOOKS:
         message["headers"] = {"$ref": "#/components/schemas/WebhookHeaders"}
-        shown["headers"] = _WEBHOOK_HEADERS
-    return {**message, "examples": [shown]}
+        message_example["headers"] = _WEBHOOK_HEADERS
+    return {**message, "examples": [message_example]}
 
 
 def _example(name: str) -> Json:

@@ -29,81 +29,59 @@ _SAFE = ("get", "head")
 _BEFORE_A_TENANT_IS_KNOWN = ("401", "403", "414", "431", "default")
 
 
-def _problem(status: int, title: str, code: str, detail: str, param: str | None = None) -> Problem:
-    return Problem(title=title, status=status, detail=detail, code=code, param=param)
+def _refused(status: int, code: str, detail: str) -> Problem:
+    return Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, code=code)
+
+
+def _invalid(param: str, fault: str) -> Problem:
+    return Problem(
+        title="Invalid request",
+        status=422,
+        detail=f"{param}: {fault}",
+        code="invalid_value",
+        param=param,
+    )
 
 
 def _too_large(limit: int) -> Problem:
-    detail = f"The body is larger than {limit} bytes."
-    return _problem(413, "Request Entity Too Large", TOO_LARGE, detail)
+    return _refused(413, TOO_LARGE, f"The body is larger than {limit} bytes.")
 
 
-_INVALID_JSON = _problem(
-    400,
-    "Invalid request",
-    "invalid_json",
-    "The body is not valid JSON: Expecting value at 11.",
+_INVALID_JSON = Problem(
+    title="Invalid request",
+    status=400,
+    detail="The body is not valid JSON: Expecting value at 11.",
+    code="invalid_json",
 )
-_INVALID_ID = _problem(
-    422,
-    "Invalid request",
-    "invalid_value",
-    "job_id: Input should be a valid UUID, invalid length: expected length 32 for simple format,"
-    " found 4",
+_INVALID_ID = _invalid(
     "job_id",
+    "Input should be a valid UUID, invalid length: expected length 32 for simple format, found 4",
 )
-_INVALID_FIELD = _problem(
-    422, "Invalid request", "invalid_value", "n: Input should be a valid integer", "n"
-)
-_INVALID_QUERY = _problem(
-    422,
-    "Invalid request",
-    "invalid_value",
-    "limit: Input should be less than or equal to 100",
-    "limit",
-)
+_INVALID_FIELD = _invalid("n", "Input should be a valid integer")
+_INVALID_QUERY = _invalid("limit", "Input should be less than or equal to 100")
 _COMMON: dict[str, list[Failure | Problem]] = {
     "401": [
         MissingKey("Send an API key: `Authorization: Bearer sfm_…`, or `X-API-Key`."),
         InvalidKey("This API key is not valid."),
     ],
-    "408": [
-        _problem(
-            408,
-            "Request Timeout",
-            "body_too_slow",
-            "The body did not come within 60 seconds.",
-        )
-    ],
+    "408": [_refused(408, "body_too_slow", "The body did not come within 60 seconds.")],
     "413": [_too_large(1024 * 1024)],
-    "414": [
-        _problem(
-            414,
-            "Request-URI Too Long",
-            "uri_too_long",
-            "Path and query must have 8192 bytes at most.",
-        )
-    ],
-    "429": [
-        RateLimitExceeded(
-            "This tenant may use 120 requests a minute, 120 of them at once; try again in 0.4 s."
-        )
-    ],
+    "414": [_refused(414, "uri_too_long", "Path and query must have 8192 bytes at most.")],
+    "429": [RateLimitExceeded(RateLimitExceeded.example)],
     "431": [
-        _problem(
+        _refused(
             431,
-            "Request Header Fields Too Large",
             "headers_too_large",
             "A request has 100 headers and 16384 bytes of them at most.",
         )
     ],
     "503": [DatabaseUnavailable("The database does not answer.")],
     "default": [
-        _problem(
-            500,
-            "Internal error",
-            "internal_error",
-            "The server failed to answer; the log tells more under this request's id.",
+        Problem(
+            title="Internal error",
+            status=500,
+            detail="The server failed to answer; the log tells more under this request's id.",
+            code="internal_error",
         )
     ],
 }
@@ -245,24 +223,21 @@ def _add_errors(path: str, operation: Json) -> None:
             continue
         for content in answer["content"].values():
             own = content.get("examples", {})
-            errors = _lacking_scopes(operation) if status == "403" else common.get(status, [])
-            if status == "403" or not own:
-                content["examples"] = error_examples(errors, openai=openai) | own
             if status == "403":
-                lacking = InsufficientScope(_scopes(operation)[0]).headers
+                lacking = _insufficient_scope(operation)
+                content["examples"] = error_examples([lacking], openai=openai) | own
                 answer["headers"] = {
-                    name: header(name, value, sure=not own) for name, value in lacking.items()
+                    name: header(name, value, sure=not own)
+                    for name, value in lacking.headers.items()
                 }
+            elif not own:
+                content["examples"] = error_examples(common[status], openai=openai)
 
 
-def _lacking_scopes(operation: Json) -> list[Failure | Problem]:
-    return [InsufficientScope(scope) for scope in _scopes(operation)]
-
-
-def _scopes(operation: Json) -> list[Scope]:
-    """What the key needs; each way to send a key names the same."""
-    way: dict[str, list[str]] = operation["security"][0]
-    return [Scope(scope) for scopes in way.values() for scope in scopes]
+def _insufficient_scope(operation: Json) -> InsufficientScope:
+    """What a key without the operation's scope gets; each way to send a key names the same."""
+    [[scope]] = operation["security"][0].values()
+    return InsufficientScope(Scope(scope))
 
 
 def _add_headers(operation: Json) -> None:

@@ -14,7 +14,6 @@ from serve.events.socket import OpenSockets
 from serve.http.drain import Drain
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.limits import ServedModels
-from serve.jobs.sourcing import Sourcing
 from serve.observability.metrics import Metrics
 from serve.openai.waiting import OpenAIServices
 from serve.pictures.checked_files import CheckedFiles
@@ -27,62 +26,31 @@ from serve.supervise import Loop
 from serve.webhooks.subscriptions import Webhooks
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services(OpenAIServices):
     """One ingress process's connections; the app that is given them starts and closes them."""
 
-    settings: Settings
     database: Database
     bus: EventBus
-    jobs: Jobs
-    pictures: Pictures
     webhooks: Webhooks
     keys: Keys
     tenants: Tenants
     tickets: Tickets
-    signed_urls: SignedUrls
     storage: Storage
-    files: CheckedFiles
-    intake: Intake
     metrics: Metrics
-    drain: Drain
-    models: ServedModels
     sockets: OpenSockets
     loops: list[Loop] = field(default_factory=list)
-    """Set by whoever starts some beside those of the services themselves."""
-
-    @property
-    def sourcing(self) -> Sourcing:
-        return Sourcing(self.jobs, self.pictures, self.files, self.intake)
-
-    @property
-    def openai(self) -> OpenAIServices:
-        return OpenAIServices(
-            models=self.models,
-            jobs=self.jobs,
-            pictures=self.pictures,
-            files=self.files,
-            intake=self.intake,
-            sourcing=self.sourcing,
-            signed_urls=self.signed_urls,
-            drain=self.drain,
-            wait_timeout_s=self.settings.jobs.wait_timeout_s,
-        )
+    """Background loops beside those of the services themselves; their starter adds them."""
 
     def by_type(self) -> dict[type, object]:
         """What routes may ask for, as `serve.http.provided` looks it up."""
-        jobs = self.jobs
-        parts = (
-            self,
-            self.sourcing,
-            self.openai,
-            jobs.feeds,
-            jobs.admission.rates,
-            jobs.admission.ledger,
-        )
+        jobs, admission = self.jobs, self.jobs.admission
+        parts = (self, self.sourcing, jobs.feeds, admission.rates, admission.ledger)
         named = get_type_hints(type(self)).items()
-        return {kind: getattr(self, name) for name, kind in named} | {
-            type(part): part for part in parts
+        return {
+            OpenAIServices: self,
+            **{kind: getattr(self, name) for name, kind in named},
+            **{type(part): part for part in parts},
         }
 
     @property

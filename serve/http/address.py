@@ -14,8 +14,8 @@ from serve.settings import Settings
 
 def base_url(request: Request) -> str:
     """What every URL of this service begins with, without a slash at its end."""
-    told = provided(request, Settings).http.public_url
-    return (told or str(request.base_url)).rstrip("/")
+    public_url = provided(request, Settings).http.public_url
+    return (public_url or str(request.base_url)).rstrip("/")
 
 
 def path_to(path: str, request: Request) -> str:

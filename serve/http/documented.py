@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -109,21 +110,15 @@ def problems(*errors: type[Failure] | Failure) -> Responses:
     `serve.api.openapi` adds the errors that any route may answer with. "default" also keeps
     FastAPI from describing a 422 in a shape that never comes.
     """
-    described = {"description": "Any other error", "content": problem_content()}
-    return {**_errors(errors, openai=False), "default": described}
+    return _answers(errors, openai=False)
 
 
 def openai_errors(*errors: type[Failure] | Failure) -> Responses:
     """The same in OpenAI's shape."""
-    described = {"description": "Any other error", "model": OpenAIError}
-    return {**_errors(errors, openai=True), "default": described}
+    return _answers(errors, openai=True)
 
 
-def problem_content() -> Json:
-    return {"application/problem+json": {"schema": {"$ref": SCHEMAS + "Problem"}}}
-
-
-def error_examples(errors: list[Failure | Problem], *, openai: bool) -> Json:
+def error_examples(errors: Sequence[Failure | Problem], *, openai: bool) -> Json:
     """The errors' bodies by their codes."""
     examples: Json = {}
     times: Counter[str] = Counter()
@@ -137,24 +132,21 @@ def error_examples(errors: list[Failure | Problem], *, openai: bool) -> Json:
     return examples
 
 
-def _errors(errors: Errors, *, openai: bool) -> Responses:
-    by_status: dict[int, list[Failure | Problem]] = {}
-    headers: dict[int, list[dict[str, str]]] = {}
+def _answers(errors: Errors, *, openai: bool) -> Responses:
+    by_status: dict[int, list[Failure]] = {}
     for each in errors:
         error = _example(each) if isinstance(each, type) else each
         status, _ = status_and_body(problem_of(error), openai=openai)
         by_status.setdefault(status, []).append(error)
-        sent = headers_of(error) if isinstance(error, ServiceError) else {}
-        headers.setdefault(status, []).append(sent)
-    return {
+    answers: Responses = {
         status: {
             "description": HTTPStatus(status).phrase,
-            "content": _example_content(examples, openai=openai),
-            "headers": _common_headers(headers[status]),
-            **({"model": OpenAIError} if openai else {}),
+            "headers": _headers(found),
+            **_shape(error_examples(found, openai=openai), openai=openai),
         }
-        for status, examples in by_status.items()
+        for status, found in by_status.items()
     }
+    return {**answers, "default": {"description": "Any other error", **_shape({}, openai=openai)}}
 
 
 def _example(error: type[Failure]) -> Failure:
@@ -163,20 +155,22 @@ def _example(error: type[Failure]) -> Failure:
     return error("It does not answer.")
 
 
-def _example_content(errors: list[Failure | Problem], *, openai: bool) -> Json:
-    content = {"application/json": {}} if openai else problem_content()
-    for each in content.values():
-        each["x-examples"] = json.dumps(error_examples(errors, openai=openai))
-    return content
-
-
-def _common_headers(sent: list[dict[str, str]]) -> Json:
+def _headers(errors: Sequence[Failure]) -> Json:
     """Each as the first error that has it says; of errors that differ, none is sure to come."""
+    sent = [headers_of(error) if isinstance(error, ServiceError) else {} for error in errors]
     return {
         name: header(name, value, sure=all(name in each for each in sent))
         for headers in reversed(sent)
         for name, value in headers.items()
     }
+
+
+def _shape(examples: Json, *, openai: bool) -> Json:
+    content: Json = {"x-examples": json.dumps(examples)} if examples else {}
+    if openai:
+        return {"model": OpenAIError, "content": {"application/json": content}}
+    schema = {"$ref": SCHEMAS + "Problem"}
+    return {"content": {"application/problem+json": {"schema": schema, **content}}}
 
 
 def picture_events(call: str, description: str) -> Responses:

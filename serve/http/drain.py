@@ -1,4 +1,4 @@
-"""How a process comes to its end: it takes no more calls, and answers those that it has."""
+"""How a process stops: it takes no more calls, and answers those that it has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Drain:
     def __init__(self) -> None:
         self.begun = False
         self.over = asyncio.Event()
-        """Set when the time is up: whoever still waits is told to ask again."""
+        """Set when the time is up: calls that still wait are answered 503."""
         self._calls = 0
         self._idle = asyncio.Event()
         self._idle.set()

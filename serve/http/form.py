@@ -19,7 +19,7 @@ from serve.http.errors import ClientLeft, InvalidForm, InvalidValue, JsonTooDeep
 from serve.http.fields import is_left_out, plain_kinds, printable
 from serve.http.json_body import MAX_DEPTH, deeper_than
 
-_MOST_FILES = 17  # OpenAI's most images, and a mask: beyond, nobody is told how many it was
+_MOST_FILES = 17  # OpenAI's most images, and a mask; more are refused as a form
 _MOST_FIELDS = 64
 _LONGEST_FIELD = 256 * 1024
 _INTEGER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
@@ -119,11 +119,11 @@ def _sorted(
                 )
             files[name] = sent
             continue
-        shown = printable(field, 100)
+        label = printable(field, 100)
         if not isinstance(sent, str):
-            raise InvalidValue(f"{shown}: this field takes no file.", param=shown)
+            raise InvalidValue(f"{label}: this field takes no file.", param=label)
         if field in values:
-            raise InvalidValue(f"{shown}: this field was sent twice.", param=shown)
+            raise InvalidValue(f"{label}: this field was sent twice.", param=label)
         known = body.model_fields.get(field)
         values[field] = (
             sent if known is None else _value(field, plain_kinds(known.annotation), sent)

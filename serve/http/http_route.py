@@ -47,8 +47,8 @@ class HttpRoute(APIRoute):
     def _without_empty(self, scope: Scope) -> dict[str, Any]:
         query, headers = self._optional
         changes: dict[str, Any] = {}
-        if query and (asked := scope["query_string"]):
-            pairs = (pair for pair in asked.split(b"&") if not _is_empty(query, *_decoded(pair)))
+        if query and (sent := scope["query_string"]):
+            pairs = (pair for pair in sent.split(b"&") if not _is_empty(query, *_decoded(pair)))
             changes["query_string"] = b"&".join(pairs)
         if headers:
             changes["headers"] = [

@@ -21,7 +21,7 @@ def is_json(content_type: str) -> bool:
 
 
 def check_json(content_type: str, body: bytes) -> None:
-    """See that JSON is nested no deeper than anything that is asked for here.
+    """Check that JSON is UTF-8, and nested no deeper than any body of this API.
 
     Raises:
         InvalidJson: it is not UTF-8.

@@ -91,10 +91,10 @@ UPLOADS = {"/v1/images/edits": (FORM, JSON), "/v1/images/variations": (FORM,)}
 
 
 class BodyLimit:
-    """Refuses a body over its limit before reading it or while it comes, and one that dawdles.
+    """Refuses a body that is larger than its limit, or that takes too long to arrive.
 
-    Then the app is told that the client has left, and what it still says goes nowhere: so the
-    layer works the same around the routes and around Serve's proxy, which reads ahead.
+    After a refusal the app receives `http.disconnect`, and whatever it still sends is dropped. So
+    the layer works the same around the routes and around Serve's proxy, which reads ahead.
 
     FastAPI's own ``max_body_size`` answers outside of the layers that give an error its shape
     and its request id.
@@ -191,7 +191,7 @@ _READS = ("GET", "HEAD", "OPTIONS")
 class Calls:
     """Counts the requests that change something, and refuses them once the process drains.
 
-    Whoever only reads is answered to the end: what was read can be asked for again.
+    Requests that only read are answered to the end.
     """
 
     def __init__(self, app: ASGIApp, drain: Drain) -> None:
@@ -235,7 +235,7 @@ class SecurityHeaders:
 
 
 class TrailingSlash:
-    """Takes it away, so that the path leads where it does without.
+    """Removes the slash at the end of a path, which many clients add.
 
     A redirect would do for GET alone: clients drop the body of a POST on their way, or the key.
     """
@@ -303,14 +303,14 @@ class RequestMetrics:
         status = 500
         started = time.perf_counter()
 
-        async def send_seen(message: Message) -> None:
+        async def send_observed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, send_seen)
+            await self._app(scope, receive, send_observed)
         finally:
             route = getattr(scope.get("route"), "path_format", "unmatched")
             # A made-up method must not make a new series.

@@ -35,7 +35,7 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-"""Strict-Transport-Security is not among them: only who ends TLS knows that there is any."""
+"""Strict-Transport-Security is not among them: only a proxy that ends TLS knows of TLS."""
 _INVALID = {
     "json_invalid": "invalid_json",
     "missing": "missing_field",
@@ -81,7 +81,7 @@ def speaks_openai(path: str) -> bool:
 
 
 def problem_of(error: ServiceError | StorageUnavailable) -> Problem:
-    """What a client is told; of a database or a store that is away, not where it was looked for."""
+    """The error as a client sees it: without the address of a database or a store that is away."""
     if isinstance(error, StorageUnavailable):
         return Problem(
             title="The storage does not answer",

@@ -115,13 +115,13 @@ async def submit_job(
     key = checked_key(idempotency_key)
     limits = models.limits(body.model)
     limits.check_source(image=False)
-    asked = limits.accept(
+    job_request = limits.accept(
         body,
         size=limits.width_and_height(body.size, body.width, body.height),
         seed_for=seed_name(caller.tenant_id, key),
     )
-    asked = await sourcing.keep(caller.tenant_id, asked, key, control=body.control)
-    job = await jobs.submit(caller.tenant_id, asked, idempotency_key=key)
+    job_request = await sourcing.keep(caller.tenant_id, job_request, key, control=body.control)
+    job = await jobs.submit(caller.tenant_id, job_request, idempotency_key=key)
     response.headers["Location"] = path_to(f"/v1/jobs/{job.id}", request)
     return JobOut.of(job)
 

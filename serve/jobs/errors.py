@@ -11,18 +11,21 @@ class JobUnended(ServiceError):
     status: ClassVar[int] = 409
     code: ClassVar[str] = "job_not_finished"
     title: ClassVar[str] = "The job has not ended"
+    example = "The job is running; cancel it, or wait."
 
 
 class JobFinished(ServiceError):
     status: ClassVar[int] = 409
     code: ClassVar[str] = "job_finished"
     title: ClassVar[str] = "The job has ended"
+    example = "The job has succeeded; there is nothing left to cancel."
 
 
 class IdempotencyConflict(ServiceError):
     status: ClassVar[int] = 422
     code: ClassVar[str] = "idempotency_conflict"
     title: ClassVar[str] = "Idempotency-Key was used for another request"
+    example = "This Idempotency-Key was used for another request; use a new key."
 
 
 class Overloaded(ServiceError):
@@ -31,6 +34,9 @@ class Overloaded(ServiceError):
     status: ClassVar[int] = 429
     code: ClassVar[str] = "overloaded"
     title: ClassVar[str] = "Too much work waits"
+    example = (
+        "This job would wait about 640 s for its turn, and 600 s are the most; try again later."
+    )
 
 
 class SourceGone(ServiceError):
@@ -39,6 +45,7 @@ class SourceGone(ServiceError):
     status: ClassVar[int] = 503
     code: ClassVar[str] = "source_gone"
     title: ClassVar[str] = "The picture was kept too long without a job"
+    example = "The picture was swept before its job came; send it again."
 
 
 class SourceLost(Exception):
@@ -72,3 +79,4 @@ class ModelNotFound(ServiceError):
     status = 404
     code = "model_not_found"
     title = "No such model"
+    example = "The model 'sdxl' is not served here; use 'sfumato-embedded'."

@@ -38,6 +38,7 @@ class ModerationUnavailable(ServiceError):
     status: ClassVar[int] = 503
     code: ClassVar[str] = "moderation_unavailable"
     title: ClassVar[str] = "Moderation does not answer"
+    example = "The prompt could not be checked against the content policy; try again later."
 
 
 class ModerationSetupError(ValueError):

@@ -25,7 +25,7 @@ from serve.jobs.endpoints import DRAWING_ERRORS, IdempotencyKey, checked_key
 from serve.jobs.errors import ModelNotFound
 from serve.jobs.limits import Limits, ServedModels, seed_name
 from serve.jobs.request import JobRequest
-from serve.openai.picture_answer import AnswerForm, PictureAnswer
+from serve.openai.picture_answer import AnswerForm, answer, whole_answer
 from serve.openai.schemas import (
     EditBody,
     EditJson,
@@ -37,7 +37,7 @@ from serve.openai.schemas import (
     VariationBody,
     steps_of,
 )
-from serve.openai.waiting import OpenAIServices, outcome_examples
+from serve.openai.waiting import OpenAIServices, WaitingClient, outcome_examples
 from serve.pictures.errors import (
     AnimatedPicture,
     FileDamaged,
@@ -91,15 +91,18 @@ async def generate(
     form = AnswerForm.of(body, "image_generation")
     limits = services.models.limits(body.model)
     limits.check_source(image=False)
-    asked = limits.accept(
+    job_request = limits.accept(
         body,
         size=limits.size(body.size),
         default_steps=steps_of(body.quality, limits.default_steps),
         seed_for=seed_name(caller.tenant_id, key),
         partial_images=body.partial_images or 0,
     )
-    asked = await services.sourcing.keep(caller.tenant_id, asked, key, control=body.control)
-    return await PictureAnswer(services, caller.tenant_id, key, request).to(asked, form)
+    job_request = await services.sourcing.keep(
+        caller.tenant_id, job_request, key, control=body.control
+    )
+    client = WaitingClient(services, caller.tenant_id, key)
+    return await answer(client, request, job_request, form)
 
 
 @router.post(
@@ -132,10 +135,10 @@ async def edit(
         body, mask = form.body, form.files.get("mask")
         if body.strength is not None and body.input_fidelity is not None:
             raise InvalidValue("Give strength or input_fidelity, not both.", param="strength")
-        answer = AnswerForm.of(body, "image_edit")
+        answer_form = AnswerForm.of(body, "image_edit")
         limits = services.models.limits(body.model)
         limits.check_source(image=True, mask=mask is not None)
-        asked = limits.accept(
+        job_request = limits.accept(
             body,
             size=limits.size(body.size),
             default_steps=steps_of(body.quality, limits.default_steps),
@@ -143,10 +146,11 @@ async def edit(
             partial_images=body.partial_images or 0,
         )
         default = body.default_strength(mask=mask is not None)
-        strength = limits.strength(body.strength, default, asked.num_inference_steps)
-        asked = replace(asked, strength=strength)
-        asked = await _fitted(services, caller.tenant_id, asked, key, form, limits)
-    return await PictureAnswer(services, caller.tenant_id, key, request).to(asked, answer)
+        strength = limits.strength(body.strength, default, job_request.num_inference_steps)
+        job_request = replace(job_request, strength=strength)
+        job_request = await _fitted(services, caller.tenant_id, job_request, key, form, limits)
+    client = WaitingClient(services, caller.tenant_id, key)
+    return await answer(client, request, job_request, answer_form)
 
 
 @router.post(
@@ -171,33 +175,38 @@ async def vary(
         body = form.body
         limits = services.models.limits(body.model)
         limits.check_source(image=True)
-        asked = limits.accept(
+        job_request = limits.accept(
             body,
             size=limits.size(body.size),
             seed_for=seed_name(caller.tenant_id, key),
             without_prompt=True,
         )
-        strength = limits.strength(body.strength, _VARIATION_STRENGTH, asked.num_inference_steps)
-        asked = replace(asked, strength=strength)
-        asked = await _fitted(services, caller.tenant_id, asked, key, form, limits)
-    answer = PictureAnswer(services, caller.tenant_id, key, request)
-    return await answer.whole(asked, AnswerForm("image_edit", None, body.response_format))
+        strength = limits.strength(
+            body.strength, _VARIATION_STRENGTH, job_request.num_inference_steps
+        )
+        job_request = replace(job_request, strength=strength)
+        job_request = await _fitted(services, caller.tenant_id, job_request, key, form, limits)
+    client = WaitingClient(services, caller.tenant_id, key)
+    answer_form = AnswerForm("image_edit", None, body.response_format)
+    return await whole_answer(client, request, job_request, answer_form)
 
 
 async def _fitted(
     services: OpenAIServices,
     tenant_id: UUID,
-    asked: JobRequest,
+    job_request: JobRequest,
     key: str | None,
     form: Form[EditBody] | Form[VariationBody],
     limits: Limits,
 ) -> JobRequest:
     """The request with its sources, at the size that follows from its picture."""
     own = await services.intake.size(form.files["image"])
-    width, height = limits.size_from(form.body.size, own, asked.output_format)
-    asked = replace(asked, width=width, height=height)
+    width, height = limits.size_from(form.body.size, own, job_request.output_format)
+    job_request = replace(job_request, width=width, height=height)
     control = form.body.control
-    return await services.sourcing.keep(tenant_id, asked, key, control=control, uploads=form.files)
+    return await services.sourcing.keep(
+        tenant_id, job_request, key, control=control, uploads=form.files
+    )
 
 
 @asynccontextmanager

@@ -57,7 +57,7 @@ class GenerationBody(PictureBody):
     )
 
 
-ToldQuality = Literal["low", "medium", "high", "xhigh", "max"]
+AnswerQuality = Literal["low", "medium", "high", "xhigh", "max"]
 
 _STEPS: dict[Quality, float] = {
     "low": 0.5,
@@ -76,7 +76,7 @@ def steps_of(quality: Quality | None, default: int) -> int:
     return max(1, round(default * _STEPS.get(quality or "medium", 1.0)))
 
 
-def told_quality(body: GenerationBody) -> ToldQuality | None:
+def answer_quality(body: GenerationBody) -> AnswerQuality | None:
     """The quality as OpenAI's answers name it; None where the steps were given."""
     if body.num_inference_steps is not None:
         return None
@@ -111,14 +111,14 @@ class Usage(BaseModel):
     total_tokens: int = Field(examples=[35])
 
     @classmethod
-    def of(cls, asked: JobRequest, pictures: int, text_tokens: int | None) -> Self:
+    def of(cls, job_request: JobRequest, pictures: int, text_tokens: int | None) -> Self:
         """Of so many pictures of the request.
 
         Words stand for ``text_tokens`` that are not known: not every pipeline tells them.
         """
-        words = len(asked.prompt.split()) if text_tokens is None else text_tokens
-        patches = -(-asked.width // _PATCH) * -(-asked.height // _PATCH)
-        source = patches if asked.image else 0
+        words = len(job_request.prompt.split()) if text_tokens is None else text_tokens
+        patches = -(-job_request.width // _PATCH) * -(-job_request.height // _PATCH)
+        source = patches if job_request.image else 0
         return cls(
             input_tokens=words + source,
             input_tokens_details=TokenDetails(image_tokens=source, text_tokens=words),
@@ -128,7 +128,7 @@ class Usage(BaseModel):
         )
 
 
-TOLD_WARNINGS: Any = Field(
+WARNINGS_FIELD: Any = Field(
     None,
     description="What the model did not read of the prompts; left out where it read all. An"
     " addition of this service.",
@@ -142,10 +142,10 @@ class Generation(BaseModel):
     data: list[GeneratedImage]
     background: Literal["opaque"] = "opaque"
     output_format: OutputFormat
-    quality: ToldQuality | None = Field(None, examples=["medium"])
+    quality: AnswerQuality | None = Field(None, examples=["medium"])
     size: str = Field(examples=["64x64"])
     usage: Usage
-    warnings: list[JobWarning] | None = TOLD_WARNINGS
+    warnings: list[JobWarning] | None = WARNINGS_FIELD
 
 
 _STRENGTH = "Above 0 to 1: the share of the denoising steps that are made, from the picture on."
@@ -223,7 +223,7 @@ class PictureEvent(BaseModel):
     background: Literal["opaque"] = "opaque"
     created_at: int = Field(description="Unix seconds.", examples=[1_795_499_102])
     output_format: OutputFormat
-    quality: ToldQuality | Literal["auto"] = Field(
+    quality: AnswerQuality | Literal["auto"] = Field(
         description="`auto` where steps were given.", examples=["medium"]
     )
     size: str = Field(examples=["64x64"])
@@ -246,7 +246,7 @@ class CompletedImage(PictureEvent):
 
     type: Literal["image_generation.completed", "image_edit.completed"]
     usage: Usage
-    warnings: list[JobWarning] | None = TOLD_WARNINGS
+    warnings: list[JobWarning] | None = WARNINGS_FIELD
 
 
 OWNER = "sfumato"

@@ -28,22 +28,26 @@ from serve.pictures.errors import ImageDeleted
 from serve.pictures.pictures import Pictures
 from serve.pictures.signed_urls import File, SignedUrls
 from serve.pictures.sources import Intake
+from serve.settings import Settings
 from serve.tables import Image, Job, JobState
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAIServices:
-    """One ingress process's; a synchronous call waits ``wait_timeout_s`` seconds at most."""
+    """One ingress process's."""
 
+    settings: Settings
     models: ServedModels
     jobs: Jobs
     pictures: Pictures
     files: CheckedFiles
     intake: Intake
-    sourcing: Sourcing
     signed_urls: SignedUrls
     drain: Drain
-    wait_timeout_s: float
+
+    @property
+    def sourcing(self) -> Sourcing:
+        return Sourcing(self.jobs, self.pictures, self.files, self.intake)
 
 
 class JobOutcome(ServiceError):
@@ -131,18 +135,18 @@ def outcome_examples() -> list[JobOutcome]:
 class WaitingClient:
     """Submits a job and waits for its end.
 
-    Who leaves before that takes the job along, unless an Idempotency-Key says that they will be
-    back for it.
+    If the client disconnects before, the job is cancelled, unless the request had an
+    Idempotency-Key.
     """
 
     def __init__(
         self, services: OpenAIServices, tenant_id: UUID, idempotency_key: str | None = None
     ) -> None:
-        self._services = services
+        self.services = services
         self._tenant_id = tenant_id
         self._key = idempotency_key
 
-    async def submit(self, asked: JobRequest) -> Job:
+    async def submit(self, job_request: JobRequest) -> Job:
         """The job, accepted.
 
         A task of its own: a cancellation could fall between the commit and the job's id, and
@@ -153,7 +157,7 @@ class WaitingClient:
             IdempotencyConflict, Overloaded: as `Jobs.submit` does.
         """
         submitting = asyncio.create_task(
-            self._services.jobs.submit(self._tenant_id, asked, idempotency_key=self._key),
+            self.services.jobs.submit(self._tenant_id, job_request, idempotency_key=self._key),
             name="submit",
         )
         try:
@@ -172,10 +176,12 @@ class WaitingClient:
             ServerStopping: the process ends before the job.
         """
         waiting = asyncio.create_task(
-            self._services.jobs.wait(self._tenant_id, job.id, self._longest_wait_s)
+            self.services.jobs.wait(
+                self._tenant_id, job.id, self.services.settings.jobs.wait_timeout_s
+            )
         )
         leaving = asyncio.create_task(_left(request))
-        stopping = asyncio.create_task(self._services.drain.over.wait())
+        stopping = asyncio.create_task(self.services.drain.over.wait())
         others = (leaving, stopping)
         try:
             await asyncio.wait({waiting, *others}, return_when=asyncio.FIRST_COMPLETED)
@@ -204,7 +210,7 @@ class WaitingClient:
         """
         if self._key is None:
             with anyio.CancelScope(shield=True), contextlib.suppress(ServiceError):
-                await self._services.jobs.cancel(self._tenant_id, job.id)
+                await self.services.jobs.cancel(self._tenant_id, job.id)
 
     async def stopped(self, job: Job) -> ServerStopping:
         """What to tell a client whose pictures this process will not see."""
@@ -219,10 +225,6 @@ class WaitingClient:
             " send the request again with the same Idempotency-Key."
         )
 
-    @property
-    def _longest_wait_s(self) -> float:
-        return self._services.wait_timeout_s
-
 
 async def _left(request: Request) -> None:
     """Return when the client has gone; its body has been read before."""
@@ -230,38 +232,33 @@ async def _left(request: Request) -> None:
         pass
 
 
-class PictureFiles:
-    """The original files of one tenant's pictures."""
+async def picture_files(
+    services: OpenAIServices, job: Job, form: Literal["b64_json", "url"] | None, request: Request
+) -> list[GeneratedImage]:
+    """The original files of the job's pictures, in order: themselves, or their signed URLs.
 
-    def __init__(self, services: OpenAIServices, tenant_id: UUID) -> None:
-        self._services = services
-        self._tenant_id = tenant_id
+    Raises:
+        ImageDeleted: one was deleted meanwhile, or before the same request came again.
+        FileDamaged, StorageUnavailable: as `CheckedFiles` does.
+    """
+    if deleted := [image for image in job.images if image.deleted_at is not None]:
+        raise ImageDeleted(f"Image {deleted[0].id} of job {job.id} was deleted.")
+    if form == "url":
+        base = base_url(request)
+        urls = [await _signed_url(services, job.tenant_id, image.id, base) for image in job.images]
+        return [GeneratedImage(url=url) for url in urls]
+    files = await asyncio.gather(*(file_in_base64(services, image) for image in job.images))
+    return [GeneratedImage(b64_json=file) for file in files]
 
-    async def of(
-        self, job: Job, form: Literal["b64_json", "url"] | None, request: Request
-    ) -> list[GeneratedImage]:
-        """One a picture, in order.
 
-        Raises:
-            ImageDeleted: one was deleted meanwhile, or before the same request came again.
-            FileDamaged, StorageUnavailable: as `CheckedFiles` does.
-        """
-        if deleted := [image for image in job.images if image.deleted_at is not None]:
-            raise ImageDeleted(f"Image {deleted[0].id} of job {job.id} was deleted.")
-        if form == "url":
-            base = base_url(request)
-            urls = [await self.signed_url(image.id, base) for image in job.images]
-            return [GeneratedImage(url=url) for url in urls]
-        files = await asyncio.gather(*(self.base64_of(image) for image in job.images))
-        return [GeneratedImage(b64_json=file) for file in files]
+async def file_in_base64(services: OpenAIServices, image: Image) -> str:
+    """The picture's original file; raises the same."""
+    original = next(file for file in image.variants if file.name == ORIGINAL)
+    file = await services.files.whole(image.tenant_id, original)
+    return base64.b64encode(file).decode()
 
-    async def base64_of(self, image: Image) -> str:
-        """The picture's file; raises the same."""
-        original = next(file for file in image.variants if file.name == ORIGINAL)
-        file = await self._services.files.whole(self._tenant_id, original)
-        return base64.b64encode(file).decode()
 
-    async def signed_url(self, image_id: UUID, base: str) -> str:
-        """Opens the picture's file for a while, at whichever ingress."""
-        signature = await self._services.signed_urls.sign(self._tenant_id, File(image_id, ORIGINAL))
-        return f"{base}/v1/images/{image_id}/{ORIGINAL}?signature={signature}"
+async def _signed_url(services: OpenAIServices, tenant_id: UUID, image_id: UUID, base: str) -> str:
+    """Opens the picture's file for a while, at whichever ingress."""
+    signature = await services.signed_urls.sign(tenant_id, File(image_id, ORIGINAL))
+    return f"{base}/v1/images/{image_id}/{ORIGINAL}?signature={signature}"

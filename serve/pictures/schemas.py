@@ -48,7 +48,7 @@ def warnings_of(job: Job) -> list[JobWarning]:
 
 
 class PicturePage(Page):
-    """Which pictures are asked for; all that is given must hold."""
+    """Query parameters of the list of pictures; all filters must hold."""
 
     q: Text | None = Field(
         None,

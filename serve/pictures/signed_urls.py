@@ -23,6 +23,7 @@ class InvalidSignature(ServiceError):
     status = 403
     code = "invalid_signature"
     title = "Invalid signature"
+    example = "This signature does not belong to this file."
 
 
 @dataclass(frozen=True, slots=True)

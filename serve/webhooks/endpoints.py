@@ -1,4 +1,4 @@
-"""Webhooks: be told of a job's end, and see what could not be told."""
+"""Webhooks, and their deliveries."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class WebhookList(BaseModel):
 
 
 class DeliveryPage(Page):
-    """Which deliveries are asked for."""
+    """Query parameters of the list of deliveries."""
 
     state: DeliveryState | None = Field(
         None, description="`dead` is the dead-letter list; all where left out."
@@ -163,8 +163,8 @@ class Place(BaseModel):
 def _webhook_event(event: type[JobEvent[Any]]) -> type[BaseModel]:
     name = f"{event.__name__}Webhook"
     kind: Any = event.model_fields["type"].annotation
-    told: Any = event.model_fields["data"].annotation
-    data: type[BaseModel] = create_model(f"{name}Data", __base__=(told, Place))
+    data_type: Any = event.model_fields["data"].annotation
+    data: type[BaseModel] = create_model(f"{name}Data", __base__=(data_type, Place))
     return create_model(
         name,
         __doc__=event.__doc__,
