@@ -82,7 +82,7 @@ def bind(settings: Settings) -> Application:
     return serve.deployment(
         ray_actor_options={"num_cpus": INGRESS_CPUS, "runtime_env": {"env_vars": _ON_ONE_LOOP}},
         max_ongoing_requests=_SOCKETS,
-        logging_config=LoggingConfig(enable_access_log=False),  # ours tells of each request
+        logging_config=LoggingConfig(enable_access_log=False),  # ours logs each request
         health_check_period_s=1,  # the dead man's switch leans on it
         graceful_shutdown_wait_loop_s=_SHUTDOWN_LOOP_S,
         # Whoever waits for a picture gets it; sockets and streams end by the switch.

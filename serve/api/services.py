@@ -44,8 +44,8 @@ class Services(OpenAIServices):
 
     def by_type(self) -> dict[type, object]:
         """What routes may ask for, as `serve.http.provided` looks it up."""
-        jobs, admission = self.jobs, self.jobs.admission
-        parts = (self, self.sourcing, jobs.feeds, admission.rates, admission.ledger)
+        jobs = self.jobs
+        parts = (self, self.sourcing, jobs.feeds, jobs.admission.rates, jobs.admission.ledger)
         named = get_type_hints(type(self)).items()
         return {
             OpenAIServices: self,

@@ -9,7 +9,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve.database import Database
 from serve.deployments.postprocess import Postprocess, PostprocessReplicas
-from serve.events.bus import EventBus
+from serve.events.bus import WORK, EventBus
 from serve.jobs.errors import EngineDied
 from serve.observability.logging import adopt_loggers, configure_logging
 from serve.settings import Settings
@@ -44,7 +44,8 @@ class Diffusion:
         hidden = await asyncio.to_thread(hidden_previews, settings)
         device = str(choose_device(settings.model.device))
         self._database = Database(settings.database_url.get_secret_value(), settings.database)
-        self._bus = EventBus(settings.redis_url.get_secret_value())
+        # It draws and publishes; the events of all jobs are for those who have clients.
+        self._bus = EventBus(settings.redis_url.get_secret_value(), [WORK])
         await self._bus.start()
         claims = Claims(self._database, self._bus, pool.names, settings.jobs.unread_wait_s)
         delivery = Delivery(PostprocessReplicas(postprocess), settings.worker)

@@ -13,12 +13,11 @@ from ray.serve.handle import DeploymentHandle
 from serve.api.app import create_app
 from serve.api.services import open_services
 from serve.database import Database
-from serve.deployments.dead_mans_switch import DeadMansSwitch
 from serve.deployments.diffusion import Diffusion
 from serve.deployments.proxy import guarded
 from serve.observability.logging import configure_logging
 from serve.settings import Settings
-from serve.supervise import Loop, check
+from serve.supervise import Loop, Turned, check, untold
 from serve.webhooks.courier import Courier
 from serve.worker.reaper import Reaper
 from serve.worker.sweeper import Sweeper
@@ -28,6 +27,43 @@ log = structlog.get_logger(__name__)
 # A wave of events to a thousand sockets makes some thousands of objects that are soon gone. Python
 # looks for garbage every 700, which took a seventh of the process's busy time.
 _GARBAGE_OBJECTS = 50_000
+TICK_S = 0.5
+TICKS = 8
+
+
+class DeadMansSwitch:
+    """Sets ``stopping`` after four seconds without a health check.
+
+    Serve does not notify a replica before its ongoing requests have ended, and each open socket is
+    one: they would delay every redeployment until its time-out, and then be cut without a close
+    frame. But Serve's controller stops the health checks when it stops a replica. A controller that
+    died resumes them once it is back: then the replica goes on. Ticks are counted rather than time,
+    so that a loop that was blocked draws no wrong conclusion.
+    """
+
+    def __init__(self, stopping: asyncio.Event) -> None:
+        self._stopping = stopping
+        self._missed: int | None = None
+        """Ticks since the last health check; None before the first, as the start may take long."""
+
+    def health_checked(self) -> None:
+        if self._missed is not None and self._missed >= TICKS:
+            self._stopping.clear()
+        self._missed = 0
+
+    def tick(self) -> None:
+        if self._missed is None:
+            return
+        self._missed += 1
+        if self._missed == TICKS:
+            self._stopping.set()
+
+    async def run(self, turned: Turned = untold) -> None:
+        """Tick until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.tick()
+            turned()
 
 
 @serve.ingress()
@@ -68,7 +104,7 @@ class Ingress:
 
     async def check_health(self) -> None:
         """Asked by Serve every second until it stops this replica; raising replaces it."""
-        self._switch.asked()
+        self._switch.health_checked()
         check(self._services.running)
 
     async def finish_calls(self, within_s: float) -> None:

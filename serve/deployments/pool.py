@@ -30,7 +30,7 @@ def open_pool(settings: Settings) -> ModelPool:
 
 
 def hidden_previews(settings: Settings) -> frozenset[str]:
-    """Models whose pictures are judged once they are drawn, and not to be seen before that.
+    """Models whose pictures are judged once they are drawn, so that they have no previews.
 
     Raises ModelLoadError, naming the model.
     """

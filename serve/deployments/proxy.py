@@ -1,10 +1,12 @@
-"""What stands around Serve's HTTP proxy, where a request arrives before it is anybody's.
+"""The middleware around Serve's HTTP proxy, which each request passes before the app.
 
-Serve calls `layers` in each proxy process, because `sfumato up` and the deployment name it in
-``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``; a proxy that cannot does not start.
+Serve calls `layers` in each proxy process, because ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``
+names it; if that fails the proxy does not start.
 """
 
 from __future__ import annotations
+
+from http import HTTPStatus
 
 from ray.serve._private.constants import (
     RAY_SERVE_ENABLE_HA_PROXY,
@@ -16,22 +18,23 @@ from ray.serve._private.constants import (
     SERVE_MULTIPLEXED_MODEL_ID,
     SERVE_SESSION_ID,
 )
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.deployments.bounded_head import bound_heads
-from serve.deployments.bounded_socket import bound_sockets
-from serve.deployments.starting import Starting
-from serve.http.layers import BodyLimit, HeaderLimit, RequestId, SecurityHeaders
+from serve.deployments.listener import bound_heads, bound_sockets
+from serve.http.layers import BodyLimit, HeaderLimit, RequestId, SecurityHeaders, refusal
 from serve.observability.logging import redact_records
 from serve.settings import Settings
 
+_STARTING_RETRY_S = 2
+
 
 def layers() -> list[Middleware]:
-    """The proxy's layers; as Serve has it, the last is the outermost.
+    """The proxy's layers; for Serve the last is the outermost.
 
-    The limits are those of the app, which stands behind: but what the proxy lets in, it buffers.
-    Its WebSockets and the heads of requests are bounded as well, for which ASGI has no layer.
+    The app has the same limits, but the proxy buffers what it lets in. WebSockets and the heads of
+    requests are bounded in uvicorn itself, since no ASGI layer can.
     """
     settings = Settings()
     redact_records(log_prompts=settings.log_prompts)
@@ -49,17 +52,17 @@ def layers() -> list[Middleware]:
 
 
 def guarded() -> bool:
-    """Whether this cluster's proxies were told to call `layers`, as far as this process knows."""
+    """Whether this cluster's proxies are configured to call `layers`, judging by this process."""
     return RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH is not None
 
 
-def _plain(name: str) -> bytes:
-    """As Serve compares some of them: other proxies swap dashes and underscores."""
-    return name.lower().replace("_", "-").encode()
+def _plain(name: bytes) -> bytes:
+    """As Serve compares header names: other proxies swap dashes and underscores."""
+    return name.lower().replace(b"_", b"-")
 
 
 _OVERRIDES = frozenset(
-    _plain(name)
+    _plain(name.encode())
     for name in (
         SERVE_HTTP_REQUEST_TIMEOUT_S_HEADER,
         SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER,
@@ -67,19 +70,19 @@ _OVERRIDES = frozenset(
         SERVE_SESSION_ID,
     )
 )
-_LEAVING_IS_SEEN = (SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER.encode(), b"?1")
-_ROUTER = _plain(SERVE_INGRESS_ROUTER_HEADER_PREFIX)
+_NOTICES_DISCONNECTS = (SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER.encode(), b"?1")
+_ROUTER = _plain(SERVE_INGRESS_ROUTER_HEADER_PREFIX.encode())
 
 
 class OverrideHeaders:
-    """Drops the headers by which a client would tell Serve how to treat its request.
+    """Drops the headers by which a client could control how Serve treats its request.
 
-    Serve obeys them before the app sees the request: no time-out, work that goes on without a
-    client, a replica of one's choice.
+    Serve obeys them before the app sees the request: no time-out, work that goes on after the
+    client has left, a chosen replica.
 
-    Our events WebSocket sees for itself when its client leaves. Where it runs on the loop of the
-    listener, as behind HAProxy, Serve is told so: what a client says then goes straight to it, and
-    waits in the kernel while it is busy, instead of in a queue without end.
+    Our events WebSocket notices by itself when its client leaves. Where it runs on the listener's
+    loop, as behind HAProxy, a header says so to Serve, which then passes messages straight to it:
+    while it is busy they wait in the kernel, not in a queue without bound.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -91,10 +94,49 @@ class OverrideHeaders:
                 (name, value) for name, value in scope["headers"] if not _overrides(name)
             ]
         if scope["type"] == "websocket" and not RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD:
-            scope["headers"].append(_LEAVING_IS_SEEN)
+            scope["headers"].append(_NOTICES_DISCONNECTS)
         await self._app(scope, receive, send)
 
 
 def _overrides(name: bytes) -> bool:
-    plain = name.lower().replace(b"_", b"-")
+    plain = _plain(name)
     return plain in _OVERRIDES or plain.startswith(_ROUTER)
+
+
+class Starting:
+    """Answers 503 with `Retry-After` where Serve's proxy answers 404 for want of an application.
+
+    The application answers every path, and its errors are JSON. So a 404 in plain text is Serve's:
+    the application is not deployed yet.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = False
+
+        async def send_unless_unknown(message: Message) -> None:
+            nonlocal refused
+            if _is_unknown_path(message):
+                refused = True
+                answer = refusal(
+                    scope,
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    "starting",
+                    "The service starts; send the request again.",
+                    {"Retry-After": str(_STARTING_RETRY_S)},
+                )
+                await answer(scope, receive, send)
+            elif not refused:
+                await send(message)
+
+        await self._app(scope, receive, send_unless_unknown)
+
+
+def _is_unknown_path(message: Message) -> bool:
+    """Serve answers so to WebSockets, too, for which ASGI has another type of message."""
+    if message["type"] != "http.response.start" or message["status"] != HTTPStatus.NOT_FOUND:
+        return False
+    kind = Headers(raw=message["headers"]).get("content-type", "")
+    return kind.startswith("text/plain")

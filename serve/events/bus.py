@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import operator
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import islice
 from time import monotonic
 from uuid import UUID
@@ -122,7 +122,8 @@ class EventBus:
     nothing is published or received, and Postgres alone brings the events.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, channels: Sequence[str] = (EVENTS, WORK)) -> None:
+        self._channels = channels
         self._redis = redis.from_url(url, socket_connect_timeout=2)
         # Requests wait for what they publish: a Redis that hangs must not hold them up.
         self._out = redis.from_url(
@@ -217,7 +218,7 @@ class EventBus:
     async def _listen(self, turned: Turned) -> None:
         try:
             async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-                await pubsub.subscribe(EVENTS, WORK)
+                await pubsub.subscribe(*self._channels)
                 self.listening = True
                 self.work.set()  # announcements before now were missed
                 unanswered = 0

@@ -96,7 +96,7 @@ class Job(Base):
     error_code: Mapped[str | None]
     """Set with ``error`` if clients see more than that it failed."""
     warnings: Mapped[list[dict[str, str]] | None] = mapped_column(JSONB(none_as_null=True))
-    """Set by its first picture that is drawn (`serve.worker.prompt_warnings`)."""
+    """Set by its first picture that is drawn (`serve.worker.claims`)."""
     text_tokens: Mapped[int | None]
     """Of its prompts, as many as a picture's text encoder read; set likewise."""
     last_seq: Mapped[int] = mapped_column(server_default="0")

@@ -1,4 +1,4 @@
-"""What a worker may do with pictures: claim, complete, fail, hand back. One transaction each.
+"""What a worker does with pictures: claim, complete, fail, hand back. One transaction each.
 
 Every end of a claim is fenced by worker and attempt: a worker that lost its lease changes nothing.
 """
@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from random import uniform
-from typing import TypeVar
+from time import monotonic
 from uuid import UUID
 
 import structlog
 
 from pipelines.diffusion.batching.cost import Profile
-from pipelines.diffusion.request import EngineStats, PromptReading
+from pipelines.diffusion.request import EngineStats, PromptReading, TextReading
 from serve.clock import clock
-from serve.database import Database, DatabaseUnavailable, Session
+from serve.database import Database, Session
 from serve.events.bus import EventBus
 from serve.events.event import Event, EventType
 from serve.jobs import repository, transitions
@@ -30,16 +29,10 @@ from serve.jobs.request import JobRequest, UnreadableRequest
 from serve.pictures.stored_file import StoredFile
 from serve.settings import JobSettings
 from serve.tables import Image, Job, JobState
-from serve.worker.passed_by import PassedBy
-from serve.worker.prompt_warnings import prompt_warnings, tokens_read
-from serve.worker.queue import Judge, Room, Shape
-from serve.worker.repository.claiming import any_queued, charge, queues_of, take_images
+from serve.worker.queue import Judge, Shape
+from serve.worker.repository import any_queued, charge, queues_of, take_images
 
 log = structlog.get_logger(__name__)
-
-RETRY_S = 0.5
-"""Until Postgres is asked again, after it did not answer."""
-_LONGEST_RETRY_S = 5.0
 
 UNREADABLE = "unreadable_job"
 """The ``error_code`` of a job that no worker could read."""
@@ -47,12 +40,12 @@ UNREADABLE = "unreadable_job"
 _MOST_COUNTED = 1000
 _LOOKS = 20
 _LOOK_AGAIN_S = 0.01  # about what another claim takes
-
-T = TypeVar("T")
+UNREADABLE_FOR_S = 30.0
+"""How long a job that the worker cannot read is left to others, before it looks again."""
 
 
 class UnreadableJobs(Exception):
-    """Jobs of another version were next: the claim is rolled back. ``reasons`` are by job."""
+    """Jobs of another version were next, so the claim is rolled back. ``reasons`` are by job."""
 
     def __init__(self, reasons: Mapping[UUID, str]) -> None:
         super().__init__()
@@ -60,7 +53,7 @@ class UnreadableJobs(Exception):
 
 
 class Claims:
-    """The claims of a replica's pictures."""
+    """Claims pictures for a replica, and ends its claims."""
 
     def __init__(
         self,
@@ -69,7 +62,7 @@ class Claims:
         models: Sequence[str],
         unread_wait_s: float = JobSettings().unread_wait_s,
     ) -> None:
-        """``models`` are those that the replica draws with; it is known by the first.
+        """``models`` are those that the replica draws with; the first is its worker's name.
 
         A job that it cannot read fails once it has been queued for ``unread_wait_s``.
         """
@@ -77,7 +70,8 @@ class Claims:
         self._bus = bus
         self._models = models
         self._unread_wait_s = unread_wait_s
-        self._unreadable = PassedBy()
+        self._unreadable: dict[UUID, float] = {}
+        """Jobs that this worker cannot read, and since when."""
 
     async def register(self, device: str, slots: int) -> UUID:
         """Announce a worker that is ready to draw; its lease starts now."""
@@ -90,13 +84,13 @@ class Claims:
             return await repository.beat(session, worker_id, asdict(stats), draining)
 
     async def tell_costs(self, profiles: Mapping[str, Profile], max_batch: int) -> None:
-        """Keep what the models' pictures cost, for the prices of jobs to come."""
+        """Store what the models' pictures cost: new jobs are priced by it."""
         async with self._database.transaction() as session:
             for model, profile in sorted(profiles.items()):
                 await repository.keep_profile(session, model, profile, max_batch)
 
     async def leave(self, worker_id: UUID) -> None:
-        """Take the worker off the list; it must hold nothing any more."""
+        """Delete the worker, which must hold no claim."""
         async with self._database.transaction() as session:
             await repository.delete_worker(session, worker_id)
 
@@ -109,39 +103,39 @@ class Claims:
         spare: int = 0,
         holding: int = 0,
     ) -> list[Claim]:
-        """Queued pictures: up to ``free`` for the next step, and ``spare`` to choose from later.
+        """Claim up to ``free`` queued pictures for the next step, and ``spare`` for later ones.
 
-        By turns of the tenants, then by priority, by slack, by age; those of the ``running`` shape
-        a little sooner. See `serve.jobs.fairness` and `serve.worker.queue`. ``holding`` are the
-        pictures that the worker has already.
+        Tenants take turns; within a tenant the order is priority, slack, age, and pictures of the
+        ``running`` shape come a little sooner. See `serve.jobs.fairness` and `serve.worker.queue`.
+        ``holding`` is how many pictures the worker has already.
         """
         for _ in range(_LOOKS):
             try:
                 claims, events, look_again = await self._claim(
                     worker_id, running, free, spare, holding
                 )
-            except UnreadableJobs as error:  # nothing was claimed; the others are, without them
+            except UnreadableJobs as error:  # nothing was claimed: claim without those jobs
                 await self._pass_by(error.reasons)
                 continue
             if not look_again:
                 await self._bus.publish(*events)
                 return claims
             await asyncio.sleep(_LOOK_AGAIN_S)
-        return []  # who hides them may stand still in its transaction: the next poll looks
+        return []  # the other claim may hang in its transaction: the next poll looks again
 
     async def _claim(
         self, worker_id: UUID, running: Shape | None, free: int, spare: int, holding: int
     ) -> tuple[list[Claim], list[Event], bool]:
-        """The claims, what there is to tell, and whether other claims hid what there is."""
-        passed_by = self._unreadable.jobs
+        """The claims, their events, and whether other claims have locked all that is queued."""
+        passed_by = self._passed_by()
         async with self._database.transaction() as session:
             queues = await queues_of(session, self._models, free + spare, running, passed_by)
             if not queues:
                 return [], [], await any_queued(session, self._models, passed_by)
             workers, now = await repository.claiming_workers(session, self._models[0])
             share = await self._share(session, workers)
-            room = Room(worker_id, free, holding, share, workers, now)
-            chosen = take_turns(queues, free + spare, Judge(room))
+            judge = Judge(worker_id, free, holding, share, workers, now)
+            chosen = take_turns(queues, free + spare, judge)
             if not chosen:
                 return [], [], False
             images = await take_images(session, worker_id, [each.id for each in chosen])
@@ -154,24 +148,24 @@ class Claims:
             claims, unreadable = await self._claims_to(session, images, now, queued)
             if unreadable:
                 raise UnreadableJobs(unreadable)
-            if len(queues) > 1:  # nobody else waits: there are no turns to keep
+            if len(queues) > 1:  # one tenant alone has no turns to keep
                 await charge(session, ring_order(queues))
         return claims, events, False
 
     async def _share(self, session: Session, workers: Sequence[UUID]) -> float:
-        """How many of the pictures that are queued or running fall to each worker."""
+        """The even share: pictures that are queued or running, by worker."""
         if len(workers) <= 1:
             return math.inf
         live = await repository.count_live(session, self._models, _MOST_COUNTED)
         return math.ceil(live / len(workers)) if live < _MOST_COUNTED else math.inf
 
     async def excess(self, worker_id: UUID, holding: int) -> int:
-        """How many of the pictures that the worker holds would begin sooner with others.
+        """How many of the pictures that the worker holds would begin sooner with other workers.
 
-        None while any are queued: the others can take those.
+        0 while any are queued: the other workers can take those.
         """
         async with self._database.transaction() as session:
-            if await any_queued(session, self._models, self._unreadable.jobs):
+            if await any_queued(session, self._models, self._passed_by()):
                 return 0
             workers, _ = await repository.claiming_workers(session, self._models[0])
             share = await self._share(session, workers)
@@ -179,9 +173,9 @@ class Claims:
         return int(max(0, min(holding - share, elsewhere)))
 
     async def held(self, worker_id: UUID) -> list[Claim]:
-        """What is the worker's now; the rest was cancelled, expired or taken.
+        """The worker's claims as of now; those it lost were cancelled, expired or taken.
 
-        What it cannot read it hands back.
+        A picture of a job that it cannot read is handed back.
         """
         async with self._database.transaction() as session:
             images = await repository.images_held(session, worker_id)
@@ -193,20 +187,26 @@ class Claims:
         await self._pass_by(unreadable)
         return claims
 
+    def _passed_by(self) -> list[UUID]:
+        """Jobs to leave to others, for a while: later it may have to fail one."""
+        since = monotonic() - UNREADABLE_FOR_S
+        self._unreadable = {id_: at for id_, at in self._unreadable.items() if at > since}
+        return list(self._unreadable)
+
     async def _hand_back_unread(self, image: Image) -> None:
         async with self._database.transaction() as session:
             await repository.lock_job(session, image.job_id)
             await repository.requeue_image(session, image, crashed=False)
 
     async def _pass_by(self, unreadable: Mapping[UUID, str]) -> None:
-        """Leave the jobs to a newer worker, or fail those for which none has come in time."""
+        """Leave the jobs to a newer worker; fail those for which none has come in time."""
         for job_id, reason in unreadable.items():
             if not await self._fail_unread(job_id, reason):
                 log.warning("worker.job_unreadable", job_id=str(job_id), reason=reason)
-                self._unreadable.add(job_id)
+                self._unreadable[job_id] = monotonic()
 
     async def _fail_unread(self, job_id: UUID, reason: str) -> bool:
-        """Whether the job has ended: here, because it has waited for too long, or before."""
+        """Fail the job if it has waited for too long; whether it has ended."""
         async with self._database.transaction() as session:
             job, now = await repository.lock_job(session, job_id)
             if job.state.terminal:
@@ -265,10 +265,10 @@ class Claims:
     ) -> bool:
         """Commit a picture whose files are stored; False says that the claim was lost.
 
-        Its event tells the seconds that drawing and storing took, and what was not read of its
-        prompts; the job keeps the latter.
+        The event has the seconds that drawing and storing took, and a warning for each prompt that
+        was not read to its end. The job keeps the warnings.
         """
-        warnings = prompt_warnings(reading)
+        warnings = _prompt_warnings(reading)
         async with self._database.transaction() as session:
             job, now = await repository.lock_job(session, claim.job_id)
             if not await repository.release_image(session, claim, JobState.SUCCEEDED, now):
@@ -277,8 +277,8 @@ class Claims:
             left = await repository.count_live_images(session, job.id)
             events = await transitions.start(session, job, now)
             if job.text_tokens is None:  # all of its pictures have the same prompts
-                job.text_tokens, job.warnings = tokens_read(reading), warnings or None
-            told = {
+                job.text_tokens, job.warnings = _tokens_read(reading), warnings or None
+            data = {
                 "image_id": str(claim.image_id),
                 "index": claim.index,
                 "variants": sorted(file.name for file in files),
@@ -286,7 +286,7 @@ class Claims:
                 "storing_s": round(storing_s, 4),
                 **({"warnings": warnings} if warnings else {}),
             }
-            events.append(await append_event(session, job, EventType.IMAGE_SUCCEEDED, told))
+            events.append(await append_event(session, job, EventType.IMAGE_SUCCEEDED, data))
             if left == 0:
                 events += await transitions.finish(session, job, JobState.SUCCEEDED, now)
         await self._bus.publish(*events)
@@ -295,23 +295,23 @@ class Claims:
     async def fail(self, claim: Claim, reason: str, code: str | None = None) -> bool:
         """Fail the picture and with it the job; False says that the claim was lost.
 
-        ``code`` is for clients, where they are told more than that it failed.
+        ``code`` is the job's ``error_code``, if it has one.
         """
         async with self._database.transaction() as session:
             job, now = await repository.lock_job(session, claim.job_id)
             if not await repository.release_image(session, claim, JobState.FAILED, now):
                 return False
             events = await transitions.start(session, job, now)
-            told = {"image_id": str(claim.image_id), "index": claim.index}
+            data = {"image_id": str(claim.image_id), "index": claim.index}
             events += await transitions.finish(
-                session, job, JobState.FAILED, now, error=reason, error_code=code, data=told
+                session, job, JobState.FAILED, now, error=reason, error_code=code, data=data
             )
         await self._bus.announce_end(claim.job_id)  # others may hold its other pictures
         await self._bus.publish(*events)
         return True
 
     async def hand_back(self, claim: Claim) -> bool:
-        """Queue the picture again without a crash on its account; False: the claim was lost."""
+        """Queue the picture again, without counting a crash; False says that the claim was lost."""
         async with self._database.transaction() as session:
             _, now = await repository.lock_job(session, claim.job_id)
             kept = await repository.release_image(session, claim, JobState.QUEUED, now)
@@ -319,21 +319,29 @@ class Claims:
         return kept
 
 
-async def insist(call: Callable[[], Awaitable[T]]) -> T:
-    """Repeat until Postgres takes it: every call here is fenced, so that twice does no harm.
-
-    Half a second apart at first, then up to five seconds, half of it by chance. Not within a round
-    of a `Loop`, which must end.
-    """
-    longest_s = RETRY_S
-    while True:
-        try:
-            return await call()
-        except DatabaseUnavailable as error:
-            log.warning("worker.database_unavailable", error=str(error))
-            await asyncio.sleep(uniform(longest_s / 2, longest_s))  # noqa: S311 - to spread
-            longest_s = min(2 * longest_s, _LONGEST_RETRY_S)
-
-
 def _left(deadline: datetime | None, now: datetime) -> float | None:
     return None if deadline is None else (deadline - now).total_seconds()
+
+
+def _tokens_read(reading: PromptReading) -> int | None:
+    """Of both prompts; None where it is not known."""
+    if reading.prompt is None:
+        return None
+    return reading.prompt.read + (reading.negative_prompt.read if reading.negative_prompt else 0)
+
+
+def _prompt_warnings(reading: PromptReading) -> list[dict[str, str]]:
+    """What ``jobs.warnings`` keeps of prompts that their model did not read to their ends."""
+    texts = {"prompt": reading.prompt, "negative_prompt": reading.negative_prompt}
+    return [
+        {"code": "prompt_truncated", "param": name, "message": _truncated(name, text)}
+        for name, text in texts.items()
+        if text is not None and text.cut
+    ]
+
+
+def _truncated(name: str, text: TextReading) -> str:
+    return (
+        f"{name}: the model's text encoder read the first {text.read} of {text.tokens} tokens; the"
+        " rest had no effect. Shorten it, or say first what matters most."
+    )

@@ -1,10 +1,9 @@
-"""From a drawn picture to stored files: what is tried again, how often, and what is told."""
+"""From a drawn picture to stored files: what is tried again, and how often."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from random import uniform
 from time import monotonic
 from typing import Protocol
 
@@ -20,11 +19,11 @@ from serve.pictures.stored_file import StoredFile
 from serve.settings import WorkerSettings
 from serve.storage import StorageError, StorageForbidden, StorageFull, StorageUnavailable
 from serve.worker.postprocess import PostprocessTask
+from serve.worker.retry import pause
 
 log = structlog.get_logger(__name__)
 
-_LONGEST_PAUSE_S = 10.0
-_REPLACED_WITHIN_S = 120.0  # seconds on an idle machine; on a busy one it was seen to take 15
+_REPLACED_WITHIN_S = 120.0  # seconds on an idle machine; 15 were measured on a busy one
 _DISCARD_S = 10.0
 
 
@@ -45,7 +44,7 @@ class PostprocessStep(Protocol):
 
 
 class Delivery:
-    """Stores pictures by way of the post-process step."""
+    """Stores pictures through the post-process replicas."""
 
     def __init__(self, step: PostprocessStep, settings: WorkerSettings) -> None:
         self._step = step
@@ -54,9 +53,10 @@ class Delivery:
     async def store(self, image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
         """The files of a picture, (height, width, 3), once all of them are stored.
 
-        A storage that does not answer and one that hangs are tried a few times again, a dead
-        replica until Serve has had time to replace it: it writes the same bytes under the same
-        keys. A full or closed storage and a picture that is refused or cannot be encoded are not.
+        If storage or moderation does not answer, it tries a few times again; if the replica is
+        lost, until Serve has had time to replace it. Each try writes the same bytes under the same
+        keys. A full or forbidden storage, and a picture that is refused or cannot be encoded, are
+        final.
 
         Raises:
             PostprocessFailed: it gave up; the message is for the client, and some files may be
@@ -68,38 +68,32 @@ class Delivery:
         while True:
             try:
                 return await self._try(image, task)
+            except ImagingError as error:
+                raise PostprocessFailed(f"The picture could not be encoded: {error}") from error
             except PostprocessLost as error:
                 lost_since = lost_since or monotonic()
                 if monotonic() - lost_since > _REPLACED_WITHIN_S:
                     raise _not_stored(error) from error
-                self._warn(task, attempt, error)
-            except (StorageUnavailable, ModerationUnavailable) as error:
-                passing = not isinstance(error, StorageFull | StorageForbidden)
-                if not passing or attempt >= self._settings.store_tries:
-                    raise _not_stored(error) from error
+                reason = str(error)
+            except (StorageError, ContentPolicyViolation, ModerationUnavailable) as error:
                 lost_since = None
-                self._warn(task, attempt, error)
-            except (StorageError, ContentPolicyViolation) as error:
-                raise _not_stored(error) from error
-            except ImagingError as error:
-                raise PostprocessFailed(f"The picture could not be encoded: {error}") from error
+                if attempt >= self._settings.store_tries or not _may_pass(error):
+                    raise _not_stored(error) from error
+                reason = str(error)
+            log.warning(
+                "delivery.failed", image_id=str(task.image_id), attempt=attempt, error=reason
+            )
             await asyncio.sleep(pause(attempt))
             attempt += 1
 
     async def discard(self, claim: Claim) -> None:
-        """Delete what was stored of a failed claim; what this leaves, the sweeper finds."""
+        """Delete what was stored of a failed claim; the sweeper deletes what this leaves."""
         task = PostprocessTask.of(claim)
         try:
             async with asyncio.timeout(_DISCARD_S):
                 await self._step.discard(task)
         except (StorageError, PostprocessLost, TimeoutError) as error:
             log.warning("delivery.files_left", image_id=str(task.image_id), error=str(error))
-
-    @staticmethod
-    def _warn(task: PostprocessTask, attempt: int, error: Exception) -> None:
-        log.warning(
-            "delivery.failed", image_id=str(task.image_id), attempt=attempt, error=str(error)
-        )
 
     async def _try(self, image: NDArray[np.uint8], task: PostprocessTask) -> Sequence[StoredFile]:
         limit = self._settings.store_timeout_s
@@ -113,13 +107,13 @@ class Delivery:
             ) from error
 
 
+def _may_pass(error: Exception) -> bool:
+    """Whether another try may help."""
+    passing = isinstance(error, StorageUnavailable | ModerationUnavailable)
+    return passing and not isinstance(error, StorageFull | StorageForbidden)
+
+
 def _not_stored(error: Exception) -> PostprocessFailed:
     if isinstance(error, ContentPolicyViolation | ModerationUnavailable):
         return PostprocessFailed(error.message, error.code)
     return PostprocessFailed(f"The picture could not be stored: {error}")
-
-
-def pause(attempt: int) -> float:
-    """Seconds to wait after so many tries: twice as long each time, half of it by chance."""
-    longest = min(2.0 ** min(attempt - 1, 10), _LONGEST_PAUSE_S)
-    return uniform(longest / 2, longest)  # noqa: S311 - to spread, not to hide

@@ -1,24 +1,43 @@
-"""The pictures in a worker's engine, and those on their way there."""
+"""The life of a picture in a worker: fetch its sources, draw, deliver, complete."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
-from pipelines.diffusion.request import Progress, Request
+from pipelines.diffusion.errors import EngineStoppedError
+from pipelines.diffusion.request import (
+    Expired,
+    Failure,
+    Output,
+    Progress,
+    Request,
+    Result,
+)
 from serve.events.bus import EventBus
 from serve.jobs.claim import Claim
-from serve.jobs.errors import SourceLost
-from serve.worker.claims import Claims, insist
-from serve.worker.engine import Engine
+from serve.jobs.errors import PostprocessFailed, SourceLost
+from serve.moderation.errors import refused_picture
+from serve.pictures.stored_file import StoredFile
+from serve.worker.claims import Claims
 from serve.worker.progress import ProgressBoard
 from serve.worker.queue import Shape
+from serve.worker.retry import retry_until_connected
 from serve.worker.source import Source
+
+if TYPE_CHECKING:
+    from pipelines.diffusion.runner import EngineRunner
 
 log = structlog.get_logger(__name__)
 
@@ -28,18 +47,54 @@ LoadSource = Callable[[Claim], Awaitable[Source]]
 _HARDLY_BEGUN = 0.1  # of its steps: so much may be drawn again elsewhere
 
 
-class Drawing:
-    """Claims from when they are begun until the engine has done with them, or they are forgotten.
+class PictureStore(Protocol):
+    """Where pictures go: `serve.worker.delivery.Delivery`."""
 
-    Iterates over them. ``board`` tells of their progress.
+    async def store(self, image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]: ...
+    async def discard(self, claim: Claim) -> None: ...
+
+
+class _PictureFailed(Exception):
+    """``reason`` is for the client; ``code`` is the job's ``error_code``, where it has one."""
+
+    def __init__(self, reason: str, code: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.code = code
+
+
+@dataclass(slots=True, eq=False)
+class _Picture:
+    """A claimed picture. ``output`` is what the engine makes of it; None: it is handed back."""
+
+    claim: Claim
+    request_id: str
+    output: asyncio.Future[Result | Failure | Expired | None]
+    submitted: bool = False
+    share_done: float = 0.0
+    task: asyncio.Task[None] = field(init=False)
+
+    @property
+    def drawing(self) -> bool:
+        """Whether it waits for its sources or for the engine."""
+        return not self.output.done()
+
+
+class Drawings:
+    """Every picture that the worker has in hand, from its claim to the commit.
+
+    ``board`` publishes their progress.
     """
+
+    engine: EngineRunner
+    """To be set before the first picture."""
 
     def __init__(
         self,
-        engine: Engine,
         claims: Claims,
         bus: EventBus,
         load_source: LoadSource,
+        store: PictureStore,
         preview_every: int,
         hidden: Collection[str],
     ) -> None:
@@ -48,133 +103,185 @@ class Drawing:
         ``hidden`` are models whose pictures nobody may see before they are done.
         """
         self.board = ProgressBoard(bus)
-        self._engine = engine
         self._claims = claims
         self._bus = bus
         self._load_source = load_source
+        self._store = store
         self._preview_every = preview_every
         self._hidden = hidden
-        self._begun: dict[str, Claim] = {}  # by request id
-        self._loading: dict[str, asyncio.Task[None]] = {}  # of those, what waits for its source
-        self._sources: dict[str, Source] = {}  # of those, what is drawn from one
-        self._done: dict[str, float] = {}  # of those that told of progress, the share of steps
+        self._pictures: dict[str, _Picture] = {}  # by request id
+
+    def begin(self, claim: Claim) -> None:
+        """Start a picture's life, as a task of its own: it may take as long as Postgres is away."""
+        request_id = f"{claim.image_id}.{claim.attempt}"
+        output = asyncio.get_running_loop().create_future()
+        picture = self._pictures[request_id] = _Picture(claim, request_id, output)
+        picture.task = asyncio.create_task(self._live(picture), name=f"picture {request_id}")
+        picture.task.add_done_callback(lambda _: self._end(picture))
+
+    async def _live(self, picture: _Picture) -> None:
+        """Whatever goes wrong, the claim is ended here; one that expired the reaper ends."""
+        claim = picture.claim
+        try:
+            source = await self._fetch(claim)
+            self._submit(picture, source)
+            output = await picture.output
+            if isinstance(output, Result):
+                await self._deliver(claim, output, source)
+            elif isinstance(output, Failure):
+                raise _failure(output)
+            elif output is None:
+                await retry_until_connected(partial(self._claims.hand_back, claim))
+        except _PictureFailed as error:
+            fail = partial(self._claims.fail, claim, error.reason, error.code)
+            # Files go only once it is certain that this attempt is never committed.
+            if await retry_until_connected(fail) and picture.output.done():
+                await self._store.discard(claim)
+
+    async def _fetch(self, claim: Claim) -> Source:
+        if not claim.sources:
+            return Source()
+        with _failing("worker.loading_failed", "The source picture could not be read", claim):
+            return await self._load_source(claim)
+
+    def _submit(self, picture: _Picture, source: Source) -> None:
+        claim = picture.claim
+        hidden = claim.request.model in self._hidden
+        with _failing("worker.request_failed", "The picture's parameters could not be used", claim):
+            request = Request(
+                picture.request_id,
+                claim.request.sampling(
+                    claim.index, source.image, source.mask, source.control_image
+                ),
+                0 if hidden else claim.request.preview_every(self._preview_every),
+                deadline_s=claim.deadline_s,
+                model=claim.request.model,
+            )
+            try:
+                self.engine.submit(request)
+            except EngineStoppedError:
+                return  # the claims of an engine that died are retried elsewhere
+        picture.submitted = True
+
+    async def _deliver(self, claim: Claim, drawn: Result, source: Source) -> None:
+        with _failing("worker.delivery_failed", "The picture could not be delivered", claim):
+            began = monotonic()
+            files = await self._store.store(source.kept_in(drawn.image), claim)
+            storing_s = monotonic() - began
+            complete = partial(
+                self._claims.complete, claim, files, drawn.seconds, storing_s, drawn.reading
+            )
+            if not await retry_until_connected(complete):
+                log.info("worker.claim_lost", image_id=str(claim.image_id))
+
+    def _end(self, picture: _Picture) -> None:
+        del self._pictures[picture.request_id]
+        self.board.drop(picture.claim)
+        if not picture.submitted:
+            self._bus.work.set()  # a slot is free
+
+    def receive(self, outputs: list[Output]) -> None:
+        """Take what the engine has made."""
+        for output in outputs:
+            picture = self._pictures.get(output.request_id)
+            if picture is None or not picture.drawing:
+                continue
+            if isinstance(output, Progress):
+                picture.share_done = output.step / output.steps
+                self.board.put(picture.claim, output)
+            else:
+                self._leave_engine(picture, output)
+                self._bus.work.set()  # a slot is free
+
+    def _leave_engine(self, picture: _Picture, output: Result | Failure | Expired | None) -> None:
+        picture.output.set_result(output)
+        self.board.drop(picture.claim)
 
     def __iter__(self) -> Iterator[Claim]:
-        return iter(self._begun.values())
+        """What is drawn, or waits for it; not what is being delivered."""
+        return (picture.claim for picture in self._pictures.values() if picture.drawing)
 
     def __len__(self) -> int:
-        return len(self._begun)
+        return sum(1 for _ in self)
 
     @property
     def loading(self) -> int:
         """How many the engine does not count yet: they wait for their sources."""
-        return len(self._loading)
+        return sum(each.drawing and not each.submitted for each in self._pictures.values())
+
+    @property
+    def delivering(self) -> int:
+        """How many are out of the engine, but not yet committed."""
+        return len(self._pictures) - len(self)
+
+    @property
+    def in_hand(self) -> list[Claim]:
+        """Whatever is drawn or delivered."""
+        return [picture.claim for picture in self._pictures.values()]
 
     @property
     def shape(self) -> Shape | None:
-        """What most of the pictures share."""
+        """What most of the pictures that are drawn share."""
         requests = [claim.request for claim in self]
         shapes = Counter(Shape(each.width, each.height, each.model) for each in requests)
         return max(shapes, key=shapes.__getitem__, default=None)
 
-    def begin(self, claim: Claim) -> None:
-        """Into the engine, by way of storage where it is drawn from a source."""
-        request_id = f"{claim.image_id}.{claim.attempt}"
-        self._begun[request_id] = claim
-        if claim.sources:
-            loading = asyncio.create_task(self._load(request_id, claim), name=f"load {request_id}")
-            self._loading[request_id] = loading
-        else:
-            self._submit(request_id, claim, Source())
-
-    async def _load(self, request_id: str, claim: Claim) -> None:
-        """From storage into the engine; a source that is lost fails the picture."""
-        try:
-            source = await self._load_source(claim)
-        except SourceLost as error:
-            reason = str(error)
-        except Exception as error:
-            log.exception("worker.loading_failed", image_id=str(claim.image_id))
-            reason = f"The source picture could not be read: {type(error).__name__}."
-        else:
-            self._loading.pop(request_id)
-            self._sources[request_id] = source
-            if not self._engine.failed:  # a dying engine's claims are retried
-                self._submit(request_id, claim, source)
-            return
-        await self._fail(request_id, claim, reason)
-
-    async def _fail(self, request_id: str, claim: Claim, reason: str) -> None:
-        await insist(partial(self._claims.fail, claim, reason))
-        self._forget(request_id)
-        self._bus.work.set()  # a slot is free
-
-    def _submit(self, request_id: str, claim: Claim, source: Source) -> None:
-        """Into the engine; parameters that make no request fail the picture alone."""
-        try:
-            request = self._request(request_id, claim, source)
-        except Exception as error:
-            log.exception("worker.request_failed", image_id=str(claim.image_id))
-            reason = f"The picture's parameters could not be used: {type(error).__name__}."
-            failing = asyncio.create_task(self._fail(request_id, claim, reason))
-            self._loading[request_id] = failing
-            return
-        self._engine.submit(request)
-
-    def _request(self, request_id: str, claim: Claim, source: Source) -> Request:
-        shown = claim.request.model not in self._hidden
-        return Request(
-            request_id,
-            claim.request.sampling(claim.index, source.image, source.mask, source.control_image),
-            claim.request.preview_every(self._preview_every) if shown else 0,
-            deadline_s=claim.deadline_s,
-            model=claim.request.model,
-        )
-
-    def progress(self, told: Progress) -> None:
-        """The engine told how far it is with a picture."""
-        if (claim := self._begun.get(told.request_id)) is not None:
-            self._done[told.request_id] = told.step / told.steps
-            self.board.put(claim, told)
-
-    def end(self, request_id: str) -> tuple[Claim, Source | None] | None:
-        """The engine has done with a picture: its claim, unless it was forgotten before."""
-        claim, source = self._begun.get(request_id), self._sources.get(request_id)
-        if claim is None:
-            return None
-        self._forget(request_id)
-        return claim, source
-
     def hardly_begun(self) -> list[str]:
         """The request ids of what another might as well draw, the least begun first."""
-        done = {request_id: self._done.get(request_id, 0.0) for request_id in self._begun}
-        return sorted((id_ for id_ in done if done[id_] < _HARDLY_BEGUN), key=done.__getitem__)
+        hardly = [
+            picture
+            for picture in self._pictures.values()
+            if picture.drawing and picture.share_done < _HARDLY_BEGUN
+        ]
+        return [each.request_id for each in sorted(hardly, key=lambda each: each.share_done)]
 
-    def give_up(self, request_id: str) -> Claim | None:
-        """Out of the engine again, to be handed back; None where it is not in there."""
-        if not self._engine.abort(request_id):
-            return None
-        claim = self._begun[request_id]
-        self._forget(request_id)
-        return claim
+    def hand_back(self, request_id: str) -> None:
+        """Take the picture out of the engine, and queue it again; unless it is not in there."""
+        if self.engine.abort(request_id):
+            self._leave_engine(self._pictures[request_id], None)
 
-    def keep(self, held: set[UUID]) -> None:
+    def keep(self, held: Collection[UUID]) -> None:
         """Stop drawing all but these pictures: the rest was cancelled, expired or taken."""
-        for request_id, claim in list(self._begun.items()):
-            if claim.image_id not in held:
-                self._engine.abort(request_id)
-                self._forget(request_id)
+        for picture in list(self._pictures.values()):
+            if picture.drawing and picture.claim.image_id not in held:
+                self.engine.abort(picture.request_id)
+                self._stop(picture)
 
-    def stop_loading(self) -> None:
-        """What waits for its source does not reach the engine any more."""
-        for task in self._loading.values():
-            task.cancel()
+    def stop(self) -> None:
+        """End every picture's life where it is; the claims stay open."""
+        for picture in self._pictures.values():
+            self._stop(picture)
 
-    def _forget(self, request_id: str) -> None:
-        """It is in the engine no longer, nor on its way there."""
-        self.board.drop(self._begun.pop(request_id))
-        self._done.pop(request_id, None)
-        self._sources.pop(request_id, None)
-        loading = self._loading.pop(request_id, None)
-        if loading is not None and loading is not asyncio.current_task():
-            loading.cancel()
+    def _stop(self, picture: _Picture) -> None:
+        picture.task.cancel()
+        picture.output.cancel()
+        self.board.drop(picture.claim)
+
+    async def wait(self, timeout_s: float) -> None:
+        """Until every picture's life has ended, but not for longer than so many seconds."""
+        await asyncio.wait([each.task for each in self._pictures.values()], timeout=timeout_s)
+
+
+@contextmanager
+def _failing(event: str, problem: str, claim: Claim) -> Iterator[None]:
+    """An error in this part of a picture's life fails the picture alone.
+
+    An unexpected one is logged as ``event``, and described to the client as ``problem``.
+    """
+    try:
+        yield
+    except SourceLost as error:
+        raise _PictureFailed(str(error)) from error
+    except PostprocessFailed as error:
+        raise _PictureFailed(str(error), error.code) from error
+    except Exception as error:
+        log.exception(event, image_id=str(claim.image_id))
+        raise _PictureFailed(f"{problem}: {type(error).__name__}.") from error
+
+
+def _failure(output: Failure) -> _PictureFailed:
+    if not output.unsafe:
+        return _PictureFailed(output.reason)
+    log.info("moderation.refused", side="picture", reason="the model's safety checker")
+    refused = refused_picture()
+    return _PictureFailed(refused.message, refused.code)

@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import math
 from time import monotonic
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import structlog
 
 from serve.settings import WorkerSettings
 from serve.supervise import Turned, untold
-from serve.worker.claims import Claims, insist
-from serve.worker.drawing import Drawing
-from serve.worker.engine import Engine
+from serve.worker.claims import Claims
+from serve.worker.drawing import Drawings
+from serve.worker.retry import retry_until_connected
+
+if TYPE_CHECKING:
+    from pipelines.diffusion.runner import EngineRunner
 
 log = structlog.get_logger(__name__)
 
-_TELL_S = 30.0
+_KEEP_COSTS_S = 30.0
 
 
 class Lease:
-    """The worker's row in Postgres; without it, all that the worker draws is somebody else's."""
+    """The worker's row in Postgres. Once that is gone, its pictures belong to other workers."""
 
     worker_id: UUID
     """Set by ``begin``, and anew after each loss."""
@@ -29,22 +33,22 @@ class Lease:
     def __init__(
         self,
         claims: Claims,
-        engine: Engine,
+        engine: EngineRunner,
         device: str,
-        drawing: Drawing,
+        drawings: Drawings,
         settings: WorkerSettings,
     ) -> None:
         self._claims = claims
         self._engine = engine
         self._device = device
-        self._drawing = drawing
+        self._drawings = drawings
         self._settings = settings
         self._renewed_at = -math.inf
-        """When the last renewal that Postgres confirmed was asked for."""
+        """When the last renewal that Postgres confirmed was sent."""
         self._ticks = -1
         self._still_s = 0.0
         """How long the engine's loop has not turned."""
-        self._told_at = -math.inf
+        self._costs_kept_at = -math.inf
 
     @property
     def held(self) -> bool:
@@ -56,17 +60,17 @@ class Lease:
 
     @property
     def engine_hangs(self) -> bool:
-        """Whether the engine has stood still for so long that its work was taken for it."""
+        """Whether the engine has stood still for so long that its pictures were taken from it."""
         return self._still_s > self._engine.patience + self._settings.lease_s
 
     async def begin(self) -> None:
-        """Announce the worker, however long Postgres is away."""
-        await insist(self._register)
+        """Register the worker, however long Postgres is away."""
+        await retry_until_connected(self._register)
 
     async def keep(self, draining: asyncio.Event, turned: Turned = untold) -> None:
-        """Renew it while the engine's loop turns, until cancelled; one that hangs loses its work.
+        """Renew it until cancelled, but only while the engine's loop turns.
 
-        ``draining`` is told with each heartbeat.
+        Each heartbeat says whether the worker is ``draining``.
 
         Raises:
             DatabaseUnavailable: call it again.
@@ -80,13 +84,13 @@ class Lease:
                     "worker.engine_hangs",
                     still_s=round(self._still_s, 1),
                     patience_s=round(self._engine.patience, 1),
-                    drawing=len(self._drawing),
+                    drawing=len(self._drawings),
                 )
             turned()
             await asyncio.sleep(self._settings.heartbeat_s)
 
     def _watch_engine(self) -> None:
-        """Rounds are counted, not time: of a process that was stopped no part has run meanwhile."""
+        """Count rounds, not time: while a process is stopped (SIGSTOP), its engine is as well."""
         ticks = self._engine.ticks
         if ticks != self._ticks:
             self._ticks, self._still_s = ticks, 0.0
@@ -94,23 +98,23 @@ class Lease:
             self._still_s += self._settings.heartbeat_s
 
     async def _beat(self, draining: bool) -> None:
-        stats, asked_at = self._engine.stats(), monotonic()
+        stats, sent_at = self._engine.stats(), monotonic()
         if await self._claims.heartbeat(self.worker_id, stats, draining=draining):
-            self._renewed_at = asked_at
-            await self._tell_costs()
+            self._renewed_at = sent_at
+            await self._keep_costs()
             return
-        log.warning("worker.lease_lost", drawing=len(self._drawing))
+        log.warning("worker.lease_lost", drawing=len(self._drawings))
         self._renewed_at = -math.inf
-        self._drawing.keep(set())
+        self._drawings.keep(set())
         await self._register()
 
-    async def _tell_costs(self) -> None:
-        if monotonic() - self._told_at < _TELL_S:
+    async def _keep_costs(self) -> None:
+        if monotonic() - self._costs_kept_at < _KEEP_COSTS_S:
             return
         await self._claims.tell_costs(self._engine.profiles(), self._engine.max_batch)
-        self._told_at = monotonic()
+        self._costs_kept_at = monotonic()
 
     async def _register(self) -> None:
-        asked_at = monotonic()
+        sent_at = monotonic()
         self.worker_id = await self._claims.register(self._device, self._engine.max_batch)
-        self._renewed_at = asked_at
+        self._renewed_at = sent_at

@@ -1,4 +1,4 @@
-"""The last stretch of a picture: encoded, stored, and told of in a manifest."""
+"""What a post-process replica does: encode a picture, and store its files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from serve.storage import Storage
 
 @dataclass(frozen=True, slots=True)
 class PostprocessTask:
-    """What a post-process replica must know of a picture besides its pixels."""
+    """What a post-process replica needs of a picture besides its pixels."""
 
     image_id: UUID
     job_id: UUID
@@ -45,8 +45,8 @@ async def store_picture(
 ) -> list[StoredFile]:
     """Encode the picture, (height, width, 3) uint8, in every variant, and store each.
 
-    The keys hold the attempt, so that two attempts never write the same file, and encoding is
-    deterministic, so that an attempt may be stored again: the function may be retried.
+    It may be retried: encoding is deterministic, and the keys hold the attempt, so that two
+    attempts never write the same file.
 
     Raises:
         StorageError: the storage refused, or failed.
@@ -70,10 +70,10 @@ async def store_picture(
 
 
 async def discard_picture(storage: Storage, task: PostprocessTask) -> None:
-    """Delete what the attempt has stored; only for one that never will be committed.
+    """Delete what the attempt has stored. It must be certain that it is never committed.
 
     Raises:
-        StorageError: the storage failed; the sweeper gets the rest.
+        StorageError: the storage failed; the sweeper deletes the rest.
     """
     async for page in storage.list(f"{task.job_id}/{task.image_id}/{task.attempt}"):
         await storage.delete([found.key for found in page])

@@ -1,10 +1,10 @@
-"""Which queued pictures a worker takes next. Knows no database."""
+"""Which queued pictures a worker takes next. Uses no database."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -12,8 +12,9 @@ from uuid import UUID
 from serve.jobs.fairness import Picture, Verdict
 
 AFFINITY = timedelta(seconds=5)
-"""What it is worth that a picture fits the running batch: it goes before others that are due up
-to so much earlier. More, and other shapes wait for no good reason; less, and batches stay empty."""
+"""A picture that fits the running batch goes before others that are due up to so much earlier.
+
+If it were more, other shapes would wait for no good reason; if less, batches would stay empty."""
 
 PATIENCE = timedelta(seconds=1)
 """How long a picture is left to the workers that have less to do."""
@@ -29,7 +30,7 @@ class Shape(NamedTuple):
 
 @dataclass(slots=True)
 class QueuedPicture(Picture):
-    """A picture that waits, as the tables tell of it."""
+    """A picture that waits, as a row of ``images`` has it."""
 
     shape: Shape
     priority: int
@@ -40,19 +41,28 @@ class QueuedPicture(Picture):
     def rank(self, running: Shape | None) -> tuple[int, datetime, UUID]:
         """The least goes first: by priority, then by slack, then by age.
 
-        The slack of all falls alike while they wait, so that ``start_by`` orders them by it; and
-        whoever waits long enough comes before any newcomer of the same priority.
+        The slack of all pictures shrinks alike while they wait, so ``start_by`` orders them by it.
+        A picture that waits long enough comes before any newcomer of the same priority.
         """
         fits = running is not None and self.shape == running
         return -self.priority, self.start_by - AFFINITY if fits else self.start_by, self.id
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
-    """What a worker can take on, and what the others have.
+@dataclass(slots=True)
+class Judge:
+    """Says of one picture after another whether the worker takes it.
 
-    ``free`` places are in its next step. ``share`` is how many of the pictures that are queued or
-    running fall to each worker.
+    ``free`` places are in the worker's next step. ``share`` is how many of the pictures that are
+    queued or running fall to each of the ``workers``.
+
+    A picture that was lost with a worker may have killed it. It is drawn alone, so that it can take
+    no other with it, by a worker that holds nothing. So that one is found on a busy day as well,
+    one of the workers claims nothing more until it is free: the one whose id and the picture's hash
+    lowest, on which all agree without a message (rendezvous hashing: Thaler and Ravishankar, "Using
+    Name-Based Mappings to Increase Hit Rates", 1998).
+
+    A picture beyond the worker's even share, or beyond its next step, is taken only once it has
+    waited for ``PATIENCE``: else the first to look would take what the others have room for.
     """
 
     worker_id: UUID
@@ -61,48 +71,27 @@ class Room:
     share: float
     workers: Sequence[UUID]
     now: datetime
-
-
-class Judge:
-    """Says of one picture after another whether the worker takes it.
-
-    A picture that was lost with a worker may have been what killed it. It is drawn alone, so that
-    it can take no other with it: by a worker that holds nothing. So that one is found on a busy
-    day as well, one of the workers claims nothing more until it is free: the one whose id and the
-    picture's hash lowest, which all agree on without a word (rendezvous hashing: Thaler and
-    Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", 1998).
-
-    A picture beyond the worker's even share, or beyond its next step, is taken only once it has
-    waited for ``PATIENCE``: else the first to look would take what the others have room for.
-    """
-
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        self._taken = 0
-        self._alone = False
-        self._eager = min(room.free, room.share - room.holding)
+    _taken: int = field(default=0, init=False)
+    _alone: bool = field(default=False, init=False)
 
     def __call__(self, picture: QueuedPicture) -> Verdict:
         if self._alone:
             return Verdict.END
         if picture.crashes:
-            return self._suspect(picture)
-        waited = self._room.now - picture.queued_at
-        if self._taken >= self._eager and waited < PATIENCE:
+            if not self.holding and not self._taken:
+                self._alone = True
+                return Verdict.TAKE
+            return Verdict.END if self._draws_alone(picture.id) else Verdict.PASS
+        waited = self.now - picture.queued_at
+        if self._taken >= min(self.free, self.share - self.holding) and waited < PATIENCE:
             return Verdict.PASS
         self._taken += 1
         return Verdict.TAKE
 
-    def _suspect(self, picture: QueuedPicture) -> Verdict:
-        if not self._room.holding and not self._taken:
-            self._alone = True
-            return Verdict.TAKE
-        return Verdict.END if self._draws_alone(picture.id) else Verdict.PASS
-
     def _draws_alone(self, image_id: UUID) -> bool:
         first = min(
-            self._room.workers,
+            self.workers,
             key=lambda worker: hashlib.sha256(worker.bytes + image_id.bytes).digest(),
             default=None,
         )
-        return first == self._room.worker_id
+        return first == self.worker_id

@@ -1,4 +1,4 @@
-"""What a claim is drawn from, fetched."""
+"""Fetches what a claim is drawn from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from serve.jobs.errors import SourceLost
 from serve.pictures.stored_file import SourceKey
 from serve.settings import WorkerSettings
 from serve.storage import ObjectMissing, Storage, StorageError, StorageForbidden, StorageUnavailable
-from serve.worker.delivery import pause
+from serve.worker.retry import pause
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ class Source:
     def kept_in(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The picture, with the source's own pixels wherever the mask keeps them.
 
-        The model's autoencoder gives them back nearly, not exactly.
+        The model's autoencoder reproduces those only nearly.
         """
         if self.mask is None or self.image is None:
             return picture
@@ -54,41 +54,38 @@ class SourceLoader:
     async def load(self, claim: Claim) -> Source:
         """The pixels of all that the claim is drawn from.
 
-        A storage that fails, hangs, or does not find the file is tried a few times again.
+        If storage fails, hangs or does not find a file, it is tried a few times again.
 
         Raises:
             SourceLost: it gave up; the message is for the client.
         """
-        files = {name: await self._file(key) for name, key in claim.sources.items()}
+        files = {name: await self._fetch(key) for name, key in claim.sources.items()}
         try:
             return await asyncio.to_thread(_read, files)
         except ImagingError as error:
             raise SourceLost(str(error)) from error
 
-    async def _file(self, key: SourceKey) -> bytes:
+    async def _fetch(self, key: SourceKey) -> bytes:
         attempt = 1
         while True:
             try:
                 async with asyncio.timeout(self._settings.store_timeout_s):
                     file = await self._storage.get(str(key))
-            except (ObjectMissing, StorageUnavailable, TimeoutError) as error:
+                break
+            except (StorageError, TimeoutError) as error:
                 reason = str(error) or "storage did not answer in time"
-                if attempt >= self._settings.store_tries or isinstance(error, StorageForbidden):
-                    raise _lost(reason) from error
+                passing = isinstance(error, ObjectMissing | StorageUnavailable | TimeoutError)
+                last = attempt >= self._settings.store_tries or isinstance(error, StorageForbidden)
+                if last or not passing:
+                    message = f"The source picture could not be read: {reason}"
+                    raise SourceLost(message) from error
                 log.warning("source.failed", key=str(key), attempt=attempt, error=reason)
-            except StorageError as error:
-                raise _lost(str(error)) from error
-            else:
-                if hashlib.sha256(file).hexdigest() != key.sha256:
-                    raise SourceLost("The source picture's file was changed in storage.")
-                return file
             await asyncio.sleep(pause(attempt))
             attempt += 1
+        if hashlib.sha256(file).hexdigest() != key.sha256:
+            raise SourceLost("The source picture's file was changed in storage.")
+        return file
 
 
 def _read(files: Mapping[str, bytes]) -> Source:
     return Source(**{name: read_source(file) for name, file in files.items()})
-
-
-def _lost(reason: str) -> SourceLost:
-    return SourceLost(f"The source picture could not be read: {reason}")

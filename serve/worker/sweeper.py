@@ -16,7 +16,7 @@ from serve.pictures.stored_file import PictureKey, SourceKey
 from serve.settings import JobSettings
 from serve.storage import ObjectMissing, Storage, StorageError, StoredObject
 from serve.supervise import Turned, untold
-from serve.worker.repository.locks import database_identity, try_sweeper_lock
+from serve.worker.repository import SWEEPER_LOCK, database_identity, try_lock
 
 log = structlog.get_logger(__name__)
 
@@ -24,7 +24,7 @@ OWNER_KEY = "sfumato/owner"
 
 
 class Sweeper:
-    """Runs in every ingress; an advisory lock lets one at a time through.
+    """Runs in every ingress; by an advisory lock one at a time works.
 
     Why it never takes a file that is, or will be, a picture's: it deletes only what lies under a
     picture's key, whose job has ended or is gone, and which no row of `variants` names. Such rows
@@ -67,7 +67,7 @@ class Sweeper:
             ForeignStorage: the storage is another database's.
         """
         async with self._database.transaction() as session:  # whose lock it holds meanwhile
-            if not await try_sweeper_lock(session):
+            if not await try_lock(session, SWEEPER_LOCK):
                 return 0
             await self._own(await database_identity(session))
             before = await clock(session) - timedelta(seconds=self._settings.orphan_age_s)
@@ -75,7 +75,8 @@ class Sweeper:
             async for page in self._storage.list():
                 deleted += await self._sweep_page(page, before)
                 deleted += await self._sweep_sources(page, before)
-            await self._forget_lost_sources(before)
+            async with self._database.transaction() as sources:
+                await forget_lost_sources(sources, before)
             remains = await self._storage.remove_remains(before)
         log.info("sweeper.swept", deleted=deleted, remains=remains)
         return deleted
@@ -95,7 +96,7 @@ class Sweeper:
         return len(unnamed)
 
     async def _sweep_sources(self, page: Sequence[StoredObject], before: datetime) -> int:
-        """Within the transaction, so that who sends one of them again waits until it is gone."""
+        """Within the transaction: a client that uploads one again waits until it is gone."""
         keys = [
             key
             for found in page
@@ -106,10 +107,6 @@ class Sweeper:
             if gone:
                 await self._storage.delete([str(key) for key in gone])
         return len(gone)
-
-    async def _forget_lost_sources(self, before: datetime) -> None:
-        async with self._database.transaction() as session:
-            await forget_lost_sources(session, before)
 
     async def _own(self, identity: str) -> None:
         try:

@@ -10,9 +10,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from serve.deployments import bounded_head
-from serve.deployments.bounded_head import MAX_HEAD_BYTES, BoundedHead
-from serve.deployments.bounded_socket import BoundedSocket
+from serve.deployments.listener import MAX_HEAD_BYTES, BoundedHead, BoundedSocket
 
 SHORT_S = 0.4
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -35,7 +33,7 @@ async def counted(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    monkeypatch.setattr(bounded_head, "HEAD_TIMEOUT_S", SHORT_S)
+    monkeypatch.setattr("serve.deployments.listener.HEAD_TIMEOUT_S", SHORT_S)
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         counted,

@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Opcode
 
-from serve.deployments.bounded_socket import BURST_FRAMES, MAX_MESSAGE_BYTES, BoundedSocket
+from serve.deployments.listener import BURST_FRAMES, MAX_MESSAGE_BYTES, BoundedSocket
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:

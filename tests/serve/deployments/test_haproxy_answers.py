@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from serve.deployments.haproxy_answers import with_our_answers
+from serve.deployments.haproxy import with_our_answers
 from serve.http.problems import OpenAIError, Problem
 
 WRITTEN = """\

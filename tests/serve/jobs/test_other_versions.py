@@ -20,7 +20,7 @@ from serve.jobs.price import PriceList
 from serve.jobs.request import ControlNetUse, JobRequest, UnreadableRequest
 from serve.storage import Storage, open_storage
 from serve.tables import CostProfile, Job, JobState
-from serve.worker import passed_by
+from serve.worker import claims as claims_module
 from serve.worker.claims import UNREADABLE, Claims
 from serve.worker.reaper import Reaper
 from tests.serve.conftest import MODEL, ask, make_tenant
@@ -122,7 +122,7 @@ async def test_a_worker_passes_by_what_it_cannot_read_and_draws_the_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A job of several pictures that comes first; its own tenant's other jobs, and others'."""
-    monkeypatch.setattr(passed_by, "LOOK_AGAIN_S", 0.5)
+    monkeypatch.setattr(claims_module, "UNREADABLE_FOR_S", 0.5)
     other = await make_tenant(database, "other")
     unread = await jobs.submit(tenant_id, ask(n=2, priority=5))
     await rewrite(database, unread.id, **newer)
@@ -182,7 +182,7 @@ async def test_a_job_that_no_worker_could_read_in_time_fails_with_the_reason(
     tenant_id: UUID,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(passed_by, "LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr(claims_module, "UNREADABLE_FOR_S", 0.0)
     job = await submit_newer(jobs, database, tenant_id, n=2)
     worker_id = await claims.register("cpu", 4)
 

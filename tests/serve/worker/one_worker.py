@@ -15,7 +15,7 @@ from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.pool import ModelPool
 from pipelines.diffusion.runner import EngineRunner
 from serve.database import Database
-from serve.events.bus import EventBus
+from serve.events.bus import WORK, EventBus
 from serve.settings import WorkerSettings
 from serve.storage import open_storage
 from serve.worker.claims import Claims
@@ -32,7 +32,8 @@ async def work(
     settings = WorkerSettings(
         max_batch=4, lease_s=lease_s, heartbeat_s=lease_s / 5, poll_s=0.2, drain_s=5
     )
-    database, bus, storage = Database(database_url), EventBus(valkey_url), open_storage(storage_url)
+    database, storage = Database(database_url), open_storage(storage_url)
+    bus = EventBus(valkey_url, [WORK])
     await bus.start()
     load = SourceLoader(storage, settings).load
     worker = Worker(Claims(database, bus, [MODEL]), bus, load, Shelf(storage), settings)

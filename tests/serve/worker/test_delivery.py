@@ -18,8 +18,9 @@ from serve.moderation.errors import ContentPolicyViolation, ModerationUnavailabl
 from serve.pictures.stored_file import StoredFile
 from serve.settings import WorkerSettings
 from serve.storage import InvalidKey, Storage, open_storage
-from serve.worker.delivery import Delivery, pause
+from serve.worker.delivery import Delivery
 from serve.worker.postprocess import PostprocessTask, discard_picture, store_picture
+from serve.worker.retry import pause
 from tests.serve.conftest import ask
 from tests.serve.storage.disk import fill, small_disk
 from tests.serve.storage.s3 import S3, Fault, serve_s3

@@ -13,7 +13,7 @@ from serve.jobs import repository
 from serve.settings import Settings
 from serve.worker.claims import Claims
 from serve.worker.reaper import Reaper
-from serve.worker.repository.locks import try_reaper_lock
+from serve.worker.repository import REAPER_LOCK, try_lock
 from tests.serve.conftest import MODEL
 from tests.serve.jobs.test_lifecycle import age_worker, worker
 from tests.serve.test_database_faults import behind_proxy
@@ -93,7 +93,7 @@ async def test_one_that_waits_for_its_turn_watches_as_well(
 ) -> None:
     reaper = Reaper(database, bus, short)
     async with database.transaction() as session:
-        assert await try_reaper_lock(session)
+        assert await try_lock(session, REAPER_LOCK)
         assert await reaper.reap() == 0
         await silent_workers(database, claims)
         async with asyncio.timeout(60):

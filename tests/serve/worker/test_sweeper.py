@@ -21,7 +21,7 @@ from serve.jobs.lifecycle import Jobs
 from serve.pictures.stored_file import PictureKey, StoredFile
 from serve.settings import JobSettings
 from serve.storage import Storage, StorageUnavailable, open_storage
-from serve.worker.repository.locks import database_identity, try_sweeper_lock
+from serve.worker.repository import SWEEPER_LOCK, database_identity, try_lock
 from serve.worker.sweeper import OWNER_KEY, Sweeper
 from tests.serve.conftest import ask
 from tests.serve.storage.s3 import S3, Fault, serve_s3
@@ -142,7 +142,7 @@ async def test_a_lost_attempt_stays_until_its_job_has_ended(
 async def test_one_sweeper_at_a_time(shelf: Shelf, sweeper: Sweeper, database: Database) -> None:
     await shelf.put(f"{uuid4()}/{uuid4()}/1/original.png", OLD)
     async with database.transaction() as session:
-        assert await try_sweeper_lock(session)
+        assert await try_lock(session, SWEEPER_LOCK)
         assert await sweeper.sweep() == 0
     assert await sweeper.sweep() == 1
 

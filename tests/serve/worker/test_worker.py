@@ -41,9 +41,10 @@ from serve.settings import FurtherModelSettings, ModelSettings, Settings, Worker
 from serve.storage import Storage, open_storage
 from serve.tables import Job, JobState
 from serve.worker.claims import Claims
+from serve.worker.drawing import PictureStore
 from serve.worker.postprocess import PostprocessTask, discard_picture, store_picture
 from serve.worker.source import Source, SourceLoader
-from serve.worker.worker import PictureStore, Worker
+from serve.worker.worker import Worker
 from tests.pipelines.diffusion.tiny import safety_checker
 from tests.pipelines.diffusion.tiny.stable_diffusion import build_pipeline
 from tests.serve.conftest import MODEL, ask
@@ -415,7 +416,7 @@ async def test_a_picture_that_is_committed_while_a_lost_answer_is_made_up_for_is
     async def lose_one(*args: Any, **room: Any) -> list[Claim]:
         nonlocal answer_lost
         claimed = await claim(*args, **room)
-        if stored or len(worker._delivering) != 1 or answer_lost:
+        if stored or worker.delivering != 1 or answer_lost:
             return claimed
         answer_lost = True
         raise DatabaseUnavailable("the connection broke after COMMIT")
@@ -425,7 +426,7 @@ async def test_a_picture_that_is_committed_while_a_lost_answer_is_made_up_for_is
         if answer_lost and not looked.is_set():
             looked.set()
             may_store.set()
-            while worker._delivering:
+            while worker.delivering:
                 await asyncio.sleep(0.01)
         return answer
 
@@ -457,7 +458,7 @@ async def test_files_of_a_failed_delivery_stay_where_the_claim_was_lost(
     async with workshop.worker(Shelf(storage, store)) as (worker, _, _task):
         await jobs.submit(tenant_id, ask())
         async with asyncio.timeout(30):
-            while not files or worker._delivering:
+            while not files or worker.delivering:
                 await asyncio.sleep(0.05)
     for file in files:
         assert await storage.get(file.storage_key)
@@ -495,7 +496,7 @@ async def test_pictures_that_wait_for_storage_hold_the_worker_back(
     async with workshop.worker(Shelf(storage, slow)) as (worker, _, _task):
         submitted = [await jobs.submit(tenant_id, ask(n=10)) for _ in range(3)]
         async with asyncio.timeout(60):
-            while len(worker._delivering) < 2 * SETTINGS.max_batch:
+            while worker.delivering < 2 * SETTINGS.max_batch:
                 await asyncio.sleep(0.1)
             await asyncio.sleep(1)
         async with database.transaction() as session:

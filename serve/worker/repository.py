@@ -1,4 +1,4 @@
-"""Queries of a claim: what is queued, whose turn it is, and taking it."""
+"""Queries of workers, reapers and sweepers alone: claims, and advisory locks."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
-    Executable,
     Integer,
     String,
     Uuid,
     any_,
     bindparam,
+    func,
     select,
     text,
     update,
@@ -87,8 +87,8 @@ async def queues_of(
     that are ``passed_by`` are as if they were not there.
     """
     shape = running._asdict() if running else {"width": None, "height": None, "model": None}
-    told = {"models": list(models), "passed_by": list(passed_by)}
-    rows = await session.execute(_QUEUED, {**told, "limit": limit, **shape})
+    parameters = {"models": list(models), "passed_by": list(passed_by), "limit": limit, **shape}
+    rows = await session.execute(_QUEUED, parameters)
     queues = []
     for tenant_id, group in groupby(rows, key=lambda row: row.tenant_id):
         tenant_rows = list(group)
@@ -117,28 +117,27 @@ async def queues_of(
     return queues
 
 
-def _taking() -> Executable:
-    table = Image.table()
-    # The reaper's DELETE waits for this lock, and then finds what was claimed under the lease.
-    lease = (
-        select(Worker.id)
-        .where(Worker.id == bindparam("taker", type_=Uuid))
-        .with_for_update(read=True, key_share=True)
-        .cte("lease")
-    )
-    statement = (
-        update(table)
+_images = Image.table()
+# The reaper's DELETE waits for this lock, and then finds what was claimed under the lease.
+_lease = (
+    select(Worker.id)
+    .where(Worker.id == bindparam("taker", type_=Uuid))
+    .with_for_update(read=True, key_share=True)
+    .cte("lease")
+)
+_TAKE = (
+    select(Image)
+    .from_statement(
+        update(_images)
         .where(
-            table.c.id == any_(bindparam("image_ids", type_=ARRAY(Uuid))),
-            select(lease.c.id).exists(),
+            _images.c.id == any_(bindparam("image_ids", type_=ARRAY(Uuid))),
+            select(_lease.c.id).exists(),
         )
-        .values(state=JobState.RUNNING, worker_id=bindparam("taker"), attempt=table.c.attempt + 1)
-        .returning(table)
+        .values(state=JobState.RUNNING, worker_id=bindparam("taker"), attempt=_images.c.attempt + 1)
+        .returning(_images)
     )
-    return select(Image).from_statement(statement).execution_options(populate_existing=True)
-
-
-_TAKE = _taking()
+    .execution_options(populate_existing=True)
+)
 
 
 async def take_images(
@@ -167,8 +166,8 @@ async def any_queued(
 
     But for those of jobs that are ``passed_by``.
     """
-    told = {"models": list(models), "passed_by": list(passed_by)}
-    return bool(await session.scalar(_ANY_QUEUED, told))
+    parameters = {"models": list(models), "passed_by": list(passed_by)}
+    return bool(await session.scalar(_ANY_QUEUED, parameters))
 
 
 # The rows are locked in the order of their ids, so that two claims never wait for each other.
@@ -201,3 +200,21 @@ async def charge(session: Session, ring: Sequence[TenantQueue[QueuedPicture]]) -
             "turns": [queue.turns for queue in ring],
         },
     )
+
+
+REAPER_LOCK = 0x5F0A70  # any constant that nothing else in this database locks
+SWEEPER_LOCK = 0x5F0A72  # 71 is the migrations'
+
+
+async def try_lock(session: Session, lock: int) -> bool:
+    """Take an advisory lock, unless another has it; it ends with the transaction."""
+    return bool(await session.scalar(select(func.pg_try_advisory_xact_lock(lock))))
+
+
+async def database_identity(session: Session) -> str:
+    """Tells this database from any other, a restored dump of it included."""
+    statement = text(
+        "SELECT system_identifier || '/' || current_database() FROM pg_control_system()"
+    )
+    identity: str = (await session.scalars(statement)).one()
+    return identity

@@ -1,1 +1,0 @@
-"""Queries of workers, reapers and sweepers alone."""

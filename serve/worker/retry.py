@@ -1,0 +1,44 @@
+"""How long a worker waits before it tries again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import uniform
+from typing import TypeVar
+
+import structlog
+
+from serve.database import DatabaseUnavailable
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 0.5
+"""Until Postgres is tried again."""
+_LONGEST_PAUSES = 10  # times the first
+
+T = TypeVar("T")
+
+
+def pause(attempt: int, first_s: float = 1.0) -> float:
+    """Seconds to wait after so many tries: twice as long each time, half of it by chance.
+
+    Ten times ``first_s`` at most.
+    """
+    longest_s = first_s * min(2.0 ** min(attempt - 1, 10), _LONGEST_PAUSES)
+    return uniform(longest_s / 2, longest_s)  # noqa: S311 - to spread, not to hide
+
+
+async def retry_until_connected(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat the call until Postgres answers. Each is fenced, so a repetition does no harm.
+
+    Not to be used within a round of a `Loop`, which must end.
+    """
+    attempt = 1
+    while True:
+        try:
+            return await call()
+        except DatabaseUnavailable as error:
+            log.warning("worker.database_unavailable", error=str(error))
+            await asyncio.sleep(pause(attempt, RETRY_S))
+            attempt += 1
