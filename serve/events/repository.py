@@ -46,7 +46,7 @@ def _beyond() -> Select[UUID, UUID, int, str, datetime, dict[str, Any]]:
         select(Job.tenant_id, row.job_id, row.seq, row.type, row.created_at, row.data)
         .join(
             cursor,
-            # Most jobs have nothing new: their own rows say so.
+            # Most jobs have nothing new, which their own rows tell.
             and_(
                 Job.id == cursor.c.job_id,
                 Job.tenant_id == cursor.c.tenant_id,
@@ -66,16 +66,16 @@ async def events_beyond(
 ) -> Sequence[Event]:
     """Events of jobs of several tenants, each beyond its own cursor, in order.
 
-    A job that is not of the tenant under which it is asked for has none.
+    A job that belongs to another tenant than the one given has none.
     """
-    asked = [
+    wanted = [
         (tenant_id, job_id, seq)
         for tenant_id, jobs in cursors.items()
         for job_id, seq in jobs.items()
     ]
-    if not asked:
+    if not wanted:
         return []
-    tenants, jobs, seqs = map(list, zip(*asked, strict=True))
+    tenants, jobs, seqs = map(list, zip(*wanted, strict=True))
     rows = await session.execute(_BEYOND, {"tenants": tenants, "jobs": jobs, "seqs": seqs})
     return [
         Event(
@@ -91,8 +91,6 @@ async def events_beyond(
 
 
 _JUST_NOW_S = 10.0
-
-
 _TENANTS_OF = select(Job.tenant_id, Job.id).where(
     Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid)))
 )
@@ -101,7 +99,7 @@ _TENANTS_OF = select(Job.tenant_id, Job.id).where(
 async def existing_jobs(
     session: Session, jobs: Collection[tuple[UUID, UUID]]
 ) -> set[tuple[UUID, UUID]]:
-    """Those of these that there are, each a tenant and a job of it."""
+    """The pairs of a tenant and a job for which the tenant has that job."""
     if not jobs:
         return set()
     rows = await session.execute(_TENANTS_OF, {"job_ids": [job_id for _, job_id in jobs]})
@@ -109,10 +107,10 @@ async def existing_jobs(
 
 
 async def live_jobs(session: Session, tenant_id: UUID, limit: int) -> Sequence[UUID]:
-    """Jobs that have not ended, or ended just now; the newest."""
+    """The newest ``limit`` jobs that have not ended, or ended just now."""
     recent = func.clock_timestamp() - seconds(_JUST_NOW_S)
     own = select(Job.id).where(Job.tenant_id == tenant_id)
-    # Two ways in, each by its own index: a tenant may have a million jobs that ended.
+    # Two queries, each with its own index: a tenant may have a million jobs that ended.
     live = own.where(Job.finished_at.is_(None)).order_by(Job.id.desc()).limit(limit)
     ended = own.where(Job.finished_at > recent).order_by(Job.finished_at.desc()).limit(limit)
     found = union(live, ended).subquery()
@@ -123,7 +121,7 @@ async def live_jobs(session: Session, tenant_id: UUID, limit: int) -> Sequence[U
 async def new_jobs(
     session: Session, tenant_ids: Sequence[UUID], within_s: float, limit: int
 ) -> Sequence[tuple[UUID, UUID]]:
-    """Tenant and id of the tenants' jobs that began within so many seconds, ``limit`` a tenant.
+    """Tenant and id of the jobs that began in the last ``within_s``, ``limit`` a tenant.
 
     Ids sort by time, so this reads no older rows however many there are.
     """

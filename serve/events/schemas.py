@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, Field, TypeAdapter
@@ -64,19 +64,6 @@ class Authenticated(BaseModel):
     type: Literal["authenticated"] = "authenticated"
 
 
-class EventOut(BaseModel):
-    """Something that happened; `seq` is null for progress, which is never replayed.
-
-    Sent as `Event.text`, which is made once a process.
-    """
-
-    type: EventType
-    job_id: UUID
-    seq: int | None
-    created_at: datetime
-    data: dict[str, Any]
-
-
 class ErrorOut(BaseModel):
     """A message could not be followed; the connection stays."""
 
@@ -85,7 +72,8 @@ class ErrorOut(BaseModel):
     job_id: UUID | None = None
 
 
-ServerMessage = Authenticated | EventOut | ErrorOut
+ServerMessage = Authenticated | ErrorOut
+"""What answers a client's message; events are sent as `Event.text`."""
 
 
 class TicketOut(BaseModel):

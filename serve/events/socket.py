@@ -53,14 +53,18 @@ T = TypeVar("T")
 
 class CloseSocket(Exception):
     """Ends the connection with a code of RFC 6455, 4401 for no valid key or ticket, or 4403 for a
-    key that may not read."""
+    key that may not read. The client is sent the problem first, if there is one."""
 
     def __init__(
-        self, code: Literal[1003, 1008, 1009, 1012, 1013, 4401, 4403], reason: str
+        self,
+        code: Literal[1003, 1008, 1009, 1012, 1013, 4401, 4403],
+        reason: str,
+        problem: Problem | None = None,
     ) -> None:
         super().__init__(reason)
         self.code = code
         self.reason = reason
+        self.problem = problem
 
 
 class TooManyWatched(ServiceError):
@@ -80,40 +84,27 @@ class OpenSockets:
 
     def __init__(self, most_per_tenant: int) -> None:
         self._most_per_tenant = most_per_tenant
-        self._unauthenticated = 0
-        self._of_tenant: Counter[UUID] = Counter()
+        self._open: Counter[UUID | None] = Counter()
 
     @contextlib.contextmanager
-    def unauthenticated(self) -> Iterator[None]:
-        """While the connection is asked for its key.
+    def counted(self, tenant_id: UUID | None) -> Iterator[None]:
+        """While the connection is open; None is for one whose key is not known yet.
 
         Raises:
-            CloseSocket: too many others are.
+            CloseSocket: as many are open as may be.
         """
-        if self._unauthenticated >= MAX_UNAUTHENTICATED:
+        most = self._most_per_tenant
+        if tenant_id is None and self._open[None] >= MAX_UNAUTHENTICATED:
             raise CloseSocket(1013, "Too many connections wait for their keys; connect again.")
-        self._unauthenticated += 1
+        if tenant_id is not None and self._open[tenant_id] >= most:
+            raise CloseSocket(1013, f"{most} connections are open; close some.")
+        self._open[tenant_id] += 1
         try:
             yield
         finally:
-            self._unauthenticated -= 1
-
-    @contextlib.contextmanager
-    def of(self, tenant_id: UUID) -> Iterator[None]:
-        """While the connection follows the tenant's events.
-
-        Raises:
-            CloseSocket: the tenant has as many as it may.
-        """
-        if self._of_tenant[tenant_id] >= self._most_per_tenant:
-            raise CloseSocket(1013, f"{self._most_per_tenant} connections are open; close some.")
-        self._of_tenant[tenant_id] += 1
-        try:
-            yield
-        finally:
-            self._of_tenant[tenant_id] -= 1
-            if not self._of_tenant[tenant_id]:
-                del self._of_tenant[tenant_id]
+            self._open[tenant_id] -= 1
+            if not self._open[tenant_id]:
+                del self._open[tenant_id]
 
 
 class EventSocket:
@@ -155,53 +146,52 @@ class EventSocket:
             return
         await self._websocket.accept()
         try:
-            with self._sockets.unauthenticated():
-                principal = await self._authenticate_reader()
-            with self._sockets.of(principal.tenant_id):
+            with self._sockets.counted(None):
+                principal = await self._authenticate()
+            with self._sockets.counted(principal.tenant_id):
                 async with self._feeds.open(principal.tenant_id) as feed:
                     # A task of its own wakes without going through the layers around it.
                     await asyncio.create_task(self._follow(feed, principal))
         except CloseSocket as end:
-            await self._close(end.code, end.reason)
+            await self._close(end.code, end.reason, end.problem)
         except WindowFull:
             await self._close(1013, "Acknowledge what you read, or connect again and resume.")
         except WebSocketDisconnect:
             return
 
-    async def _authenticate_reader(self) -> Principal:
+    async def _authenticate(self) -> Principal:
         """The caller, whose key may read."""
-        principal = await self._authenticate()
         try:
+            principal = await self._principal()
             principal.require(Scope.READ)
         except InsufficientScope as error:
-            await self._reply(ErrorOut(problem=problem_of(error)))
-            raise CloseSocket(4403, error.message) from error
-        return principal
-
-    async def _authenticate(self) -> Principal:
-        """The caller: by ticket, by the headers or, without either, by the first message."""
-        ticket, token = self._websocket.query_params.get("ticket"), key_of(self._websocket)
-        try:
-            if ticket:
-                principal = await self._tickets.redeem(ticket)
-                await self._keys.confirm(principal)
-                return principal
-            if token is not None:
-                return await self._keys.authenticate(token)
-            async with asyncio.timeout(AUTHENTICATE_WITHIN_S):
-                first = _first_key(await self._receive())
-            principal = await self._keys.authenticate(first)
+            raise CloseSocket(4403, error.message, problem_of(error)) from error
         except (MissingKey, InvalidKey, InvalidTicket) as error:
-            await self._reply(ErrorOut(problem=problem_of(error)))
-            raise CloseSocket(4401, error.message) from error
+            raise CloseSocket(4401, error.message, problem_of(error)) from error
         except TicketsUnavailable as error:
-            await self._reply(ErrorOut(problem=problem_of(error)))
-            raise CloseSocket(1013, "Tickets are not available; send the key instead.") from error
+            reason = "Tickets are not available; send the key instead."
+            raise CloseSocket(1013, reason, problem_of(error)) from error
         except ValidationError as error:
-            await self._reply(ErrorOut(problem=_invalid_message(error)))
-            raise CloseSocket(4401, "The first message must be `authenticate`.") from error
+            reason = "The first message must be `authenticate`."
+            raise CloseSocket(4401, reason, _invalid_message(error)) from error
         except TimeoutError as error:
             raise CloseSocket(4401, "No key came in time.") from error
+        return principal
+
+    async def _principal(self) -> Principal:
+        """The caller: by ticket, by the headers or, without either, by the first message."""
+        ticket, token = self._websocket.query_params.get("ticket"), key_of(self._websocket)
+        if ticket:
+            principal = await self._tickets.redeem(ticket)
+            await self._keys.confirm(principal)
+            return principal
+        if token is not None:
+            return await self._keys.authenticate(token)
+        async with asyncio.timeout(AUTHENTICATE_WITHIN_S):
+            message = _parse(await self._receive())
+        if not isinstance(message, Authenticate):
+            raise MissingKey('Send {"type": "authenticate", "key": "sfm_…"} first.')
+        principal = await self._keys.authenticate(message.key)
         await self._reply(Authenticated())
         return principal
 
@@ -314,8 +304,10 @@ class EventSocket:
     async def _reply(self, message: ServerMessage) -> None:
         await self._websocket.send_text(self._window.reply(message))
 
-    async def _close(self, code: int, reason: str) -> None:
+    async def _close(self, code: int, reason: str, problem: Problem | None = None) -> None:
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            if problem is not None:
+                await self._reply(ErrorOut(problem=problem))
             await self._websocket.close(code, reason)
 
 
@@ -326,13 +318,6 @@ def _parse(text: str) -> ClientMessage:
         if error.errors()[0]["type"] == "json_invalid":
             raise CloseSocket(1003, "Messages are JSON text.") from error
         raise
-
-
-def _first_key(text: str) -> str:
-    message = _parse(text)
-    if not isinstance(message, Authenticate):
-        raise MissingKey('Send {"type": "authenticate", "key": "sfm_…"} first.')
-    return message.key
 
 
 def _invalid_message(error: ValidationError) -> Problem:

@@ -1,4 +1,4 @@
-"""Progress of pictures, coalesced on its way out."""
+"""Progress of pictures: the newest of each is published, at most ten times a second a job."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _EVERY_S = 0.1
 
 
 class ProgressBoard:
-    """The newest progress of each picture, told ten times a second a job at most.
+    """The newest progress of each picture that this worker draws.
 
-    Pictures of one job take turns. A preview stays on the board until it was told, even when a
-    newer step brings none.
+    Pictures of one job take turns. A preview waits until it is published, even if a newer step
+    brings none.
     """
 
     def __init__(self, bus: EventBus) -> None:
@@ -30,15 +30,15 @@ class ProgressBoard:
         self._closed = False
 
     def put(self, claim: Claim, progress: Progress) -> None:
-        _, before = self._newest.get(claim.image_id, (None, None))
-        if before is not None and before.preview is not None and progress.preview is None:
+        _, older = self._newest.get(claim.image_id, (None, None))
+        if older is not None and older.preview is not None and progress.preview is None:
             progress = Progress(
-                progress.request_id, progress.step, progress.steps, preview=before.preview
+                progress.request_id, progress.step, progress.steps, preview=older.preview
             )
-        self._newest[claim.image_id] = (claim, progress)  # who waits keeps its place
+        self._newest[claim.image_id] = (claim, progress)  # a picture that waits keeps its place
 
     def drop(self, claim: Claim) -> None:
-        """Tell nothing more of a picture that has ended."""
+        """Publish nothing more of a picture that has ended."""
         self._newest.pop(claim.image_id, None)
 
     def close(self) -> None:
@@ -54,7 +54,7 @@ class ProgressBoard:
             turned()
 
     def _take_due(self) -> list[tuple[Claim, Progress]]:
-        """Of each job the picture that has waited longest."""
+        """Take, of each job, the picture that has waited longest."""
         first: dict[UUID, UUID] = {}
         for image_id, (claim, _) in self._newest.items():
             first.setdefault(claim.job_id, image_id)
