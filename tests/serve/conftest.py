@@ -18,7 +18,6 @@ from serve.storage import open_storage
 from serve.tables import Tenant
 from serve.worker.claims import Claims
 from serve.worker.reaper import Reaper
-from tests.pipelines.diffusion.tiny.stable_diffusion import build_pipeline
 
 MODEL = "tiny"
 LEASE_S = 2.0
@@ -82,6 +81,8 @@ async def make_tenant(database: Database, name: str) -> UUID:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.pipelines.diffusion.tiny.stable_diffusion import build_pipeline  # imports torch
+
     folder = tmp_path_factory.mktemp("model")
     build_pipeline().save_pretrained(folder)
     return folder
