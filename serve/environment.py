@@ -16,7 +16,13 @@ from pydantic_core import ErrorDetails
 from serve.settings import Settings
 
 _PREFIX = "SFUMATO_"
-_SECRETS = {"DATABASE_URL", "REDIS_URL", "SFUMATO_API_KEY", "SFUMATO_HTTP__URL_SECRET"}
+_SECRETS = {
+    "DATABASE_URL",
+    "REDIS_URL",
+    "SFUMATO_API_KEY",
+    "SFUMATO_HTTP__URL_SECRET",
+    "SFUMATO_HTTP__PREVIOUS_URL_SECRET",
+}
 _LONGEST_VALUE = 80
 
 OF_CLIENTS = frozenset({"SFUMATO_URL", "SFUMATO_KEY", "SFUMATO_LOGS"})

@@ -450,6 +450,11 @@ class HttpSettings(Section):
         min_length=32,
         description="Signs pictures' URLs; unset, a random one that the database keeps.",
     )
+    previous_url_secret: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="The URL secret before this one: its URLs still open until they end.",
+    )
     url_ttl_s: int = Field(
         3600, ge=1, le=int(10 * _YEAR_S), description="Seconds that a picture's signed URL opens."
     )

@@ -83,7 +83,7 @@ def open_services(settings: Settings) -> Services:
         keys=Keys(database),
         tenants=Tenants(database),
         tickets=Tickets(settings.redis_url.get_secret_value()),
-        signed_urls=SignedUrls(database, settings.http.url_secret, settings.http.url_ttl_s),
+        signed_urls=SignedUrls(database, settings.http),
         storage=storage,
         files=CheckedFiles(storage, pictures, metrics, redirects=settings.storage_redirects),
         intake=Intake(Sources(database, storage)),

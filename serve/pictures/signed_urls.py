@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from serve.access import repository
 from serve.database import Database
 from serve.errors import ServiceError
+from serve.settings import HttpSettings
 
 _SECRET = "url-signing"  # noqa: S105 - its name
 _SECRET_BYTES = 32
@@ -39,13 +40,14 @@ class SignedUrls:
 
     A signature is the tenant, the end (Unix seconds) and an HMAC-SHA256 over both, under a key
     derived from the secret and the file. The secret is the setting, or else one that the database
-    keeps.
+    keeps. What the previous secret signed opens until it ends.
     """
 
-    def __init__(self, database: Database, secret: SecretStr | None, ttl_s: int) -> None:
+    def __init__(self, database: Database, settings: HttpSettings) -> None:
         self._database = database
-        self._secret = secret.get_secret_value().encode() if secret else None
-        self._ttl_s = ttl_s
+        self._secret = _bytes(settings.url_secret)
+        self._previous = _bytes(settings.previous_url_secret)
+        self._ttl_s = settings.url_ttl_s
 
     async def sign(self, tenant_id: UUID, file: File) -> str:
         """A signature that opens the tenant's file for ``ttl_s`` seconds."""
@@ -72,9 +74,16 @@ class SignedUrls:
             async with self._database.transaction() as session:
                 fresh = secrets.token_bytes(_SECRET_BYTES)
                 self._secret = await repository.ensure_secret(session, _SECRET, fresh)
+        secrets_in_order = (
+            [self._secret] if self._previous is None else [self._previous, self._secret]
+        )
         return Signer(
-            self._secret,
+            secrets_in_order,  # the last one signs, and each opens
             salt=f"{file.image_id}/{file.variant}",
             key_derivation="hmac",
             digest_method=hashlib.sha256,
         )
+
+
+def _bytes(secret: SecretStr | None) -> bytes | None:
+    return secret.get_secret_value().encode() if secret else None

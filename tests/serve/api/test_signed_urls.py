@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Callable
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx2
 import openai
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from serve.api.app import create_app
 from serve.api.services import Services, open_services
-from serve.pictures.signed_urls import File, SignedUrls
+from serve.pictures.signed_urls import File, InvalidSignature, SignedUrls
+from serve.settings import HttpSettings
 from tests.serve.api.test_generations import HEART, PATH, drawn
 
 
@@ -72,11 +74,29 @@ async def test_a_signature_ends(
     url = await signed_url(client, services)
     image_id = UUID((await client.get("/v1/images")).json()["data"][0]["id"])
     tenant_id = (await services.keys.list())[0].tenant_id
-    past = SignedUrls(services.database, services.settings.http.url_secret, ttl_s=-1)
+    past = SignedUrls(
+        services.database, services.settings.http.model_copy(update={"url_ttl_s": -1})
+    )
     late = await past.sign(tenant_id, File(image_id, "original"))
     answer = await anonymous.get(url.partition("signature=")[0] + "signature=" + late)
     assert answer.status_code == 403
     assert "expired" in answer.json()["error"]["message"]
+
+
+async def test_a_previous_secret_opens_what_it_signed_and_signs_nothing(
+    services: Services,
+) -> None:
+    def signed_by(secret: str, previous: str | None = None) -> SignedUrls:
+        old = SecretStr(previous) if previous else None
+        http = HttpSettings(url_secret=SecretStr(secret), previous_url_secret=old)
+        return SignedUrls(services.database, http)
+
+    before, after = signed_by("a" * 32), signed_by("b" * 32, previous="a" * 32)
+    file, tenant_id = File(uuid4(), "original"), uuid4()
+    assert await after.tenant_of(await before.sign(tenant_id, file), file) == tenant_id
+    assert await signed_by("b" * 32).tenant_of(await after.sign(tenant_id, file), file) == tenant_id
+    with pytest.raises(InvalidSignature):
+        await signed_by("b" * 32).tenant_of(await before.sign(tenant_id, file), file)
 
 
 async def test_openai_client_asks_for_a_url(

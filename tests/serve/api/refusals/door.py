@@ -210,7 +210,8 @@ async def _furnish(services: Services, url: str, valkey_url: str) -> dict[str, s
 
 async def _signatures(services: Services, image_id: UUID, tenant_id: UUID) -> dict[str, str]:
     original, thumbnail = File(image_id, "original"), File(image_id, "thumbnail")
-    old = SignedUrls(services.database, None, ttl_s=-1)
+    ended = services.settings.http.model_copy(update={"url_ttl_s": -1})
+    old = SignedUrls(services.database, ended)
     return {
         "signature": await services.signed_urls.sign(tenant_id, original),
         "thumbnail_signature": await services.signed_urls.sign(tenant_id, thumbnail),
