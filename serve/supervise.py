@@ -18,7 +18,7 @@ STUCK_AFTER_S = 120.0
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 5.0
 
-Turned = Callable[[], None]
+RoundDone = Callable[[], None]
 """Called by a loop after each completed round."""
 
 
@@ -31,8 +31,8 @@ class LoopStuck(ServiceError):
     example = "No round has ended for too long in: courier (184 s)."
 
 
-def untold() -> None:
-    """A `Turned` for a loop that nobody supervises."""
+def ignore_round() -> None:
+    """A `RoundDone` for a loop that nobody supervises."""
 
 
 class Loop:
@@ -45,7 +45,7 @@ class Loop:
     def __init__(
         self,
         name: str,
-        run: Callable[[Turned], Awaitable[None]],
+        run: Callable[[RoundDone], Awaitable[None]],
         *,
         stuck_after_s: float | None = STUCK_AFTER_S,
         fatal: type[Exception] | tuple[type[Exception], ...] = (),

@@ -17,7 +17,7 @@ from serve.deployments.diffusion import Diffusion
 from serve.deployments.proxy import guarded
 from serve.observability.logging import configure_logging
 from serve.settings import Settings
-from serve.supervise import Loop, Turned, check, untold
+from serve.supervise import Loop, RoundDone, check, ignore_round
 from serve.webhooks.courier import Courier
 from serve.worker.reaper import Reaper
 from serve.worker.sweeper import Sweeper
@@ -58,12 +58,12 @@ class DeadMansSwitch:
         if self._missed == TICKS:
             self._stopping.set()
 
-    async def run(self, turned: Turned = untold) -> None:
+    async def run(self, round_done: RoundDone = ignore_round) -> None:
         """Tick until cancelled."""
         while True:
             await asyncio.sleep(TICK_S)
             self.tick()
-            turned()
+            round_done()
 
 
 @serve.ingress()

@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from serve.events.event import Event
 from serve.events.progress import LatestProgress, ProgressPace
-from serve.supervise import Loop, Turned
+from serve.supervise import Loop, RoundDone
 
 log = structlog.get_logger(__name__)
 
@@ -215,7 +215,7 @@ class EventBus:
             self.ended.add(UUID(bytes=message))
         self.work.set()
 
-    async def _listen(self, turned: Turned) -> None:
+    async def _listen(self, round_done: RoundDone) -> None:
         try:
             async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
                 await pubsub.subscribe(*self._channels)
@@ -224,7 +224,7 @@ class EventBus:
                 unanswered = 0
                 while unanswered <= _MAX_UNANSWERED:
                     message = await pubsub.get_message(timeout=_PING_AFTER_S)
-                    turned()
+                    round_done()
                     if message is None:
                         unanswered += 1
                         await pubsub.ping()

@@ -18,7 +18,7 @@ from serve.events.batched_reads import BatchedReads
 from serve.events.bus import EventBus, Subscription
 from serve.events.event import Event
 from serve.events.repository import events_beyond, existing_jobs, live_jobs, new_jobs
-from serve.supervise import Loop, Turned
+from serve.supervise import Loop, RoundDone
 
 log = structlog.get_logger(__name__)
 
@@ -139,13 +139,13 @@ class Feeds:
                 feed.discover(new[feed.tenant_id])
         self._discovered_at = began
 
-    async def _poll(self, turned: Turned) -> None:
+    async def _poll(self, round_done: RoundDone) -> None:
         while True:
             await asyncio.sleep(
                 CATCH_UP_EVERY_S if self._bus.listening else CATCH_UP_WITHOUT_REDIS_EVERY_S
             )
             await self.catch_up()
-            turned()
+            round_done()
 
     async def _read_events(
         self, requests: Sequence[tuple[UUID, Mapping[UUID, int]]]

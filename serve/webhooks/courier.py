@@ -13,7 +13,7 @@ import structlog
 
 from serve.database import Database, DatabaseUnavailable
 from serve.settings import WebhookSettings
-from serve.supervise import Turned, untold
+from serve.supervise import RoundDone, ignore_round
 from serve.webhooks import repository
 from serve.webhooks.outbound import Outbound
 from serve.webhooks.repository import Answer, Attempt
@@ -45,7 +45,7 @@ class Courier:
         self._prune_at = monotonic()
         self._outbound: Outbound | None = None
 
-    async def run(self, turned: Turned = untold) -> None:
+    async def run(self, round_done: RoundDone = ignore_round) -> None:
         """Deliver until cancelled.
 
         Raises:
@@ -54,8 +54,8 @@ class Courier:
         self._outbound = self._outbound or Outbound(self._settings, self._tls)
         try:
             while True:
-                attempts = await self._claim(turned)
-                turned()
+                attempts = await self._claim(round_done)
+                round_done()
                 for attempt in attempts:
                     task = asyncio.create_task(self._deliver(self._outbound, attempt))
                     self._sending[task] = attempt
@@ -69,12 +69,12 @@ class Courier:
             self._outbound = None
             raise
 
-    async def _claim(self, turned: Turned) -> list[Attempt]:
+    async def _claim(self, round_done: RoundDone) -> list[Attempt]:
         held = Counter(attempt.tenant_id for attempt in self._sending.values())
         busy = [tenant_id for tenant_id, count in held.items() if count >= self._share]
         free = self._settings.concurrency - len(self._sending)
         if monotonic() >= self._prune_at:
-            await self._prune(turned)
+            await self._prune(round_done)
         async with self._database.transaction() as session:
             return await repository.claim_due(session, free, self._share, busy, self._lease)
 
@@ -131,12 +131,12 @@ class Courier:
             delay_s = max(delay_s, retry_after_s + random.uniform(0, first_s))  # noqa: S311
         return timedelta(seconds=delay_s)
 
-    async def _prune(self, turned: Turned) -> None:
+    async def _prune(self, round_done: RoundDone) -> None:
         keep = timedelta(days=self._settings.keep_days)
         keep_dead = timedelta(days=self._settings.keep_dead_days)
         while True:
             async with self._database.transaction() as session:
                 if not await repository.prune(session, keep, keep_dead):
                     break
-            turned()
+            round_done()
         self._prune_at = monotonic() + PRUNE_EVERY_S

@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 
 from serve.settings import WorkerSettings
-from serve.supervise import Turned, untold
+from serve.supervise import RoundDone, ignore_round
 from serve.worker.claims import Claims
 from serve.worker.drawing import Drawings
 from serve.worker.retry import retry_until_connected
@@ -67,7 +67,7 @@ class Lease:
         """Register the worker, however long Postgres is away."""
         await retry_until_connected(self._register)
 
-    async def keep(self, draining: asyncio.Event, turned: Turned = untold) -> None:
+    async def keep(self, draining: asyncio.Event, round_done: RoundDone = ignore_round) -> None:
         """Renew it until cancelled, but only while the engine's loop turns.
 
         Each heartbeat says whether the worker is ``draining``.
@@ -86,7 +86,7 @@ class Lease:
                     patience_s=round(self._engine.patience, 1),
                     drawing=len(self._drawings),
                 )
-            turned()
+            round_done()
             await asyncio.sleep(self._settings.heartbeat_s)
 
     def _watch_engine(self) -> None:

@@ -12,7 +12,7 @@ from pipelines.imaging.preview import encode_preview
 from serve.events.bus import EventBus
 from serve.events.event import Event, EventType
 from serve.jobs.claim import Claim
-from serve.supervise import Turned, untold
+from serve.supervise import RoundDone, ignore_round
 
 _EVERY_S = 0.1
 
@@ -45,13 +45,13 @@ class ProgressBoard:
         """End ``run`` within a tenth of a second; redis-py may swallow a cancellation."""
         self._closed = True
 
-    async def run(self, turned: Turned = untold) -> None:
+    async def run(self, round_done: RoundDone = ignore_round) -> None:
         """Publish until closed."""
         while not self._closed:
             await asyncio.sleep(_EVERY_S)
             if due := self._take_due():
                 await self._bus.publish(*[_event(claim, progress) for claim, progress in due])
-            turned()
+            round_done()
 
     def _take_due(self) -> list[tuple[Claim, Progress]]:
         """Take, of each job, the picture that has waited longest."""

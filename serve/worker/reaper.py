@@ -17,7 +17,7 @@ from serve.events.bus import EventBus
 from serve.events.event import Event
 from serve.jobs import repository, transitions
 from serve.settings import Settings
-from serve.supervise import Turned, untold
+from serve.supervise import RoundDone, ignore_round
 from serve.tables import Image, Job, JobState
 from serve.worker.repository import REAPER_LOCK, try_lock
 
@@ -42,7 +42,7 @@ class Reaper:
         self._reached_at = -inf
         self._watching_since = -inf
 
-    async def run(self, turned: Turned = untold) -> None:
+    async def run(self, round_done: RoundDone = ignore_round) -> None:
         """Reap until cancelled.
 
         Raises:
@@ -50,7 +50,7 @@ class Reaper:
         """
         while True:
             await self.reap()
-            turned()
+            round_done()
             await asyncio.sleep(self._settings.jobs.reap_every_s)
 
     async def reap(self) -> int:

@@ -15,7 +15,7 @@ from serve.pictures.repository import forget_lost_sources, forget_sources, orpha
 from serve.pictures.stored_file import PictureKey, SourceKey
 from serve.settings import JobSettings
 from serve.storage import ObjectMissing, Storage, StorageError, StoredObject
-from serve.supervise import Turned, untold
+from serve.supervise import RoundDone, ignore_round
 from serve.worker.repository import SWEEPER_LOCK, database_identity, try_lock
 
 log = structlog.get_logger(__name__)
@@ -47,12 +47,12 @@ class Sweeper:
         self._storage = storage
         self._settings = settings
 
-    async def run(self, turned: Turned = untold) -> None:
+    async def run(self, round_done: RoundDone = ignore_round) -> None:
         """Sweep until cancelled, whatever fails: a file too many is no reason to stop serving."""
         while self._settings.sweep_every_s:
             try:
                 await self.sweep()
-                turned()
+                round_done()
             except (DatabaseUnavailable, StorageError, ForeignStorage) as error:
                 log.warning("sweeper.failed", error=str(error))
             except Exception:

@@ -21,7 +21,7 @@ from serve.events.bus import EventBus
 from serve.jobs.claim import Claim
 from serve.jobs.errors import EngineDied
 from serve.settings import WorkerSettings
-from serve.supervise import Loop, Turned
+from serve.supervise import Loop, RoundDone
 from serve.worker.claims import Claims
 from serve.worker.drawing import Drawings, LoadSource, PictureStore
 from serve.worker.lease import Lease
@@ -121,18 +121,18 @@ class Worker:
         else:
             self._drawings.receive(outputs)
 
-    async def _pull(self, turned: Turned) -> None:
+    async def _pull(self, round_done: RoundDone) -> None:
         while not self._draining.is_set():
             self._bus.work.clear()
             if self._engine.failed:
                 raise EngineDied("The engine's loop died; its log says of what.")
             claimed = await self._claim()
-            turned()
+            round_done()
             if not claimed:
                 with suppress(TimeoutError):  # no hint came: look all the same
                     async with asyncio.timeout(self._settings.poll_s):
                         await self._bus.work.wait()
-        await self._finish_drawing(turned)
+        await self._finish_drawing(round_done)
 
     async def _claim(self) -> int:
         """Claim what there is room for; the number of pictures."""
@@ -200,11 +200,11 @@ class Worker:
             return 0, 0
         return free, max(0, most - self._engine.drawing - loading - free)
 
-    async def _finish_drawing(self, turned: Turned) -> None:
+    async def _finish_drawing(self, round_done: RoundDone) -> None:
         try:
             async with asyncio.timeout(self._drain_s):
                 while self._drawings.in_hand and not self._engine.failed:
-                    turned()
+                    round_done()
                     await self._drawings.wait(RETRY_S)
         except TimeoutError:
             log.warning("worker.drain_timed_out", drawing=len(self._drawings))

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from serve.database import DatabaseUnavailable
-from serve.supervise import Loop, LoopStuck, Turned, check
+from serve.supervise import Loop, LoopStuck, RoundDone, check
 
 
 @pytest.fixture(autouse=True)
@@ -29,13 +29,13 @@ async def test_it_goes_on_after_any_error_and_logs_it() -> None:
     failures = [DatabaseUnavailable("Postgres is away."), KeyError("a row of tomorrow")]
     rounds = 0
 
-    async def run(turned: Turned) -> None:
+    async def run(round_done: RoundDone) -> None:
         nonlocal rounds
         while True:
             await asyncio.sleep(0)
             if failures:
                 raise failures.pop(0)
-            turned()
+            round_done()
             rounds += 1
 
     with capture_logs() as logs:
@@ -50,10 +50,10 @@ async def test_it_goes_on_after_any_error_and_logs_it() -> None:
 async def test_pauses_grow_until_a_round_completes() -> None:
     began: list[float] = []
 
-    async def run(turned: Turned) -> None:
+    async def run(round_done: RoundDone) -> None:
         began.append(asyncio.get_running_loop().time())
         if len(began) == 5:
-            turned()
+            round_done()
         raise OSError("no")
 
     loop = Loop("reaper", run)
@@ -65,11 +65,11 @@ async def test_pauses_grow_until_a_round_completes() -> None:
 
 
 async def test_what_is_fatal_ends_it_and_so_does_a_return() -> None:
-    async def die(_: Turned) -> None:
+    async def die(_: RoundDone) -> None:
         raise KeyError("engine")
 
-    async def finish(turned: Turned) -> None:
-        turned()
+    async def finish(round_done: RoundDone) -> None:
+        round_done()
 
     fatal, finished = Loop("pull", die, fatal=KeyError), Loop("progress", finish)
     with pytest.raises(KeyError):
@@ -79,11 +79,11 @@ async def test_what_is_fatal_ends_it_and_so_does_a_return() -> None:
 
 
 async def test_a_loop_that_fails_is_not_stuck_and_one_that_hangs_is() -> None:
-    async def fail(_: Turned) -> None:
+    async def fail(_: RoundDone) -> None:
         raise DatabaseUnavailable("Postgres is away.")
 
-    async def hang(turned: Turned) -> None:
-        turned()
+    async def hang(round_done: RoundDone) -> None:
+        round_done()
         await asyncio.Event().wait()
 
     failing = Loop("reaper", fail, stuck_after_s=0.2)
@@ -99,7 +99,7 @@ async def test_a_loop_that_fails_is_not_stuck_and_one_that_hangs_is() -> None:
 
 
 async def test_stopping_outlasts_whoever_swallows_a_cancellation() -> None:
-    async def deaf(_: Turned) -> None:
+    async def deaf(_: RoundDone) -> None:
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:

@@ -18,7 +18,7 @@ from serve.api.services import Services
 from serve.database import Database
 from serve.jobs.lifecycle import Jobs
 from serve.storage import open_storage
-from serve.supervise import Loop, Turned
+from serve.supervise import Loop, RoundDone
 from serve.tables import Worker
 from serve.worker.claims import Claims
 
@@ -59,7 +59,7 @@ async def test_alive(anonymous: httpx2.AsyncClient) -> None:
 
 
 async def test_a_stuck_loop_is_no_health(anonymous: httpx2.AsyncClient, services: Services) -> None:
-    async def hang(_: Turned) -> None:
+    async def hang(_: RoundDone) -> None:
         await asyncio.Event().wait()
 
     services.loops.append(Loop("courier", hang, stuck_after_s=0.05))
