@@ -7,8 +7,7 @@ longer than to execute it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -21,11 +20,9 @@ from sqlalchemy import (
     Integer,
     Select,
     String,
-    Update,
     Uuid,
     any_,
     bindparam,
-    delete,
     func,
     literal_column,
     select,
@@ -39,11 +36,9 @@ from sqlalchemy.orm.attributes import set_committed_value
 from serve.clock import seconds
 from serve.database import Session
 from serve.events.event import Event, EventType
-from serve.jobs.claim import Claim
 from serve.jobs.price import Price
 from serve.jobs.request import SOURCES, JobRequest
 from serve.jobs.turns import EDGES_S, QueuedPictures, QueuePosition, Turn
-from serve.pictures.stored_file import StoredFile
 from serve.tables import (
     LIVE,
     CostProfile,
@@ -52,15 +47,13 @@ from serve.tables import (
     Job,
     JobState,
     Tenant,
-    Variant,
     Worker,
-    numbers_of,
 )
 from serve.webhooks.repository import OUTBOX
 
 _JOBS = Job.table()
 _IMAGES = Image.table()
-_HEARD_WITHIN_S = 10.0
+HEARD_WITHIN_S = 10.0
 
 
 # Jobs
@@ -120,13 +113,6 @@ async def load_jobs(
         statement = statement.where(Job.state == state)
     if model is not None:
         statement = statement.where(Job.model == model)
-    return (await session.scalars(statement)).all()
-
-
-async def overdue_jobs(session: Session) -> Sequence[UUID]:
-    statement = select(Job.id).where(
-        Job.deadline_at < func.clock_timestamp(), Job.finished_at.is_(None)
-    )
     return (await session.scalars(statement)).all()
 
 
@@ -259,55 +245,6 @@ async def _append(session: Session, job: Job, event_type: EventType, data: dict[
 
 # Images
 
-_JOBS_OF = select(Job).where(Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid))))
-_LOCK_QUEUED = (
-    _JOBS_OF.where(Job.state == JobState.QUEUED)
-    .with_for_update(skip_locked=True)
-    .execution_options(populate_existing=True)
-)
-
-
-async def jobs_of(session: Session, job_ids: set[UUID]) -> Sequence[Job]:
-    return (await session.scalars(_JOBS_OF, {"job_ids": list(job_ids)})).all()
-
-
-async def lock_queued_jobs(session: Session, job_ids: set[UUID]) -> Sequence[Job]:
-    """Jobs still queued. One that another holds is skipped: that other starts or ends it."""
-    return (await session.scalars(_LOCK_QUEUED, {"job_ids": list(job_ids)})).all()
-
-
-def _releasing(since: str) -> Update:
-    return (
-        update(_IMAGES)
-        .where(
-            _IMAGES.c.id == bindparam("image_id"),
-            _IMAGES.c.state == JobState.RUNNING,
-            _IMAGES.c.worker_id == bindparam("claimed_by"),
-            _IMAGES.c.attempt == bindparam("claimed_as"),
-        )
-        .values({"state": bindparam("released_as"), "worker_id": None, since: bindparam("now")})
-        .returning(_IMAGES.c.id)
-    )
-
-
-_REQUEUE = _releasing("queued_at")
-_END = _releasing("finished_at")
-
-
-async def release_image(session: Session, claim: Claim, state: JobState, now: datetime) -> bool:
-    """End the claim, or False where it is no longer the current one."""
-    released = await session.scalar(
-        _REQUEUE if state is JobState.QUEUED else _END,
-        {
-            "image_id": claim.image_id,
-            "claimed_by": claim.worker_id,
-            "claimed_as": claim.attempt,
-            "released_as": state,
-            "now": now,
-        },
-    )
-    return released is not None
-
 
 async def end_images(
     session: Session, job_id: UUID, state: JobState, now: datetime
@@ -334,88 +271,7 @@ async def unfinished_seconds(session: Session, job_id: UUID) -> Sequence[float]:
     return (await session.scalars(statement)).all()
 
 
-_COUNT_LIVE = select(func.count()).where(Image.job_id == bindparam("job_id"), Image.state.in_(LIVE))
-
-
-async def count_live_images(session: Session, job_id: UUID) -> int:
-    return (await session.scalars(_COUNT_LIVE, {"job_id": job_id})).one()
-
-
-async def images_held(session: Session, worker_id: UUID) -> Sequence[Image]:
-    statement = select(Image).where(Image.worker_id == worker_id, Image.state == JobState.RUNNING)
-    return (await session.scalars(statement)).all()
-
-
-_ADD_VARIANT = insert(Variant.table())
-
-
-async def add_variants(session: Session, image_id: UUID, files: Sequence[StoredFile]) -> None:
-    await session.execute(_ADD_VARIANT, [asdict(file) | {"image_id": image_id} for file in files])
-
-
-async def waits_in_vain(session: Session, job_id: UUID, wait_s: float) -> bool:
-    """Whether an image of the job has been queued for so long, while none of them is drawn."""
-    of_job = select(Image.id).where(Image.job_id == job_id)
-    overdue = of_job.where(
-        Image.state == JobState.QUEUED, Image.queued_at < func.clock_timestamp() - seconds(wait_s)
-    )
-    drawn = of_job.where(Image.state == JobState.RUNNING)
-    return bool(await session.scalar(select(overdue.exists() & ~drawn.exists())))
-
-
-async def abandoned_images(session: Session) -> Sequence[Image]:
-    """Running images whose worker is gone."""
-    worker = select(Worker.id).where(Worker.id == Image.worker_id).exists()
-    statement = (
-        select(Image)
-        .where(Image.state == JobState.RUNNING, ~worker)
-        .order_by(Image.job_id, Image.index)
-    )
-    return (await session.scalars(statement)).all()
-
-
-async def requeue_image(session: Session, image: Image, *, crashed: bool) -> bool:
-    """Queue the image again, or False where the claim that was read is no longer the current one.
-
-    ``crashed`` puts a crash on its account: it is drawn alone from now on.
-    """
-    statement = (
-        update(Image)
-        .where(
-            Image.id == image.id,
-            Image.state == JobState.RUNNING,
-            Image.worker_id == image.worker_id,
-            Image.attempt == image.attempt,
-        )
-        .values(
-            state=JobState.QUEUED,
-            worker_id=None,
-            crashes=Image.crashes + int(crashed),
-            queued_at=func.clock_timestamp(),
-        )
-        .returning(Image.id)
-        .execution_options(synchronize_session=False)
-    )
-    return await session.scalar(statement) is not None
-
-
 # Workers
-
-
-async def insert_worker(session: Session, model: str, device: str, slots: int) -> UUID:
-    statement = insert(Worker).values(model=model, device=device, slots=slots)
-    return (await session.scalars(statement.returning(Worker.id))).one()
-
-
-_CLAIMING = select(func.array_agg(Worker.id), func.clock_timestamp()).where(
-    Worker.model == bindparam("model"), ~Worker.draining
-)
-
-
-async def claiming_workers(session: Session, model: str) -> tuple[Sequence[UUID], datetime]:
-    """The workers of this default model that claim pictures, and the database's clock."""
-    ids, now = (await session.execute(_CLAIMING, {"model": model})).one()
-    return ids or [], now
 
 
 async def claiming_slots(session: Session, model: str) -> tuple[int, int]:
@@ -427,49 +283,12 @@ async def claiming_slots(session: Session, model: str) -> tuple[int, int]:
     return workers, slots
 
 
-async def free_places_elsewhere(session: Session, model: str, worker_id: UUID) -> int:
-    """Places in the next steps of the other workers, by their last heartbeats."""
-    statement = select(Worker.slots, Worker.stats).where(
-        Worker.model == model,
-        Worker.id != worker_id,
-        ~Worker.draining,
-        Worker.heartbeat_at > _ago(_HEARD_WITHIN_S),
-    )
-    places = 0
-    for slots, stats in await session.execute(statement):
-        numbers = numbers_of(stats)
-        places += max(0, slots - int(numbers.get("active", 0) + numbers.get("waiting", 0)))
-    return places
-
-
-async def beat(session: Session, worker_id: UUID, stats: dict[str, Any], draining: bool) -> bool:
-    """Renew the worker's lease, or False where the reaper took it."""
-    statement = (
-        update(Worker)
-        .where(Worker.id == worker_id)
-        .values(heartbeat_at=func.clock_timestamp(), stats=stats, draining=draining)
-        .returning(Worker.id)
-        .execution_options(synchronize_session=False)
-    )
-    return await session.scalar(statement) is not None
-
-
-async def delete_worker(session: Session, worker_id: UUID) -> None:
-    await session.execute(delete(Worker).where(Worker.id == worker_id))
-
-
 async def live_workers(session: Session, lease_s: float) -> Sequence[Worker]:
-    statement = select(Worker).where(Worker.heartbeat_at > _ago(lease_s)).order_by(Worker.id)
+    statement = select(Worker).where(Worker.heartbeat_at > ago(lease_s)).order_by(Worker.id)
     return (await session.scalars(statement)).all()
 
 
-async def delete_silent_workers(session: Session, lease_s: float) -> Sequence[UUID]:
-    """Those unheard for a lease."""
-    statement = delete(Worker).where(Worker.heartbeat_at <= _ago(lease_s)).returning(Worker.id)
-    return (await session.scalars(statement)).all()
-
-
-def _ago(number: float) -> Any:
+def ago(number: float) -> Any:
     return func.clock_timestamp() - seconds(number)
 
 
@@ -528,32 +347,3 @@ async def is_measured(session: Session, model: str) -> bool:
 
 async def load_profiles(session: Session) -> Sequence[CostProfile]:
     return (await session.scalars(select(CostProfile))).all()
-
-
-async def keep_profile(
-    session: Session, model: str, profile: Mapping[str, Any], max_batch: int
-) -> None:
-    """Keep the newest measurement of what the model's pictures cost."""
-    values = {"profile": dict(profile), "max_batch": max_batch}
-    await session.execute(
-        insert(CostProfile)
-        .values(model=model, **values)
-        .on_conflict_do_update(
-            index_elements=["model"], set_={**values, "updated_at": func.clock_timestamp()}
-        )
-    )
-
-
-_COUNT = text("""
-    SELECT (SELECT count(*) FROM (
-        SELECT FROM images WHERE state = 'queued' AND model = ANY(:models) LIMIT :most
-    ) AS queued) + (
-        SELECT count(*) FROM images WHERE state = 'running' AND model = ANY(:models)
-    )
-""").bindparams(_MODELS)
-
-
-async def count_live(session: Session, models: Sequence[str], most: int) -> int:
-    """Pictures of the models that run or are queued; of the queued ones ``most`` are counted."""
-    live: int = (await session.scalars(_COUNT, {"models": list(models), "most": most})).one()
-    return live

@@ -21,14 +21,15 @@ from serve.clock import clock
 from serve.database import Database, Session
 from serve.events.bus import EventBus
 from serve.events.event import Event, EventType
-from serve.jobs import repository, transitions
+from serve.jobs import transitions
 from serve.jobs.claim import Claim
 from serve.jobs.fairness import ring_order, take_turns
-from serve.jobs.repository import append_event
+from serve.jobs.repository import append_event, lock_job
 from serve.jobs.request import JobRequest, UnreadableRequest
 from serve.pictures.stored_file import StoredFile
 from serve.settings import JobSettings
 from serve.tables import Image, Job, JobState
+from serve.worker import repository
 from serve.worker.queue import Judge, Shape
 from serve.worker.repository import any_queued, charge, queues_of, take_images
 
@@ -195,7 +196,7 @@ class Claims:
 
     async def _hand_back_unread(self, image: Image) -> None:
         async with self._database.transaction() as session:
-            await repository.lock_job(session, image.job_id)
+            await lock_job(session, image.job_id)
             await repository.requeue_image(session, image, crashed=False)
 
     async def _pass_by(self, unreadable: Mapping[UUID, str]) -> None:
@@ -208,7 +209,7 @@ class Claims:
     async def _fail_unread(self, job_id: UUID, reason: str) -> bool:
         """Fail the job if it has waited for too long; whether it has ended."""
         async with self._database.transaction() as session:
-            job, now = await repository.lock_job(session, job_id)
+            job, now = await lock_job(session, job_id)
             if job.state.terminal:
                 return True
             if not await repository.waits_in_vain(session, job_id, self._unread_wait_s):
@@ -270,7 +271,7 @@ class Claims:
         """
         warnings = _prompt_warnings(reading)
         async with self._database.transaction() as session:
-            job, now = await repository.lock_job(session, claim.job_id)
+            job, now = await lock_job(session, claim.job_id)
             if not await repository.release_image(session, claim, JobState.SUCCEEDED, now):
                 return False
             await repository.add_variants(session, claim.image_id, files)
@@ -298,7 +299,7 @@ class Claims:
         ``code`` is the job's ``error_code``, if it has one.
         """
         async with self._database.transaction() as session:
-            job, now = await repository.lock_job(session, claim.job_id)
+            job, now = await lock_job(session, claim.job_id)
             if not await repository.release_image(session, claim, JobState.FAILED, now):
                 return False
             events = await transitions.start(session, job, now)
@@ -313,7 +314,7 @@ class Claims:
     async def hand_back(self, claim: Claim) -> bool:
         """Queue the picture again, without counting a crash; False says that the claim was lost."""
         async with self._database.transaction() as session:
-            _, now = await repository.lock_job(session, claim.job_id)
+            _, now = await lock_job(session, claim.job_id)
             kept = await repository.release_image(session, claim, JobState.QUEUED, now)
         await self._bus.announce_work()
         return kept

@@ -15,10 +15,12 @@ import structlog
 from serve.database import Database, DatabaseUnavailable, Session
 from serve.events.bus import EventBus
 from serve.events.event import Event
-from serve.jobs import repository, transitions
+from serve.jobs import transitions
+from serve.jobs.repository import lock_job
 from serve.settings import Settings
 from serve.supervise import RoundDone, ignore_round
 from serve.tables import Image, Job, JobState
+from serve.worker import repository
 from serve.worker.repository import REAPER_LOCK, try_lock
 
 log = structlog.get_logger(__name__)
@@ -101,7 +103,7 @@ class Reaper:
         """An error of one job, as a row of another version may cause, does not stop the round."""
         try:
             async with self._database.transaction() as session:
-                job, now = await repository.lock_job(session, job_id)
+                job, now = await lock_job(session, job_id)
                 events = await change(session, job, now)
             if events:
                 await self._bus.announce_end(job_id)

@@ -9,8 +9,8 @@ import pytest
 
 from serve.database import Database, DatabaseUnavailable
 from serve.events.bus import EventBus
-from serve.jobs import repository
 from serve.settings import Settings
+from serve.worker import repository
 from serve.worker.claims import Claims
 from serve.worker.reaper import Reaper
 from serve.worker.repository import REAPER_LOCK, try_lock
