@@ -1,4 +1,4 @@
-"""Queries of workers, reapers and sweepers alone: claims, and advisory locks."""
+"""Queries of workers, the reaper and the sweeper. None of them commits."""
 
 from __future__ import annotations
 
