@@ -85,7 +85,7 @@ def bind(settings: Settings) -> Application:
         logging_config=LoggingConfig(enable_access_log=False),  # ours logs each request
         health_check_period_s=1,  # the dead man's switch leans on it
         graceful_shutdown_wait_loop_s=_SHUTDOWN_LOOP_S,
-        # Whoever waits for a picture gets it; sockets and streams end by the switch.
+        # Calls that wait for pictures are answered; sockets and streams end by the switch.
         graceful_shutdown_timeout_s=settings.longest_call_s,
         max_surge_percent=100,  # a replacement answers before the old one stops
         autoscaling_config=AutoscalingConfig(

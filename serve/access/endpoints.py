@@ -44,7 +44,7 @@ keys_router = APIRouter(tags=["keys"], route_class=GuardedRoute)
 async def make_key(
     body: KeyBody, response: Response, caller: Admin, keys: Provided[Keys]
 ) -> NewKey:
-    """The key is told in this answer alone."""
+    """The key is in this answer only."""
     if Scope.OPERATOR in body.scopes:
         caller.require(Scope.OPERATOR)
     tenant_id = tenant_meant(caller, body.tenant_id)

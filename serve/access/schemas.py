@@ -69,7 +69,7 @@ class NewKey(KeyOut):
     """The only answer that tells the key."""
 
     key: str = Field(
-        description="Keep it, it is not told again.",
+        description="Keep it; it is not shown again.",
         examples=["sfm_3kQx81ZvKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo"],
     )
 

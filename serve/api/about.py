@@ -16,8 +16,8 @@ prints the first one. It is sent in one of four ways:
   with the key, then, within 30 seconds and once, `GET /v1/events?ticket=…`.
 - In the WebSocket's first message, `{"type": "authenticate", "key": "sfm_…"}`, without Redis too.
 
-A key belongs to a tenant, and opens nothing of another one: what exists there answers 404 here. A
-missing, malformed or revoked key is answered by 401.
+A key belongs to one tenant. What belongs to another tenant is a 404. A missing, malformed or
+revoked key is a 401.
 
 ```sh
 curl -s http://127.0.0.1:8000/v1/jobs -H "Authorization: Bearer $KEY" \\
@@ -29,12 +29,12 @@ curl -s http://127.0.0.1:8000/v1/jobs -H "Authorization: Bearer $KEY" \\
 Under `/v1/images` errors take OpenAI's shape, and an invalid field is a 400, so that OpenAI's
 clients work unchanged. Elsewhere they are RFC 9457 `application/problem+json`, and an invalid
 field is a 422. Each has a stable `code`; where a field is at fault, `param` names it. Every answer
-carries `X-Request-ID`, which the log knows.
+has an `X-Request-ID`, which is in the log.
 
 429 and 503 say in `Retry-After` when to ask again. `POST /v1/jobs` and `/v1/images/generations`
-with an `Idempotency-Key` may be sent again without fear: the same key and body is the same job.
+with an `Idempotency-Key` can be repeated safely: the same key and body is the same job.
 
-An unknown path is a 404, and a verb that a path does not know is a 405 with `Allow`.
+An unknown path is a 404, and a method that a path does not have is a 405 with `Allow`.
 
 ## Events
 
@@ -45,18 +45,18 @@ A job's events come as Server-Sent Events, on a WebSocket of many jobs, and by w
 TAGS = {
     "images": "Pictures. Requests and errors under `/v1/images` take OpenAI's shape, so that its"
     " clients work unchanged.",
-    "jobs": "Ask for pictures now, look later: an accepted job outlives the connection, and any"
-    " crash of the service.",
-    "events": "What becomes of jobs, as it happens. The WebSocket and the messages are described"
+    "jobs": "Submit now, look later: an accepted job survives the connection and any crash of the"
+    " service.",
+    "events": "What happens to jobs, as it happens. The WebSocket and the messages are described"
     " by AsyncAPI at `/asyncapi.json`.",
-    "webhooks": "Be told of a job's end by signed HTTP calls, as the"
-    " [Standard Webhooks](https://www.standardwebhooks.com) specification has them, repeated until"
-    " one is taken.",
-    "models": "What can be asked for, as OpenAI lists it.",
-    "tenants": "Whose keys, jobs and pictures there are; each has its share of the devices and its"
-    " limits. For operators.",
-    "keys": "API keys: what each may do, and until when. Admins see to their own tenant's,"
-    " operators to any's.",
+    "webhooks": "Signed HTTP calls when a job ends, as in the"
+    " [Standard Webhooks](https://www.standardwebhooks.com) specification, repeated until one"
+    " succeeds.",
+    "models": "The models that can draw, in OpenAI's shape.",
+    "tenants": "Owners of keys, jobs and pictures, each with a share of the devices and limits. For"
+    " operators.",
+    "keys": "API keys, their scopes and expiry. Admins manage their own tenant's keys, operators"
+    " any tenant's.",
     "usage": "What a tenant has used, by day and model, and what its quota leaves.",
-    "operation": "For whoever runs the service: load balancers, Kubernetes, Prometheus.",
+    "operation": "Health, readiness and metrics: for load balancers, Kubernetes and Prometheus.",
 }

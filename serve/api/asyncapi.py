@@ -19,15 +19,15 @@ Json = dict[str, Any]
 
 _HERE = {"host": "127.0.0.1:8000", "description": "Where `make run` serves."}
 _ABOUT = """
-What becomes of jobs, as it happens. Durable events are numbered 1..n for each job and told each
-once, in order; whoever names the last number they saw gets the rest. Progress has no number and is
-never repeated. The HTTP operations are described by OpenAPI at `/openapi.json`.
+What happens to jobs, as it happens. Stored events are numbered 1..n for each job, and each is sent
+once, in order. A client that names the last number it saw gets the rest. Progress has no number and
+is never repeated. The HTTP operations are described by OpenAPI at `/openapi.json`.
 """.strip()
 _SOCKET = """
 Many jobs on one connection; every message is one JSON object in a text frame. The key comes in a
-header, in the first message, or as a ticket of `POST /v1/events/tickets`. Whoever follows much
-acknowledges by `ack` what it has read: of what is not acknowledged 128 KiB are sent, each message
-counted with 512 bytes more.
+header, in the first message, or as a ticket of `POST /v1/events/tickets`. A client acknowledges
+by `ack` what it has read: at most 128 KiB are sent without an acknowledgement, where each message
+counts 512 bytes more than its length.
 
 Close codes: 1003 not JSON text, 1009 too long, 1012 the server restarts, 1013 too much is not
 acknowledged, 4401 no valid key or ticket.
@@ -110,7 +110,7 @@ def asyncapi() -> Json:
                 "receive", "events", "What a client says", _FROM_CLIENTS
             ),
             "sendEvents": _operation(
-                "send", "events", "What a client is told", [*_REPLIES, *_JOB_EVENTS]
+                "send", "events", "What the server sends", [*_REPLIES, *_JOB_EVENTS]
             ),
             "streamJobEvents": _operation("send", "jobEvents", "One job's events", _JOB_EVENTS),
             "deliverEvents": _operation("send", "webhooks", "Events by webhook", _WEBHOOKS),

@@ -88,7 +88,7 @@ class Subscription:
         return self._events.popleft() if self._events else self._latest.pop()
 
 
-class Wave:
+class WakeQueue:
     """Wakes listeners a few at a time, each once however often it is asked to.
 
     The event loop runs in between. So an event that comes while the one before is sent around joins
@@ -138,7 +138,7 @@ class EventBus:
         self.listening = False
         """Whether the subscription to Redis works at present."""
         self._pace = ProgressPace(self._fan_out)
-        self._wave = Wave()
+        self._wake_queue = WakeQueue()
         self.loops: list[Loop] = []
         """What runs in the background."""
 
@@ -188,7 +188,7 @@ class EventBus:
     @contextlib.asynccontextmanager
     async def subscribe(self, tenant_id: UUID) -> AsyncIterator[Subscription]:
         """The tenant's events from now on."""
-        subscription = Subscription(wake=self._wave.add)
+        subscription = Subscription(wake=self._wake_queue.add)
         self._listeners.setdefault(tenant_id, set()).add(subscription)
         try:
             yield subscription

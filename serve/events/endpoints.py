@@ -31,7 +31,7 @@ async def events(
     sockets: Provided[OpenSockets],
     metrics: Provided[Metrics],
 ) -> None:
-    """Resumes by number: whoever names the last event they saw gets the rest, each once."""
+    """Resumes by number: a client that names its last event gets the rest, each once."""
     origins, stopping = settings.http.allowed_origins, websocket.app.state.stopping
     with metrics.event_socket():
         await EventSocket(websocket, feeds, keys, tickets, origins, sockets, stopping).serve()

@@ -163,7 +163,7 @@ class JobRunning(JobEvent[Nothing]):
 
 
 class ImageProgress(JobEvent[Step]):
-    """A picture takes shape; told as it comes, and never again."""
+    """Progress of one picture: it is not stored, and never repeated."""
 
     type: Literal[EventType.PROGRESS]
     seq: None

@@ -81,11 +81,11 @@ async def generate(
     services: Provided[OpenAIServices],
     idempotency_key: IdempotencyKey = None,
 ) -> Generation | Response:
-    """OpenAI's endpoint: its clients work unchanged. Answers when the pictures are done, or with
-    `stream` tells of each on its way.
+    """OpenAI's endpoint; its clients work unchanged. The answer comes when the pictures are done,
+    or with `stream` as events on the way.
 
-    Who leaves before that cancels the job, unless an Idempotency-Key says that they will be
-    back for it.
+    If the client disconnects before that, the job is cancelled, unless the request had an
+    Idempotency-Key.
     """
     key = checked_key(idempotency_key)
     form = AnswerForm.of(body, "image_generation")

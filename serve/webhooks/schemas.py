@@ -86,7 +86,7 @@ class WebhookWithSecret(WebhookOut):
     """The only answers that tell the secret: to the creation and to a rotation."""
 
     secret: str = Field(
-        description="What deliveries are signed with; keep it, it is not told again.",
+        description="What deliveries are signed with; keep it; it is not shown again.",
         examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="],
     )
 

@@ -84,7 +84,7 @@ class Claims:
         async with self._database.transaction() as session:
             return await repository.beat(session, worker_id, asdict(stats), draining)
 
-    async def tell_costs(self, profiles: Mapping[str, Profile], max_batch: int) -> None:
+    async def report_costs(self, profiles: Mapping[str, Profile], max_batch: int) -> None:
         """Store what the models' pictures cost: new jobs are priced by it."""
         async with self._database.transaction() as session:
             for model, profile in sorted(profiles.items()):

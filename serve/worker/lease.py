@@ -111,7 +111,7 @@ class Lease:
     async def _keep_costs(self) -> None:
         if monotonic() - self._costs_kept_at < _KEEP_COSTS_S:
             return
-        await self._claims.tell_costs(self._engine.profiles(), self._engine.max_batch)
+        await self._claims.report_costs(self._engine.profiles(), self._engine.max_batch)
         self._costs_kept_at = monotonic()
 
     async def _register(self) -> None:

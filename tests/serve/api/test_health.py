@@ -93,7 +93,7 @@ async def test_ready_without_a_replica_where_the_last_may_go(services: Services)
             assert (await client.get("/ready")).status_code == 503, "it has never drawn"
             claims = Claims(services.database, services.bus, list(services.settings.served))
             name = services.settings.model.name
-            await claims.tell_costs({name: CostModel().profile()}, 8)
+            await claims.report_costs({name: CostModel().profile()}, 8)
             services.jobs.admission.queue._snapshot = None  # as half a second later
             assert (await client.get("/ready")).json()["workers"] == 0
 

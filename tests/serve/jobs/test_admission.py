@@ -327,7 +327,7 @@ async def test_prices_are_what_the_replicas_measured(
     for rows, seconds in ((1, 0.2), (2, 0.2), (4, 0.25), (8, 0.4), (16, 0.8)):
         cost.observe(64 * 64, rows, seconds)
     cost.observe_decode(64 * 64, 0.1)
-    await claims.tell_costs({MODEL: cost.profile()}, 8)
+    await claims.report_costs({MODEL: cost.profile()}, 8)
     jobs.admission.queue = QueueView(database, [MODEL], settings.jobs.max_wait_s)
     guided, plain = [
         await jobs.submit(tenant_id, ask(num_inference_steps=10, guidance_scale=scale))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from serve.events.bus import Subscription, Wave
+from serve.events.bus import Subscription, WakeQueue
 from tests.serve.events.test_bus import durable
 
 
@@ -19,19 +19,19 @@ async def rung(bells: list[asyncio.Event]) -> list[int]:
 
 
 async def test_the_loop_goes_round_between_one_few_and_the_next() -> None:
-    wave, bells = Wave(at_once=2), [asyncio.Event() for _ in range(5)]
+    queue, bells = WakeQueue(at_once=2), [asyncio.Event() for _ in range(5)]
     for bell in bells:
-        wave.add(bell.set)
+        queue.add(bell.set)
     assert not any(bell.is_set() for bell in bells)
     assert await rung(bells) == [2, 4, 5]
     bells[3].clear()
-    wave.add(bells[3].set)  # it moves again
+    queue.add(bells[3].set)  # it moves again
     assert await rung(bells) == [5]
 
 
 async def test_an_event_joins_the_one_before_for_all_whose_turn_is_to_come() -> None:
-    wave = Wave(at_once=1)
-    listeners = [Subscription(wake=wave.add) for _ in range(3)]
+    queue = WakeQueue(at_once=1)
+    listeners = [Subscription(wake=queue.add) for _ in range(3)]
     told: list[tuple[int, list[int | None]]] = []
 
     async def listen(number: int) -> None:
@@ -57,16 +57,16 @@ async def test_an_event_joins_the_one_before_for_all_whose_turn_is_to_come() -> 
 
 
 async def test_one_that_fails_keeps_nobody_waiting() -> None:
-    wave, woken, failures = Wave(at_once=2), list[int](), list[str]()
+    queue, woken, failures = WakeQueue(at_once=2), list[int](), list[str]()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: failures.append(str(context["exception"])))
 
     def fail() -> None:
         raise RuntimeError("It has no ears.")
 
-    wave.add(fail)
+    queue.add(fail)
     for number in range(4):
-        wave.add(partial(woken.append, number))
+        queue.add(partial(woken.append, number))
     try:
         async with asyncio.timeout(10):
             while len(woken) < 4:
