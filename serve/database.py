@@ -76,6 +76,9 @@ class DatabaseUnavailable(ServiceError):
     code: ClassVar[str] = "database_unavailable"
     title: ClassVar[str] = "The database does not answer"
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after_s=2)
+
 
 @contextmanager
 def typed_errors() -> Iterator[None]:

@@ -10,13 +10,13 @@ from ray.serve.handle import DeploymentHandle
 from serve.database import Database
 from serve.deployments.postprocess import Postprocess, PostprocessReplicas
 from serve.events.bus import WORK, EventBus
-from serve.jobs.errors import EngineDied
 from serve.observability.logging import adopt_loggers, configure_logging
 from serve.settings import Settings
 from serve.storage import open_storage
 from serve.supervise import check
 from serve.worker.claims import Claims
 from serve.worker.delivery import Delivery
+from serve.worker.errors import EngineDied
 from serve.worker.source import SourceLoader
 from serve.worker.worker import Worker
 

@@ -12,12 +12,12 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from serve.jobs.errors import PostprocessLost
 from serve.moderation.moderation import Moderation
 from serve.observability.logging import configure_logging
 from serve.pictures.stored_file import StoredFile
 from serve.settings import Settings
 from serve.storage import Storage, open_storage
+from serve.worker.errors import PostprocessLost
 from serve.worker.postprocess import PostprocessTask, discard_picture, store_picture
 
 T = TypeVar("T")

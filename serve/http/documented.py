@@ -16,7 +16,6 @@ from serve.http.problems import (
     REQUEST_ID,
     OpenAIError,
     Problem,
-    headers_of,
     problem_of,
     status_and_body,
 )
@@ -157,7 +156,7 @@ def _example(error: type[Failure]) -> Failure:
 
 def _headers(errors: Sequence[Failure]) -> Json:
     """Each as the first error that has it says; of errors that differ, none is sure to come."""
-    sent = [headers_of(error) if isinstance(error, ServiceError) else {} for error in errors]
+    sent = [error.headers if isinstance(error, ServiceError) else {} for error in errors]
     return {
         name: header(name, value, sure=all(name in each for each in sent))
         for headers in reversed(sent)

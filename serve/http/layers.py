@@ -23,7 +23,6 @@ from serve.http.problems import (
     TOO_LARGE,
     Problem,
     answer,
-    headers_of,
     problem_of,
 )
 from serve.observability.metrics import Metrics
@@ -204,7 +203,7 @@ class Calls:
             return
         if self._drain.begun:
             error = ServerStopping("The server restarts; send the request again.")
-            headers = headers_of(error) | {"Connection": "close"}
+            headers = error.headers | {"Connection": "close"}
             refused = answer(problem_of(error), scope, headers)
             await refused(scope, receive, send)
             return

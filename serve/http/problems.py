@@ -130,16 +130,6 @@ def status_and_body(problem: Problem, *, openai: bool) -> tuple[int, dict[str, A
     return status, openai_error(problem).model_dump()
 
 
-def headers_of(error: ServiceError) -> dict[str, str]:
-    """What the answer's headers say beside the problem."""
-    headers: dict[str, str] = {}
-    if isinstance(error, DatabaseUnavailable):
-        headers["Retry-After"] = "2"
-    if error.status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
-    return headers | error.headers
-
-
 def install(app: FastAPI) -> None:
     """Answer every failure of the app's routes."""
     app.add_exception_handler(ServiceError, _service_error)
@@ -154,7 +144,7 @@ async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - what Starlette dispatches on
     if isinstance(error, DatabaseUnavailable):
         log.error("api.database_unavailable", error=error.message)
-    return answer(problem_of(error), request.scope, headers_of(error))
+    return answer(problem_of(error), request.scope, error.headers)
 
 
 async def _storage_away(request: Request, error: Exception) -> Response:

@@ -48,33 +48,6 @@ class SourceGone(ServiceError):
     example = "The picture was swept before its job came; send it again."
 
 
-class SourceLost(Exception):
-    """A source could not be read, in every attempt."""
-
-
-class PostprocessFailed(Exception):
-    """A drawn picture was refused, or could not be encoded or stored, in every attempt.
-
-    ``code`` is the job's ``error_code``, where the failure has one.
-    """
-
-    def __init__(self, message: str, code: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class PostprocessLost(Exception):
-    """A post-process replica died or cannot be reached; another may do the same."""
-
-
-class ForeignStorage(Exception):
-    """The storage belongs to another database, so this service must delete nothing in it."""
-
-
-class EngineDied(Exception):
-    """The engine's loop ended by an error of its own; the replica must be replaced."""
-
-
 class ModelNotFound(ServiceError):
     status = 404
     code = "model_not_found"

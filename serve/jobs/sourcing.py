@@ -46,7 +46,7 @@ class Sourcing:
 
         Raises:
             InvalidValue, MissingField: there is no such control picture, or none, or two.
-            ServiceError: as `Jobs.precheck` and `Intake.decode` do.
+            ServiceError: as `Jobs.precheck` and `Intake.keep` do.
         """
         uploads = dict(uploads or {})
         _check_control(control, "control_image" in uploads)

@@ -34,7 +34,7 @@ from serve.tables import Image, Job, JobState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAIServices:
-    """One ingress process's."""
+    """What OpenAI's routes use; one ingress process has one of each."""
 
     settings: Settings
     models: ServedModels

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from pipelines.imaging.errors import ImagingError
 from serve.jobs.claim import Claim
-from serve.jobs.errors import PostprocessFailed, PostprocessLost
 from serve.moderation.errors import ContentPolicyViolation, ModerationUnavailable
 from serve.pictures.stored_file import StoredFile
 from serve.settings import WorkerSettings
 from serve.storage import StorageError, StorageForbidden, StorageFull, StorageUnavailable
+from serve.worker.errors import PictureFailed, PostprocessLost
 from serve.worker.postprocess import PostprocessTask
 from serve.worker.retry import pause
 
@@ -59,7 +59,7 @@ class Delivery:
         final.
 
         Raises:
-            PostprocessFailed: it gave up; the message is for the client, and some files may be
+            PictureFailed: it gave up; the message is for the client, and some files may be
                 stored.
         """
         task = PostprocessTask.of(claim)
@@ -69,7 +69,7 @@ class Delivery:
             try:
                 return await self._try(image, task)
             except ImagingError as error:
-                raise PostprocessFailed(f"The picture could not be encoded: {error}") from error
+                raise PictureFailed(f"The picture could not be encoded: {error}") from error
             except PostprocessLost as error:
                 lost_since = lost_since or monotonic()
                 if monotonic() - lost_since > _REPLACED_WITHIN_S:
@@ -113,7 +113,7 @@ def _may_pass(error: Exception) -> bool:
     return passing and not isinstance(error, StorageFull | StorageForbidden)
 
 
-def _not_stored(error: Exception) -> PostprocessFailed:
+def _not_stored(error: Exception) -> PictureFailed:
     if isinstance(error, ContentPolicyViolation | ModerationUnavailable):
-        return PostprocessFailed(error.message, error.code)
-    return PostprocessFailed(f"The picture could not be stored: {error}")
+        return PictureFailed(error.message, error.code)
+    return PictureFailed(f"The picture could not be stored: {error}")

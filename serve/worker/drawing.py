@@ -27,10 +27,10 @@ from pipelines.diffusion.request import (
 )
 from serve.events.bus import EventBus
 from serve.jobs.claim import Claim
-from serve.jobs.errors import PostprocessFailed, SourceLost
 from serve.moderation.errors import refused_picture
 from serve.pictures.stored_file import StoredFile
 from serve.worker.claims import Claims
+from serve.worker.errors import PictureFailed
 from serve.worker.progress import ProgressBoard
 from serve.worker.queue import Shape
 from serve.worker.retry import retry_until_connected
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LoadSource = Callable[[Claim], Awaitable[Source]]
-"""Fetches what a claim is drawn from; raises SourceLost."""
+"""Fetches what a claim is drawn from; raises PictureFailed."""
 
 _HARDLY_BEGUN = 0.1  # of its steps: so much may be drawn again elsewhere
 
@@ -52,15 +52,6 @@ class PictureStore(Protocol):
 
     async def store(self, image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]: ...
     async def discard(self, claim: Claim) -> None: ...
-
-
-class _PictureFailed(Exception):
-    """``reason`` is for the client; ``code`` is the job's ``error_code``, where it has one."""
-
-    def __init__(self, reason: str, code: str | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.code = code
 
 
 @dataclass(slots=True, eq=False)
@@ -132,8 +123,8 @@ class Drawings:
                 raise _failure(output)
             elif output is None:
                 await retry_until_connected(partial(self._claims.hand_back, claim))
-        except _PictureFailed as error:
-            fail = partial(self._claims.fail, claim, error.reason, error.code)
+        except PictureFailed as error:
+            fail = partial(self._claims.fail, claim, str(error), error.code)
             # Files go only once it is certain that this attempt is never committed.
             if await retry_until_connected(fail) and picture.output.done():
                 await self._store.discard(claim)
@@ -270,18 +261,16 @@ def _failing(event: str, problem: str, claim: Claim) -> Iterator[None]:
     """
     try:
         yield
-    except SourceLost as error:
-        raise _PictureFailed(str(error)) from error
-    except PostprocessFailed as error:
-        raise _PictureFailed(str(error), error.code) from error
+    except PictureFailed:
+        raise
     except Exception as error:
         log.exception(event, image_id=str(claim.image_id))
-        raise _PictureFailed(f"{problem}: {type(error).__name__}.") from error
+        raise PictureFailed(f"{problem}: {type(error).__name__}.") from error
 
 
-def _failure(output: Failure) -> _PictureFailed:
+def _failure(output: Failure) -> PictureFailed:
     if not output.unsafe:
-        return _PictureFailed(output.reason)
+        return PictureFailed(output.reason)
     log.info("moderation.refused", side="picture", reason="the model's safety checker")
     refused = refused_picture()
-    return _PictureFailed(refused.message, refused.code)
+    return PictureFailed(refused.message, refused.code)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pipelines.imaging.errors import ImagingError
 from pipelines.imaging.source import read_source
 from serve.jobs.claim import Claim
-from serve.jobs.errors import SourceLost
 from serve.pictures.stored_file import SourceKey
 from serve.settings import WorkerSettings
 from serve.storage import ObjectMissing, Storage, StorageError, StorageForbidden, StorageUnavailable
+from serve.worker.errors import PictureFailed
 from serve.worker.retry import pause
 
 log = structlog.get_logger(__name__)
@@ -57,13 +57,13 @@ class SourceLoader:
         If storage fails, hangs or does not find a file, it is tried a few times again.
 
         Raises:
-            SourceLost: it gave up; the message is for the client.
+            PictureFailed: it gave up; the message is for the client.
         """
         files = {name: await self._fetch(key) for name, key in claim.sources.items()}
         try:
             return await asyncio.to_thread(_read, files)
         except ImagingError as error:
-            raise SourceLost(str(error)) from error
+            raise PictureFailed(str(error)) from error
 
     async def _fetch(self, key: SourceKey) -> bytes:
         attempt = 1
@@ -78,12 +78,12 @@ class SourceLoader:
                 last = attempt >= self._settings.store_tries or isinstance(error, StorageForbidden)
                 if last or not passing:
                     message = f"The source picture could not be read: {reason}"
-                    raise SourceLost(message) from error
+                    raise PictureFailed(message) from error
                 log.warning("source.failed", key=str(key), attempt=attempt, error=reason)
             await asyncio.sleep(pause(attempt))
             attempt += 1
         if hashlib.sha256(file).hexdigest() != key.sha256:
-            raise SourceLost("The source picture's file was changed in storage.")
+            raise PictureFailed("The source picture's file was changed in storage.")
         return file
 
 

@@ -10,12 +10,12 @@ import structlog
 
 from serve.clock import clock
 from serve.database import Database, DatabaseUnavailable
-from serve.jobs.errors import ForeignStorage
 from serve.pictures.repository import forget_lost_sources, forget_sources, orphans
 from serve.pictures.stored_file import PictureKey, SourceKey
 from serve.settings import JobSettings
 from serve.storage import ObjectMissing, Storage, StorageError, StoredObject
 from serve.supervise import RoundDone, ignore_round
+from serve.worker.errors import ForeignStorage
 from serve.worker.repository import SWEEPER_LOCK, database_identity, try_lock
 
 log = structlog.get_logger(__name__)

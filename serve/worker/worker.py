@@ -19,11 +19,11 @@ import structlog
 from pipelines.diffusion.request import Output
 from serve.events.bus import EventBus
 from serve.jobs.claim import Claim
-from serve.jobs.errors import EngineDied
 from serve.settings import WorkerSettings
 from serve.supervise import Loop, RoundDone
 from serve.worker.claims import Claims
 from serve.worker.drawing import Drawings, LoadSource, PictureStore
+from serve.worker.errors import EngineDied
 from serve.worker.lease import Lease
 from serve.worker.retry import RETRY_S, retry_until_connected
 

@@ -13,9 +13,9 @@ import pytest
 
 from serve.api.services import Services
 from serve.deployments.postprocess import Postprocess
-from serve.jobs.errors import PostprocessFailed
 from serve.settings import ModerationSettings, Settings, WorkerSettings
 from serve.worker.delivery import Delivery
+from serve.worker.errors import PictureFailed
 from tests.serve.api.conftest import count_rows
 from tests.serve.api.drawing import Desk
 
@@ -66,7 +66,7 @@ async def deliver(services: Services, desk: Desk, grey: int) -> None:
     delivery = Delivery(Postprocess(services.settings), WorkerSettings(store_tries=1))
     try:
         files = await delivery.store(pixels, claim)
-    except PostprocessFailed as error:
+    except PictureFailed as error:
         await desk.claims.fail(claim, str(error), error.code)
     else:
         await desk.claims.complete(claim, files)

@@ -18,10 +18,10 @@ from pipelines.imaging.errors import InvalidPicture
 from pipelines.imaging.format import PictureFormat
 from pipelines.imaging.postprocess import PostprocessSpec
 from serve.deployments.postprocess import Postprocess, PostprocessReplicas
-from serve.jobs.errors import PostprocessLost
 from serve.pictures.stored_file import StoredFile
 from serve.settings import Settings
 from serve.storage import StorageUnavailable, open_storage
+from serve.worker.errors import PostprocessLost
 from serve.worker.postprocess import PostprocessTask
 
 pytestmark = pytest.mark.service

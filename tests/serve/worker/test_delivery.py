@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from pipelines.imaging.errors import InvalidPicture
 from serve.jobs.claim import Claim
-from serve.jobs.errors import PostprocessFailed, PostprocessLost
 from serve.moderation.errors import ContentPolicyViolation, ModerationUnavailable
 from serve.pictures.stored_file import StoredFile
 from serve.settings import WorkerSettings
 from serve.storage import InvalidKey, Storage, open_storage
 from serve.worker.delivery import Delivery
+from serve.worker.errors import PictureFailed, PostprocessLost
 from serve.worker.postprocess import PostprocessTask, discard_picture, store_picture
 from serve.worker.retry import pause
 from tests.serve.conftest import ask
@@ -82,14 +82,14 @@ async def test_a_judge_that_is_away_is_asked_again(tmp_path: Path, claim: Claim)
     storage = open_storage(tmp_path.as_uri())
     step = Postprocess(storage, *away[1:])
     assert await Delivery(step, SETTINGS).store(PICTURE, claim)
-    with pytest.raises(PostprocessFailed, match="later") as failed:
+    with pytest.raises(PictureFailed, match="later") as failed:
         await Delivery(Postprocess(storage, *away), SETTINGS).store(PICTURE, claim)
     assert failed.value.code == "moderation_unavailable"
 
 
 async def test_a_refusal_is_final(tmp_path: Path, claim: Claim) -> None:
     step = Postprocess(open_storage(tmp_path.as_uri()), ContentPolicyViolation("not that"))
-    with pytest.raises(PostprocessFailed, match=r"^not that$") as failed:
+    with pytest.raises(PictureFailed, match=r"^not that$") as failed:
         await Delivery(step, SETTINGS).store(PICTURE, claim)
     assert failed.value.code == "content_policy_violation"
     assert (step.calls, names(tmp_path)) == (1, [])
@@ -109,7 +109,7 @@ async def test_replicas_that_never_come_back_fail_the_picture(
     monkeypatch.setattr("serve.worker.delivery.pause", lambda attempt: 0.02)
     lost = [PostprocessLost("the replica was lost")] * 1000
     step = Postprocess(open_storage(tmp_path.as_uri()), *lost)
-    with pytest.raises(PostprocessFailed, match="could not be stored: the replica was lost"):
+    with pytest.raises(PictureFailed, match="could not be stored: the replica was lost"):
         await Delivery(step, SETTINGS).store(PICTURE, claim)
     assert step.calls > SETTINGS.store_tries
 
@@ -125,7 +125,7 @@ async def test_a_bucket_is_tried_again_until_it_answers(s3: S3, claim: Claim) ->
 async def test_a_bucket_that_refuses_is_asked_once(s3: S3, claim: Claim) -> None:
     s3.fault = Fault(403, "AccessDenied")
     step = Postprocess(open_storage("s3://pictures"))
-    with pytest.raises(PostprocessFailed) as raised:
+    with pytest.raises(PictureFailed) as raised:
         await Delivery(step, SETTINGS).store(PICTURE, claim)
     assert step.calls == 1
     assert str(raised.value) == (
@@ -150,7 +150,7 @@ async def test_a_disk_that_fills_between_two_files_keeps_none(
         monkeypatch.setattr(type(storage), "put", put_and_fill)
         step = Postprocess(storage)
         delivery = Delivery(step, SETTINGS)
-        with pytest.raises(PostprocessFailed, match=r"disk of file:///.*/disk is full: make room"):
+        with pytest.raises(PictureFailed, match=r"disk of file:///.*/disk is full: make room"):
             await delivery.store(PICTURE, claim)
         assert step.calls == 1
         assert seen == ["original.png"]
@@ -161,7 +161,7 @@ async def test_a_disk_that_fills_between_two_files_keeps_none(
 async def test_a_step_that_hangs_is_given_up(tmp_path: Path, claim: Claim) -> None:
     step = Postprocess(open_storage(tmp_path.as_uri()), hang_s=30)
     settings = WorkerSettings(store_tries=2, store_timeout_s=0.1)
-    with pytest.raises(PostprocessFailed, match=r"Storage did not answer within 0\.1 s"):
+    with pytest.raises(PictureFailed, match=r"Storage did not answer within 0\.1 s"):
         await Delivery(step, settings).store(PICTURE, claim)
     assert step.calls == 2
 
@@ -177,7 +177,7 @@ async def test_what_would_fail_again_is_not_repeated(
     tmp_path: Path, claim: Claim, error: Exception, sentence: str
 ) -> None:
     step = Postprocess(open_storage(tmp_path.as_uri()), error)
-    with pytest.raises(PostprocessFailed) as raised:
+    with pytest.raises(PictureFailed) as raised:
         await Delivery(step, SETTINGS).store(PICTURE, claim)
     assert step.calls == 1
     assert str(raised.value) == sentence

@@ -15,12 +15,12 @@ import pytest
 from sqlalchemy import text
 
 from serve.database import Database
-from serve.jobs.errors import ForeignStorage
 from serve.jobs.lifecycle import Jobs
 from serve.pictures.stored_file import PictureKey, StoredFile
 from serve.settings import JobSettings
 from serve.storage import Storage, StorageUnavailable, open_storage
 from serve.worker import repository
+from serve.worker.errors import ForeignStorage
 from serve.worker.repository import SWEEPER_LOCK, database_identity, try_lock
 from serve.worker.sweeper import OWNER_KEY, Sweeper
 from tests.serve.conftest import ask

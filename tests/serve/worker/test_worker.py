@@ -32,7 +32,6 @@ from serve.deployments.pool import open_pool
 from serve.events.bus import EventBus
 from serve.events.event import EventType
 from serve.jobs.claim import Claim
-from serve.jobs.errors import EngineDied, PostprocessFailed
 from serve.jobs.lifecycle import Jobs
 from serve.moderation.errors import refused_picture
 from serve.openai.waiting import outcome_error
@@ -42,6 +41,7 @@ from serve.storage import Storage, open_storage
 from serve.tables import Job, JobState
 from serve.worker.claims import Claims
 from serve.worker.drawing import PictureStore
+from serve.worker.errors import EngineDied, PictureFailed
 from serve.worker.postprocess import PostprocessTask, discard_picture, store_picture
 from serve.worker.source import Source, SourceLoader
 from serve.worker.worker import Worker
@@ -351,7 +351,7 @@ async def test_a_picture_that_cannot_be_stored_fails_its_job(
     workshop: Workshop, jobs: Jobs, tenant_id: UUID, storage: Storage
 ) -> None:
     async def full(image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
-        raise PostprocessFailed("The disk is full.")
+        raise PictureFailed("The disk is full.")
 
     async with workshop.worker(Shelf(storage, full)):
         job = await jobs.submit(tenant_id, ask())
@@ -453,7 +453,7 @@ async def test_files_of_a_failed_delivery_stay_where_the_claim_was_lost(
         files.extend(await Shelf(storage).store(image, claim))
         async with database.transaction() as session:
             await session.execute(text("UPDATE images SET attempt = attempt + 1"))
-        raise PostprocessFailed("The answer was lost.")
+        raise PictureFailed("The answer was lost.")
 
     async with workshop.worker(Shelf(storage, store)) as (worker, _, _task):
         await jobs.submit(tenant_id, ask())
