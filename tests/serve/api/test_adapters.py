@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
+import torch
 from fastapi import FastAPI
 from numpy.typing import NDArray
 from PIL import Image
@@ -80,7 +81,7 @@ def services(settings: Settings, tiny: ModelSettings) -> Services:
 @pytest.fixture
 async def worker(app: FastAPI, services: Services) -> AsyncIterator[None]:
     """A diffusion replica's, in this process."""
-    engine = DiffusionEngine(open_pool(services.settings), WORKER.max_batch)
+    engine = DiffusionEngine(open_pool(services.settings), WORKER.max_batch, threads=1)
     claims = Claims(services.database, services.bus, list(services.settings.served))
     sources = SourceLoader(services.storage, WORKER)
     worker = Worker(claims, services.bus, sources.load, Shelf(services.storage), WORKER)
@@ -93,7 +94,8 @@ async def worker(app: FastAPI, services: Services) -> AsyncIterator[None]:
 
 
 def alone(services: Services, **asked: Any) -> NDArray[np.uint8]:
-    """By the engine, without a service around it."""
+    """By the engine, without a service around it; with other threads sums round otherwise."""
+    torch.set_num_threads(1)
     plain = {**ASKED, "width": 64, "height": 64}
     del plain["size"]
     engine = DiffusionEngine(open_pool(services.settings))
