@@ -101,11 +101,7 @@ def migrate() -> None:
     from serve.migrations.upgrade import upgrade
 
     current = settings()
-    try:
-        asyncio.run(upgrade(database_url(current), settings=current.database))
-    except ServiceError as error:
-        typer.echo(f"{error} Is `sfumato up` running, or DATABASE_URL set?", err=True)
-        raise typer.Exit(1) from error
+    asyncio.run(upgrade(database_url(current), settings=current.database))
     typer.echo("The schema is at its newest version.")
 
 
