@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import httpx2
@@ -56,7 +55,7 @@ def _faults(settings: Settings) -> list[Finding]:
         check_storage,
     ]
     if settings.database_url is not None:
-        checks.append(_check_connection)
+        checks.append(partial(check_postgres, schema=False))
     if settings.redis_url is not None:
         checks.append(check_redis)
     return [finding for check in checks if (finding := check(settings)).cure]
@@ -223,26 +222,16 @@ def check_redis(settings: Settings) -> Finding:
     )
 
 
-def check_schema(settings: Settings) -> Finding:
-    """Whether Postgres answers, and its schema is the newest."""
-    from serve.migrations.upgrade import check_schema
+def check_postgres(settings: Settings, *, schema: bool = True) -> Finding:
+    """Whether Postgres answers, and whether its ``schema`` is the newest."""
+    from serve.migrations.upgrade import check_connection, check_schema
 
-    url = database_url(settings)
-    return _postgres(check_schema(url, settings.database), "answers, schema at its newest version")
-
-
-def _check_connection(settings: Settings) -> Finding:
-    from serve.migrations.upgrade import check_connection
-
-    return _postgres(check_connection(database_url(settings), settings.database), "answers")
-
-
-def _postgres(check: Coroutine[Any, Any, None], state: str) -> Finding:
+    check = check_schema if schema else check_connection
     try:
-        asyncio.run(check)
+        asyncio.run(check(database_url(settings), settings.database))
     except ServiceError as error:
         return Finding("Postgres", "cannot be worked with", str(error))
-    return Finding("Postgres", state)
+    return Finding("Postgres", "answers, schema at its newest version" if schema else "answers")
 
 
 def check_service(settings: Settings) -> Finding:
