@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
+from pydantic_core import to_json
 from sqlalchemy import (
     CTE,
     Insert,
@@ -34,7 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from serve.database import Session
-from serve.events.event import EventType, as_json, event_data
+from serve.events.event import EventType, event_data
 from serve.tables import Delivery, EventRow, Tenant, Webhook
 from serve.webhooks.errors import DeliveryNotFound, WebhookNotFound
 
@@ -359,7 +360,7 @@ def _waiting_tenants() -> CTE:
 def _body(event: EventRow) -> bytes:
     """The same bytes at every try: an event never changes."""
     data = {**event_data(event.data), "job_id": str(event.job_id), "seq": event.seq}
-    return as_json({"type": event.type, "timestamp": event.created_at, "data": data})
+    return to_json({"type": event.type, "timestamp": event.created_at.isoformat(), "data": data})
 
 
 async def mark_delivered(session: Session, attempt: Attempt, answer: Answer) -> None:
