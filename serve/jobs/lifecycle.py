@@ -69,7 +69,6 @@ class Jobs:
             if accepted is None:
                 raise
             return accepted
-        await self._bus.announce_work()
         await self._bus.publish(event)
         return job
 
@@ -173,7 +172,6 @@ class Jobs:
             elif job.state is not JobState.CANCELLED:
                 raise JobFinished(f"The job has {job.state}; there is nothing left to cancel.")
             cancelled = await _load(session, tenant_id, job_id)
-        await self._bus.announce_end(job_id)
         await self._bus.publish(*events)
         return cancelled
 

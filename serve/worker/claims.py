@@ -222,7 +222,6 @@ class Claims:
                 session, job, JobState.FAILED, now, error=error, error_code=UNREADABLE
             )
         log.warning("worker.unreadable_job_failed", job_id=str(job_id), reason=reason)
-        await self._bus.announce_end(job_id)
         await self._bus.publish(*events)
         return True
 
@@ -307,7 +306,6 @@ class Claims:
             events += await transitions.finish(
                 session, job, JobState.FAILED, now, error=reason, error_code=code, data=data
             )
-        await self._bus.announce_end(claim.job_id)  # others may hold its other pictures
         await self._bus.publish(*events)
         return True
 

@@ -106,7 +106,6 @@ class Reaper:
                 job, now = await lock_job(session, job_id)
                 events = await change(session, job, now)
             if events:
-                await self._bus.announce_end(job_id)
                 await self._bus.publish(*events)
         except DatabaseUnavailable:
             raise
