@@ -21,12 +21,11 @@ from serve.events import endpoints as events
 from serve.http import problems
 from serve.http.address import Cors, plain_origin
 from serve.http.layers import (
+    AnswerHeaders,
     BodyLimit,
     Calls,
     HeaderLimit,
-    RequestId,
     RequestMetrics,
-    SecurityHeaders,
     TrailingSlash,
 )
 from serve.jobs import endpoints as jobs
@@ -75,6 +74,7 @@ def create_app(services: Services) -> FastAPI:
         description=ABOUT,
         version=version("sfumato"),
         lifespan=_lifespan,
+        exception_handlers=problems.HANDLERS,
         docs_url=None,  # FastAPI's page loads its script from a CDN.
         redoc_url=None,
         redirect_slashes=False,
@@ -85,7 +85,6 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.provided = services.by_type()
     app.state.stopping = asyncio.Event()
-    problems.install(app)
     _add_layers(app, services)
     for router in (
         *(room.router for room in (openai, images, jobs, job_events, events, webhooks)),
@@ -115,9 +114,8 @@ def _add_layers(app: FastAPI, services: Services) -> None:
             expose_headers=_CORS_SHOWS,
         )
     app.add_middleware(RateLimitFields, limits=services.jobs.admission.rates)
-    app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestMetrics, metrics=services.metrics)
-    app.add_middleware(RequestId)
+    app.add_middleware(AnswerHeaders)
 
 
 @asynccontextmanager
