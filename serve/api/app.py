@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from serve.access import endpoints as access
 from serve.access.rate_limit import RateLimitFields
 from serve.api import docs, health
-from serve.api.about import ABOUT
+from serve.api.about import ABOUT, TAGS
 from serve.api.openapi import DescribedAPI, operation_id
 from serve.api.services import Services
 from serve.database import DatabaseUnavailable
@@ -22,9 +22,8 @@ from serve.http import problems
 from serve.http.address import Cors, plain_origin
 from serve.http.layers import (
     AnswerHeaders,
-    BodyLimit,
     Calls,
-    HeaderLimit,
+    RequestLimits,
     RequestMetrics,
     TrailingSlash,
 )
@@ -80,6 +79,7 @@ def create_app(services: Services) -> FastAPI:
         redirect_slashes=False,
         separate_input_output_schemas=False,
         generate_unique_id_function=operation_id,
+        openapi_tags=[{"name": tag, "description": about} for tag, about in TAGS.items()],
         servers=[{"url": services.settings.http.public_url or "/", "description": "This server."}],
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
@@ -103,8 +103,7 @@ def _add_layers(app: FastAPI, services: Services) -> None:
     settings = services.settings.http
     app.add_middleware(TrailingSlash)
     app.add_middleware(Calls, drain=services.drain)
-    app.add_middleware(BodyLimit, settings=settings)
-    app.add_middleware(HeaderLimit)
+    app.add_middleware(RequestLimits, settings=settings)
     if settings.allowed_origins:
         app.add_middleware(
             Cors,

@@ -16,7 +16,6 @@ from serve.access.auth import MissingKey
 from serve.access.keys import InvalidKey
 from serve.access.rate_limit import RateLimitExceeded
 from serve.access.scopes import InsufficientScope, Scope
-from serve.api.about import TAGS
 from serve.api.asyncapi import life_of_a_job
 from serve.api.examples import example, merged, request_examples
 from serve.database import DatabaseUnavailable
@@ -94,8 +93,6 @@ def _described(document: Json) -> Json:
     components = document["components"]
     components["schemas"] |= _schemas_beside()
     components["headers"] = {name: header.described() for name, header in HEADERS.items()}
-    used = dict.fromkeys(tag for *_, operation in operations(document) for tag in operation["tags"])
-    document["tags"] = [{"name": tag, "description": TAGS.get(tag, "")} for tag in used]
     for path, verb, operation in operations(document):
         _restore_examples(operation)
         _add_common_answers(path, verb, operation)

@@ -23,7 +23,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.deployments.listener import bound_heads, bound_sockets
-from serve.http.layers import AnswerHeaders, BodyLimit, HeaderLimit
+from serve.http.layers import AnswerHeaders, RequestLimits
 from serve.http.problems import answer, refusal
 from serve.observability.logging import redact_records
 from serve.settings import Settings
@@ -45,8 +45,7 @@ def layers() -> list[Middleware]:
     return [
         Middleware(Starting),
         Middleware(OverrideHeaders),
-        Middleware(BodyLimit, settings=http),
-        Middleware(HeaderLimit),
+        Middleware(RequestLimits, settings=http),
         Middleware(AnswerHeaders),
     ]
 

@@ -47,45 +47,18 @@ def too_slow(timeout_s: float) -> Problem:
     return refusal(408, "body_too_slow", f"The body did not come within {timeout_s:g} seconds.")
 
 
-class HeaderLimit:
-    """Refuses a request with too many or too large headers, or too long an address."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
-        fault = _fault(scope)
-        if fault is None:
-            await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})  # not accepted yet: HTTP 403
-        else:
-            await answer(fault, scope)(scope, receive, send)
-
-
-def _fault(scope: Scope) -> Problem | None:
-    if len(scope["path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
-        return URI_TOO_LONG
-    headers = scope["headers"]
-    size = sum(len(name) + len(value) for name, value in headers)
-    if len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
-        return HEADERS_TOO_LARGE
-    return None
-
-
 FORM, JSON = "multipart/form-data", "application/json"
 UPLOADS = {"/v1/images/edits": (FORM, JSON), "/v1/images/variations": (FORM,)}
 """The routes that take pictures, and as what."""
 
 
-class BodyLimit:
-    """Refuses a body that is larger than its limit, or that takes too long to arrive.
+class RequestLimits:
+    """Refuses too many or too large headers, too long an address, and a body that is larger than
+    its limit or takes too long to arrive.
 
-    After a refusal the app receives `http.disconnect`, and whatever it still sends is dropped. So
-    the layer works the same around the routes and around Serve's proxy, which reads ahead.
+    After the refusal of a body the app receives `http.disconnect`, and whatever it still sends is
+    dropped. So the layer works the same around the routes and around Serve's proxy, which reads
+    ahead.
 
     FastAPI's own ``max_body_size`` answers outside of the layers that give an error its shape
     and its request id.
@@ -96,23 +69,40 @@ class BodyLimit:
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        limit = self._limit(route_path(scope), headers.get("content-type", ""))
-        length = headers.get("content-length", "")
-        if length.isdecimal() and (len(length) > 18 or int(length) > limit):
-            await answer(too_large(limit), scope)(scope, receive, send)
-            return
-        body = _Body(scope, receive, send, limit, self._settings.body_timeout_s)
-        await self._app(scope, body.receive, body.send)
+        limit = self._body_limit(scope)
+        fault = _fault(scope, limit)
+        if scope["type"] == "websocket" and fault is not None:
+            await send({"type": "websocket.close", "code": 1008})  # not accepted yet: HTTP 403
+        elif fault is not None:
+            await answer(fault, scope)(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+        else:
+            body = _Body(scope, receive, send, limit, self._settings.body_timeout_s)
+            await self._app(scope, body.receive, body.send)
 
-    def _limit(self, path: str, content_type: str) -> int:
-        kind = content_type.partition(";")[0].strip().lower()
-        if kind in UPLOADS.get(path.removesuffix("/"), ()):
+    def _body_limit(self, scope: Scope) -> int:
+        kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
+        if kind in UPLOADS.get(route_path(scope).removesuffix("/"), ()):
             return self._settings.max_upload_bytes
         return self._settings.max_body_bytes
+
+
+def _fault(scope: Scope, body_limit: int) -> Problem | None:
+    """What the request's head is refused for."""
+    if len(scope["path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
+        return URI_TOO_LONG
+    headers = scope["headers"]
+    size = sum(len(name) + len(value) for name, value in headers)
+    if len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
+        return HEADERS_TOO_LARGE
+    length = Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
+    if length.isdecimal() and (len(length) > 18 or int(length) > body_limit):
+        return too_large(body_limit)
+    return None
 
 
 class _Body:

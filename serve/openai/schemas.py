@@ -225,6 +225,7 @@ class VariationBody(PictureBody):
     quality: ClassVar[None] = None
     stream: ClassVar[None] = None
     partial_images: ClassVar[None] = None
+    """OpenAI's variations have none of these."""
 
     prompt: Text = Field("", description="Where the variations shall lead; empty by default.")
     size: str | None = Field(

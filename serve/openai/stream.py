@@ -52,16 +52,16 @@ class PictureStream(StreamingResponse):
         call: Call,
         quality: AnswerQuality | None,
     ) -> None:
-        super().__init__(
-            self._events(),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
         self._client = client
         self._job = job
         self._request = job_request
         self._call = call
         self._quality = quality
+        super().__init__(
+            self._events(),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Ends what it streams with itself, however it ends; Starlette leaves that to the collector.
