@@ -38,7 +38,7 @@ class GuardedRoute(HttpRoute):
 
 
 async def read_body(request: Request) -> bytes:
-    """The body, which `BodyLimit` bounds; the request keeps it.
+    """The body, which `RequestLimits` bounds; the request keeps it.
 
     Raises:
         ClientLeft: the client disconnected before it was complete.

@@ -18,7 +18,7 @@ from serve.jobs.errors import IdempotencyConflict, JobFinished, JobUnended, Sour
 from serve.jobs.request import JobRequest
 from serve.moderation.moderation import Moderation
 from serve.pictures.pictures import remove_files
-from serve.pictures.repository import delete_pictures_of, hold_sources
+from serve.pictures.repository import delete_pictures, hold_sources
 from serve.settings import Settings
 from serve.storage import Storage
 from serve.tables import Job, JobState, Worker
@@ -188,7 +188,7 @@ class Jobs:
                 raise JobUnended(
                     f"The job is {job.state}; cancel it with DELETE /v1/jobs/{job_id}, or wait."
                 )
-            keys = await delete_pictures_of(session, job_id)
+            keys = await delete_pictures(session, job_id=job_id)
         await remove_files(self._storage, keys)
 
     async def wait(self, tenant_id: UUID, job_id: UUID, timeout_s: float) -> Job:

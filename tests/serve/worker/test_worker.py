@@ -34,7 +34,7 @@ from serve.events.event import EventType
 from serve.jobs.claim import Claim
 from serve.jobs.lifecycle import Jobs
 from serve.moderation.errors import refused_picture
-from serve.openai.waiting import outcome_error
+from serve.openai.errors import outcome_error
 from serve.pictures.stored_file import StoredFile
 from serve.settings import FurtherModelSettings, ModelSettings, Settings, WorkerSettings
 from serve.storage import Storage, open_storage
