@@ -15,7 +15,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.requests import HTTPConnection, Request
 
 from serve.access.keys import Keys, Principal
-from serve.access.rate_limit import RateLimits
+from serve.access.rate_limit import Policy, RateLimits
 from serve.access.scopes import Scope
 from serve.errors import ServiceError
 from serve.http.provided import provided
@@ -55,7 +55,7 @@ async def authorize(request: Request, scopes: Sequence[str]) -> Principal:
         principal.require(Scope(scope))
     request.state.principal = principal
     if request.method not in _SAFE_METHODS:
-        await provided(request, RateLimits).count_request(principal.tenant_id)
+        await provided(request, RateLimits).take(principal.tenant_id, Policy.REQUESTS, 1)
     return principal
 
 

@@ -42,13 +42,17 @@ keys_router = APIRouter(tags=["keys"], route_class=GuardedRoute)
     responses={**success(201, ("Cache-Control",)), **problems(TenantNotFound)},
 )
 async def make_key(
-    body: KeyBody, response: Response, caller: Admin, keys: Provided[Keys]
+    body: KeyBody,
+    response: Response,
+    caller: Admin,
+    keys: Provided[Keys],
+    tenants: Provided[Tenants],
 ) -> NewKey:
     """The key is in this answer only."""
     if Scope.OPERATOR in body.scopes:
         caller.require(Scope.OPERATOR)
-    tenant_id = tenant_meant(caller, body.tenant_id)
-    token, key = await keys.issue(tenant_id, body.name, body.scopes, body.expires_in_s)
+    tenant = await tenants.get(tenant_meant(caller, body.tenant_id))
+    token, key = await keys.create(tenant.name, body.name, body.scopes, body.expires_in_s)
     response.headers["Cache-Control"] = "no-store"
     return NewKey.telling(token, key)
 
