@@ -7,8 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from serve.access.auth import Admin, Operator, Reader
-from serve.access.guarded_route import GuardedRoute
+from serve.access.auth import Admin, GuardedRoute, Operator, Reader
 from serve.access.keys import KeyNotFound, Keys, Principal
 from serve.access.ledger import Ledger
 from serve.access.schemas import (

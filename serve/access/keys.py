@@ -166,9 +166,11 @@ class Keys:
         """
         if not token.isascii() or not MIN_CHARS <= len(token) <= MAX_CHARS:
             raise InvalidKey("This API key is not valid.")
-        principal, ends_at = await self._principals.of(_digest(token))
+        digest = _digest(token)
+        principal, ends_at = await self._principals.of(digest)
         if ends_at <= monotonic():
-            raise InvalidKey("This API key is not valid.")
+            self._principals.forget(digest)
+            principal, _ = await self._principals.of(digest)
         return principal
 
     async def confirm(self, principal: Principal) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import ClassVar
 from uuid import UUID
@@ -79,49 +78,40 @@ class RateLimits:
                 retry_after_s=math.ceil(taken.wait_s),
             )
 
-    def last(self, tenant_id: UUID) -> Mapping[Policy, Taken]:
-        """The tenant's buckets as this process last knew them; none without limits."""
-        return self._last.get(tenant_id, {})
+    def fields(self, tenant_id: UUID) -> dict[str, str]:
+        """`RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-11.
+
+        They describe a bucket of ``q`` that fills in ``w`` seconds, of which ``r`` are left and
+        which is full in ``t`` seconds, as this process last knew it. There are none where the
+        tenant has no limits, or where nothing was taken from its buckets yet.
+        """
+        policies, states = [], []
+        for name, taken in self._last.get(tenant_id, {}).items():
+            unit = "" if name is Policy.REQUESTS else f';qu="{name}"'
+            depth_s = math.ceil(taken.rate.depth_s)
+            policies.append(f'"{name}";q={int(taken.rate.burst)};w={depth_s}{unit}')
+            states.append(f'"{name}";r={int(taken.remaining)};t={math.ceil(taken.full_in_s)}')
+        if not policies:
+            return {}
+        return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(states)}
 
     async def close(self) -> None:
         await self._buckets.close()
 
 
 class RateLimitFields:
-    """`RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-11.
-
-    They describe a bucket of ``q`` that fills in ``w`` seconds, of which ``r`` are left and which
-    is full in ``t`` seconds. An answer has none where the tenant has no limits, or where nothing
-    was taken from its buckets yet.
-    """
+    """Adds `RateLimits.fields` to every answer to a caller that is known."""
 
     def __init__(self, app: ASGIApp, limits: RateLimits) -> None:
         self._app = app
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
         async def send_with_fields(message: Message) -> None:
             caller: Principal | None = scope.get("state", {}).get("principal")
             if message["type"] == "http.response.start" and caller is not None:
-                buckets = self._limits.last(caller.tenant_id)
-                if buckets:
-                    headers = MutableHeaders(scope=message)
-                    headers["RateLimit-Policy"] = ", ".join(
-                        _policy(name, taken.rate) for name, taken in buckets.items()
-                    )
-                    headers["RateLimit"] = ", ".join(
-                        f'"{name}";r={int(taken.remaining)};t={math.ceil(taken.full_in_s)}'
-                        for name, taken in buckets.items()
-                    )
+                fields = self._limits.fields(caller.tenant_id)
+                MutableHeaders(scope=message).update(fields)
             await send(message)
 
         await self._app(scope, receive, send_with_fields)
-
-
-def _policy(name: Policy, rate: Rate) -> str:
-    unit = "" if name is Policy.REQUESTS else f';qu="{name}"'
-    return f'"{name}";q={int(rate.burst)};w={math.ceil(rate.depth_s)}{unit}'

@@ -33,9 +33,9 @@ class TenantExists(ServiceError):
 
 
 class Tenants:
-    """What an operator does with tenants. One transaction each.
+    """What an operator does with tenants.
 
-    ``values`` are columns: ``weight`` and the fields of ``TenantLimits``, None for the settings'.
+    ``values`` are columns: ``weight`` and the fields of ``LimitSettings``, None for the settings'.
     """
 
     def __init__(self, database: Database) -> None:
@@ -61,7 +61,9 @@ class Tenants:
         """
         async with self._database.transaction() as session:
             tenant = await repository.tenant_by_id(session, tenant_id)
-        return _found(tenant, tenant_id)
+        if tenant is None:
+            raise TenantNotFound(f"There is no tenant {tenant_id}.")
+        return tenant
 
     async def list(self, *, limit: int, after: UUID | None) -> Sequence[Tenant]:
         """Tenants older than ``after``, newest first."""
@@ -74,17 +76,10 @@ class Tenants:
         Raises:
             TenantNotFound: there is none.
         """
-        if not values:
-            return await self.get(tenant_id)
-        async with self._database.transaction() as session:
-            tenant = await repository.change_tenant(session, tenant_id, values)
-        return _found(tenant, tenant_id)
-
-
-def _found(tenant: Tenant | None, tenant_id: UUID) -> Tenant:
-    if tenant is None:
-        raise TenantNotFound(f"There is no tenant {tenant_id}.")
-    return tenant
+        if values:
+            async with self._database.transaction() as session:
+                await repository.change_tenant(session, tenant_id, values)
+        return await self.get(tenant_id)
 
 
 class TenantLimits(Remembered[UUID, LimitSettings]):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response, WebSocket
 
-from serve.access.auth import Reader
-from serve.access.guarded_route import GuardedRoute
+from serve.access.auth import GuardedRoute, Reader
 from serve.access.keys import Keys
 from serve.access.tickets import TICKET_S, Tickets, TicketsUnavailable
 from serve.events.feed import Feeds

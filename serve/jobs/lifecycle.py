@@ -76,10 +76,14 @@ class Jobs:
                     event = await transitions.queue(session, job)
                     await self.admission.ledger.charge(session, job, reservation.job.seconds)
                 reservation.accepted = True
-        except (*Admission.REFUSALS, _KeyUsed):
-            accepted = await self._accepted_before(tenant_id, request, idempotency_key)
+        except (*Admission.REFUSALS, _KeyUsed) as refusal:
+            accepted = await self._accepted_before(tenant_id, idempotency_key)
             if accepted is None:
                 raise
+            if accepted.request_digest != request.digest():
+                raise IdempotencyConflict(
+                    "This Idempotency-Key was used for another request; use a new key."
+                ) from refusal
             return accepted
         await self._bus.announce_work()
         await self._bus.publish(event)
@@ -101,28 +105,16 @@ class Jobs:
         try:
             await self.admission.precheck(tenant_id, request)
         except Admission.REFUSALS:
-            if idempotency_key is None:
-                raise
-            async with self._database.transaction() as session:
-                job = await repository.job_by_idempotency_key(session, tenant_id, idempotency_key)
-            if job is None:
+            if await self._accepted_before(tenant_id, idempotency_key) is None:
                 raise
 
-    async def _accepted_before(
-        self, tenant_id: UUID, request: JobRequest, idempotency_key: str | None
-    ) -> Job | None:
+    async def _accepted_before(self, tenant_id: UUID, idempotency_key: str | None) -> Job | None:
         """The job that the key stands for already."""
         if idempotency_key is None:
             return None
         async with self._database.transaction() as session:
             job = await repository.job_by_idempotency_key(session, tenant_id, idempotency_key)
-            if job is None:
-                return None
-            if job.request_digest != request.digest():
-                raise IdempotencyConflict(
-                    "This Idempotency-Key was used for another request; use a new key."
-                )
-            return await _load(session, tenant_id, job.id)
+            return await _load(session, tenant_id, job.id) if job else None
 
     async def get(self, tenant_id: UUID, job_id: UUID) -> Job:
         """The job with its images and their variants.
