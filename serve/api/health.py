@@ -68,7 +68,7 @@ async def ready(services: Provided[Services]) -> Ready:
     """
     try:
         alive = await services.jobs.workers()
-        prices, _ = await services.jobs.admission.queue.read()
+        prices = (await services.jobs.admission.queue.read()).prices
     except DatabaseUnavailable as error:
         raise NotReady("The database does not answer.") from error
     model = services.settings.model.name
@@ -94,7 +94,7 @@ async def ready(services: Provided[Services]) -> Ready:
 async def metrics(services: Provided[Services]) -> Response:
     """HTTP series are this process's; jobs and workers are the whole service's."""
     counts = await services.jobs.counts()
-    _, backlog = await services.jobs.admission.queue.read()
+    backlog = (await services.jobs.admission.queue.read()).backlog
     deliveries = await services.webhooks.counts()
     sample = ServiceSample(
         backlog_seconds=backlog.seconds,

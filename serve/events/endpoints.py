@@ -6,8 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
-from serve.access.auth import Reader
-from serve.access.guarded_route import GuardedRoute
+from serve.access.auth import GuardedRoute, Reader
 from serve.access.tickets import TICKET_S, Tickets, TicketsUnavailable
 from serve.events.schemas import TicketOut
 from serve.events.socket import EventSocket

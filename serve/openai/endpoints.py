@@ -13,8 +13,7 @@ import anyio.to_thread
 import orjson
 from fastapi import APIRouter, Path, Request, Response
 
-from serve.access.auth import Drawer, Reader
-from serve.access.guarded_route import GuardedRoute, read_body
+from serve.access.auth import Drawer, GuardedRoute, Reader, read_body
 from serve.http.documented import Errors, form_body, openai_errors, picture_events, problems
 from serve.http.errors import InvalidForm, InvalidJson, InvalidValue, MissingField
 from serve.http.form import Form, Upload, checked, read_form

@@ -7,8 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from serve.access.auth import Drawer, Reader
-from serve.access.guarded_route import GuardedRoute
+from serve.access.auth import Drawer, GuardedRoute, Reader
 from serve.database import DatabaseUnavailable
 from serve.http.documented import header, openai_errors, success
 from serve.http.provided import Provided

@@ -144,7 +144,7 @@ def accepted(subject: Subject, dice: random.Random, outcomes: Counter[str]) -> I
 def a_job(limits: Limits, dice: random.Random) -> JobRequest:
     body = JobBody.model_validate(fields(dice))
     limits.check_source(image=False)
-    return limits.accept(body, size=limits.width_and_height(body.size, body.width, body.height))
+    return limits.accept(body, size=limits.size(body.size, body.width, body.height))
 
 
 def an_edit(limits: Limits, dice: random.Random) -> JobRequest:

@@ -14,7 +14,7 @@ from pipelines.diffusion.batching.cost import CostModel
 from serve.access.rate_limit import RateLimitExceeded
 from serve.database import Database
 from serve.jobs import repository
-from serve.jobs.admission import QueueView
+from serve.jobs.admission import QueueView, Reservation
 from serve.jobs.errors import IdempotencyConflict, Overloaded
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.price import PriceList
@@ -50,7 +50,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 async def add(queue: QueueView, job: PricedJob) -> None:
     """As `Admission.reserve` does."""
     await queue.check(job)
-    queue.add(job)
+    queue._uncommitted[job] += 1
 
 
 async def fill(jobs: Jobs, tenant_id: UUID) -> None:
@@ -121,15 +121,14 @@ async def test_what_postgres_has_not_taken_yet_counts_however_often_one_looks(
     database: Database, clock: Clock
 ) -> None:
     queue = door(database, 3)
-    await add(queue, job_of(n=4))
-    for _ in range(2):
-        clock.advance(0.6)
+    with queue.counting(Reservation(job_of(n=4))):
+        for _ in range(2):
+            clock.advance(0.6)
+            with pytest.raises(Overloaded):
+                await add(queue, job_of())  # has it look
+            await looked(queue)
         with pytest.raises(Overloaded):
-            await add(queue, job_of())  # has it look
-        await looked(queue)
-    with pytest.raises(Overloaded):
-        await add(queue, job_of())
-    queue.release(job_of(n=4), accepted=False)
+            await add(queue, job_of())
     await add(queue, job_of())
 
 
@@ -163,12 +162,12 @@ async def test_whatever_is_not_accepted_is_given_back(
         with pytest.raises(LookupError):
             async with admission.reserve(tenant_id, ask()):
                 raise LookupError
-    assert not queue._uncommitted_s
-    assert not queue._committed_s
+    assert not queue._uncommitted
+    assert not queue._committed
 
     async with admission.reserve(tenant_id, ask()) as reservation:
-        reservation.accept()
-    assert sum(queue._committed_s.values()) == pytest.approx(EACH)
+        reservation.accepted = True
+    assert queue._committed == {job_of(tenant_id): 1}
     with pytest.raises(RateLimitExceeded):
         await admission.precheck(tenant_id, ask())
     await admission.rates.close()

@@ -266,7 +266,7 @@ async def test_workers_of_another_version_tell_other_things(
 def test_a_profile_of_another_version_is_a_guess_and_spoils_no_other_price() -> None:
     newer = {"guided_rows": 2, "curves": {}}
     older = {"guided_rows": 2, "encode": [], "denoise": [[4096, 1, 0.25]], "decode": []}
-    prices = PriceList.of(
+    prices = PriceList(
         [
             CostProfile(model="newer", profile=newer, max_batch=4),
             CostProfile(model=MODEL, profile=older, max_batch=1),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.jobs.fairness import Picture
-from serve.jobs.price import PriceList
+from serve.jobs.price import Price, PriceList
 from serve.jobs.turns import EDGES_S, PricedJob, QueuedPictures, QueuePosition, Turn, Turns
 from tests.serve.conftest import ask
 from tests.serve.jobs.test_fairness import Tenants
@@ -50,7 +50,7 @@ def drawn_before(tenants: Tenants, tenant: UUID, seconds: float) -> float:
 
 
 def job_of(tenant: UUID, seconds: float) -> PricedJob:
-    return PricedJob(QueuePosition(tenant, 0, LAST), 1, seconds)
+    return PricedJob(QueuePosition(tenant, 0, LAST), 1, Price(device=seconds, alone=seconds))
 
 
 @pytest.mark.parametrize("claimed", range(5))
@@ -98,7 +98,7 @@ def test_priority_and_slack_decide_among_a_tenants_own() -> None:
     turns = Turns({tenant: Turn(1, 0, BEGAN)}, waiting)
     own = {
         (priority, slot): turns.wait(
-            PricedJob(QueuePosition(tenant, priority, slot), 1, 1.0), {}
+            PricedJob(QueuePosition(tenant, priority, slot), 1, Price(1.0, 1.0)), {}
         ).own_s
         for priority, slot in ((5, 0), (0, 0), (0, 9), (0, 10), (-5, 0), (-6, 0))
     }

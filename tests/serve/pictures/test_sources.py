@@ -111,7 +111,7 @@ async def test_a_strength_shortens_way_and_price(
         ask(image=image, strength=0.5, num_inference_steps=40),
         ask(num_inference_steps=40),
     )
-    prices, _ = await jobs.admission.queue.read()
+    prices = (await jobs.admission.queue.read()).prices
     assert prices.price(half).device < 0.6 * prices.price(whole).device
     steps = set()
     async with jobs.feeds.open(tenant_id) as feed:
