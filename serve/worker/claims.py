@@ -22,15 +22,13 @@ from serve.database import Database, Session
 from serve.events.bus import EventBus
 from serve.events.event import Event, EventType
 from serve.jobs import transitions
-from serve.jobs.claim import Claim
-from serve.jobs.fairness import ring_order, take_turns
 from serve.jobs.repository import append_event, lock_job
 from serve.jobs.request import JobRequest, UnreadableRequest
 from serve.pictures.stored_file import StoredFile
 from serve.settings import JobSettings
 from serve.tables import Image, Job, JobState
 from serve.worker import repository
-from serve.worker.queue import Judge, Shape
+from serve.worker.queue import Claim, Judge, Shape, ring_order, take_turns
 from serve.worker.repository import any_queued, charge, queues_of, take_images
 
 log = structlog.get_logger(__name__)
@@ -107,7 +105,7 @@ class Claims:
         """Claim up to ``free`` queued pictures for the next step, and ``spare`` for later ones.
 
         Tenants take turns; within a tenant the order is priority, slack, age, and pictures of the
-        ``running`` shape come a little sooner. See `serve.jobs.fairness` and `serve.worker.queue`.
+        ``running`` shape come a little sooner. See `serve.worker.queue`.
         ``holding`` is how many pictures the worker has already.
         """
         for _ in range(_LOOKS):

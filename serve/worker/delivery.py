@@ -12,13 +12,13 @@ import structlog
 from numpy.typing import NDArray
 
 from pipelines.imaging.errors import ImagingError
-from serve.jobs.claim import Claim
 from serve.moderation.errors import ContentPolicyViolation, ModerationUnavailable
 from serve.pictures.stored_file import StoredFile
 from serve.settings import WorkerSettings
 from serve.storage import StorageError, StorageForbidden, StorageFull, StorageUnavailable
 from serve.worker.errors import PictureFailed, PostprocessLost
 from serve.worker.postprocess import PostprocessTask
+from serve.worker.queue import Claim
 from serve.worker.retry import pause
 
 log = structlog.get_logger(__name__)

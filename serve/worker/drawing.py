@@ -26,13 +26,12 @@ from pipelines.diffusion.request import (
     Result,
 )
 from serve.events.bus import EventBus
-from serve.jobs.claim import Claim
 from serve.moderation.errors import refused_picture
 from serve.pictures.stored_file import StoredFile
 from serve.worker.claims import Claims
 from serve.worker.errors import PictureFailed
 from serve.worker.progress import ProgressBoard
-from serve.worker.queue import Shape
+from serve.worker.queue import Claim, Shape
 from serve.worker.retry import retry_until_connected
 from serve.worker.source import Source
 

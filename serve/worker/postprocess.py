@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from pipelines.imaging.format import PictureFormat
 from pipelines.imaging.postprocess import PostprocessSpec, process
-from serve.jobs.claim import Claim
 from serve.pictures.stored_file import PictureKey, StoredFile
 from serve.storage import Storage
+from serve.worker.queue import Claim
 
 
 @dataclass(frozen=True, slots=True)

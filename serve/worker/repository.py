@@ -27,12 +27,10 @@ from sqlalchemy.dialects.postgresql import insert
 
 from serve.clock import seconds
 from serve.database import Session
-from serve.jobs.claim import Claim
-from serve.jobs.fairness import TenantQueue
 from serve.jobs.repository import HEARD_WITHIN_S, ago
 from serve.pictures.stored_file import StoredFile
 from serve.tables import LIVE, CostProfile, Image, Job, JobState, Variant, Worker, numbers_of
-from serve.worker.queue import QueuedPicture, Shape
+from serve.worker.queue import Claim, QueuedPicture, Shape, TenantQueue
 
 _IMAGES = Image.table()
 _MODELS = bindparam("models", type_=ARRAY(String))
@@ -90,7 +88,7 @@ async def queues_of(
     limit: int,
     running: Shape | None,
     passed_by: Sequence[UUID] = (),
-) -> list[TenantQueue[QueuedPicture]]:
+) -> list[TenantQueue]:
     """The first of each tenant's queued pictures of ``models``, locked; the next turn's come first.
 
     As many tenants as ``limit``, since every turn takes a picture, but two at least: alone, the
@@ -201,7 +199,7 @@ _CHARGE = text("""
 """)
 
 
-async def charge(session: Session, ring: Sequence[TenantQueue[QueuedPicture]]) -> None:
+async def charge(session: Session, ring: Sequence[TenantQueue]) -> None:
     """Keep what the turns changed, and the ``ring``: whose turn it is next comes first."""
     await session.execute(
         _CHARGE,

@@ -18,13 +18,13 @@ import structlog
 
 from pipelines.diffusion.request import Output
 from serve.events.bus import EventBus
-from serve.jobs.claim import Claim
 from serve.settings import WorkerSettings
 from serve.supervise import Loop, RoundDone
 from serve.worker.claims import Claims
 from serve.worker.drawing import Drawings, LoadSource, PictureStore
 from serve.worker.errors import EngineDied
 from serve.worker.lease import Lease
+from serve.worker.queue import Claim
 from serve.worker.retry import RETRY_S, retry_until_connected
 
 if TYPE_CHECKING:
