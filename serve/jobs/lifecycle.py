@@ -9,7 +9,7 @@ from uuid import UUID
 
 from serve.database import Database, Session
 from serve.events.bus import EventBus
-from serve.events.event import Event
+from serve.events.event import Event, EventType
 from serve.events.feed import Feeds, JobNotFound
 from serve.events.repository import existing_jobs
 from serve.jobs import repository, transitions
@@ -115,7 +115,8 @@ class Jobs:
             job = await repository.insert_job(session, tenant_id, request, price, idempotency_key)
             if job is None:
                 raise _KeyUsed
-            event = await transitions.queue(session, job)
+            data = {"n": job.n, "model": job.model, "prompt": job.prompt}
+            event = await repository.append_event(session, job, EventType.QUEUED, data)
             await reservation.charge(session, job)
         reservation.accept()
         return job, event

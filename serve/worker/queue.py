@@ -204,6 +204,11 @@ class Claim:
     deadline_s: float | None = field(default=None, compare=False)
 
     @property
+    def fence(self) -> tuple[UUID, UUID, int]:
+        """By which Postgres knows whether it is the current claim."""
+        return self.image_id, self.worker_id, self.attempt
+
+    @property
     def sources(self) -> dict[str, SourceKey]:
         """What it is drawn from, by the request's field that names it."""
         return self.request.sources(self.tenant_id)

@@ -31,7 +31,7 @@ from serve.jobs.schemas import JobBody
 from serve.openai.schemas import EditBody
 from serve.settings import ModelSettings, Settings
 from serve.tables import MAX_SEED
-from serve.worker.postprocess import PostprocessTask
+from serve.worker.delivery import PostprocessTask
 from serve.worker.queue import Claim
 from tests.pipelines.diffusion.families.test_whole_call_classes import BUILDERS as WHOLE_CALLS
 from tests.pipelines.diffusion.lora.lora_files import matrices, save_peft

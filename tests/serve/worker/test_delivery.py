@@ -16,9 +16,8 @@ from serve.moderation.errors import ContentPolicyViolation, ModerationUnavailabl
 from serve.pictures.stored_file import StoredFile
 from serve.settings import WorkerSettings
 from serve.storage import InvalidKey, Storage, open_storage
-from serve.worker.delivery import Delivery
+from serve.worker.delivery import Delivery, PostprocessTask, discard_picture, store_picture
 from serve.worker.errors import PictureFailed, PostprocessLost
-from serve.worker.postprocess import PostprocessTask, discard_picture, store_picture
 from serve.worker.queue import Claim
 from serve.worker.retry import pause
 from tests.serve.conftest import ask

@@ -39,9 +39,9 @@ from serve.settings import FurtherModelSettings, ModelSettings, Settings, Worker
 from serve.storage import Storage, open_storage
 from serve.tables import Job, JobState
 from serve.worker.claims import Claims
+from serve.worker.delivery import PostprocessTask, discard_picture, store_picture
 from serve.worker.drawing import PictureStore
 from serve.worker.errors import EngineDied, PictureFailed
-from serve.worker.postprocess import PostprocessTask, discard_picture, store_picture
 from serve.worker.queue import Claim
 from serve.worker.source import Source, SourceLoader
 from serve.worker.worker import Worker
