@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
-
 from pipelines.diffusion.catalog import SAFETY_CHECKER, describe, find_description
 from pipelines.diffusion.loading import (
     check_folder,
@@ -44,32 +41,26 @@ def hidden_previews(settings: Settings) -> frozenset[str]:
 
 
 def _source(name: str, model: FurtherModelSettings, settings: Settings) -> ModelSource:
+    without = () if settings.moderation.safety_checker else (SAFETY_CHECKER,)
     with naming_model(name):
-        without = _without(settings)
         folder = find_folder(model.path, without)
         check_folder(folder, describe(folder), model.controlnets, model.loras, without)
         dtype = choose_dtype(model.dtype, choose_device(model.device))
-    read = partial(_read, name, folder, model, settings)
+
+    def read() -> Placing:
+        with naming_model(name):
+            placing = read_model(
+                folder,
+                model.device,
+                model.dtype,
+                model.controlnets,
+                model.loras,
+                settings.speed.acceleration,
+                without,
+            )
+        return _named(name, placing)
+
     return ModelSource(read, weights_bytes(folder, dtype, without))
-
-
-def _without(settings: Settings) -> tuple[str, ...]:
-    """Parts that no model is loaded with."""
-    return () if settings.moderation.safety_checker else (SAFETY_CHECKER,)
-
-
-def _read(name: str, folder: Path, model: FurtherModelSettings, settings: Settings) -> Placing:
-    with naming_model(name):
-        placing = read_model(
-            folder,
-            model.device,
-            model.dtype,
-            model.controlnets,
-            model.loras,
-            settings.speed.acceleration,
-            _without(settings),
-        )
-    return _named(name, placing)
 
 
 def _named(name: str, placing: Placing) -> Placing:

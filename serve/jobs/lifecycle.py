@@ -9,6 +9,7 @@ from uuid import UUID
 
 from serve.database import Database, Session
 from serve.events.bus import EventBus
+from serve.events.event import EventType
 from serve.events.feed import Feeds, JobNotFound
 from serve.events.repository import existing_jobs
 from serve.jobs import repository, transitions
@@ -73,7 +74,8 @@ class Jobs:
                     )
                     if job is None:
                         raise _KeyUsed  # noqa: TRY301 - what is reserved is given back
-                    event = await transitions.queue(session, job)
+                    data = {"n": job.n, "model": job.model, "prompt": job.prompt}
+                    event = await repository.append_event(session, job, EventType.QUEUED, data)
                     await self.admission.ledger.charge(session, job, reservation.job.seconds)
                 reservation.accepted = True
         except (*Admission.REFUSALS, _KeyUsed) as refusal:

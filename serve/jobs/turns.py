@@ -1,6 +1,6 @@
 """What a tenant's new job waits for, by the order in which claims take pictures.
 
-Knows no database: predicts what `serve.jobs.fairness` and `serve.worker.queue` do.
+Knows no database: predicts what `serve.worker.queue` does.
 """
 
 from __future__ import annotations

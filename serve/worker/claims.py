@@ -1,6 +1,7 @@
 """What a worker does with pictures: claim, complete, fail, hand back. One transaction each.
 
 Every end of a claim is fenced by worker and attempt: a worker that lost its lease changes nothing.
+So the ends of claims are repeated until Postgres answers.
 """
 
 from __future__ import annotations
@@ -16,22 +17,21 @@ from uuid import UUID
 import structlog
 
 from pipelines.diffusion.batching.cost import Profile
-from pipelines.diffusion.request import EngineStats, PromptReading, TextReading
+from pipelines.diffusion.request import EngineStats, PromptReading
 from serve.clock import clock
 from serve.database import Database, Session
 from serve.events.bus import EventBus
 from serve.events.event import Event, EventType
 from serve.jobs import transitions
-from serve.jobs.claim import Claim
-from serve.jobs.fairness import ring_order, take_turns
 from serve.jobs.repository import append_event, lock_job
 from serve.jobs.request import JobRequest, UnreadableRequest
 from serve.pictures.stored_file import StoredFile
 from serve.settings import JobSettings
-from serve.tables import Image, Job, JobState
+from serve.tables import Image, Job, JobState, Variant
 from serve.worker import repository
-from serve.worker.queue import Judge, Shape
-from serve.worker.repository import any_queued, charge, queues_of, take_images
+from serve.worker.queue import Claim, Judge, Shape, ring_order, take_turns
+from serve.worker.repository import any_queued, charge, queues_of, release_image, take_images
+from serve.worker.retry import until_connected
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +90,7 @@ class Claims:
             for model, profile in sorted(profiles.items()):
                 await repository.keep_profile(session, model, profile, max_batch)
 
+    @until_connected
     async def leave(self, worker_id: UUID) -> None:
         """Delete the worker, which must hold no claim."""
         async with self._database.transaction() as session:
@@ -107,41 +108,38 @@ class Claims:
         """Claim up to ``free`` queued pictures for the next step, and ``spare`` for later ones.
 
         Tenants take turns; within a tenant the order is priority, slack, age, and pictures of the
-        ``running`` shape come a little sooner. See `serve.jobs.fairness` and `serve.worker.queue`.
+        ``running`` shape come a little sooner. See `serve.worker.queue`.
         ``holding`` is how many pictures the worker has already.
         """
         for _ in range(_LOOKS):
             try:
-                claims, events, look_again = await self._claim(
-                    worker_id, running, free, spare, holding
-                )
+                claims = await self._claim(worker_id, running, free, spare, holding)
             except UnreadableJobs as error:  # nothing was claimed: claim without those jobs
                 await self._pass_by(error.reasons)
                 continue
-            if not look_again:
-                await self._bus.publish(*events)
+            if claims is not None:
                 return claims
             await asyncio.sleep(_LOOK_AGAIN_S)
         return []  # the other claim may hang in its transaction: the next poll looks again
 
     async def _claim(
         self, worker_id: UUID, running: Shape | None, free: int, spare: int, holding: int
-    ) -> tuple[list[Claim], list[Event], bool]:
-        """The claims, their events, and whether other claims have locked all that is queued."""
+    ) -> list[Claim] | None:
+        """The claims; None where other claims have locked all that is queued."""
         passed_by = self._passed_by()
         async with self._database.transaction() as session:
             queues = await queues_of(session, self._models, free + spare, running, passed_by)
             if not queues:
-                return [], [], await any_queued(session, self._models, passed_by)
+                return None if await any_queued(session, self._models, passed_by) else []
             workers, now = await repository.claiming_workers(session, self._models[0])
             share = await self._share(session, workers)
             judge = Judge(worker_id, free, holding, share, workers, now)
             chosen = take_turns(queues, free + spare, judge)
             if not chosen:
-                return [], [], False
+                return []
             images = await take_images(session, worker_id, [each.id for each in chosen])
             if not images:  # the lease was lost: the next heartbeat finds out
-                return [], [], False
+                return []
             events: list[Event] = []
             queued = await repository.lock_queued_jobs(session, {each.job_id for each in images})
             for job in queued:
@@ -151,7 +149,8 @@ class Claims:
                 raise UnreadableJobs(unreadable)
             if len(queues) > 1:  # one tenant alone has no turns to keep
                 await charge(session, ring_order(queues))
-        return claims, events, False
+        await self._bus.publish(*events)
+        return claims
 
     async def _share(self, session: Session, workers: Sequence[UUID]) -> float:
         """The even share: pictures that are queued or running, by worker."""
@@ -184,7 +183,11 @@ class Claims:
             claims, unreadable = await self._claims_to(session, images, now)
         for image in images:
             if image.job_id in unreadable:
-                await self._hand_back_unread(image)
+                async with self._database.transaction() as session:
+                    await lock_job(session, image.job_id)
+                    await release_image(
+                        session, image.id, image.worker_id, image.attempt, JobState.QUEUED, now
+                    )
         await self._pass_by(unreadable)
         return claims
 
@@ -193,11 +196,6 @@ class Claims:
         since = monotonic() - UNREADABLE_FOR_S
         self._unreadable = {id_: at for id_, at in self._unreadable.items() if at > since}
         return list(self._unreadable)
-
-    async def _hand_back_unread(self, image: Image) -> None:
-        async with self._database.transaction() as session:
-            await lock_job(session, image.job_id)
-            await repository.requeue_image(session, image, crashed=False)
 
     async def _pass_by(self, unreadable: Mapping[UUID, str]) -> None:
         """Leave the jobs to a newer worker; fail those for which none has come in time."""
@@ -255,6 +253,7 @@ class Claims:
         ]
         return claims, unreadable
 
+    @until_connected
     async def complete(
         self,
         claim: Claim,
@@ -271,9 +270,9 @@ class Claims:
         warnings = _prompt_warnings(reading)
         async with self._database.transaction() as session:
             job, now = await lock_job(session, claim.job_id)
-            if not await repository.release_image(session, claim, JobState.SUCCEEDED, now):
+            if not await release_image(session, *claim.fence, JobState.SUCCEEDED, now):
                 return False
-            await repository.add_variants(session, claim.image_id, files)
+            session.add_all(Variant(image_id=claim.image_id, **asdict(file)) for file in files)
             left = await repository.count_live_images(session, job.id)
             events = await transitions.start(session, job, now)
             if job.text_tokens is None:  # all of its pictures have the same prompts
@@ -292,6 +291,7 @@ class Claims:
         await self._bus.publish(*events)
         return True
 
+    @until_connected
     async def fail(self, claim: Claim, reason: str, code: str | None = None) -> bool:
         """Fail the picture and with it the job; False says that the claim was lost.
 
@@ -299,7 +299,7 @@ class Claims:
         """
         async with self._database.transaction() as session:
             job, now = await lock_job(session, claim.job_id)
-            if not await repository.release_image(session, claim, JobState.FAILED, now):
+            if not await release_image(session, *claim.fence, JobState.FAILED, now):
                 return False
             events = await transitions.start(session, job, now)
             data = {"image_id": str(claim.image_id), "index": claim.index}
@@ -309,11 +309,12 @@ class Claims:
         await self._bus.publish(*events)
         return True
 
+    @until_connected
     async def hand_back(self, claim: Claim) -> bool:
         """Queue the picture again, without counting a crash; False says that the claim was lost."""
         async with self._database.transaction() as session:
             _, now = await lock_job(session, claim.job_id)
-            kept = await repository.release_image(session, claim, JobState.QUEUED, now)
+            kept = await release_image(session, *claim.fence, JobState.QUEUED, now)
         await self._bus.announce_work()
         return kept
 
@@ -333,14 +334,13 @@ def _prompt_warnings(reading: PromptReading) -> list[dict[str, str]]:
     """What ``jobs.warnings`` keeps of prompts that their model did not read to their ends."""
     texts = {"prompt": reading.prompt, "negative_prompt": reading.negative_prompt}
     return [
-        {"code": "prompt_truncated", "param": name, "message": _truncated(name, text)}
+        {
+            "code": "prompt_truncated",
+            "param": name,
+            "message": f"{name}: the model's text encoder read the first {text.read} of "
+            f"{text.tokens} tokens; the rest had no effect. Shorten it, or say first what matters "
+            "most.",
+        }
         for name, text in texts.items()
         if text is not None and text.cut
     ]
-
-
-def _truncated(name: str, text: TextReading) -> str:
-    return (
-        f"{name}: the model's text encoder read the first {text.read} of {text.tokens} tokens; the"
-        " rest had no effect. Shorten it, or say first what matters most."
-    )

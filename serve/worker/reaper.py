@@ -117,7 +117,9 @@ class Reaper:
         self, image: Image, session: Session, job: Job, now: datetime
     ) -> list[Event]:
         crashes = image.crashes + 1
-        requeued = await repository.requeue_image(session, image, crashed=True)
+        requeued = await repository.release_image(
+            session, image.id, image.worker_id, image.attempt, JobState.QUEUED, now, crashed=True
+        )
         if not requeued or crashes < self._settings.jobs.max_crashes:
             return []
         error = f"Picture {image.index} was lost with its worker {crashes} times: giving up."

@@ -16,8 +16,8 @@ from PIL import ExifTags, Image
 
 from serve.api.services import Services
 from serve.jobs.admission import QueueView
-from serve.jobs.claim import Claim
 from serve.settings import Settings
+from serve.worker.queue import Claim
 from tests.pipelines.imaging import profiles
 from tests.serve.api.conftest import count_rows
 from tests.serve.api.drawing import Desk

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.jobs.fairness import Picture
 from serve.jobs.price import Price, PriceList
 from serve.jobs.turns import EDGES_S, PricedJob, QueuedPictures, QueuePosition, Turn, Turns
 from tests.serve.conftest import ask
-from tests.serve.jobs.test_fairness import Tenants
+from tests.serve.worker.test_fairness import Tenants, queued
 
 LAST = len(EDGES_S)
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,7 +40,7 @@ def turns_of(tenants: Tenants) -> Turns:
 
 def drawn_before(tenants: Tenants, tenant: UUID, seconds: float) -> float:
     """Device seconds that claims take before a picture that is queued now."""
-    picture = Picture(uuid4(), seconds)
+    picture = queued(seconds)
     tenants.waiting[tenant].append(picture)
     before = 0.0
     while picture not in (taken := tenants.call(1)):

@@ -31,7 +31,6 @@ from serve.database import Database, DatabaseUnavailable
 from serve.deployments.pool import open_pool
 from serve.events.bus import EventBus
 from serve.events.event import EventType
-from serve.jobs.claim import Claim
 from serve.jobs.lifecycle import Jobs
 from serve.moderation.errors import refused_picture
 from serve.openai.errors import outcome_error
@@ -40,9 +39,10 @@ from serve.settings import FurtherModelSettings, ModelSettings, Settings, Worker
 from serve.storage import Storage, open_storage
 from serve.tables import Job, JobState
 from serve.worker.claims import Claims
+from serve.worker.delivery import PostprocessTask, discard_picture, store_picture
 from serve.worker.drawing import PictureStore
 from serve.worker.errors import EngineDied, PictureFailed
-from serve.worker.postprocess import PostprocessTask, discard_picture, store_picture
+from serve.worker.queue import Claim
 from serve.worker.source import Source, SourceLoader
 from serve.worker.worker import Worker
 from tests.pipelines.diffusion.tiny import safety_checker
