@@ -27,7 +27,7 @@ from serve.jobs.repository import append_event, lock_job
 from serve.jobs.request import JobRequest, UnreadableRequest
 from serve.pictures.stored_file import StoredFile
 from serve.settings import JobSettings
-from serve.tables import Image, Job, JobState, Variant
+from serve.tables import Image, JobState, Variant
 from serve.worker import repository
 from serve.worker.queue import Claim, Judge, Shape, ring_order, take_turns
 from serve.worker.repository import any_queued, charge, queues_of, release_image, take_images
@@ -140,13 +140,13 @@ class Claims:
             images = await take_images(session, worker_id, [each.id for each in chosen])
             if not images:  # the lease was lost: the next heartbeat finds out
                 return []
-            events: list[Event] = []
-            queued = await repository.lock_queued_jobs(session, {each.job_id for each in images})
-            for job in queued:
-                events += await transitions.start(session, job, now)
-            claims, unreadable = await self._claims_to(session, images, now, queued)
+            claims, unreadable = _claims_to(worker_id, images, now)
             if unreadable:
                 raise UnreadableJobs(unreadable)
+            events: list[Event] = []
+            queued = {image.job_id for image in images if image.job.state is JobState.QUEUED}
+            for job in await repository.lock_queued_jobs(session, queued):
+                events += await transitions.start(session, job, now)
             if len(queues) > 1:  # one tenant alone has no turns to keep
                 await charge(session, ring_order(queues))
         await self._bus.publish(*events)
@@ -180,7 +180,7 @@ class Claims:
         async with self._database.transaction() as session:
             images = await repository.images_held(session, worker_id)
             now = await clock(session)
-            claims, unreadable = await self._claims_to(session, images, now)
+            claims, unreadable = _claims_to(worker_id, images, now)
         for image in images:
             if image.job_id in unreadable:
                 async with self._database.transaction() as session:
@@ -222,36 +222,6 @@ class Claims:
         log.warning("worker.unreadable_job_failed", job_id=str(job_id), reason=reason)
         await self._bus.publish(*events)
         return True
-
-    async def _claims_to(
-        self, session: Session, images: Sequence[Image], now: datetime, known: Sequence[Job] = ()
-    ) -> tuple[list[Claim], dict[UUID, str]]:
-        """The claims, and why jobs cannot be read, by job."""
-        jobs = {job.id: job for job in known}
-        if others := {image.job_id for image in images} - jobs.keys():
-            jobs |= {job.id: job for job in await repository.jobs_of(session, others)}
-        requests, unreadable = {}, {}
-        for job in jobs.values():
-            try:
-                requests[job.id] = JobRequest.from_params(job.params)
-            except UnreadableRequest as error:
-                unreadable[job.id] = str(error)
-        claims = [
-            Claim(
-                image_id=image.id,
-                job_id=image.job_id,
-                tenant_id=image.tenant_id,
-                worker_id=image.worker_id,
-                index=image.index,
-                attempt=image.attempt,
-                request=requests[image.job_id],
-                alone=image.crashes > 0,
-                deadline_s=_left(jobs[image.job_id].deadline_at, now),
-            )
-            for image in sorted(images, key=lambda image: image.id)
-            if image.worker_id is not None and image.job_id in requests
-        ]
-        return claims, unreadable
 
     @until_connected
     async def complete(
@@ -317,6 +287,34 @@ class Claims:
             kept = await release_image(session, *claim.fence, JobState.QUEUED, now)
         await self._bus.announce_work()
         return kept
+
+
+def _claims_to(
+    worker_id: UUID, images: Sequence[Image], now: datetime
+) -> tuple[list[Claim], dict[UUID, str]]:
+    """The worker's claims to its images, and why jobs cannot be read, by job."""
+    requests, unreadable = {}, {}
+    for job in {image.job for image in images}:
+        try:
+            requests[job.id] = JobRequest.from_params(job.params)
+        except UnreadableRequest as error:
+            unreadable[job.id] = str(error)
+    claims = [
+        Claim(
+            image_id=image.id,
+            job_id=image.job_id,
+            tenant_id=image.tenant_id,
+            worker_id=worker_id,
+            index=image.index,
+            attempt=image.attempt,
+            request=requests[image.job_id],
+            alone=image.crashes > 0,
+            deadline_s=_left(image.job.deadline_at, now),
+        )
+        for image in sorted(images, key=lambda image: image.id)
+        if image.job_id in requests
+    ]
+    return claims, unreadable
 
 
 def _left(deadline: datetime | None, now: datetime) -> float | None:

@@ -23,6 +23,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import joinedload, selectinload
 
 from serve.clock import seconds
 from serve.database import Session
@@ -150,6 +151,7 @@ _TAKE = (
         .values(state=JobState.RUNNING, worker_id=bindparam("taker"), attempt=_IMAGES.c.attempt + 1)
         .returning(_IMAGES)
     )
+    .options(selectinload(Image.job))
     .execution_options(populate_existing=True)
 )
 
@@ -157,7 +159,7 @@ _TAKE = (
 async def take_images(
     session: Session, worker_id: UUID, image_ids: Sequence[UUID]
 ) -> Sequence[Image]:
-    """The images, which ``queues_of`` locked, now running under ``worker_id``.
+    """The images with their jobs; ``queues_of`` locked them, and now ``worker_id`` has them.
 
     None where that worker's lease was lost.
     """
@@ -241,20 +243,18 @@ async def overdue_jobs(session: Session) -> Sequence[UUID]:
     return (await session.scalars(statement)).all()
 
 
-_JOBS_OF = select(Job).where(Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid))))
 _LOCK_QUEUED = (
-    _JOBS_OF.where(Job.state == JobState.QUEUED)
+    select(Job)
+    .where(Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid))), Job.state == JobState.QUEUED)
     .with_for_update(skip_locked=True)
     .execution_options(populate_existing=True)
 )
 
 
-async def jobs_of(session: Session, job_ids: set[UUID]) -> Sequence[Job]:
-    return (await session.scalars(_JOBS_OF, {"job_ids": list(job_ids)})).all()
-
-
 async def lock_queued_jobs(session: Session, job_ids: set[UUID]) -> Sequence[Job]:
     """Jobs still queued. One that another holds is skipped: that other starts or ends it."""
+    if not job_ids:
+        return []
     return (await session.scalars(_LOCK_QUEUED, {"job_ids": list(job_ids)})).all()
 
 
@@ -319,7 +319,12 @@ async def count_live_images(session: Session, job_id: UUID) -> int:
 
 
 async def images_held(session: Session, worker_id: UUID) -> Sequence[Image]:
-    statement = select(Image).where(Image.worker_id == worker_id, Image.state == JobState.RUNNING)
+    """The worker's images, with their jobs."""
+    statement = (
+        select(Image)
+        .where(Image.worker_id == worker_id, Image.state == JobState.RUNNING)
+        .options(joinedload(Image.job))
+    )
     return (await session.scalars(statement)).all()
 
 
