@@ -49,8 +49,7 @@ def read_settings(args: Mapping[str, Any] | None = None) -> Settings:
     Raises:
         WrongSettings: a value is wrong, or a variable is named like a setting but is none.
     """
-    wrong = [*_wrong_names(os.environ), *_wrong_texts(os.environ)]
-    if wrong:
+    if wrong := list(_wrong_variables(os.environ)):
         raise WrongSettings(wrong)
     try:
         return Settings(**(args or {}))
@@ -80,18 +79,23 @@ _DICTIONARIES = tuple(f"{name}__" for name, origin in _ORIGINS.items() if origin
 """After these prefixes comes a key of the operator's own, as in ``SFUMATO_MODEL__LORAS__INK``."""
 
 
-def _wrong_names(environment: Mapping[str, str]) -> Iterator[str]:
+def _wrong_variables(environment: Mapping[str, str]) -> Iterator[str]:
+    """Names that are none, and faults of values that show before they have a type."""
     for variable, value in sorted(environment.items()):
         name = variable.upper()
-        if name.startswith(_PREFIX) and not (_is_read(name) or _is_of_others(name, value)):
-            yield (
-                f"{variable} is no setting{_nearest(name)}: correct it or unset it. What is not"
-                f" for the service may be called {_CLIENT_PREFIX}…."
-            )
-
-
-def _is_read(name: str) -> bool:
-    return name in _FIELDS or name.startswith(_DICTIONARIES)
+        if name not in _FIELDS and not name.startswith(_DICTIONARIES):
+            if name.startswith(_PREFIX) and not _is_of_others(name, value):
+                yield (
+                    f"{variable} is no setting{_nearest(name)}: correct it or unset it. What is not"
+                    f" for the service may be called {_CLIENT_PREFIX}…."
+                )
+        elif not value.strip():
+            yield f"{name} is empty: unset it, or give it a value."
+        elif name in _JSON:
+            try:
+                json.loads(value)
+            except ValueError as error:
+                yield f"{name} is {_shortened(value)}, which is no JSON: {error}."
 
 
 def _is_of_others(name: str, value: str) -> bool:
@@ -108,21 +112,6 @@ def _nearest(name: str) -> str:
     plain = {field.removeprefix(_PREFIX): field for field in _FIELDS}
     found = get_close_matches(name.removeprefix(_PREFIX), plain, n=1)
     return f"; the nearest is {plain[found[0]]}" if found else ""
-
-
-def _wrong_texts(environment: Mapping[str, str]) -> Iterator[str]:
-    """Faults of values that show before they have a type."""
-    for variable, value in sorted(environment.items()):
-        name = variable.upper()
-        if not _is_read(name):
-            continue
-        if not value.strip():
-            yield f"{name} is empty: unset it, or give it a value."
-        elif name in _JSON:
-            try:
-                json.loads(value)
-            except ValueError as error:
-                yield f"{name} is {_shortened(value)}, which is no JSON: {error}."
 
 
 def _sentence(error: ErrorDetails) -> str:
@@ -143,7 +132,8 @@ def _sentence(error: ErrorDetails) -> str:
             wanted = f"{least} characters or more" if least else f"at most {most} characters"
             return f"{place} must have {wanted}." if least != 1 else f"{place} is empty."
         case "string_pattern_mismatch" if not rest:
-            message = f"expected: {_FIELDS[name].description}".removesuffix(".")
+            meaning = " ".join((_FIELDS[name].description or "").split())
+            message = f"expected: {meaning}".removesuffix(".")
     value = "" if name in _SECRETS else f" is {_shortened(error['input'])}"
     if name == "SFUMATO_PORT" and _SERVICE_ADDRESS.fullmatch(str(error["input"])):
         message += (

@@ -65,7 +65,12 @@ def draw(
     prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="File: .png, .webp or .jpg.", callback=output_file),
+        typer.Option(
+            "--output",
+            "-o",
+            help=f"File that ends in {', '.join(generate.FORMATS)}.",
+            callback=output_file,
+        ),
     ],
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, max=1000, help="Guidance scale.")] = None,

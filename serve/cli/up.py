@@ -27,7 +27,7 @@ from serve.cli.checks import before_start, ray_cpus
 from serve.cli.target import api_key, base_url, database_url, key_file
 from serve.errors import ServiceError
 from serve.local.data_folder import FolderLock, write_atomically
-from serve.local.errors import AlreadyRunning, FolderUnreachable, LocalServerError, StartFailed
+from serve.local.errors import AlreadyRunning, LocalServerError, StartFailed, using_folder
 from serve.local.postgres import LocalPostgres
 from serve.local.process import Leftovers
 from serve.local.valkey import LocalValkey
@@ -97,8 +97,7 @@ def _start(settings: Settings, parts: ExitStack) -> Settings:
     lock.claim()
     parts.callback(lock.release)
     leftovers = Leftovers(settings.data_dir.resolve())
-    with _using_data_folder(settings):
-        leftovers.end()
+    leftovers.end()
     check_port(settings)
     check_key(settings)
     if faults := before_start(settings):
@@ -115,22 +114,12 @@ def _start(settings: Settings, parts: ExitStack) -> Settings:
         settings = asyncio.run(_prepare(settings))
     with _step("Ray"):
         logs = start_ray(settings, parts)
-    with _using_data_folder(settings):
-        leftovers.note()  # if this process is killed from here on, they stay behind
+    leftovers.note()  # if this process is killed from here on, they stay behind
     with _step(f"Model {settings.model.name}"):
         _deploy(settings, logs)
         _wait_until_ready(settings)
-    with _using_data_folder(settings):
-        leftovers.note()
+    leftovers.note()
     return settings
-
-
-@contextmanager
-def _using_data_folder(settings: Settings) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise FolderUnreachable.to_us(error, settings.data_dir.resolve()) from error
 
 
 @contextmanager
@@ -164,7 +153,7 @@ def check_key(settings: Settings) -> None:
     """Raises `StartFailed` if the first tenant has a key already, and it is cut short."""
     from serve.access.keys import MIN_CHARS
 
-    with _using_data_folder(settings):
+    with using_folder(settings.data_dir.resolve()):
         key = api_key(settings)
     if key is not None and not (key.isascii() and len(key) >= MIN_CHARS):
         raise StartFailed(
@@ -183,7 +172,7 @@ async def _prepare(settings: Settings) -> Settings:
     key = api_key(settings)
     if key is None:
         key = f"sfm_{secrets.token_urlsafe(32)}"
-        with _using_data_folder(settings):
+        with using_folder(settings.data_dir.resolve()):
             write_atomically(key_file(settings), key + "\n")
     database = Database(database_url(settings), settings.database, pool_size=1)
     try:
