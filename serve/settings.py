@@ -102,6 +102,14 @@ def _origin(text: str) -> str:
     return text.lower()
 
 
+def _pool_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", text):
+        raise ValueError(
+            "a pool's name has up to 40 lower-case letters, digits and hyphens, no hyphen at an end"
+        )
+    return text
+
+
 def _gpus(gpus: float) -> float:
     if gpus > 1 and not gpus.is_integer():
         raise ValueError("give a fraction of one GPU, or a whole number of them")
@@ -109,7 +117,7 @@ def _gpus(gpus: float) -> float:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_model_name)]
-PoolName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+PoolName = Annotated[str, AfterValidator(_pool_name)]
 Gpus = Annotated[float, Field(ge=0, le=1000), AfterValidator(_gpus)]
 Cpus = Annotated[float, Field(ge=0, le=10_000)]
 Batch = Annotated[int, Field(ge=1, le=1024)]
@@ -475,6 +483,8 @@ class Settings(BaseSettings):
     haproxy: bool = False
     """Whether HAProxy takes the place of Serve's proxy in `sfumato up`; it comes with Ray on
     Linux."""
+    dashboard: bool = True
+    """Whether `sfumato up` starts Ray's dashboard, on this machine's loopback interface alone."""
     data_dir: Path = Path(".sfumato")
     """Folder of everything that is kept."""
     api_key: Annotated[SecretStr, AfterValidator(_key)] | None = Field(
