@@ -57,7 +57,7 @@ def bind(settings: Settings) -> Application:
     diffusion = serve.deployment(
         ray_actor_options={
             "num_cpus": scaling.diffusion_cpus,
-            "num_gpus": scaling.diffusion_gpus,
+            "num_gpus": scaling.diffusion_gpus or 0,
         },
         health_check_period_s=5,
         graceful_shutdown_wait_loop_s=_SHUTDOWN_LOOP_S,
