@@ -1,12 +1,14 @@
 """Every setting, with its meaning below it.
 
-They are read from the environment once, and nowhere else. Sections nest by two underscores:
-``SFUMATO_MODEL__PATH``, ``SFUMATO_WORKER__MAX_BATCH``.
-``DATABASE_URL`` and ``REDIS_URL`` keep the names that every platform gives them.
+They are read once: from the environment, and from the YAML file that ``SFUMATO_CONFIG`` names.
+Sections nest by two underscores: ``SFUMATO_MODEL__PATH``, ``SFUMATO_WORKER__MAX_BATCH``.
+``DATABASE_URL`` and ``REDIS_URL`` keep the names that every platform gives them. In the file the
+same settings have the names of their fields.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -21,10 +23,16 @@ from pydantic import (
     SecretStr,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from pipelines.diffusion.speed.acceleration import Acceleration, AttentionBackend, Float8, Use
 from pipelines.embedded import MODEL_PATH
+from serve.config_file import read_config_file
 from serve.database_url import DatabaseUrl
 
 _ANSWER_S = 30.0
@@ -37,6 +45,8 @@ HEARTBEATS_PER_LEASE = 3
 INGRESS_CPUS = 0.25
 POSTPROCESS_CPUS = 0.25
 """Ray CPUs of one replica."""
+DEFAULT_POOL = "default"
+"""The name of the one pool where none is set."""
 
 ZeroToAnHour = Annotated[float, Field(ge=0, le=3600)]
 UpToAnHour = Annotated[float, Field(gt=0, le=3600)]
@@ -92,7 +102,25 @@ def _origin(text: str) -> str:
     return text.lower()
 
 
+def _pool_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", text):
+        raise ValueError(
+            "a pool's name has up to 40 lower-case letters, digits and hyphens, no hyphen at an end"
+        )
+    return text
+
+
+def _gpus(gpus: float) -> float:
+    if gpus > 1 and not gpus.is_integer():
+        raise ValueError("give a fraction of one GPU, or a whole number of them")
+    return gpus
+
+
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_model_name)]
+PoolName = Annotated[str, AfterValidator(_pool_name)]
+Gpus = Annotated[float, Field(ge=0, le=1000), AfterValidator(_gpus)]
+Cpus = Annotated[float, Field(ge=0, le=10_000)]
+Batch = Annotated[int, Field(ge=1, le=1024)]
 
 
 class Section(BaseModel):
@@ -183,7 +211,7 @@ class SpeedSettings(Section):
 class WorkerSettings(Section):
     """How a diffusion replica claims work and keeps its lease."""
 
-    max_batch: int = Field(8, ge=1, le=1024)
+    max_batch: Batch = 8
     """Pictures that share a denoising step at most."""
     spare: int | None = Field(None, ge=0, le=10_000)
     """Pictures held beyond a step, to choose from; unset, as many as in a step."""
@@ -344,9 +372,9 @@ class ScalingSettings(Section):
     """Diffusion replicas at least."""
     diffusion_max: Replicas = 1
     """Diffusion replicas at most."""
-    diffusion_gpus: float = Field(0.0, ge=0, le=1000)
-    """GPUs of one diffusion replica."""
-    diffusion_cpus: float = Field(0.5, ge=0, le=10_000)
+    diffusion_gpus: Gpus | None = None
+    """GPUs of one diffusion replica; unset, one where Ray has GPUs, else none."""
+    diffusion_cpus: Cpus = 0.5
     """Ray CPUs of one diffusion replica."""
     postprocess_min: Replicas = 1
     """Post-process replicas at least."""
@@ -375,16 +403,33 @@ class ScalingSettings(Section):
                 )
         return self
 
-    @property
-    def least_cpus(self) -> float:
-        """What the replicas of a start reserve."""
-        front = self.ingress_min * INGRESS_CPUS + self.postprocess_min * POSTPROCESS_CPUS
-        return front + max(1, self.diffusion_min) * self.diffusion_cpus
 
-    @property
-    def least_gpus(self) -> float:
-        """The same; a replica with 1.5 has none but whole ones, which Ray refuses by itself."""
-        return max(1, self.diffusion_min) * self.diffusion_gpus
+class PoolSettings(Section):
+    """A kind of diffusion replica, under its name in `pools`: which models, and on what."""
+
+    models: tuple[Name, ...] = Field(min_length=1)
+    """Models of its replicas; they draw a first picture with the first."""
+    gpus: Gpus | None = None
+    """GPUs of a replica; unset, as `scaling` has it."""
+    cpus: Cpus | None = None
+    """Ray CPUs of a replica; unset, as `scaling` has it."""
+    accelerator: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,63}$")
+    """Type of its GPUs as Ray names it, like `H100` or `L4`; unset, any."""
+    min: int = Field(1, ge=0, le=10_000)
+    """Replicas at least."""
+    max: Replicas = 1
+    """Replicas at most."""
+    batch: Batch | None = None
+    """Pictures that share a denoising step at most; unset, as `worker` has it."""
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(
+                f"`min` is {self.min} and `max` is {self.max}: raise `max` to {self.min} or more,"
+                " or lower `min`"
+            )
+        return self
 
 
 class HttpSettings(Section):
@@ -429,6 +474,8 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
+    config: Path | None = None
+    """YAML file of settings, which variables override; it is read at the start."""
     host: str = Field("127.0.0.1", min_length=1)
     """Address that HTTP listens on."""
     port: int = Field(8000, ge=1, le=65535)
@@ -436,6 +483,8 @@ class Settings(BaseSettings):
     haproxy: bool = False
     """Whether HAProxy takes the place of Serve's proxy in `sfumato up`; it comes with Ray on
     Linux."""
+    dashboard: bool = True
+    """Whether `sfumato up` starts Ray's dashboard, on this machine's loopback interface alone."""
     data_dir: Path = Path(".sfumato")
     """Folder of everything that is kept."""
     api_key: Annotated[SecretStr, AfterValidator(_key)] | None = Field(
@@ -462,6 +511,9 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     models: dict[Name, FurtherModelSettings] = {}
     """Further models by name, as JSON: `{"sdxl": {"path": "/models/sdxl"}}`."""
+    pools: dict[PoolName, PoolSettings] = {}
+    """Kinds of diffusion replicas by name, as JSON: `{"small": {"models": ["sd15"], "max": 4}}`;
+    unset, one kind for all models."""
     speed: SpeedSettings = SpeedSettings()
     worker: WorkerSettings = WorkerSettings()
     jobs: JobSettings = JobSettings()
@@ -471,6 +523,20 @@ class Settings(BaseSettings):
     moderation: ModerationSettings = ModerationSettings()
     scaling: ScalingSettings = ScalingSettings()
     http: HttpSettings = HttpSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments override variables, and these override the file."""
+        path = os.environ.get("SFUMATO_CONFIG")
+        file = InitSettingsSource(settings_cls, read_config_file(Path(path)) if path else {})
+        return init_settings, env_settings, file
 
     @model_validator(mode="after")
     def _names_differ(self) -> Settings:
@@ -486,6 +552,24 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _each_model_has_one_pool(self) -> Settings:
+        pooled = [name for pool in self.pools.values() for name in pool.models]
+        if unknown := [name for name in pooled if name not in self.served]:
+            raise ValueError(
+                f"SFUMATO_POOLS names {unknown[0]!r}, which is no model: add it to SFUMATO_MODELS,"
+                f" or name one of {', '.join(self.served)}."
+            )
+        if twice := [name for name in pooled if pooled.count(name) > 1]:
+            raise ValueError(
+                f"SFUMATO_POOLS names {twice[0]!r} twice: leave it in one pool, and there once."
+            )
+        if self.pools and (left_out := [name for name in self.served if name not in pooled]):
+            raise ValueError(
+                f"SFUMATO_POOLS leaves out {left_out[0]!r}: add it to a pool's `models`."
+            )
+        return self
+
     def served_name(self, name: str) -> str:
         """The model's own name where the name is an alias of one; else the name itself."""
         served = self.served
@@ -495,6 +579,43 @@ class Settings(BaseSettings):
     def served(self) -> dict[str, FurtherModelSettings]:
         """Every model by name, the default one first."""
         return {self.model.name: self.model, **self.models}
+
+    @property
+    def served_pools(self) -> dict[str, PoolSettings]:
+        """Every pool by name, with all that is known of it; one of all models where none is set."""
+        scaling = self.scaling
+        given = self.pools or {
+            DEFAULT_POOL: PoolSettings(
+                models=tuple(self.served), min=scaling.diffusion_min, max=scaling.diffusion_max
+            )
+        }
+        common = {
+            "gpus": scaling.diffusion_gpus,
+            "cpus": scaling.diffusion_cpus,
+            "batch": self.worker.max_batch,
+        }
+        return {
+            name: pool.model_copy(
+                update={key: value for key, value in common.items() if getattr(pool, key) is None}
+            )
+            for name, pool in given.items()
+        }
+
+    def pool_of(self, model: str) -> str:
+        """The name of the pool that serves that model."""
+        return next(name for name, pool in self.served_pools.items() if model in pool.models)
+
+    @property
+    def least_cpus(self) -> float:
+        """What the replicas of a start reserve."""
+        scaling = self.scaling
+        front = scaling.ingress_min * INGRESS_CPUS + scaling.postprocess_min * POSTPROCESS_CPUS
+        return front + sum(max(1, p.min) * (p.cpus or 0.0) for p in self.served_pools.values())
+
+    @property
+    def least_gpus(self) -> float:
+        """The same of those whose GPUs are set."""
+        return sum(max(1, pool.min) * (pool.gpus or 0.0) for pool in self.served_pools.values())
 
     @property
     def longest_call_s(self) -> float:

@@ -41,7 +41,7 @@ def before_start(settings: Settings) -> list[Finding]:
     as long as the service and would keep the memory.
     """
     torch = any(_needs_torch(model, settings) for model in settings.served.values())
-    if not (torch or settings.scaling.diffusion_gpus or settings.moderation.classifier):
+    if not (torch or settings.least_gpus or settings.moderation.classifier):
         return _faults(settings)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as child:
         return child.submit(_faults, settings).result()
@@ -134,10 +134,10 @@ def _fault_of_device(model: FurtherModelSettings, settings: Settings) -> tuple[s
 
 def check_resources(settings: Settings) -> Finding:
     """Whether this machine has what the fewest replicas reserve; else they would wait for ever."""
-    scaling, threads = settings.scaling, settings.worker.threads
-    if scaling.least_cpus > ray_cpus():
+    threads = settings.worker.threads
+    if settings.least_cpus > ray_cpus():
         cure = (
-            f"The fewest replicas reserve {scaling.least_cpus:g}: lower"
+            f"The fewest replicas reserve {settings.least_cpus:g}: lower"
             " SFUMATO_SCALING__DIFFUSION_CPUS or the SFUMATO_SCALING__…_MIN."
         )
         return Finding("CPUs", f"{ray_cpus()} here", cure)
@@ -147,13 +147,13 @@ def check_resources(settings: Settings) -> Finding:
             " another: lower it, or unset it."
         )
         return Finding("CPUs", f"{os.cpu_count()} here", cure)
-    if scaling.diffusion_gpus:
+    if settings.least_gpus:
         import torch
 
         gpus = torch.cuda.device_count()
-        if scaling.least_gpus > gpus:
+        if settings.least_gpus > gpus:
             cure = (
-                f"The fewest replicas reserve {scaling.least_gpus:g}: lower"
+                f"The fewest replicas reserve {settings.least_gpus:g}: lower"
                 " SFUMATO_SCALING__DIFFUSION_GPUS or SFUMATO_SCALING__DIFFUSION_MIN."
             )
             return Finding("GPUs", f"{gpus} here", cure)
