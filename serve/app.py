@@ -20,7 +20,7 @@ from serve.settings import (
     DEFAULT_POOL,
     INGRESS_CPUS,
     POSTPROCESS_CPUS,
-    PoolSettings,
+    Pool,
     Settings,
 )
 
@@ -62,7 +62,7 @@ def bind(settings: Settings) -> Application:
         ),
     )(Postprocess).bind(settings)
     diffusion = [
-        _diffusion(settings, name).bind(settings, name, postprocess)
+        diffusion_deployment(settings, name).bind(settings, name, postprocess)
         for name in settings.served_pools
     ]
     return serve.deployment(
@@ -87,15 +87,18 @@ def diffusion_name(pool: str) -> str:
     return "Diffusion" if pool == DEFAULT_POOL else f"Diffusion-{pool}"
 
 
-def replica_gpus(settings: Settings, pool: PoolSettings) -> float:
+def replica_gpus(settings: Settings, pool: Pool) -> float:
     """GPUs of one replica of the pool: where unset, one if Ray has any and a model may use it."""
     if pool.gpus is not None:
         return pool.gpus
     may_use = any(settings.served[name].device != "cpu" for name in pool.models)
-    return float(may_use and ray.is_initialized() and "GPU" in ray.cluster_resources())
+    if not (may_use and ray.is_initialized()):
+        return 0.0
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return 1.0 if resources.get("GPU") else 0.0
 
 
-def _diffusion(settings: Settings, name: str) -> serve.Deployment:
+def diffusion_deployment(settings: Settings, name: str) -> serve.Deployment:
     scaling, pool = settings.scaling, settings.served_pools[name]
     return serve.deployment(
         name=diffusion_name(name),
@@ -110,8 +113,7 @@ def _diffusion(settings: Settings, name: str) -> serve.Deployment:
         autoscaling_config=AutoscalingConfig(
             min_replicas=pool.min,
             max_replicas=pool.max,
-            # One at first, whatever the least: it shows that the model draws, and what it costs.
-            initial_replicas=max(1, pool.min),
+            initial_replicas=pool.at_first,
             upscale_delay_s=scaling.upscale_delay_s,
             downscale_delay_s=scaling.downscale_delay_s,
             policy=AutoscalingPolicy(  # type: ignore[no-untyped-call]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -432,6 +433,25 @@ class PoolSettings(Section):
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A pool with all that is known of it; ``gpus`` is None where Ray's own are to decide."""
+
+    name: str
+    models: tuple[str, ...]
+    gpus: float | None
+    cpus: float
+    accelerator: str | None
+    min: int
+    max: int
+    batch: int
+
+    @property
+    def at_first(self) -> int:
+        """Replicas of a start: one at least, which shows that its model draws, and at what cost."""
+        return max(1, self.min)
+
+
 class HttpSettings(Section):
     """Who may connect from a browser, the bounds on what is sent, and this server's address."""
 
@@ -581,41 +601,45 @@ class Settings(BaseSettings):
         return {self.model.name: self.model, **self.models}
 
     @property
-    def served_pools(self) -> dict[str, PoolSettings]:
-        """Every pool by name, with all that is known of it; one of all models where none is set."""
+    def served_pools(self) -> dict[str, Pool]:
+        """Every pool by name; one of all models where none is set."""
         scaling = self.scaling
-        given = self.pools or {
-            DEFAULT_POOL: PoolSettings(
+        if not self.pools:
+            everything = PoolSettings(
                 models=tuple(self.served), min=scaling.diffusion_min, max=scaling.diffusion_max
             )
-        }
-        common = {
-            "gpus": scaling.diffusion_gpus,
-            "cpus": scaling.diffusion_cpus,
-            "batch": self.worker.max_batch,
-        }
-        return {
-            name: pool.model_copy(
-                update={key: value for key, value in common.items() if getattr(pool, key) is None}
-            )
-            for name, pool in given.items()
-        }
+            return {DEFAULT_POOL: self._pool(DEFAULT_POOL, everything)}
+        return {name: self._pool(name, given) for name, given in self.pools.items()}
 
-    def pool_of(self, model: str) -> str:
-        """The name of the pool that serves that model."""
-        return next(name for name, pool in self.served_pools.items() if model in pool.models)
+    def _pool(self, name: str, given: PoolSettings) -> Pool:
+        scaling = self.scaling
+        return Pool(
+            name=name,
+            models=given.models,
+            gpus=scaling.diffusion_gpus if given.gpus is None else given.gpus,
+            cpus=scaling.diffusion_cpus if given.cpus is None else given.cpus,
+            accelerator=given.accelerator,
+            min=given.min,
+            max=given.max,
+            batch=given.batch or self.worker.max_batch,
+        )
+
+    @property
+    def pool_of(self) -> dict[str, str]:
+        """The name of each model's pool."""
+        return {model: pool.name for pool in self.served_pools.values() for model in pool.models}
 
     @property
     def least_cpus(self) -> float:
         """What the replicas of a start reserve."""
         scaling = self.scaling
         front = scaling.ingress_min * INGRESS_CPUS + scaling.postprocess_min * POSTPROCESS_CPUS
-        return front + sum(max(1, p.min) * (p.cpus or 0.0) for p in self.served_pools.values())
+        return front + sum(pool.at_first * pool.cpus for pool in self.served_pools.values())
 
     @property
     def least_gpus(self) -> float:
         """The same of those whose GPUs are set."""
-        return sum(max(1, pool.min) * (pool.gpus or 0.0) for pool in self.served_pools.values())
+        return sum(pool.at_first * (pool.gpus or 0.0) for pool in self.served_pools.values())
 
     @property
     def longest_call_s(self) -> float:

@@ -102,7 +102,7 @@ def run(settings: Settings) -> int:
             "\nStopping: waiting calls and pictures being drawn are finished first, within"
             f" {settings.worker.drain_s:g} s."
         )
-        asyncio.run(_finish(settings.worker.drain_s))
+        asyncio.run(_finish(settings))
     console.print("Stopped.")
     return 0
 
@@ -293,28 +293,37 @@ def _greet(settings: Settings, cluster: LocalRay) -> None:
     console.print("\n".join([*lines, "", tail]))
 
 
-async def _finish(within_s: float) -> None:
+async def _finish(settings: Settings) -> None:
     """Let every replica finish while the proxy still answers, since Serve stops the proxy first.
 
     First the ingresses close their sockets and answer the waiting calls, while pictures are drawn
     for them. In the rest of the time the pictures being drawn are finished, or handed back.
     """
     from ray import serve
-    from ray.exceptions import RayError
-    from ray.serve.exceptions import RayServeException
 
-    until = time.monotonic() + within_s
-    for deployment, method in (("Ingress", "finish_calls"), ("Diffusion", "drain")):
-        left = max(0.0, until - time.monotonic())
-        try:
-            handle = serve.get_deployment_handle(deployment, "sfumato")
-            ended = handle.broadcast(method, left)
-            await ended.results_async(timeout_s=left + _END_S, return_exceptions=True)
-        except (RayError, RayServeException, TimeoutError) as error:
-            console.print(f"[yellow]{deployment} was not heard to the end:[/] {error}")
+    from serve.app import diffusion_name
+
+    until = time.monotonic() + settings.worker.drain_s
+    await _tell("Ingress", "finish_calls", until)
+    pools = [diffusion_name(pool) for pool in settings.served_pools]
+    await asyncio.gather(*(_tell(pool, "drain", until) for pool in pools))
     # Here, because the handles are bound to this loop; quietly, as in `_stop_ray`.
     with redirect_stdout(io.StringIO()):
         await serve.shutdown_async()  # type: ignore[no-untyped-call]
+
+
+async def _tell(deployment: str, method: str, until: float) -> None:
+    """Call the method of all of its replicas with the seconds that are left, and wait for them."""
+    from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    left = max(0.0, until - time.monotonic())
+    try:
+        ended = serve.get_deployment_handle(deployment, "sfumato").broadcast(method, left)
+        await ended.results_async(timeout_s=left + _END_S, return_exceptions=True)
+    except (RayError, RayServeException, TimeoutError) as error:
+        console.print(f"[yellow]{deployment} was not heard to the end:[/] {error}")
 
 
 def _stop_ray() -> None:

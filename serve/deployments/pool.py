@@ -13,28 +13,30 @@ from pipelines.diffusion.loading import (
 from pipelines.diffusion.pool import ModelPool, ModelSource, Placing
 from pipelines.diffusion.weights import weights_bytes
 from serve.errors import naming_model
-from serve.settings import FurtherModelSettings, Settings
+from serve.settings import DEFAULT_POOL, FurtherModelSettings, Settings
 
 
-def open_pool(settings: Settings) -> ModelPool:
-    """Every model that is served, the default one first; none is loaded yet.
+def open_pool(settings: Settings, pool: str = DEFAULT_POOL) -> ModelPool:
+    """The models of the pool; none is loaded yet.
 
     What is on the hub is downloaded here, so that no request waits for it. Raises ModelLoadError,
     naming the model.
     """
-    sources = {name: _source(name, model, settings) for name, model in settings.served.items()}
+    names = settings.served_pools[pool].models
+    sources = {name: _source(name, settings.served[name], settings) for name in names}
     return ModelPool(sources, settings.worker.model_bytes)
 
 
-def hidden_previews(settings: Settings) -> frozenset[str]:
-    """Models whose pictures are judged once they are drawn, so that they have no previews.
+def hidden_previews(settings: Settings, pool: str = DEFAULT_POOL) -> frozenset[str]:
+    """The pool's models whose pictures are judged once they are drawn: they have no previews.
 
     Raises ModelLoadError, naming the model.
     """
     hidden = set()
-    for name, model in settings.served.items():
+    for name in settings.served_pools[pool].models:
         with naming_model(name):
-            checked = describe(find_description(model.path)).has_safety_checker
+            path = settings.served[name].path
+            checked = describe(find_description(path)).has_safety_checker
         if settings.moderation.hides_previews(checked=checked):
             hidden.add(name)
     return frozenset(hidden)

@@ -24,7 +24,7 @@ from serve.jobs.errors import Overloaded
 from serve.jobs.price import PriceList
 from serve.jobs.request import JobRequest
 from serve.jobs.turns import UNKNOWN_TURN, PredictedWait, PricedJob, QueuePosition, Turns
-from serve.settings import Settings
+from serve.settings import DEFAULT_POOL, Settings
 from serve.tables import JobState
 
 log = structlog.get_logger(__name__)
@@ -49,8 +49,8 @@ class Admission:
     """Decides which jobs are let in.
 
     A job needs three things: GPU seconds of its tenant's month (``ledger``), GPU seconds of its
-    tenant's rate (``rates``), and a turn that comes soon enough (``queue``). A refusal takes no
-    query.
+    tenant's rate (``rates``), and a turn that comes soon enough in its model's pool (``queues``). A
+    refusal takes no query.
     """
 
     REFUSALS: ClassVar = (InsufficientQuota, RateLimitExceeded, Overloaded)
@@ -58,7 +58,11 @@ class Admission:
     def __init__(self, database: Database, settings: Settings) -> None:
         self.rates = RateLimits(database, settings)
         self.ledger = Ledger(database, self.rates.tenants)
-        self.queue = QueueView(database, list(settings.served), settings.jobs.max_wait_s)
+        self.queues = {
+            name: QueueView(database, pool.models, settings.jobs.max_wait_s, name)
+            for name, pool in settings.served_pools.items()
+        }
+        self._pool_of = settings.pool_of
 
     @asynccontextmanager
     async def reserve(self, tenant_id: UUID, request: JobRequest) -> AsyncIterator[Reservation]:
@@ -69,13 +73,14 @@ class Admission:
             RateLimitExceeded: the tenant asks for too much at a time.
             Overloaded: the job's turn would come too late.
         """
-        job = await self.queue.price(tenant_id, request)
+        queue = self.queues[self._pool_of[request.model]]
+        job = await queue.price(tenant_id, request)
         reservation = Reservation(job)
         await self.ledger.check(tenant_id, job.seconds)
         await self.rates.take(tenant_id, Policy.GPU_SECONDS, job.seconds)
         try:
-            await self.queue.check(job)
-            with self.queue.counting(reservation):
+            await queue.check(job)
+            with queue.counting(reservation):
                 yield reservation
         finally:
             if not reservation.accepted:
@@ -83,10 +88,11 @@ class Admission:
 
     async def precheck(self, tenant_id: UUID, request: JobRequest) -> None:
         """Check what `reserve` checks, and take nothing. Raises the same errors."""
-        job = await self.queue.price(tenant_id, request)
+        queue = self.queues[self._pool_of[request.model]]
+        job = await queue.price(tenant_id, request)
         await self.ledger.check(tenant_id, job.seconds)
         await self.rates.take(tenant_id, Policy.GPU_SECONDS, job.seconds, check_only=True)
-        await self.queue.check(job)
+        await queue.check(job)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +108,25 @@ class Snapshot:
 
 
 class QueueView:
-    """Every tenant's queue, half a second old at most as long as Postgres answers soon.
+    """Every tenant's queue for a pool, half a second old at most as long as Postgres answers soon.
 
     Between two snapshots it counts the jobs that this process lets in. It learns of other
     processes' jobs with the next snapshot: together the processes let in at most what they accept
     within half a second too much.
     """
 
-    def __init__(self, database: Database, models: Sequence[str], max_wait_s: float) -> None:
-        """``models`` are all that are served, the default one first."""
+    def __init__(
+        self,
+        database: Database,
+        models: Sequence[str],
+        max_wait_s: float,
+        pool: str = DEFAULT_POOL,
+    ) -> None:
+        """``models`` are those of the pool."""
         self._database = database
         self._models = models
         self._max_wait_s = max_wait_s
+        self._pool = pool
         self._snapshot: Snapshot | None = None
         self._uncommitted: Counter[PricedJob] = Counter()
         """Jobs that are let in and not in Postgres yet."""
@@ -163,8 +176,8 @@ class QueueView:
             wait_s = snapshot.backlog.begun_in_s(wait.seconds)
             excess_s = (wait_s - self._max_wait_s) * (1 + _JITTER * random.random())  # noqa: S311
             raise Overloaded(
-                f"This job would wait about {wait_s:.0f} s for its turn, and {self._max_wait_s:g} s"
-                " are the most that is accepted; try again later.",
+                f"This job would wait about {wait_s:.0f} s for its turn{self._where}, and"
+                f" {self._max_wait_s:g} s are the most that is accepted; try again later.",
                 retry_after_s=max(1, math.ceil(excess_s)),
             )
 
@@ -182,6 +195,10 @@ class QueueView:
             self._uncommitted -= Counter([reservation.job])
             if reservation.accepted:
                 self._committed[reservation.job] += 1
+
+    @property
+    def _where(self) -> str:
+        return "" if self._pool == DEFAULT_POOL else f" in the pool {self._pool!r}"
 
     def _predict(self, snapshot: Snapshot, job: PricedJob) -> PredictedWait:
         added_s: dict[QueuePosition, float] = defaultdict(float)
@@ -229,7 +246,7 @@ class QueueView:
         tenant_ids = {position.tenant_id for position in queued}
         turns = await repository.read_turns(session, tenant_ids)
         running, running_s = await repository.read_work(session, models, JobState.RUNNING)
-        workers, slots = await repository.claiming_slots(session, models[0])
+        workers, slots = await repository.claiming_slots(session, self._pool)
         backlog = Backlog(
             queued=sum(pictures.count for pictures in queued.values()),
             running=running,

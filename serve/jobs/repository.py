@@ -260,10 +260,10 @@ async def unfinished_seconds(session: Session, job_id: UUID) -> Sequence[float]:
 # Workers
 
 
-async def claiming_slots(session: Session, model: str) -> tuple[int, int]:
-    """How many workers of this default model claim pictures, and the places in their steps."""
+async def claiming_slots(session: Session, pool: str) -> tuple[int, int]:
+    """How many workers of the pool claim pictures, and the places in their steps."""
     statement = select(func.count(), func.coalesce(func.sum(Worker.slots), 0)).where(
-        Worker.model == model, ~Worker.draining
+        Worker.pool == pool, ~Worker.draining
     )
     workers, slots = (await session.execute(statement)).one()
     return workers, slots

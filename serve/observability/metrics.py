@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 LATENCY_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
-_WORKER_LABELS = ["worker", "model", "device"]
+_WORKER_LABELS = ["worker", "pool", "model", "device"]
 _ENGINE_COUNTERS = (
     ("steps", "sfumato_engine_steps", "Denoising steps of the batch."),
     ("request_steps", "sfumato_engine_rows", "Requests advanced, summed over the steps."),
@@ -29,6 +29,7 @@ class WorkerSample:
     """A diffusion replica at its last heartbeat; ``stats`` are EngineStats' numbers."""
 
     id: str
+    pool: str
     model: str
     device: str
     slots: int
@@ -36,7 +37,7 @@ class WorkerSample:
 
     @property
     def labels(self) -> list[str]:
-        return [self.id, self.model, self.device]
+        return [self.id, self.pool, self.model, self.device]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,24 +48,28 @@ class ServiceSample(Collector):
     workers: Sequence[WorkerSample]
     deliveries: Mapping[str, int]
     """Webhook deliveries that have not arrived, by state."""
-    backlog_seconds: float = 0.0
-    wait_seconds: float = 0.0
+    backlog_seconds: Mapping[str, float]
+    """By pool, as the next."""
+    wait_seconds: Mapping[str, float]
 
     def collect(self) -> Iterable[Metric]:
-        yield _by_state("sfumato_jobs", "Jobs by state.", self.jobs)
-        yield GaugeMetricFamily(
+        yield _gauge("sfumato_jobs", "Jobs by state.", "state", self.jobs)
+        yield _gauge(
             "sfumato_backlog_seconds",
             "Predicted device seconds of the pictures that are queued, and half of those drawn.",
-            value=self.backlog_seconds,
+            "pool",
+            self.backlog_seconds,
         )
-        yield GaugeMetricFamily(
+        yield _gauge(
             "sfumato_wait_seconds",
             "Predicted seconds until all that is queued has begun.",
-            value=self.wait_seconds,
+            "pool",
+            self.wait_seconds,
         )
-        yield _by_state(
+        yield _gauge(
             "sfumato_webhook_deliveries",
             "Webhook deliveries that have not arrived, by state.",
+            "state",
             self.deliveries,
         )
         yield GaugeMetricFamily(
@@ -151,8 +156,8 @@ class Metrics:
         return generate_latest(self._registry) + generate_latest(scrape)
 
 
-def _by_state(name: str, text: str, counts: Mapping[str, int]) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=["state"])
-    for state, count in counts.items():
-        family.add_metric([state], count)
+def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for each, value in values.items():
+        family.add_metric([each], value)
     return family

@@ -222,7 +222,7 @@ async def list_models(
     """The default one first, each with its aliases and what a request may ask of it."""
     return ModelList(
         data=[
-            ModelOut.of(name, description, settings.served[name])
+            ModelOut.of(name, description, settings)
             for name, description in served.descriptions.items()
         ]
     )
@@ -239,4 +239,4 @@ async def get_model(
 ) -> ModelOut:
     """By its name or an alias. A name may hold slashes, as hub ids do."""
     name = served.limits(model_id).model
-    return ModelOut.of(name, served.descriptions[name], settings.served[name])
+    return ModelOut.of(name, served.descriptions[name], settings)

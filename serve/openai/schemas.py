@@ -14,7 +14,7 @@ from serve.http.fields import StrictBody, Text
 from serve.jobs.request import JobRequest
 from serve.jobs.schemas import OutputFormat, PictureBody
 from serve.pictures.schemas import JobWarning
-from serve.settings import FurtherModelSettings
+from serve.settings import Settings
 
 _ONE_PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGO4IW0DAAL+ATABIwWfAAAAAElFTkSuQmCC"
@@ -293,6 +293,7 @@ class ModelOut(BaseModel):
     object: Literal["model"] = "model"
     created: int = CREATED
     owned_by: str = OWNER
+    pool: str = Field(description="The kind of replica that draws with it.", examples=["default"])
     aliases: list[str] = Field(
         description="Other names that `model` may give it.", examples=[["dall-e-3"]]
     )
@@ -317,20 +318,22 @@ class ModelOut(BaseModel):
     output_formats: list[OutputFormat] = Field(examples=[["png", "webp", "jpeg"]])
 
     @classmethod
-    def of(cls, name: str, model: ModelDescription, settings: FurtherModelSettings) -> Self:
+    def of(cls, name: str, model: ModelDescription, settings: Settings) -> Self:
+        served = settings.served[name]
         return cls(
             id=name,
-            aliases=list(settings.aliases),
-            loras=list(settings.loras),
-            controlnets=list(settings.controlnets),
+            pool=settings.pool_of[name],
+            aliases=list(served.aliases),
+            loras=list(served.loras),
+            controlnets=list(served.controlnets),
             schedulers=list(model.schedulers),
             default_size=f"{model.default_width}x{model.default_height}",
             size_multiple=model.size_multiple,
-            max_pixels=settings.max_pixels,
+            max_pixels=served.max_pixels,
             max_side=model.max_side,
-            default_steps=settings.default_steps,
-            max_steps=settings.max_steps,
-            default_guidance_scale=settings.default_guidance_scale,
+            default_steps=served.default_steps,
+            max_steps=served.max_steps,
+            default_guidance_scale=served.default_guidance_scale,
             takes_image=model.takes_image,
             needs_image=model.needs_image,
             needs_mask=model.needs_mask,

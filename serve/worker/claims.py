@@ -26,7 +26,7 @@ from serve.jobs import transitions
 from serve.jobs.repository import append_event, lock_job
 from serve.jobs.request import JobRequest, UnreadableRequest
 from serve.pictures.stored_file import StoredFile
-from serve.settings import JobSettings
+from serve.settings import DEFAULT_POOL, JobSettings
 from serve.tables import Image, JobState, Variant
 from serve.worker import repository
 from serve.worker.queue import Claim, Judge, Shape, ring_order, take_turns
@@ -62,14 +62,16 @@ class Claims:
         bus: EventBus,
         models: Sequence[str],
         unread_wait_s: float = JobSettings().unread_wait_s,
+        pool: str = DEFAULT_POOL,
     ) -> None:
-        """``models`` are those that the replica draws with; the first is its worker's name.
+        """``models`` are those of the ``pool``, which the replica draws with.
 
         A job that it cannot read fails once it has been queued for ``unread_wait_s``.
         """
         self._database = database
         self._bus = bus
         self._models = models
+        self._pool = pool
         self._unread_wait_s = unread_wait_s
         self._unreadable: dict[UUID, float] = {}
         """Jobs that this worker cannot read, and since when."""
@@ -77,7 +79,9 @@ class Claims:
     async def register(self, device: str, slots: int) -> UUID:
         """Announce a worker that is ready to draw; its lease starts now."""
         async with self._database.transaction() as session:
-            return await repository.insert_worker(session, self._models[0], device, slots)
+            return await repository.insert_worker(
+                session, self._pool, self._models[0], device, slots
+            )
 
     async def heartbeat(self, worker_id: UUID, stats: EngineStats, *, draining: bool) -> bool:
         """Renew the lease; False says that it was lost, with every claim under it."""
@@ -131,7 +135,7 @@ class Claims:
             queues = await queues_of(session, self._models, free + spare, running, passed_by)
             if not queues:
                 return None if await any_queued(session, self._models, passed_by) else []
-            workers, now = await repository.claiming_workers(session, self._models[0])
+            workers, now = await repository.claiming_workers(session, self._pool)
             share = await self._share(session, workers)
             judge = Judge(worker_id, free, holding, share, workers, now)
             chosen = take_turns(queues, free + spare, judge)
@@ -167,9 +171,9 @@ class Claims:
         async with self._database.transaction() as session:
             if await any_queued(session, self._models, self._passed_by()):
                 return 0
-            workers, _ = await repository.claiming_workers(session, self._models[0])
+            workers, _ = await repository.claiming_workers(session, self._pool)
             share = await self._share(session, workers)
-            elsewhere = await repository.free_places_elsewhere(session, self._models[0], worker_id)
+            elsewhere = await repository.free_places_elsewhere(session, self._pool, worker_id)
         return int(max(0, min(holding - share, elsewhere)))
 
     async def held(self, worker_id: UUID) -> list[Claim]:

@@ -349,26 +349,26 @@ async def abandoned_images(session: Session) -> Sequence[Image]:
     return (await session.scalars(statement)).all()
 
 
-async def insert_worker(session: Session, model: str, device: str, slots: int) -> UUID:
-    statement = insert(Worker).values(model=model, device=device, slots=slots)
+async def insert_worker(session: Session, pool: str, model: str, device: str, slots: int) -> UUID:
+    statement = insert(Worker).values(pool=pool, model=model, device=device, slots=slots)
     return (await session.scalars(statement.returning(Worker.id))).one()
 
 
 _CLAIMING = select(func.array_agg(Worker.id), func.clock_timestamp()).where(
-    Worker.model == bindparam("model"), ~Worker.draining
+    Worker.pool == bindparam("pool"), ~Worker.draining
 )
 
 
-async def claiming_workers(session: Session, model: str) -> tuple[Sequence[UUID], datetime]:
-    """The workers of this default model that claim pictures, and the database's clock."""
-    ids, now = (await session.execute(_CLAIMING, {"model": model})).one()
+async def claiming_workers(session: Session, pool: str) -> tuple[Sequence[UUID], datetime]:
+    """The workers of the pool that claim pictures, and the database's clock."""
+    ids, now = (await session.execute(_CLAIMING, {"pool": pool})).one()
     return ids or [], now
 
 
-async def free_places_elsewhere(session: Session, model: str, worker_id: UUID) -> int:
-    """Places in the next steps of the other workers, by their last heartbeats."""
+async def free_places_elsewhere(session: Session, pool: str, worker_id: UUID) -> int:
+    """Places in the next steps of the pool's other workers, by their last heartbeats."""
     statement = select(Worker.slots, Worker.stats).where(
-        Worker.model == model,
+        Worker.pool == pool,
         Worker.id != worker_id,
         ~Worker.draining,
         Worker.heartbeat_at > ago(_HEARD_WITHIN_S),

@@ -93,7 +93,7 @@ def test_a_pool_has_what_it_sets_and_the_rest_as_everywhere(file: Path) -> None:
     small, large = settings.served_pools["small"], settings.served_pools["large"]
     assert (small.gpus, small.cpus, small.min, small.max, small.batch) == (None, 0.5, 1, 2, 4)
     assert (large.gpus, large.cpus, large.min, large.max, large.batch) == (1, 0.5, 0, 8, 16)
-    assert settings.pool_of("sdxl-lightning") == "large"
+    assert settings.pool_of["sdxl-lightning"] == "large"
     assert settings.least_gpus == 1  # of the replica that shows what a picture costs
 
 

@@ -20,7 +20,7 @@ from serve.jobs.lifecycle import Jobs
 from serve.jobs.price import PriceList
 from serve.jobs.repository import QUEUED
 from serve.jobs.turns import EDGES_S, PricedJob
-from serve.settings import Settings
+from serve.settings import DEFAULT_POOL, Settings
 from serve.tables import JobState
 from serve.worker.claims import Claims
 from tests.serve.clock import Clock
@@ -135,7 +135,7 @@ async def test_what_postgres_has_not_taken_yet_counts_however_often_one_looks(
 async def test_what_was_accepted_counts_once(
     database: Database, jobs: Jobs, tenant_id: UUID, clock: Clock
 ) -> None:
-    jobs.admission.queue = queue = door(database, 5)
+    jobs.admission.queues[DEFAULT_POOL] = queue = door(database, 5)
     await jobs.submit(tenant_id, ask(n=4))
     for _ in range(2):
         clock.advance(0.6)
@@ -154,7 +154,7 @@ async def test_whatever_is_not_accepted_is_given_back(
         limit = text("UPDATE tenants SET gpu_seconds_per_minute = :limit")
         await session.execute(limit, {"limit": 1.5 * EACH})
     admission = jobs.admission
-    admission.queue = queue = door(database, 1)
+    admission.queues[DEFAULT_POOL] = queue = door(database, 1)
     for _ in range(3):
         async with admission.reserve(tenant_id, ask()):
             with pytest.raises(RateLimitExceeded):
@@ -195,7 +195,7 @@ async def test_a_tenant_that_queues_all_it_may_locks_nobody_else_out(
     """Its own next job is refused; another tenant's is let in, and then drawn next."""
     neighbour = await make_tenant(database, "second")
     worker_id = await claims.register("cpu", 2)
-    jobs.admission.queue = queue = door(database, 20)
+    jobs.admission.queues[DEFAULT_POOL] = queue = door(database, 20)
     await fill(jobs, tenant_id)
     clock.advance(0.6)
     await queue.check(job_of(neighbour))  # has it look
@@ -308,7 +308,7 @@ async def test_who_was_accepted_before_is_told_so_however_long_the_queue(
     database: Database, jobs: Jobs, tenant_id: UUID
 ) -> None:
     first = await jobs.submit(tenant_id, ask(n=4), idempotency_key="k")
-    jobs.admission.queue = door(database, 1)
+    jobs.admission.queues[DEFAULT_POOL] = door(database, 1)
     with pytest.raises(Overloaded):
         await jobs.submit(tenant_id, ask(n=4))
     with pytest.raises(Overloaded):
@@ -327,7 +327,7 @@ async def test_prices_are_what_the_replicas_measured(
         cost.observe(64 * 64, rows, seconds)
     cost.observe_decode(64 * 64, 0.1)
     await claims.report_costs({MODEL: cost.profile()}, 8)
-    jobs.admission.queue = QueueView(database, [MODEL], settings.jobs.max_wait_s)
+    jobs.admission.queues[DEFAULT_POOL] = QueueView(database, [MODEL], settings.jobs.max_wait_s)
     guided, plain = [
         await jobs.submit(tenant_id, ask(num_inference_steps=10, guidance_scale=scale))
         for scale in (4.0, 1.0)

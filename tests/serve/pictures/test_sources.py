@@ -22,7 +22,7 @@ from serve.jobs.request import ControlNetUse
 from serve.pictures.repository import forget_sources, hold_sources, touch_sources
 from serve.pictures.sources import Intake
 from serve.pictures.stored_file import SourceKey
-from serve.settings import JobSettings
+from serve.settings import DEFAULT_POOL, JobSettings
 from serve.storage import ObjectMissing, Storage, open_storage
 from serve.tables import Job, JobState
 from serve.worker.claims import Claims
@@ -111,7 +111,7 @@ async def test_a_strength_shortens_way_and_price(
         ask(image=image, strength=0.5, num_inference_steps=40),
         ask(num_inference_steps=40),
     )
-    prices = (await jobs.admission.queue.read()).prices
+    prices = (await jobs.admission.queues[DEFAULT_POOL].read()).prices
     assert prices.price(half).device < 0.6 * prices.price(whole).device
     steps = set()
     async with jobs.feeds.open(tenant_id) as feed:
