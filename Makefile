@@ -12,7 +12,7 @@ SEED ?= 1
 # have work for four processes.
 PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 # So does a service, once it has started.
-SERVICES := --numprocesses 2 --dist loadscope --no-loadscope-reorder
+SERVICES := --numprocesses 2 --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-fast chaos chaos-long soak nightly lint audit format clean

@@ -39,6 +39,7 @@ class ByService(LoadScopeScheduling):  # type: ignore[misc]
         return str(file.parent if file.parent.name == "shared" else file)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByService:
     return ByService(config, log)
 
