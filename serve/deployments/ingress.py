@@ -96,6 +96,8 @@ class Ingress:
         loops = self._services.loops
         loops.append(Loop("reaper", Reaper(database, bus, settings).run))
         loops.append(Loop("sweeper", sweeper.run, stuck_after_s=None))  # storage may be large
+        # A model's description may be downloaded within a round.
+        loops.append(Loop("models", self._services.models.watch, stuck_after_s=None))
         loops.append(Loop("courier", Courier(database, settings.webhooks).run))
         loops.append(Loop("dead-mans-switch", self._switch.run))
 
