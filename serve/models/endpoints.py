@@ -21,7 +21,7 @@ Model = Annotated[str, Path(examples=["sdxl"])]
 @router.get("", summary="List models with their state", responses=problems())
 async def list_models(_caller: Operator, models: Provided[Models]) -> ModelStatusList:
     """Their queues, and how many replicas have taken them up."""
-    return ModelStatusList(data=await models.list())
+    return ModelStatusList(data=await models.list(), declaration_error=models.declaration_error)
 
 
 @router.post(

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import structlog
+from pydantic import ValidationError
 
 from pipelines.diffusion.errors import ModelLoadError
-from serve.database import Database, Session
+from serve.database import Database, DatabaseUnavailable, Session
+from serve.errors import ServiceError
 from serve.http.errors import InvalidValue
 from serve.jobs.admission import Admission
 from serve.jobs.errors import ModelNotFound
@@ -41,6 +43,10 @@ class Models:
         self._served = served
         self._admission = admission
         self._changes: list[Change] = []
+        self._waiting: Mapping[str, object] | None = None
+        """A declaration that Postgres was not there for."""
+        self.declaration_error: str | None = None
+        """Why this process could not follow the last declaration."""
 
     async def watch(self, round_done: RoundDone = ignore_round) -> None:
         """Look until cancelled.
@@ -49,6 +55,8 @@ class Models:
             DatabaseUnavailable: run it again.
         """
         while True:
+            if self._waiting is not None:
+                await self.declare(self._waiting)
             await self.look()
             round_done()
             await asyncio.sleep(LOOK_S)
@@ -161,15 +169,24 @@ class Models:
             for name, model in served.settings.served.items()
         ]
 
-    async def declare(self, declaration: Declaration) -> None:
-        """Bring the models to what Serve's ``user_config`` declares; all of it, or nothing.
+    async def declare(self, user_config: Mapping[str, object]) -> None:
+        """Bring the models to what Serve's ``user_config`` declares, or change nothing.
 
         What an earlier one declared and this one does not is taken back. What operators changed
-        otherwise stays.
-
-        Raises:
-            ServiceError: it cannot be; nothing is changed.
+        otherwise stays. If it is wrong, ``declaration_error`` says why.
         """
+        self._waiting = None
+        try:
+            await self._declare(Declaration.model_validate(user_config))
+        except DatabaseUnavailable:
+            self._waiting = user_config
+        except (ServiceError, ValidationError) as error:
+            self.declaration_error = str(error)
+            log.error("models.declaration_refused", error=str(error))  # noqa: TRY400 - no traceback
+        else:
+            self.declaration_error = None
+
+    async def _declare(self, declaration: Declaration) -> None:
         added = {model.name: await self._checked(model) for model in declaration.models}
         async with self._database.transaction() as session:
             await repository.lock_changes(session)

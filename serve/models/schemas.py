@@ -57,6 +57,10 @@ class ModelStatusList(BaseModel):
     """Every model, the default one first."""
 
     data: list[ModelStatus]
+    declaration_error: str | None = Field(
+        description="Why the ingress that answers could not follow Serve's `user_config`.",
+        examples=[None],
+    )
 
 
 class Declaration(BaseModel):

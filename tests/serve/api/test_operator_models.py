@@ -11,8 +11,6 @@ import pytest
 from pipelines.diffusion.request import EngineStats
 from pipelines.embedded import MODEL_PATH
 from serve.api.services import Services, open_services
-from serve.errors import ServiceError
-from serve.models.schemas import Declaration
 from serve.worker.claims import Claims
 from serve.worker.reaper import Reaper
 
@@ -51,7 +49,7 @@ async def test_a_model_is_added_used_and_removed(
     assert "twin" not in await states(operator)
     await Reaper(services.database, services.bus, services.settings).reap()
     ended = (await client.get(f"/v1/jobs/{job['id']}")).json()
-    assert (ended["state"], ended["code"]) == ("failed", "model_removed")
+    assert (ended["state"], ended["error_code"]) == ("failed", "model_removed")
     assert "twin" in ended["error"]
 
 
@@ -100,10 +98,10 @@ async def test_a_paused_model_keeps_its_queue_and_takes_no_jobs(
         ({"aliases": ["dall-e-3"]}, 409, "model_exists"),
         ({"pool": "large"}, 404, "pool_not_found"),
         ({"path": "/no/such/folder"}, 422, "invalid_value"),
-        ({"path": ""}, 422, "invalid_request"),
-        ({"stesp": 3}, 422, "invalid_request"),
-        ({"default_steps": 200, "max_steps": 30}, 422, "invalid_request"),
-        ({"name": " twin"}, 422, "invalid_request"),
+        ({"path": ""}, 422, "invalid_value"),
+        ({"stesp": 3}, 422, "invalid_value"),
+        ({"default_steps": 200, "max_steps": 30}, 422, "invalid_value"),
+        ({"name": " twin"}, 422, "invalid_value"),
     ],
 )
 async def test_what_cannot_be_added(
@@ -154,21 +152,26 @@ async def test_a_declaration_is_taken_whole_or_not_at_all(
 ) -> None:
     declare = services.models.declare
     twin = {name: value for name, value in TWIN.items() if name != "name"}
-    await declare(Declaration.model_validate({"models": {"twin": twin}, "paused": ["flow"]}))
+    await declare({"models": {"twin": twin}, "paused": ["flow"]})
     assert await states(operator) == {
         "sfumato-embedded": "active",
         "flow": "paused",
         "twin": "active",
     }
-    for wrong in (
-        {"models": {"twin": twin, "lost": {"path": str(tmp_path)}}},
-        {"models": {"twin": twin}, "paused": ["unknown"]},
-    ):
-        with pytest.raises(ServiceError):
-            await declare(Declaration.model_validate(wrong))
-        assert (await states(operator))["flow"] == "paused"
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"models": {"lost": {"path": str(tmp_path)}}}, "path: "),
+        ({"models": {"twin": twin}, "paused": ["unknown"]}, "'unknown', which is not served"),
+        ({"models": {"twin": {**twin, "stesp": 3}}}, "stesp"),
+        ({"modles": {}}, "modles"),
+    ]
+    for user_config, reason in wrong:
+        await declare(user_config)
+        listed = (await operator.get(URL)).json()
+        assert reason in listed["declaration_error"]
+        assert {each["name"]: each["state"] for each in listed["data"]}["flow"] == "paused"
     await operator.post(URL, json={**TWIN, "name": "by-hand", "aliases": []})
-    await declare(Declaration())
+    await declare({})
+    assert (await operator.get(URL)).json()["declaration_error"] is None
     assert await states(operator) == {
         "sfumato-embedded": "active",
         "flow": "active",
