@@ -6,6 +6,7 @@ import functools
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -21,9 +22,9 @@ from serve.api.app import create_app
 from serve.api.services import open_services
 from serve.app import build_app
 from serve.cli.up import PROXY_LAYERS, RAY_DEFAULTS
-from serve.environment import WrongSettings, read_settings
+from serve.environment import read_settings
 from serve.settings import Settings
-from tests.k8s.manifests import OVERLAYS, ROOT, Json, Manifests, render, selects
+from tests.k8s.manifests import ROOT, Json, Manifests, selects
 
 SERVERS: Json = {"database_url": "postgresql://db/sfumato", "redis_url": "redis://bus"}
 FROM_SECRETS = {
@@ -74,36 +75,38 @@ def test_serve_is_configured_as_by_serve_deploy(manifests: Manifests) -> None:
     assert ServeDeploySchema(**manifests.serve_config) == ServeDeploySchema(**own)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.xfail(
-                name == "pools" and "pools" not in Settings.model_fields,
-                reason="`pools` is no setting yet (decision 44)",
-                raises=WrongSettings,
-                strict=True,
-            ),
-        )
-        for name in OVERLAYS
-    ],
-)
-def test_the_application_binds_with_the_settings(name: str) -> None:
-    manifests = render(f"overlays/{name}")
+@pytest.fixture
+def settings(manifests: Manifests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """As a replica reads them: the file, below the variables."""
+    file = tmp_path / "sfumato.yaml"
+    file.write_text(yaml.safe_dump(manifests.settings))
+    monkeypatch.setenv("SFUMATO_CONFIG", str(file))
+    for name, value in FROM_SECRETS.items():
+        monkeypatch.setenv(name, value)
+    return read_settings()
+
+
+def test_the_application_binds_with_the_settings(manifests: Manifests, settings: Settings) -> None:
     (application,) = manifests.serve_config["applications"]
     assert application["import_path"] == f"{build_app.__module__}:{build_app.__name__}"
-    args = {**manifests.settings, **SERVERS, **application["args"]}
-    assert isinstance(build_app(args), Application)
+    assert isinstance(build_app(application["args"]), Application)
+    assert str(settings.data_dir) == manifests.settings["data_dir"]
 
 
-def test_a_replica_that_draws_on_a_gpu_has_one() -> None:
-    settings = Settings(**render("overlays/single-gpu").settings)
-    assert settings.scaling.diffusion_gpus == 1
-    assert Settings(**render("overlays/cpu-demo").settings).scaling.least_gpus == 0
+def test_workers_have_the_gpus_that_replicas_may_ask_for(
+    manifests: Manifests, settings: Settings
+) -> None:
+    asked = sum(pool.max * (pool.gpus or 0) for pool in settings.served_pools.values())
+    has = 0
+    for group in manifests.cluster["workerGroupSpecs"]:
+        (container,) = group["template"]["spec"]["containers"]
+        has += group["maxReplicas"] * int(container["resources"]["limits"].get("nvidia.com/gpu", 0))
+    assert asked == has
 
 
-def test_variables_are_settings(manifests: Manifests, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_are_settings(
+    manifests: Manifests, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     variables = {**manifests.environment}
     for pod, _ in manifests.ray_groups():
         (container,) = pod.containers
@@ -117,7 +120,7 @@ def test_variables_are_settings(manifests: Manifests, monkeypatch: pytest.Monkey
     for name, value in variables.items():
         if name.startswith("SFUMATO_"):
             monkeypatch.setenv(name, value)
-    assert read_settings().api_key is not None
+    assert read_settings() == settings, "which come from the file, the secrets excepted"
 
 
 def test_ray_has_the_variables_of_up(manifests: Manifests) -> None:
