@@ -8,8 +8,11 @@ PIP_FLAGS ?=
 # Of the faults and the jobs of `make chaos`.
 SEED ?= 1
 # A file's tests share what its fixtures build, so they stay together; the files with the fewest
-# tests are among the longest, so they don't come last.
-PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# tests are among the longest, so they don't come last. Many wait more than they compute: two cores
+# have work for four processes.
+PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
+# So does a service, once it has started.
+SERVICES := --numprocesses 2 --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-fast chaos chaos-long soak nightly lint audit format clean
@@ -31,9 +34,9 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp
 run: $(VENV)/run.stamp ## Start the whole service on http://127.0.0.1:8000
 	$(BIN)/sfumato up
 
-test: $(VENV)/dev.stamp ## Run every test; those that start the service one after the other
+test: $(VENV)/dev.stamp ## Run every test
 	$(BIN)/python -m pytest $(PARALLEL) --ignore tests/service
-	$(BIN)/python -m pytest tests/service
+	$(BIN)/python -m pytest $(SERVICES) tests/service
 
 test-fast: $(VENV)/dev.stamp ## Run the tests that neither start the service nor draw real pictures
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not service and not model'

@@ -23,7 +23,7 @@ import typer
 import uvicorn
 from fastapi import FastAPI
 
-from serve.access.tenants import FRESH_S
+from serve.access.remembered import FRESH_S
 from serve.api.app import create_app
 from serve.api.services import open_services
 from serve.local.port import free_port

@@ -1,10 +1,11 @@
-"""The application that Ray Serve runs: three deployments, bound."""
+"""The application that Ray Serve runs: its deployments, bound."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
+import ray
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
@@ -15,7 +16,13 @@ from serve.deployments.diffusion import Diffusion
 from serve.deployments.ingress import Ingress
 from serve.deployments.postprocess import Postprocess
 from serve.environment import read_settings
-from serve.settings import INGRESS_CPUS, POSTPROCESS_CPUS, Settings
+from serve.settings import (
+    DEFAULT_POOL,
+    INGRESS_CPUS,
+    POSTPROCESS_CPUS,
+    Pool,
+    Settings,
+)
 
 _SOCKETS = 10_000  # an open WebSocket counts as an ongoing request
 _SHUTDOWN_LOOP_S = 0.5
@@ -38,7 +45,7 @@ def build_app(args: dict[str, Any]) -> Application:
 
 
 def bind(settings: Settings) -> Application:
-    """The three deployments with their resources and their autoscaling."""
+    """The deployments with their resources and their autoscaling: one `Diffusion` for each pool."""
     if not settings.database_url or not settings.redis_url:
         raise ValueError("Set DATABASE_URL and REDIS_URL, or use `sfumato up`, which starts both.")
     if "DATABASE_URL" not in os.environ:
@@ -54,31 +61,10 @@ def bind(settings: Settings) -> Application:
             target_ongoing_requests=4,
         ),
     )(Postprocess).bind(settings)
-    diffusion = serve.deployment(
-        ray_actor_options={
-            "num_cpus": scaling.diffusion_cpus,
-            "num_gpus": scaling.diffusion_gpus,
-        },
-        health_check_period_s=5,
-        graceful_shutdown_wait_loop_s=_SHUTDOWN_LOOP_S,
-        graceful_shutdown_timeout_s=settings.worker.drain_s + 10,
-        autoscaling_config=AutoscalingConfig(
-            min_replicas=scaling.diffusion_min,
-            max_replicas=scaling.diffusion_max,
-            # One at first, whatever the least: it shows that the model draws, and what it costs.
-            initial_replicas=max(1, scaling.diffusion_min),
-            upscale_delay_s=scaling.upscale_delay_s,
-            downscale_delay_s=scaling.downscale_delay_s,
-            policy=AutoscalingPolicy(  # type: ignore[no-untyped-call]
-                policy_function=BacklogPolicy,
-                policy_kwargs={
-                    "models": list(settings.served),
-                    "target_wait_s": scaling.target_wait_s,
-                    "database": settings.database.model_dump(),
-                },
-            ),
-        ),
-    )(Diffusion).bind(settings, postprocess)
+    diffusion = [
+        diffusion_deployment(settings, name).bind(settings, name, postprocess)
+        for name in settings.served_pools
+    ]
     return serve.deployment(
         ray_actor_options={"num_cpus": INGRESS_CPUS, "runtime_env": {"env_vars": _ON_ONE_LOOP}},
         max_ongoing_requests=_SOCKETS,
@@ -93,4 +79,51 @@ def bind(settings: Settings) -> Application:
             max_replicas=scaling.ingress_max,
             target_ongoing_requests=200,
         ),
-    )(Ingress).bind(settings, diffusion)
+    )(Ingress).bind(settings, *diffusion)
+
+
+def diffusion_name(pool: str) -> str:
+    """What the deployment of a pool is called."""
+    return "Diffusion" if pool == DEFAULT_POOL else f"Diffusion-{pool}"
+
+
+def replica_gpus(settings: Settings, pool: Pool) -> float:
+    """GPUs of one replica of the pool: where unset, one if Ray has any and a model may use it."""
+    if pool.gpus is not None:
+        return pool.gpus
+    may_use = any(settings.served[name].device != "cpu" for name in pool.models)
+    if not (may_use and ray.is_initialized()):
+        return 0.0
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return 1.0 if resources.get("GPU") else 0.0
+
+
+def diffusion_deployment(settings: Settings, name: str) -> serve.Deployment:
+    scaling, pool = settings.scaling, settings.served_pools[name]
+    return serve.deployment(
+        name=diffusion_name(name),
+        ray_actor_options={
+            "num_cpus": pool.cpus,
+            "num_gpus": replica_gpus(settings, pool),
+            **({"accelerator_type": pool.accelerator} if pool.accelerator else {}),
+        },
+        health_check_period_s=5,
+        graceful_shutdown_wait_loop_s=_SHUTDOWN_LOOP_S,
+        graceful_shutdown_timeout_s=settings.worker.drain_s + 10,
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=pool.min,
+            max_replicas=pool.max,
+            initial_replicas=pool.at_first,
+            upscale_delay_s=scaling.upscale_delay_s,
+            downscale_delay_s=scaling.downscale_delay_s,
+            policy=AutoscalingPolicy(  # type: ignore[no-untyped-call]
+                policy_function=BacklogPolicy,
+                policy_kwargs={
+                    "pool": name,
+                    "models": list(pool.models),
+                    "target_wait_s": scaling.target_wait_s,
+                    "database": settings.database.model_dump(),
+                },
+            ),
+        ),
+    )(Diffusion)

@@ -97,19 +97,14 @@ def _is_retryable(error: BaseException, cause: BaseException) -> bool:
     """Whether an error is temporary; ``cause`` is what the driver raised."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    if (state := _sqlstate(cause)) is not None:
-        return state in _RETRYABLE or state.startswith(_RETRYABLE_CLASSES)
+    if (state := getattr(cause, "sqlstate", None)) is not None:
+        return state in _RETRYABLE or str(state).startswith(_RETRYABLE_CLASSES)
     for driver in (cause.__cause__, cause):  # a time-out's own cause is a cancellation
         if isinstance(driver, InterfaceError):  # its connection is gone, or an argument impossible
             return not isinstance(driver, ValueError)
         if isinstance(driver, PoolTimeout | OSError):
             return True
     return False
-
-
-def _sqlstate(error: BaseException) -> str | None:
-    state: str | None = getattr(error, "sqlstate", None)
-    return state
 
 
 def open_engine(url: str, settings: DatabaseSettings, **pool: Any) -> AsyncEngine:
@@ -229,7 +224,7 @@ def _replace_lost_connections(engine: AsyncEngine) -> None:
     def give_up(context: ExceptionContext) -> None:
         cause = context.original_exception
         # A server that takes no writes now may no longer be the primary.
-        if isinstance(cause, TimeoutError) or _sqlstate(cause) == _READ_ONLY:
+        if isinstance(cause, TimeoutError) or getattr(cause, "sqlstate", "") == _READ_ONLY:
             context.is_disconnect = True
 
     event.listen(engine.sync_engine, "checkin", rest)

@@ -1,4 +1,4 @@
-"""Reads the settings from the environment, with a sentence for each variable that is wrong."""
+"""Reads the settings from environment and file, with a sentence for each value that is wrong."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from serve.config_file import WrongConfigFile
+from serve.origins import PREFIX, Origins, key_of, variable_of
 from serve.settings import Settings
 
-_PREFIX = "SFUMATO_"
 _SECRETS = {
     "DATABASE_URL",
     "REDIS_URL",
@@ -36,7 +37,7 @@ _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 class WrongSettings(ValueError):
-    """A line for each setting that is wrong; each names its variable and the cure."""
+    """A line for each setting that is wrong; each names its variable, or its key, and the cure."""
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__("\n".join(lines))
@@ -44,32 +45,30 @@ class WrongSettings(ValueError):
 
 
 def read_settings(args: Mapping[str, Any] | None = None) -> Settings:
-    """The settings of this process; ``args``, by field name, override the environment.
+    """The settings of this process; ``args``, by field name, override environment and file.
 
     Raises:
-        WrongSettings: a value is wrong, or a variable is named like a setting but is none.
+        WrongSettings: a value is wrong, a variable is named like a setting but is none, or the file
+            cannot be read.
     """
-    wrong = [*_wrong_names(os.environ), *_wrong_texts(os.environ)]
-    if wrong:
+    if wrong := list(_wrong_variables(os.environ)):
         raise WrongSettings(wrong)
     try:
+        origins = Origins.of_process(args)
         return Settings(**(args or {}))
+    except WrongConfigFile as error:
+        raise WrongSettings([str(error)]) from error
     except ValidationError as error:
-        raise WrongSettings([_sentence(each) for each in error.errors()]) from None
+        raise WrongSettings([_sentence(each, origins) for each in error.errors()]) from None
 
 
 def _known() -> Iterator[tuple[str, FieldInfo]]:
     """Every variable that is read, and its field; a section may be one variable, as JSON."""
     for name, field in Settings.model_fields.items():
-        yield _variable(name), field
+        yield variable_of([name]), field
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             for inner, inner_field in field.annotation.model_fields.items():
-                yield f"{_variable(name)}__{inner.upper()}", inner_field
-
-
-def _variable(field: str) -> str:
-    plain = field.upper()
-    return plain if plain in ("DATABASE_URL", "REDIS_URL") else _PREFIX + plain
+                yield variable_of([name, inner]), inner_field
 
 
 _FIELDS = dict(_known())
@@ -80,18 +79,23 @@ _DICTIONARIES = tuple(f"{name}__" for name, origin in _ORIGINS.items() if origin
 """After these prefixes comes a key of the operator's own, as in ``SFUMATO_MODEL__LORAS__INK``."""
 
 
-def _wrong_names(environment: Mapping[str, str]) -> Iterator[str]:
+def _wrong_variables(environment: Mapping[str, str]) -> Iterator[str]:
+    """Names that are none, and faults of values that show before they have a type."""
     for variable, value in sorted(environment.items()):
         name = variable.upper()
-        if name.startswith(_PREFIX) and not (_is_read(name) or _is_of_others(name, value)):
-            yield (
-                f"{variable} is no setting{_nearest(name)}: correct it or unset it. What is not"
-                f" for the service may be called {_CLIENT_PREFIX}…."
-            )
-
-
-def _is_read(name: str) -> bool:
-    return name in _FIELDS or name.startswith(_DICTIONARIES)
+        if name not in _FIELDS and not name.startswith(_DICTIONARIES):
+            if name.startswith(PREFIX) and not _is_of_others(name, value):
+                yield (
+                    f"{variable} is no setting{_nearest(name)}: correct it or unset it. What is not"
+                    f" for the service may be called {_CLIENT_PREFIX}…."
+                )
+        elif not value.strip():
+            yield f"{name} is empty: unset it, or give it a value."
+        elif name in _JSON:
+            try:
+                json.loads(value)
+            except ValueError as error:
+                yield f"{name} is {_shortened(value)}, which is no JSON: {error}."
 
 
 def _is_of_others(name: str, value: str) -> bool:
@@ -103,38 +107,29 @@ def _is_of_others(name: str, value: str) -> bool:
     )
 
 
-def _nearest(name: str) -> str:
+def _nearest(name: str, *, as_key: bool = False) -> str:
     # Without the prefix, which would make all of them near.
-    plain = {field.removeprefix(_PREFIX): field for field in _FIELDS}
-    found = get_close_matches(name.removeprefix(_PREFIX), plain, n=1)
-    return f"; the nearest is {plain[found[0]]}" if found else ""
+    plain = {field.removeprefix(PREFIX): field for field in _FIELDS}
+    found = get_close_matches(name.removeprefix(PREFIX), plain, n=1)
+    if not found:
+        return ""
+    variable = plain[found[0]]
+    return f"; the nearest is {key_of(variable) if as_key else variable}"
 
 
-def _wrong_texts(environment: Mapping[str, str]) -> Iterator[str]:
-    """Faults of values that show before they have a type."""
-    for variable, value in sorted(environment.items()):
-        name = variable.upper()
-        if not _is_read(name):
-            continue
-        if not value.strip():
-            yield f"{name} is empty: unset it, or give it a value."
-        elif name in _JSON:
-            try:
-                json.loads(value)
-            except ValueError as error:
-                yield f"{name} is {_shortened(value)}, which is no JSON: {error}."
-
-
-def _sentence(error: ErrorDetails) -> str:
-    name, rest = _split([str(part) for part in error["loc"]])
-    place = name + rest
+def _sentence(error: ErrorDetails, origins: Origins) -> str:
+    location = [str(part) for part in error["loc"] if part != "[key]"]
+    name, rest = _split(location)
+    in_file = origins.in_file(location[:-1] if error["type"] == "missing" else location)
+    place = f"{'.'.join(location)} in {origins.path}" if in_file and location else name + rest
     message = error["msg"].removeprefix("Value error, ").removesuffix(".")
     match error["type"]:
         case "extra_forbidden":
-            return f"{place} is no setting{_nearest(place)}: correct it or remove it."
+            nearest = _nearest(name + rest, as_key=in_file)
+            return f"{place} is no setting{nearest}: correct it or remove it."
         case "missing":
             return f"{place} is missing."
-        case "value_error" if message.startswith((_PREFIX, "DATABASE_URL")):
+        case "value_error" if message.startswith((PREFIX, "DATABASE_URL")):
             return f"{message}."  # it names the variable itself
         case "value_error" if isinstance(error["input"], BaseModel | dict):
             return f"{place}: {message}."
@@ -143,7 +138,8 @@ def _sentence(error: ErrorDetails) -> str:
             wanted = f"{least} characters or more" if least else f"at most {most} characters"
             return f"{place} must have {wanted}." if least != 1 else f"{place} is empty."
         case "string_pattern_mismatch" if not rest:
-            message = f"expected: {_FIELDS[name].description}".removesuffix(".")
+            meaning = " ".join((_FIELDS[name].description or "").split())
+            message = f"expected: {meaning}".removesuffix(".")
     value = "" if name in _SECRETS else f" is {_shortened(error['input'])}"
     if name == "SFUMATO_PORT" and _SERVICE_ADDRESS.fullmatch(str(error["input"])):
         message += (
@@ -157,7 +153,7 @@ def _split(place: list[str]) -> tuple[str, str]:
     """The variable, and where in it the fault is if it holds JSON."""
     if not place:
         return "", ""
-    names = [_variable(place[0]), *(part.upper() for part in place[1:2])]
+    names = [variable_of(place[:1]), *(part.upper() for part in place[1:2])]
     inner = "__".join(names)
     if inner in _FIELDS or names[0] not in _FIELDS or names[0] not in _JSON:
         return inner, _path(place[2:])

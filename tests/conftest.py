@@ -1,6 +1,7 @@
 """Real servers for every test: one Postgres and one Valkey a test session."""
 
 import asyncio
+import os
 import shutil
 import subprocess
 import tempfile
@@ -16,6 +17,9 @@ from serve.local.postgres import LocalPostgres, find_binaries
 from serve.local.valkey import LocalValkey
 from serve.migrations.upgrade import upgrade
 
+# Tiny models: more threads than one only wait for each other, on a busy machine for minutes. torch
+# reads it as it is imported, here and in what tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
 # No test is timed, and the machine is shared.
 hypothesis.settings.register_profile("untimed", hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("untimed")

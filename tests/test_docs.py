@@ -16,6 +16,10 @@ DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("pipelin
 PLAIN = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL"}
 
 
+def _line(description: str | None) -> str:
+    return " ".join((description or "").split())
+
+
 def variables() -> dict[str, str]:
     """Every setting's variable and what it means."""
     found = {}
@@ -23,9 +27,9 @@ def variables() -> dict[str, str]:
         section = field.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
             for inner, inner_field in section.model_fields.items():
-                found[f"SFUMATO_{name}__{inner}".upper()] = inner_field.description or ""
+                found[f"SFUMATO_{name}__{inner}".upper()] = _line(inner_field.description)
         else:
-            found[PLAIN.get(name, f"SFUMATO_{name.upper()}")] = field.description or ""
+            found[PLAIN.get(name, f"SFUMATO_{name.upper()}")] = _line(field.description)
     return found
 
 

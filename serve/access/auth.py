@@ -7,17 +7,20 @@ Every route but the public ones declares its caller by the scope that it needs: 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Annotated
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Annotated, Any
 
-from fastapi import Depends, Security, params
+from fastapi import Depends, Response, Security, params
 from fastapi.security import APIKeyHeader, HTTPBearer
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
 from serve.access.keys import Keys, Principal
-from serve.access.rate_limit import RateLimits
+from serve.access.rate_limit import Policy, RateLimits
 from serve.access.scopes import Scope
 from serve.errors import ServiceError
+from serve.http.errors import ClientLeft
+from serve.http.http_route import HttpRoute
+from serve.http.json_body import check_json
 from serve.http.provided import provided
 
 bearer = HTTPBearer(auto_error=False, description="An API key: `sfm_…`")
@@ -55,7 +58,7 @@ async def authorize(request: Request, scopes: Sequence[str]) -> Principal:
         principal.require(Scope(scope))
     request.state.principal = principal
     if request.method not in _SAFE_METHODS:
-        await provided(request, RateLimits).count_request(principal.tenant_id)
+        await provided(request, RateLimits).take(principal.tenant_id, Policy.REQUESTS, 1)
     return principal
 
 
@@ -81,3 +84,41 @@ def scopes_of(endpoint: Callable[..., object]) -> Sequence[str] | None:
             if isinstance(dependency, params.Security) and dependency.dependency is _caller:
                 return tuple(dependency.scopes or ())
     return None
+
+
+class GuardedRoute(HttpRoute):
+    """Authorizes the caller that the endpoint declares, and only then reads the body.
+
+    By itself FastAPI reads and parses a body before it solves a dependency: the body of a caller
+    without a key would be kept in memory and validated.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's, behind the guard."""
+        handle = super().get_route_handler()
+        scopes = scopes_of(self.endpoint)
+        takes_body = self.body_field is not None
+
+        async def guarded(request: Request) -> Response:
+            if scopes is not None:
+                await authorize(request, scopes)
+            if takes_body:
+                await read_body(request)
+            return await handle(request)
+
+        return guarded
+
+
+async def read_body(request: Request) -> bytes:
+    """The body, which `RequestLimits` bounds; the request keeps it.
+
+    Raises:
+        ClientLeft: the client disconnected before it was complete.
+        InvalidJson, JsonTooDeep: a parser must not see it.
+    """
+    try:
+        body = await request.body()
+    except ClientDisconnect as error:
+        raise ClientLeft("The client left before its body had come.") from error
+    check_json(request.headers.get("content-type", ""), body)
+    return body

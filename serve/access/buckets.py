@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Self
 
 import redis.asyncio as redis
 import structlog
@@ -18,13 +17,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from serve.access.remembered import Bounded
+
 log = structlog.get_logger(__name__)
 
 ANSWER_WITHIN_S = 0.25
 SILENCE_S = 1.0
 """For so long after a failure no request asks Redis; then one asks whether it answers again."""
 _PREFIX = "sfumato:limit:"
-_MAX_BUCKETS = 10_000
 _INSTANT_S = 1e-6
 """A shorter wait is none: that is rounding."""
 
@@ -36,43 +36,43 @@ class Rate:
     per_s: float
     burst: float
 
-    def share(self, processes: int) -> Self:
-        """The part of one of so many processes."""
-        return type(self)(self.per_s / processes, self.burst / processes)
-
     def seconds(self, cost: float) -> float:
         """How long the bucket takes to fill by ``cost``."""
         return cost / self.per_s
-
-    def wait_s(self, cost: float, full_in_s: float) -> float:
-        """Until ``cost`` is there, in a bucket that is full in ``full_in_s`` seconds.
-
-        What costs more than the bucket holds is there once it is full.
-        """
-        return max(0.0, full_in_s + min(self.seconds(cost), self.depth_s) - self.depth_s)
 
     @property
     def depth_s(self) -> float:
         """How long an empty bucket takes to fill."""
         return self.burst / self.per_s
 
+    def wait_s(self, cost: float, full_in_s: float) -> float:
+        """Until ``cost`` is there, in a bucket that is full in ``full_in_s`` seconds.
+
+        What costs more than the bucket holds is there once it is full.
+        """
+        wait_s = full_in_s + min(self.seconds(cost), self.depth_s) - self.depth_s
+        return wait_s if cost > 0 and wait_s > _INSTANT_S else 0.0
+
+    def held(self, full_in_s: float) -> float:
+        """What is in a bucket that is full in ``full_in_s`` seconds."""
+        return max(0.0, self.burst - full_in_s * self.per_s)
+
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The result of an attempt to take: whether it was ``given``, else how long to wait for it.
+    """The result of an attempt to take: how long to wait for it, 0 where it was given.
 
     ``remaining`` is what the bucket holds now, and ``full_in_s`` how long it takes to be full.
     """
 
-    given: bool
+    rate: Rate
     wait_s: float
     remaining: float
     full_in_s: float
 
-    @classmethod
-    def of(cls, rate: Rate, *, given: bool, wait_s: float, full_in_s: float) -> Self:
-        remaining = max(0.0, rate.burst - full_in_s * rate.per_s)
-        return cls(given=given, wait_s=wait_s, remaining=remaining, full_in_s=full_in_s)
+    @property
+    def given(self) -> bool:
+        return not self.wait_s
 
 
 # By Redis's own clock, so that processes need not agree on one. What costs more than the bucket
@@ -94,48 +94,47 @@ if given or owed > 0 then
     local kept_ms = math.ceil((full_at - now) * 1000) + 1
     redis.call('SET', KEYS[1], string.format('%.6f', full_at), 'PX', kept_ms)
 end
-return {given and 1 or 0, tostring(wait), tostring(full_at - now)}
+return {given and '0' or tostring(wait), tostring(full_at - now)}
 """
 """KEYS: the bucket. ARGV, in seconds of filling: the cost, which is given back below zero; the
 bucket's depth; what was given elsewhere, of which at most all that is there is taken. Returns
-whether the cost was given, else the wait, and the seconds until the bucket is full."""
+the wait, 0 where the cost was given, and the seconds until the bucket is full."""
 
 
-class _LocalBuckets:
-    """The same algorithm within one process."""
+class _Share:
+    """One process's share of a bucket, by the same algorithm: each cost counts for all processes.
 
-    def __init__(self) -> None:
-        self._full_at: dict[str, float] = {}
+    What is given without Redis is ``owed`` to it.
+    """
 
-    def take(self, name: str, rate: Rate, cost: float) -> Taken:
+    def __init__(self, processes: int) -> None:
+        self._processes = processes
+        self._full_at = 0.0
+        self.owed = 0.0
+
+    def take(self, rate: Rate, cost: float) -> Taken:
         """Take ``cost``, or nothing; below zero it is given back."""
         now = monotonic()
-        full_at = max(now, self._full_at.get(name, now))
-        taken_s = rate.seconds(cost)
-        wait_s = rate.wait_s(cost, full_at - now)
-        if cost > 0 and wait_s > _INSTANT_S:
-            return Taken.of(rate, given=False, wait_s=wait_s, full_in_s=full_at - now)
-        self._keep(name, max(now, full_at + taken_s))
-        return Taken.of(rate, given=True, wait_s=0, full_in_s=self._full_at[name] - now)
+        full_in_s = max(0.0, self._full_at - now)
+        wait_s = rate.wait_s(cost * self._processes, full_in_s)
+        if not wait_s:
+            full_in_s = max(0.0, full_in_s + rate.seconds(cost * self._processes))
+            self._full_at = now + full_in_s
+            self.owed = max(0.0, self.owed + cost)
+        return Taken(rate, wait_s, rate.held(full_in_s) / self._processes, full_in_s)
 
-    def note(self, name: str, rate: Rate, cost: float) -> None:
+    def note(self, rate: Rate, cost: float) -> None:
         """Count what Redis gave, at most all that is here."""
         now = monotonic()
-        full_at = max(now, self._full_at.get(name, now)) + rate.seconds(cost)
-        self._keep(name, min(full_at, now + rate.depth_s))
-
-    def _keep(self, name: str, full_at: float) -> None:
-        if len(self._full_at) >= _MAX_BUCKETS:
-            now = monotonic()
-            self._full_at = {name: at for name, at in self._full_at.items() if at > now}
-        self._full_at[name] = full_at
+        full_at = max(now, self._full_at) + rate.seconds(cost * self._processes)
+        self._full_at = min(full_at, now + rate.depth_s)
 
 
 class Buckets:
     """Exact across processes while Redis answers.
 
     While it does not, each process gives its share: the limit over the most processes that there
-    may be. Each process counts in its own bucket what it gives by Redis, so that an outage is no
+    may be. Each process counts in its own share what it gives by Redis, so that an outage is no
     second burst. What it gives without Redis it charges to Redis once that answers again.
     """
 
@@ -151,41 +150,32 @@ class Buckets:
         )
         self._script = self._redis.register_script(_SCRIPT)
         self._processes = processes
-        self._local = _LocalBuckets()
-        self._owed: dict[str, float] = {}
+        self._shares: Bounded[str, _Share] = Bounded()
         self._silent_until = 0.0
-        self._failed = False
+        """After a failure; 0 once Redis has answered."""
 
     async def take(self, name: str, rate: Rate, cost: float) -> Taken:
         """Take ``cost`` from the bucket, or nothing; below zero it is given back."""
-        share = rate.share(self._processes)
-        if monotonic() >= self._silent_until:
-            owed = self._owed.pop(name, 0.0)
-            if self._failed:
-                self._silent_until = monotonic() + SILENCE_S
-            try:
-                given, wait_s, full_in_s = await self._script(
-                    keys=[_PREFIX + name],
-                    args=[rate.seconds(cost), rate.depth_s, rate.seconds(owed)],
-                )
-            except (RedisError, OSError) as error:
-                self._owe(name, owed)
-                self._silent_until = monotonic() + SILENCE_S
-                self._failed = True
-                log.warning("limits.redis_unavailable", error=str(error))
-            else:
-                self._silent_until, self._failed = 0.0, False
-                if given:
-                    self._local.note(name, share, cost)
-                return Taken.of(
-                    rate,
-                    given=bool(given),
-                    wait_s=0.0 if given else float(wait_s),
-                    full_in_s=float(full_in_s),
-                )
-        taken = self._local.take(name, share, cost)
+        self._shares[name] = share = self._shares.get(name) or _Share(self._processes)
+        if monotonic() < self._silent_until:
+            return share.take(rate, cost)
+        if self._silent_until:
+            self._silent_until = monotonic() + SILENCE_S
+        owed, share.owed = share.owed, 0.0
+        try:
+            wait_s, full_in_s = await self._script(
+                keys=[_PREFIX + name],
+                args=[rate.seconds(cost), rate.depth_s, rate.seconds(owed)],
+            )
+        except (RedisError, OSError) as error:
+            share.owed += owed
+            self._silent_until = monotonic() + SILENCE_S
+            log.warning("limits.redis_unavailable", error=str(error))
+            return share.take(rate, cost)
+        self._silent_until = 0.0
+        taken = Taken(rate, float(wait_s), rate.held(float(full_in_s)), float(full_in_s))
         if taken.given:
-            self._owe(name, cost)
+            share.note(rate, cost)
         return taken
 
     async def look(self, name: str, rate: Rate, cost: float) -> Taken:
@@ -194,13 +184,7 @@ class Buckets:
         Without Redis `take` may refuse more: it has one process's share alone.
         """
         found = await self.take(name, rate, 0.0)
-        wait_s = rate.wait_s(cost, found.full_in_s)
-        return replace(found, given=wait_s < _INSTANT_S, wait_s=wait_s)
-
-    def _owe(self, name: str, amount: float) -> None:
-        if len(self._owed) >= _MAX_BUCKETS:
-            self._owed.clear()
-        self._owed[name] = max(0.0, self._owed.get(name, 0.0) + amount)
+        return replace(found, wait_s=rate.wait_s(cost, found.full_in_s))
 
     async def close(self) -> None:
         await self._redis.aclose()

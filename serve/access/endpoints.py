@@ -7,8 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from serve.access.auth import Admin, Operator, Reader
-from serve.access.guarded_route import GuardedRoute
+from serve.access.auth import Admin, GuardedRoute, Operator, Reader
 from serve.access.keys import KeyNotFound, Keys, Principal
 from serve.access.ledger import Ledger
 from serve.access.schemas import (
@@ -42,13 +41,17 @@ keys_router = APIRouter(tags=["keys"], route_class=GuardedRoute)
     responses={**success(201, ("Cache-Control",)), **problems(TenantNotFound)},
 )
 async def make_key(
-    body: KeyBody, response: Response, caller: Admin, keys: Provided[Keys]
+    body: KeyBody,
+    response: Response,
+    caller: Admin,
+    keys: Provided[Keys],
+    tenants: Provided[Tenants],
 ) -> NewKey:
     """The key is in this answer only."""
     if Scope.OPERATOR in body.scopes:
         caller.require(Scope.OPERATOR)
-    tenant_id = tenant_meant(caller, body.tenant_id)
-    token, key = await keys.issue(tenant_id, body.name, body.scopes, body.expires_in_s)
+    tenant = await tenants.get(tenant_meant(caller, body.tenant_id))
+    token, key = await keys.create(tenant.name, body.name, body.scopes, body.expires_in_s)
     response.headers["Cache-Control"] = "no-store"
     return NewKey.telling(token, key)
 

@@ -6,20 +6,20 @@ and no table made beforehand contains them.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import secrets
-import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
+from time import monotonic
 from uuid import UUID
 
 from serve.access import repository
+from serve.access.remembered import Remembered
 from serve.access.scopes import DEFAULT_SCOPES, InsufficientScope, Scope, with_included
-from serve.access.tenants import TenantNotFound
-from serve.database import Database, DatabaseUnavailable, Session
+from serve.database import Database, DatabaseUnavailable
 from serve.errors import ServiceError
 from serve.tables import ApiKey
 
@@ -27,8 +27,6 @@ MARK = "sfm_"
 MIN_CHARS = 24
 MAX_CHARS = 512
 PREFIX_CHARS = 12
-CACHE_S = 5.0
-CACHE_LIMIT = 10_000
 MAX_EXPIRY_S = 10 * 366 * 24 * 3600.0
 
 
@@ -74,39 +72,19 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-async def _add(
-    session: Session,
-    tenant_id: UUID,
-    name: str,
-    scopes: Collection[Scope],
-    expires_in_s: float | None,
-) -> tuple[str, ApiKey]:
-    token = MARK + secrets.token_urlsafe(32)
-    key = await repository.add_key(
-        session,
-        tenant_id,
-        name,
-        prefix=token[:PREFIX_CHARS],
-        digest=_digest(token),
-        scopes=scopes,
-        expires_in_s=expires_in_s,
-    )
-    return token, key
-
-
 class Keys:
     """Makes, lists, revokes and authenticates keys.
 
-    Each process caches a valid key for ``CACHE_S`` seconds, so a key that another process revokes
-    works for at most that long. No key is cached beyond its expiry. Invalid keys are never cached:
-    a new key works at once.
+    Each process remembers a valid key for ``FRESH_S`` seconds, so a key that another process
+    revokes works for at most that long. No key is used beyond its expiry. Invalid keys are never
+    remembered: a new key works at once.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: dict[bytes, tuple[float, Principal]] = {}
-        self._confirmed: dict[UUID, float] = {}
-        self._confirming: dict[UUID, asyncio.Task[bool]] = {}
+        self._principals = Remembered(self._find)
+        """With the end of each, on this process's clock."""
+        self._confirmed = Remembered(self._confirm)
 
     async def create(
         self,
@@ -116,27 +94,24 @@ class Keys:
         expires_in_s: float | None = None,
     ) -> tuple[str, ApiKey]:
         """A new key of the tenant, which is made if need be. Only this returns the plain key."""
+        token = MARK + secrets.token_urlsafe(32)
         async with self._database.transaction() as session:
             tenant = await repository.tenant_named(session, tenant_name)
-            return await _add(session, tenant.id, name, scopes, expires_in_s)
-
-    async def issue(
-        self, tenant_id: UUID, name: str, scopes: Collection[Scope], expires_in_s: float | None
-    ) -> tuple[str, ApiKey]:
-        """A new key of a tenant that exists. Only this returns the plain key.
-
-        Raises:
-            TenantNotFound: there is none.
-        """
-        async with self._database.transaction() as session:
-            if await repository.tenant_by_id(session, tenant_id) is None:
-                raise TenantNotFound(f"There is no tenant {tenant_id}.")
-            return await _add(session, tenant_id, name, scopes, expires_in_s)
+            key = await repository.add_key(
+                session,
+                tenant.id,
+                name,
+                prefix=token[:PREFIX_CHARS],
+                digest=_digest(token),
+                scopes=scopes,
+                expires_in_s=expires_in_s,
+            )
+        return token, key
 
     async def ensure(self, token: str, tenant_name: str = "default") -> None:
         """Make the operator's own string a key of the tenant, with every scope.
 
-        Whichever was given before stops being one, in other processes within ``CACHE_S`` seconds.
+        Whichever was given before stops being one, in other processes within ``FRESH_S`` seconds.
 
         Raises:
             KeyTooShort: below ``MIN_CHARS`` characters.
@@ -164,7 +139,7 @@ class Keys:
             return await repository.keys_before(session, tenant_id, limit, after)
 
     async def revoke(self, key_id: UUID, by: Principal | None = None) -> None:
-        """End the key: in this process at once, in others within ``CACHE_S`` seconds.
+        """End the key: in this process at once, in others within ``FRESH_S`` seconds.
 
         A caller (``by``) may revoke keys of their own tenant, an operator those of every tenant.
         Only an operator may revoke an operator's key. Without ``by`` any key may be revoked.
@@ -180,10 +155,8 @@ class Keys:
             if by is not None and Scope.OPERATOR in key.scopes:
                 by.require(Scope.OPERATOR)
             await repository.revoke_key(session, key_id)
-        self._known = {
-            digest: known for digest, known in self._known.items() if known[1].key_id != key_id
-        }
-        self._confirmed.pop(key_id, None)
+        self._principals.forget(key.digest)
+        self._confirmed.forget(key_id)
 
     async def authenticate(self, token: str) -> Principal:
         """The key's tenant and scopes.
@@ -194,22 +167,10 @@ class Keys:
         if not token.isascii() or not MIN_CHARS <= len(token) <= MAX_CHARS:
             raise InvalidKey("This API key is not valid.")
         digest = _digest(token)
-        known = self._known.get(digest)
-        if known and known[0] > time.monotonic():
-            return known[1]
-        async with self._database.transaction() as session:
-            found = await repository.key_by_digest(session, digest)
-        # The query compares already. A second comparison in constant time costs nothing, and holds
-        # if the query should ever become less strict.
-        if found is None or not hmac.compare_digest(found[0].digest, digest):
-            self._known.pop(digest, None)
-            raise InvalidKey("This API key is not valid.")
-        key, left_s = found
-        principal = Principal(key.tenant_id, key.id, with_included(key.scopes))
-        if len(self._known) >= CACHE_LIMIT:
-            self._known.clear()
-        remember_s = CACHE_S if left_s is None else min(CACHE_S, left_s)
-        self._known[digest] = (time.monotonic() + remember_s, principal)
+        principal, ends_at = await self._principals.of(digest)
+        if ends_at <= monotonic():
+            self._principals.forget(digest)
+            principal, _ = await self._principals.of(digest)
         return principal
 
     async def confirm(self, principal: Principal) -> None:
@@ -218,17 +179,7 @@ class Keys:
         Raises:
             InvalidKey: it was, or has.
         """
-        key_id = principal.key_id
-        if self._confirmed.get(key_id, 0) > time.monotonic():
-            return
-        # Thousands of sockets may ask for one key at once.
-        confirming = self._confirming.get(key_id)
-        if confirming is None:
-            confirming = asyncio.create_task(self._is_valid(key_id), name="confirm-key")
-            confirming.add_done_callback(lambda _: self._confirming.pop(key_id))
-            self._confirming[key_id] = confirming
-        if not await asyncio.shield(confirming):
-            raise InvalidKey("This API key is not valid any more.")
+        await self._confirmed.of(principal.key_id)
 
     async def may_stay(self, principal: Principal) -> bool:
         """Whether a caller whose key was valid earlier may go on, as far as is known.
@@ -242,11 +193,18 @@ class Keys:
                 return False
         return True
 
-    async def _is_valid(self, key_id: UUID) -> bool:
+    async def _find(self, digest: bytes) -> tuple[Principal, float]:
         async with self._database.transaction() as session:
-            valid = await repository.key_is_valid(session, key_id)
-        if valid:
-            if len(self._confirmed) >= CACHE_LIMIT:
-                self._confirmed.clear()
-            self._confirmed[key_id] = time.monotonic() + CACHE_S
-        return valid
+            found = await repository.key_by_digest(session, digest)
+        # The query compares already. A second comparison in constant time costs nothing, and holds
+        # if the query should ever become less strict.
+        if found is None or not hmac.compare_digest(found[0].digest, digest):
+            raise InvalidKey("This API key is not valid.")
+        key, left_s = found
+        ends_at = inf if left_s is None else monotonic() + left_s
+        return Principal(key.tenant_id, key.id, with_included(key.scopes)), ends_at
+
+    async def _confirm(self, key_id: UUID) -> None:
+        async with self._database.transaction() as session:
+            if not await repository.key_is_valid(session, key_id):
+                raise InvalidKey("This API key is not valid any more.")

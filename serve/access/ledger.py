@@ -10,15 +10,13 @@ from time import monotonic
 from typing import ClassVar
 from uuid import UUID
 
+from serve.access.remembered import FRESH_S, Bounded
 from serve.access.repository import charge_usage, gpu_seconds_used, lock_quota, read_usage
-from serve.access.tenants import TenantLimitsCache
+from serve.access.tenants import TenantLimits
 from serve.clock import clock
 from serve.database import Database, Session
 from serve.errors import ServiceError
 from serve.tables import Job, Usage
-
-_FRESH_S = 5.0
-_MAX_TENANTS = 10_000
 
 
 class InsufficientQuota(ServiceError):
@@ -34,63 +32,52 @@ class InsufficientQuota(ServiceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Month:
-    """A calendar month in UTC: from ``first`` until before ``next``."""
-
-    first: date
-    next: date
-
-    @classmethod
-    def of(cls, moment: datetime) -> Month:
-        first = moment.astimezone(UTC).date().replace(day=1)
-        return cls(first, (first + timedelta(days=31)).replace(day=1))
-
-    @property
-    def end(self) -> datetime:
-        return datetime.combine(self.next, time(), UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class QuotaState:
-    """Of the current calendar month; ``gpu_seconds`` 0 is no limit."""
-
-    gpu_seconds: float
-    used: float
-    resets_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class UsageReport:
-    """Rows by day and model, from ``since`` to ``until``, both included."""
+    """Rows by day and model, from ``since`` to ``until``, both included; and the month's quota.
+
+    ``quota`` is in GPU seconds, of which ``used`` are; 0 is no limit.
+    """
 
     since: date
     until: date
     rows: Sequence[Usage]
-    quota: QuotaState
+    quota: float
+    used: float
+    resets_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class _LastUsage:
-    """What a tenant had used when it was last read from Postgres."""
+@dataclass(slots=True)
+class _Month:
+    """What a tenant had used of the month that ends at ``end``, when Postgres last said so."""
 
-    gpu_seconds: float
-    month: Month
+    used: float
+    end: datetime
     resets_at: float  # on this process's clock, as is the next
     stale_at: float
+
+    def check(self, gpu_seconds: float, quota: float) -> None:
+        """Raise InsufficientQuota where so much more is beyond the quota."""
+        if self.used + gpu_seconds > quota:
+            raise InsufficientQuota(
+                f"Of this month's {quota:g} GPU seconds {max(0.0, quota - self.used):.6g} are left,"
+                f" and this needs {gpu_seconds:.6g}; the quota is renewed on {self.end.date()}"
+                " (UTC), and an operator can raise it.",
+                retry_after_s=max(1, math.ceil(self.resets_at - monotonic())),
+            )
 
 
 class Ledger:
     """Counts jobs in the transaction that accepts them, and keeps them within the month's quota.
 
     It remembers what Postgres said a tenant has used, so that a sure refusal takes no query. Every
-    ``_FRESH_S`` seconds one job gets as far as the transaction, which reads it again.
+    ``FRESH_S`` seconds one job gets as far as the transaction, which reads it again.
     `serve.jobs.transitions` gives usage back.
     """
 
-    def __init__(self, database: Database, tenants: TenantLimitsCache) -> None:
+    def __init__(self, database: Database, tenants: TenantLimits) -> None:
         self._database = database
         self._tenants = tenants
-        self._last: dict[UUID, _LastUsage] = {}
+        self._last: Bounded[UUID, _Month] = Bounded()
 
     async def check(self, tenant_id: UUID, gpu_seconds: float) -> None:
         """Check the quota as far as is known; takes no query once the tenant's limits are known.
@@ -98,14 +85,10 @@ class Ledger:
         Raises:
             InsufficientQuota: it does not cover the job.
         """
-        quota = await self._quota(tenant_id)
+        quota = (await self._tenants.of(tenant_id)).gpu_seconds_per_month
         last = self._last.get(tenant_id)
-        now = monotonic()
-        if not quota or last is None or now > min(last.stale_at, last.resets_at):
-            return
-        if last.gpu_seconds + gpu_seconds > quota:
-            left_s = last.resets_at - now
-            raise _insufficient(last.gpu_seconds, gpu_seconds, quota, last.month, left_s)
+        if quota and last is not None and monotonic() <= min(last.stale_at, last.resets_at):
+            last.check(gpu_seconds, quota)
 
     async def charge(self, session: Session, job: Job, gpu_seconds: float) -> None:
         """Count the job: the last statement of its transaction.
@@ -113,53 +96,38 @@ class Ledger:
         Raises:
             InsufficientQuota: the quota does not cover it; the transaction must be rolled back.
         """
-        quota = await self._quota(job.tenant_id)
-        if not quota:
-            await charge_usage(session, job, gpu_seconds)
-            return
-        await lock_quota(session, job.tenant_id)
+        quota = (await self._tenants.of(job.tenant_id)).gpu_seconds_per_month
+        if quota:
+            await lock_quota(session, job.tenant_id)
+            first, end = _month(job.created_at)
+            used = await gpu_seconds_used(session, job.tenant_id, first.date(), end.date())
+            now = monotonic()
+            resets_at = now + (end - job.created_at).total_seconds()
+            self._last[job.tenant_id] = last = _Month(used, end, resets_at, now + FRESH_S)
+            last.check(gpu_seconds, quota)
+            last.used += gpu_seconds
         await charge_usage(session, job, gpu_seconds)
-        month = Month.of(job.created_at)
-        left_s = (month.end - job.created_at).total_seconds()
-        used = await gpu_seconds_used(session, job.tenant_id, month.first, month.next)
-        is_over = used > quota
-        if is_over:
-            used -= gpu_seconds  # which the rollback takes off again
-        now = monotonic()
-        if len(self._last) >= _MAX_TENANTS:
-            self._last.clear()
-        self._last[job.tenant_id] = _LastUsage(used, month, now + left_s, now + _FRESH_S)
-        if is_over:
-            raise _insufficient(used, gpu_seconds, quota, month, left_s)
 
     async def read(
         self, tenant_id: UUID, since: date | None = None, until: date | None = None
     ) -> UsageReport:
         """What the tenant used; by default from the month's beginning until now."""
-        quota = await self._quota(tenant_id)
+        quota = (await self._tenants.of(tenant_id)).gpu_seconds_per_month
         async with self._database.transaction() as session:
             now = await clock(session)
-            month = Month.of(now)
-            since, until = since or month.first, until or now.astimezone(UTC).date()
+            first, end = _month(now)
+            since, until = since or first.date(), until or now.astimezone(UTC).date()
             rows = await read_usage(session, tenant_id, since, until)
-            used = await gpu_seconds_used(session, tenant_id, month.first, month.next)
-        return UsageReport(since, until, rows, QuotaState(quota, used, month.end))
+            used = await gpu_seconds_used(session, tenant_id, first.date(), end.date())
+        return UsageReport(since, until, rows, quota, used, end)
 
     def forget(self, tenant_id: UUID) -> None:
         """The tenant's limits were changed by this process: read them again."""
         self._last.pop(tenant_id, None)
         self._tenants.forget(tenant_id)
 
-    async def _quota(self, tenant_id: UUID) -> float:
-        return (await self._tenants.of(tenant_id)).gpu_seconds_per_month
 
-
-def _insufficient(
-    used: float, cost: float, quota: float, month: Month, left_s: float
-) -> InsufficientQuota:
-    return InsufficientQuota(
-        f"Of this month's {quota:g} GPU seconds {max(0.0, quota - used):.6g} are left, and this"
-        f" needs {cost:.6g}; the quota is renewed on {month.next} (UTC), and an operator can raise"
-        " it.",
-        retry_after_s=max(1, math.ceil(left_s)),
-    )
+def _month(moment: datetime) -> tuple[datetime, datetime]:
+    """The beginning and the end of its calendar month in UTC."""
+    first = datetime.combine(moment.astimezone(UTC).date().replace(day=1), time(), UTC)
+    return first, (first + timedelta(days=31)).replace(day=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import ClassVar
 from uuid import UUID
@@ -13,13 +12,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.access.buckets import Buckets, Rate, Taken
 from serve.access.keys import Principal
-from serve.access.tenants import TenantLimits, TenantLimitsCache
+from serve.access.remembered import Bounded
+from serve.access.tenants import TenantLimits
 from serve.database import Database
 from serve.errors import ServiceError
-from serve.settings import Settings
+from serve.settings import LimitSettings, Settings
 
 _MINUTE_S = 60.0
-_MAX_TENANTS = 10_000
 
 
 class Policy(StrEnum):
@@ -28,7 +27,7 @@ class Policy(StrEnum):
     REQUESTS = "requests"
     GPU_SECONDS = "gpu-seconds"
 
-    def rate(self, limits: TenantLimits) -> Rate | None:
+    def rate(self, limits: LimitSettings) -> Rate | None:
         """None is no limit."""
         if self is Policy.REQUESTS:
             a_minute = burst = limits.requests_per_minute
@@ -52,58 +51,25 @@ class RateLimits:
         """Raises ValueError where there is no REDIS_URL."""
         if settings.redis_url is None:
             raise ValueError("Set REDIS_URL, or use `sfumato up`, which starts a Valkey.")
-        defaults = TenantLimits.of_settings(settings.limits)
-        self.tenants = TenantLimitsCache(database, defaults)
+        self.tenants = TenantLimits(database, settings.limits)
         self._buckets = Buckets(settings.redis_url.get_secret_value(), settings.scaling.ingress_max)
-        self._last: dict[UUID, dict[Policy, tuple[Rate, Taken]]] = {}
+        self._last: Bounded[UUID, dict[Policy, Taken]] = Bounded()
 
-    async def count_request(self, tenant_id: UUID) -> None:
-        """Take one request of the tenant's.
-
-        Raises:
-            RateLimitExceeded: there were too many.
-        """
-        await self._take(tenant_id, Policy.REQUESTS, 1)
-
-    async def spend(self, tenant_id: UUID, gpu_seconds: float) -> None:
-        """Take predicted GPU seconds of the tenant's.
-
-        Raises:
-            RateLimitExceeded: it has to wait for them.
-        """
-        await self._take(tenant_id, Policy.GPU_SECONDS, gpu_seconds)
-
-    async def check_spending(self, tenant_id: UUID, gpu_seconds: float) -> None:
-        """Check what `spend` checks, and take nothing.
-
-        Raises:
-            RateLimitExceeded: the tenant would have to wait for them.
-        """
-        await self._take(tenant_id, Policy.GPU_SECONDS, gpu_seconds, check_only=True)
-
-    async def give_back(self, tenant_id: UUID, gpu_seconds: float) -> None:
-        """What they were spent on came to nothing."""
-        await self._take(tenant_id, Policy.GPU_SECONDS, -gpu_seconds)
-
-    def last(self, tenant_id: UUID) -> Mapping[Policy, tuple[Rate, Taken]]:
-        """The tenant's buckets as this process last knew them; none without limits."""
-        return self._last.get(tenant_id, {})
-
-    async def close(self) -> None:
-        await self._buckets.close()
-
-    async def _take(
+    async def take(
         self, tenant_id: UUID, policy: Policy, cost: float, *, check_only: bool = False
     ) -> None:
+        """Take from the tenant's bucket; below zero it is given back.
+
+        Raises:
+            RateLimitExceeded: the tenant has to wait; nothing is taken.
+        """
         rate = policy.rate(await self.tenants.of(tenant_id))
         if rate is None:
             self._last.get(tenant_id, {}).pop(policy, None)
             return
         take = self._buckets.look if check_only else self._buckets.take
         taken = await take(f"{tenant_id}:{policy}", rate, cost)
-        if len(self._last) >= _MAX_TENANTS:
-            self._last.clear()
-        self._last.setdefault(tenant_id, {})[policy] = (rate, taken)
+        self._last[tenant_id] = {**self._last.get(tenant_id, {}), policy: taken}
         if not taken.given:
             unit = "requests" if policy is Policy.REQUESTS else "predicted GPU seconds"
             raise RateLimitExceeded(
@@ -112,42 +78,40 @@ class RateLimits:
                 retry_after_s=math.ceil(taken.wait_s),
             )
 
+    def fields(self, tenant_id: UUID) -> dict[str, str]:
+        """`RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-11.
+
+        They describe a bucket of ``q`` that fills in ``w`` seconds, of which ``r`` are left and
+        which is full in ``t`` seconds, as this process last knew it. There are none where the
+        tenant has no limits, or where nothing was taken from its buckets yet.
+        """
+        policies, states = [], []
+        for name, taken in self._last.get(tenant_id, {}).items():
+            unit = "" if name is Policy.REQUESTS else f';qu="{name}"'
+            depth_s = math.ceil(taken.rate.depth_s)
+            policies.append(f'"{name}";q={int(taken.rate.burst)};w={depth_s}{unit}')
+            states.append(f'"{name}";r={int(taken.remaining)};t={math.ceil(taken.full_in_s)}')
+        if not policies:
+            return {}
+        return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(states)}
+
+    async def close(self) -> None:
+        await self._buckets.close()
+
 
 class RateLimitFields:
-    """`RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-11.
-
-    They describe a bucket of ``q`` that fills in ``w`` seconds, of which ``r`` are left and which
-    is full in ``t`` seconds. An answer has none where the tenant has no limits, or where nothing
-    was taken from its buckets yet.
-    """
+    """Adds `RateLimits.fields` to every answer to a caller that is known."""
 
     def __init__(self, app: ASGIApp, limits: RateLimits) -> None:
         self._app = app
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
         async def send_with_fields(message: Message) -> None:
             caller: Principal | None = scope.get("state", {}).get("principal")
             if message["type"] == "http.response.start" and caller is not None:
-                buckets = self._limits.last(caller.tenant_id)
-                if buckets:
-                    headers = MutableHeaders(scope=message)
-                    headers["RateLimit-Policy"] = ", ".join(
-                        _policy(name, rate) for name, (rate, _) in buckets.items()
-                    )
-                    headers["RateLimit"] = ", ".join(
-                        f'"{name}";r={int(taken.remaining)};t={math.ceil(taken.full_in_s)}'
-                        for name, (_, taken) in buckets.items()
-                    )
+                fields = self._limits.fields(caller.tenant_id)
+                MutableHeaders(scope=message).update(fields)
             await send(message)
 
         await self._app(scope, receive, send_with_fields)
-
-
-def _policy(name: Policy, rate: Rate) -> str:
-    unit = "" if name is Policy.REQUESTS else f';qu="{name}"'
-    return f'"{name}";q={int(rate.burst)};w={math.ceil(rate.depth_s)}{unit}'

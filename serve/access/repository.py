@@ -7,8 +7,9 @@ from datetime import UTC, date
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Float, case, cast, func, null, or_, select, update
-from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.dialects.postgresql import insert
 
+from serve.clock import seconds
 from serve.database import Session
 from serve.tables import ApiKey, Job, Secret, Tenant, Usage
 
@@ -41,12 +42,9 @@ async def tenant_by_id(session: Session, tenant_id: UUID) -> Tenant | None:
     return await session.scalar(select(Tenant).where(Tenant.id == tenant_id))
 
 
-async def change_tenant(
-    session: Session, tenant_id: UUID, values: Mapping[str, object]
-) -> Tenant | None:
-    """The tenant with these columns set, or None where there is none."""
-    statement = update(Tenant).where(Tenant.id == tenant_id).values(**values).returning(Tenant)
-    return await session.scalar(statement)
+async def change_tenant(session: Session, tenant_id: UUID, values: Mapping[str, object]) -> None:
+    """Set these columns of the tenant, if there is one."""
+    await session.execute(update(Tenant).where(Tenant.id == tenant_id).values(**values))
 
 
 async def tenants_before(session: Session, limit: int, after: UUID | None) -> Sequence[Tenant]:
@@ -67,7 +65,7 @@ async def add_key(
     scopes: Collection[str],
     expires_in_s: float | None,
 ) -> ApiKey:
-    expires = None if expires_in_s is None else func.now() + _seconds(expires_in_s)
+    expires = None if expires_in_s is None else func.now() + seconds(expires_in_s)
     statement = (
         insert(ApiKey)
         .values(
@@ -177,24 +175,18 @@ def _valid() -> ColumnElement[bool]:
     return ApiKey.revoked_at.is_(None) & unexpired
 
 
-def _seconds(number: float) -> ColumnElement[object]:
-    return func.make_interval(0, 0, 0, 0, 0, 0, number)
-
-
 QUOTA_LOCKS = 0x5F0A73  # a space of advisory locks of its own
 
 
-def _charging() -> Insert:
-    table = Usage.table()
-    statement = insert(table)
-    counts = ("jobs", "pictures", "gpu_seconds")
-    return statement.on_conflict_do_update(
-        index_elements=["tenant_id", "day", "model"],
-        set_={name: table.c[name] + statement.excluded[name] for name in counts},
-    )
-
-
-_CHARGE = _charging()
+_USAGE = Usage.table()
+_CHARGE = insert(_USAGE)
+_CHARGE = _CHARGE.on_conflict_do_update(
+    index_elements=["tenant_id", "day", "model"],
+    set_={
+        name: _USAGE.c[name] + _CHARGE.excluded[name]
+        for name in ("jobs", "pictures", "gpu_seconds")
+    },
+)
 
 
 def _day(job: Job) -> date:

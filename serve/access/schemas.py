@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve.access.keys import MAX_EXPIRY_S
-from serve.access.ledger import QuotaState, UsageReport
+from serve.access.ledger import UsageReport
 from serve.access.scopes import DEFAULT_SCOPES, Scope
 from serve.http.fields import Day, RowOut, StrictBody, Text
 from serve.http.page import Listing, Page
@@ -188,13 +188,12 @@ class QuotaOut(BaseModel):
     resets_at: datetime
 
     @classmethod
-    def of(cls, quota: QuotaState) -> Self:
-        limit = quota.gpu_seconds or None
+    def of(cls, report: UsageReport) -> Self:
         return cls(
-            gpu_seconds=limit,
-            used=quota.used,
-            left=None if limit is None else max(0.0, limit - quota.used),
-            resets_at=quota.resets_at,
+            gpu_seconds=report.quota or None,
+            used=report.used,
+            left=max(0.0, report.quota - report.used) if report.quota else None,
+            resets_at=report.resets_at,
         )
 
 
@@ -220,5 +219,5 @@ class UsageOut(BaseModel):
             pictures=sum(row.pictures for row in report.rows),
             gpu_seconds=sum(row.gpu_seconds for row in report.rows),
             data=[UsageOfDay.of_row(row) for row in report.rows],
-            quota=QuotaOut.of(report.quota),
+            quota=QuotaOut.of(report),
         )

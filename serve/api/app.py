@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from serve.access import endpoints as access
 from serve.access.rate_limit import RateLimitFields
 from serve.api import docs, health
-from serve.api.about import ABOUT
+from serve.api.about import ABOUT, TAGS
 from serve.api.openapi import DescribedAPI, operation_id
 from serve.api.services import Services
 from serve.database import DatabaseUnavailable
@@ -21,12 +21,10 @@ from serve.events import endpoints as events
 from serve.http import problems
 from serve.http.address import Cors, plain_origin
 from serve.http.layers import (
-    BodyLimit,
+    AnswerHeaders,
     Calls,
-    HeaderLimit,
-    RequestId,
+    RequestLimits,
     RequestMetrics,
-    SecurityHeaders,
     TrailingSlash,
 )
 from serve.jobs import endpoints as jobs
@@ -75,17 +73,18 @@ def create_app(services: Services) -> FastAPI:
         description=ABOUT,
         version=version("sfumato"),
         lifespan=_lifespan,
+        exception_handlers=problems.HANDLERS,
         docs_url=None,  # FastAPI's page loads its script from a CDN.
         redoc_url=None,
         redirect_slashes=False,
         separate_input_output_schemas=False,
         generate_unique_id_function=operation_id,
+        openapi_tags=[{"name": tag, "description": about} for tag, about in TAGS.items()],
         servers=[{"url": services.settings.http.public_url or "/", "description": "This server."}],
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.provided = services.by_type()
     app.state.stopping = asyncio.Event()
-    problems.install(app)
     _add_layers(app, services)
     for router in (
         *(room.router for room in (openai, images, jobs, job_events, events, webhooks)),
@@ -104,8 +103,7 @@ def _add_layers(app: FastAPI, services: Services) -> None:
     settings = services.settings.http
     app.add_middleware(TrailingSlash)
     app.add_middleware(Calls, drain=services.drain)
-    app.add_middleware(BodyLimit, settings=settings)
-    app.add_middleware(HeaderLimit)
+    app.add_middleware(RequestLimits, settings=settings)
     if settings.allowed_origins:
         app.add_middleware(
             Cors,
@@ -115,9 +113,8 @@ def _add_layers(app: FastAPI, services: Services) -> None:
             expose_headers=_CORS_SHOWS,
         )
     app.add_middleware(RateLimitFields, limits=services.jobs.admission.rates)
-    app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestMetrics, metrics=services.metrics)
-    app.add_middleware(RequestId)
+    app.add_middleware(AnswerHeaders)
 
 
 @asynccontextmanager

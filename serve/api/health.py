@@ -62,20 +62,22 @@ async def health(services: Provided[Services]) -> Health:
 
 @router.get("/ready", summary="Can it work?", responses=problems(NotReady))
 async def ready(services: Provided[Services]) -> Ready:
-    """200 once the database answers and a replica has drawn its first picture.
+    """200 once the database answers and a replica of the default model's pool has drawn its first
+    picture.
 
     Where replicas may go down to none, that holds for good: the next job brings one back.
     """
+    model = services.settings.model.name
+    pool = services.settings.served_pools[services.settings.pool_of[model]]
     try:
         alive = await services.jobs.workers()
-        prices, _ = await services.jobs.admission.queue.read()
+        prices = (await services.jobs.admission.queues[pool.name].read()).prices
     except DatabaseUnavailable as error:
         raise NotReady("The database does not answer.") from error
-    model = services.settings.model.name
-    workers = [worker for worker in alive if worker.model == model and not worker.draining]
-    may_rest = services.settings.scaling.diffusion_min == 0 and model in prices
+    workers = [worker for worker in alive if worker.pool == pool.name and not worker.draining]
+    may_rest = pool.min == 0 and pool.models[0] in prices
     if not workers and not may_rest:
-        raise NotReady(f"No replica has made its first picture with {model!r} yet.")
+        raise NotReady(f"No replica has made its first picture with {pool.models[0]!r} yet.")
     return Ready(model=model, workers=len(workers))
 
 
@@ -94,15 +96,18 @@ async def ready(services: Provided[Services]) -> Ready:
 async def metrics(services: Provided[Services]) -> Response:
     """HTTP series are this process's; jobs and workers are the whole service's."""
     counts = await services.jobs.counts()
-    _, backlog = await services.jobs.admission.queue.read()
+    backlogs = {
+        pool: (await queue.read()).backlog for pool, queue in services.jobs.admission.queues.items()
+    }
     deliveries = await services.webhooks.counts()
     sample = ServiceSample(
-        backlog_seconds=backlog.seconds,
-        wait_seconds=backlog.wait_s,
+        backlog_seconds={pool: backlog.seconds for pool, backlog in backlogs.items()},
+        wait_seconds={pool: backlog.wait_s for pool, backlog in backlogs.items()},
         jobs={state.value: counts.get(state, 0) for state in JobState},
         workers=[
             WorkerSample(
                 id=str(worker.id),
+                pool=worker.pool,
                 model=worker.model,
                 device=worker.device,
                 slots=worker.slots,

@@ -16,21 +16,17 @@ from serve.access.auth import MissingKey
 from serve.access.keys import InvalidKey
 from serve.access.rate_limit import RateLimitExceeded
 from serve.access.scopes import InsufficientScope, Scope
-from serve.api.about import TAGS
 from serve.api.asyncapi import life_of_a_job
 from serve.api.examples import example, merged, request_examples
 from serve.database import DatabaseUnavailable
 from serve.http.documented import HEADERS, SCHEMAS, Failure, error_examples, header
-from serve.http.problems import REQUEST_ID, TOO_LARGE, Problem, speaks_openai
+from serve.http.layers import HEADERS_TOO_LARGE, URI_TOO_LONG, too_large, too_slow
+from serve.http.problems import INTERNAL_ERROR, REQUEST_ID, Problem, speaks_openai
 from serve.openai.schemas import CompletedImage, PartialImage
 
 Json = dict[str, Any]
 _SAFE = ("get", "head")
 _BEFORE_A_TENANT_IS_KNOWN = ("401", "403", "414", "431", "default")
-
-
-def _refused(status: int, code: str, detail: str) -> Problem:
-    return Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, code=code)
 
 
 def _invalid(param: str, fault: str) -> Problem:
@@ -41,10 +37,6 @@ def _invalid(param: str, fault: str) -> Problem:
         code="invalid_value",
         param=param,
     )
-
-
-def _too_large(limit: int) -> Problem:
-    return _refused(413, TOO_LARGE, f"The body is larger than {limit} bytes.")
 
 
 _INVALID_JSON = Problem(
@@ -64,26 +56,13 @@ _COMMON: dict[str, list[Failure | Problem]] = {
         MissingKey("Send an API key: `Authorization: Bearer sfm_…`, or `X-API-Key`."),
         InvalidKey("This API key is not valid."),
     ],
-    "408": [_refused(408, "body_too_slow", "The body did not come within 60 seconds.")],
-    "413": [_too_large(1024 * 1024)],
-    "414": [_refused(414, "uri_too_long", "Path and query must have 8192 bytes at most.")],
+    "408": [too_slow(60)],
+    "413": [too_large(1024 * 1024)],
+    "414": [URI_TOO_LONG],
     "429": [RateLimitExceeded(RateLimitExceeded.example)],
-    "431": [
-        _refused(
-            431,
-            "headers_too_large",
-            "A request has 100 headers and 16384 bytes of them at most.",
-        )
-    ],
+    "431": [HEADERS_TOO_LARGE],
     "503": [DatabaseUnavailable("The database does not answer.")],
-    "default": [
-        Problem(
-            title="Internal error",
-            status=500,
-            detail="The server failed to answer; the log tells more under this request's id.",
-            code="internal_error",
-        )
-    ],
+    "default": [INTERNAL_ERROR],
 }
 """The errors that any route may answer with, where it has none of its own with that status."""
 
@@ -114,8 +93,6 @@ def _described(document: Json) -> Json:
     components = document["components"]
     components["schemas"] |= _schemas_beside()
     components["headers"] = {name: header.described() for name, header in HEADERS.items()}
-    used = dict.fromkeys(tag for *_, operation in operations(document) for tag in operation["tags"])
-    document["tags"] = [{"name": tag, "description": TAGS.get(tag, "")} for tag in used]
     for path, verb, operation in operations(document):
         _restore_examples(operation)
         _add_common_answers(path, verb, operation)
@@ -215,7 +192,7 @@ def _add_errors(path: str, operation: Json) -> None:
         "400": [_INVALID_JSON],
     }
     if "multipart/form-data" in operation.get("requestBody", {}).get("content", {}):
-        common["413"] = [_too_large(64 * 1024 * 1024)]
+        common["413"] = [too_large(64 * 1024 * 1024)]
     if openai:
         common["400"] = [_INVALID_JSON, *invalid] if "requestBody" in operation else invalid
     for status, answer in operation["responses"].items():

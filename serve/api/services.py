@@ -14,12 +14,12 @@ from serve.events.socket import OpenSockets
 from serve.http.drain import Drain
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.limits import ServedModels
+from serve.jobs.sourcing import Sourcing
 from serve.observability.metrics import Metrics
-from serve.openai.waiting import OpenAIServices
 from serve.pictures.checked_files import CheckedFiles
 from serve.pictures.pictures import Pictures
 from serve.pictures.signed_urls import SignedUrls
-from serve.pictures.sources import Intake, Sources
+from serve.pictures.sources import Intake
 from serve.settings import Settings
 from serve.storage import Storage, open_storage
 from serve.supervise import Loop
@@ -27,17 +27,25 @@ from serve.webhooks.subscriptions import Webhooks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Services(OpenAIServices):
+class Services:
     """One ingress process's connections; the app that is given them starts and closes them."""
 
+    settings: Settings
     database: Database
     bus: EventBus
+    storage: Storage
+    models: ServedModels
+    jobs: Jobs
+    pictures: Pictures
+    files: CheckedFiles
+    intake: Intake
+    signed_urls: SignedUrls
     webhooks: Webhooks
     keys: Keys
     tenants: Tenants
     tickets: Tickets
-    storage: Storage
     metrics: Metrics
+    drain: Drain
     sockets: OpenSockets
     loops: list[Loop] = field(default_factory=list)
     """Background loops beside those of the services themselves; their starter adds them."""
@@ -45,10 +53,10 @@ class Services(OpenAIServices):
     def by_type(self) -> dict[type, object]:
         """What routes may ask for, as `serve.http.provided` looks it up."""
         jobs = self.jobs
-        parts = (self, self.sourcing, jobs.feeds, jobs.admission.rates, jobs.admission.ledger)
+        sourcing = Sourcing(jobs, self.pictures, self.files, self.intake)
+        parts = (self, sourcing, jobs.feeds, jobs.admission.rates, jobs.admission.ledger)
         named = get_type_hints(type(self)).items()
         return {
-            OpenAIServices: self,
             **{kind: getattr(self, name) for name, kind in named},
             **{type(part): part for part in parts},
         }
@@ -86,7 +94,7 @@ def open_services(settings: Settings) -> Services:
         signed_urls=SignedUrls(database, settings.http),
         storage=storage,
         files=CheckedFiles(storage, pictures, metrics, redirects=settings.storage_redirects),
-        intake=Intake(Sources(database, storage)),
+        intake=Intake(database, storage),
         metrics=metrics,
         drain=Drain(),
         models=ServedModels.read(settings),

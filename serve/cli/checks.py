@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import httpx2
@@ -42,7 +41,7 @@ def before_start(settings: Settings) -> list[Finding]:
     as long as the service and would keep the memory.
     """
     torch = any(_needs_torch(model, settings) for model in settings.served.values())
-    if not (torch or settings.scaling.diffusion_gpus or settings.moderation.classifier):
+    if not (torch or settings.least_gpus or settings.moderation.classifier):
         return _faults(settings)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as child:
         return child.submit(_faults, settings).result()
@@ -56,7 +55,7 @@ def _faults(settings: Settings) -> list[Finding]:
         check_storage,
     ]
     if settings.database_url is not None:
-        checks.append(_check_connection)
+        checks.append(partial(check_postgres, schema=False))
     if settings.redis_url is not None:
         checks.append(check_redis)
     return [finding for check in checks if (finding := check(settings)).cure]
@@ -135,10 +134,10 @@ def _fault_of_device(model: FurtherModelSettings, settings: Settings) -> tuple[s
 
 def check_resources(settings: Settings) -> Finding:
     """Whether this machine has what the fewest replicas reserve; else they would wait for ever."""
-    scaling, threads = settings.scaling, settings.worker.threads
-    if scaling.least_cpus > ray_cpus():
+    threads = settings.worker.threads
+    if settings.least_cpus > ray_cpus():
         cure = (
-            f"The fewest replicas reserve {scaling.least_cpus:g}: lower"
+            f"The fewest replicas reserve {settings.least_cpus:g}: lower"
             " SFUMATO_SCALING__DIFFUSION_CPUS or the SFUMATO_SCALING__…_MIN."
         )
         return Finding("CPUs", f"{ray_cpus()} here", cure)
@@ -148,13 +147,13 @@ def check_resources(settings: Settings) -> Finding:
             " another: lower it, or unset it."
         )
         return Finding("CPUs", f"{os.cpu_count()} here", cure)
-    if scaling.diffusion_gpus:
+    if settings.least_gpus:
         import torch
 
         gpus = torch.cuda.device_count()
-        if scaling.least_gpus > gpus:
+        if settings.least_gpus > gpus:
             cure = (
-                f"The fewest replicas reserve {scaling.least_gpus:g}: lower"
+                f"The fewest replicas reserve {settings.least_gpus:g}: lower"
                 " SFUMATO_SCALING__DIFFUSION_GPUS or SFUMATO_SCALING__DIFFUSION_MIN."
             )
             return Finding("GPUs", f"{gpus} here", cure)
@@ -223,26 +222,16 @@ def check_redis(settings: Settings) -> Finding:
     )
 
 
-def check_schema(settings: Settings) -> Finding:
-    """Whether Postgres answers, and its schema is the newest."""
-    from serve.migrations.upgrade import check_schema
+def check_postgres(settings: Settings, *, schema: bool = True) -> Finding:
+    """Whether Postgres answers, and whether its ``schema`` is the newest."""
+    from serve.migrations.upgrade import check_connection, check_schema
 
-    url = database_url(settings)
-    return _postgres(check_schema(url, settings.database), "answers, schema at its newest version")
-
-
-def _check_connection(settings: Settings) -> Finding:
-    from serve.migrations.upgrade import check_connection
-
-    return _postgres(check_connection(database_url(settings), settings.database), "answers")
-
-
-def _postgres(check: Coroutine[Any, Any, None], state: str) -> Finding:
+    check = check_schema if schema else check_connection
     try:
-        asyncio.run(check)
+        asyncio.run(check(database_url(settings), settings.database))
     except ServiceError as error:
         return Finding("Postgres", "cannot be worked with", str(error))
-    return Finding("Postgres", state)
+    return Finding("Postgres", "answers, schema at its newest version" if schema else "answers")
 
 
 def check_service(settings: Settings) -> Finding:

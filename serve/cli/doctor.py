@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import platform
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ def run(settings: Settings) -> int:
         _torch,
         *(partial(_model, name, model) for name, model in settings.served.items()),
         checks.check_resources,
-        checks.check_schema,
+        checks.check_postgres,
         checks.check_redis,
         checks.check_storage,
         _service,
@@ -50,8 +50,7 @@ def run(settings: Settings) -> int:
 
 
 def _python(_: Settings) -> Finding:
-    version = ".".join(map(str, sys.version_info[:3]))
-    return Finding("Python", version, "" if sys.version_info >= (3, 11) else "Use Python 3.11.")
+    return Finding("Python", platform.python_version())
 
 
 def _torch(_: Settings) -> Finding:

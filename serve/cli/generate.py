@@ -5,15 +5,22 @@ from __future__ import annotations
 import base64
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx2
 import typer
 
+from pipelines.imaging.format import PictureFormat
 from serve.cli.target import api_key, base_url, key_file
+from serve.jobs.schemas import OutputFormat
 from serve.settings import Settings
 
-_FORMATS = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
+FORMATS = {
+    f".{ending}": name
+    for name in get_args(OutputFormat)
+    for ending in (PictureFormat(name).extension, name)
+}
+"""The output format by the ending of the file's name."""
 _SIZE = re.compile(r"auto|[1-9]\d{0,4}x[1-9]\d{0,4}")
 
 
@@ -26,9 +33,9 @@ def check_size(size: str | None) -> str | None:
 
 def run(settings: Settings, prompt: str, output: Path, options: dict[str, Any]) -> int:
     """Send the request, wait, write the file; the exit status."""
-    picture_format = _FORMATS.get(output.suffix.lower())
+    picture_format = FORMATS.get(output.suffix.lower())
     if picture_format is None:
-        typer.echo(f"{output}: name a file that ends in {', '.join(_FORMATS)}.", err=True)
+        typer.echo(f"{output}: name a file that ends in {', '.join(FORMATS)}.", err=True)
         return 2
     if not prompt.strip():
         typer.echo("The prompt is empty: say what the picture shows.", err=True)

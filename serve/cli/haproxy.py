@@ -27,7 +27,7 @@ _LONGEST_FOLDER_BYTES = 29
 _MOST_CONNECTIONS = 20_000
 _OTHER_FILES = 200
 _HEADER_BYTES = 32 * 1024
-"""More than `HeaderLimit` lets pass, so that longer headers reach it and it refuses them."""
+"""More than `RequestLimits` lets pass, so that longer headers reach it and it refuses them."""
 
 
 def command() -> str | None:

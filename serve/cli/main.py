@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from pipelines.bench.output_file import output_file
-from serve.cli import bench, doctor, generate, keys, up
+from serve.cli import bench, config, doctor, generate, keys, up
 from serve.cli.target import database_url, settings
 from serve.errors import ServiceError
 from serve.local.errors import LocalServerError
@@ -25,7 +25,7 @@ class CommandGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.Abort, TyperException):
+        except (typer.Exit, typer.Abort, TyperException, BrokenPipeError):
             raise
         except (ServiceError, LocalServerError) as error:
             typer.echo(f"✗ {error}", err=True)
@@ -52,12 +52,23 @@ app = typer.Typer(
 )
 app.add_typer(keys.app, name="keys")
 app.add_typer(bench.app, name="bench")
+app.add_typer(config.app, name="config")
 
 
 @app.command("up")
-def start() -> None:
+def start(
+    model: Annotated[
+        str | None, typer.Option(help="The default model: a diffusers folder, or a hub id.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What clients call it; unset, the last part of --model.")
+    ] = None,
+    dashboard: Annotated[
+        bool | None, typer.Option(help="Whether to start Ray's dashboard. [default: yes]")
+    ] = None,
+) -> None:
     """Start the whole service on this machine, and stop it with Ctrl-C."""
-    raise typer.Exit(up.run(settings()))
+    raise typer.Exit(up.run(settings(up.overrides(model, name, dashboard))))
 
 
 @app.command("generate")
@@ -65,7 +76,12 @@ def draw(
     prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="File: .png, .webp or .jpg.", callback=output_file),
+        typer.Option(
+            "--output",
+            "-o",
+            help=f"File that ends in {', '.join(generate.FORMATS)}.",
+            callback=output_file,
+        ),
     ],
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, max=1000, help="Guidance scale.")] = None,
@@ -96,11 +112,7 @@ def migrate() -> None:
     from serve.migrations.upgrade import upgrade
 
     current = settings()
-    try:
-        asyncio.run(upgrade(database_url(current), settings=current.database))
-    except ServiceError as error:
-        typer.echo(f"{error} Is `sfumato up` running, or DATABASE_URL set?", err=True)
-        raise typer.Exit(1) from error
+    asyncio.run(upgrade(database_url(current), settings=current.database))
     typer.echo("The schema is at its newest version.")
 
 

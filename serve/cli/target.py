@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import typer
@@ -12,10 +14,12 @@ from serve.environment import WrongSettings, read_settings
 from serve.settings import Settings
 
 
-def settings() -> Settings:
-    """The settings. If some are wrong, the command ends with a line for each."""
+def settings(args: Mapping[str, Any] | None = None) -> Settings:
+    """The settings, overridden by ``args``. If some are wrong, the command ends with a line for
+    each.
+    """
     try:
-        return read_settings()
+        return read_settings(args)
     except WrongSettings as error:
         for line in error.lines:
             typer.echo(f"✗ {line}", err=True)

@@ -14,7 +14,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from typing import Any, cast
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
 import httpx2
@@ -27,7 +28,7 @@ from serve.cli.checks import before_start, ray_cpus
 from serve.cli.target import api_key, base_url, database_url, key_file
 from serve.errors import ServiceError
 from serve.local.data_folder import FolderLock, write_atomically
-from serve.local.errors import AlreadyRunning, FolderUnreachable, LocalServerError, StartFailed
+from serve.local.errors import AlreadyRunning, LocalServerError, StartFailed, using_folder
 from serve.local.postgres import LocalPostgres
 from serve.local.process import Leftovers
 from serve.local.valkey import LocalValkey
@@ -60,13 +61,28 @@ _END_S = 10.0  # to answer the clients whose time is over, and to hand pictures 
 console = Console(highlight=False, soft_wrap=True)
 
 
+def overrides(model: str | None, name: str | None, dashboard: bool | None) -> dict[str, Any]:
+    """The options of `up` as settings."""
+    args: dict[str, Any] = {} if dashboard is None else {"dashboard": dashboard}
+    if model is not None:
+        # A relative path would mean another folder to the replicas.
+        path = Path(model)
+        if path.is_dir():
+            model = str(path.resolve())
+        name = name or PurePath(model).name
+        args["model"] = {"path": model}
+    if name is not None:
+        args.setdefault("model", {})["name"] = name
+    return args
+
+
 def run(settings: Settings) -> int:
     """Start everything, wait for a signal, stop everything; the exit status."""
     redact_records(log_prompts=settings.log_prompts)
     stop = threading.Event()
     with ExitStack() as parts:
         try:
-            settings = _start(settings, parts)
+            settings, cluster = _start(settings, parts)
         except AlreadyRunning as error:
             process = "another process" if error.pid is None else f"process {error.pid}"
             console.print(f"[yellow]Sfumato runs already[/], as {process}.")
@@ -80,25 +96,24 @@ def run(settings: Settings) -> int:
             return 1
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, lambda *_: stop.set())
-        _greet(settings)
+        _greet(settings, cluster)
         stop.wait()
         console.print(
             "\nStopping: waiting calls and pictures being drawn are finished first, within"
             f" {settings.worker.drain_s:g} s."
         )
-        asyncio.run(_finish(settings.worker.drain_s))
+        asyncio.run(_finish(settings))
     console.print("Stopped.")
     return 0
 
 
-def _start(settings: Settings, parts: ExitStack) -> Settings:
+def _start(settings: Settings, parts: ExitStack) -> tuple[Settings, LocalRay]:
     """Start the parts, each of which ``parts`` stops; the settings, with what was missing."""
     lock = FolderLock("up", settings.data_dir.resolve())
     lock.claim()
     parts.callback(lock.release)
     leftovers = Leftovers(settings.data_dir.resolve())
-    with _using_data_folder(settings):
-        leftovers.end()
+    leftovers.end()
     check_port(settings)
     check_key(settings)
     if faults := before_start(settings):
@@ -114,23 +129,13 @@ def _start(settings: Settings, parts: ExitStack) -> Settings:
     with _step("Schema and key"):
         settings = asyncio.run(_prepare(settings))
     with _step("Ray"):
-        logs = start_ray(settings, parts)
-    with _using_data_folder(settings):
-        leftovers.note()  # if this process is killed from here on, they stay behind
+        cluster = start_ray(settings, parts)
+    leftovers.note()  # if this process is killed from here on, they stay behind
     with _step(f"Model {settings.model.name}"):
-        _deploy(settings, logs)
+        _deploy(settings, cluster.logs)
         _wait_until_ready(settings)
-    with _using_data_folder(settings):
-        leftovers.note()
-    return settings
-
-
-@contextmanager
-def _using_data_folder(settings: Settings) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise FolderUnreachable.to_us(error, settings.data_dir.resolve()) from error
+    leftovers.note()
+    return settings, cluster
 
 
 @contextmanager
@@ -164,7 +169,7 @@ def check_key(settings: Settings) -> None:
     """Raises `StartFailed` if the first tenant has a key already, and it is cut short."""
     from serve.access.keys import MIN_CHARS
 
-    with _using_data_folder(settings):
+    with using_folder(settings.data_dir.resolve()):
         key = api_key(settings)
     if key is not None and not (key.isascii() and len(key) >= MIN_CHARS):
         raise StartFailed(
@@ -183,7 +188,7 @@ async def _prepare(settings: Settings) -> Settings:
     key = api_key(settings)
     if key is None:
         key = f"sfm_{secrets.token_urlsafe(32)}"
-        with _using_data_folder(settings):
+        with using_folder(settings.data_dir.resolve()):
             write_atomically(key_file(settings), key + "\n")
     database = Database(database_url(settings), settings.database, pool_size=1)
     try:
@@ -193,8 +198,15 @@ async def _prepare(settings: Settings) -> Settings:
     return settings.model_copy(update={"api_key": SecretStr(key)})
 
 
-def start_ray(settings: Settings, parts: ExitStack) -> str:
-    """Start a Ray of its own, with Serve's proxy at the service's port; the folder of its logs."""
+class LocalRay(NamedTuple):
+    """Where a Ray that was started keeps its logs, and shows its dashboard if it has one."""
+
+    logs: str
+    dashboard_url: str | None
+
+
+def start_ray(settings: Settings, parts: ExitStack) -> LocalRay:
+    """Start a Ray of its own, with Serve's proxy at the service's port."""
     os.environ["DATABASE_URL"] = database_url(settings)  # for Serve's controller: see BacklogPolicy
     os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = PROXY_LAYERS
     defaults = dict(RAY_DEFAULTS)
@@ -216,15 +228,17 @@ def start_ray(settings: Settings, parts: ExitStack) -> str:
     context = ray.init(
         address="local",
         num_cpus=ray_cpus(),
-        include_dashboard=False,
-        dashboard_host="127.0.0.1",
+        include_dashboard=settings.dashboard,
+        dashboard_host="127.0.0.1",  # it asks for the token as well
         log_to_driver=False,
         logging_level=logging.ERROR,
         object_store_memory=_OBJECT_STORE_BYTES,
     )
     parts.callback(_stop_ray)
     serve.start(http_options=HTTPOptions(host=settings.host, port=settings.port))
-    return f"{cast(Any, context).address_info['session_dir']}/logs/serve"
+    about = cast(Any, context)
+    dashboard = f"http://{about.dashboard_url}" if settings.dashboard else None
+    return LocalRay(f"{about.address_info['session_dir']}/logs/serve", dashboard)
 
 
 def _deploy(settings: Settings, logs: str) -> None:
@@ -263,41 +277,53 @@ def _wait_until_ready(settings: Settings) -> None:
     raise StartFailed(f"The service is not ready after {_READY_TIMEOUT_S:.0f} s: {reason}")
 
 
-def _greet(settings: Settings) -> None:
+def _greet(settings: Settings, cluster: LocalRay) -> None:
     url = base_url(settings)
     key = api_key(settings) or ""
-    console.print(
-        f"\n[bold]Sfumato is ready[/]\n"
-        f"  URL      {url}/v1\n"
-        f"  API key  {escape(key)}\n"
-        f"  Gallery  {url}/#key={quote(key, safe='')}\n"
-        f"  Docs     {url}/docs\n\n"
-        f'Try  sfumato generate "red heart" -o heart.png      Stop with Ctrl-C.'
-    )
+    lines = [
+        "\n[bold]Sfumato is ready[/]",
+        f"  URL        {url}/v1",
+        f"  API key    {escape(key)}",
+        f"  Gallery    {url}/#key={quote(key, safe='')}",
+        f"  Docs       {url}/docs",
+    ]
+    if cluster.dashboard_url:
+        lines.append(f"  Dashboard  {cluster.dashboard_url} [dim](token: `ray get-auth-token`)[/]")
+    tail = 'Try  sfumato generate "red heart" -o heart.png      Stop with Ctrl-C.'
+    console.print("\n".join([*lines, "", tail]))
 
 
-async def _finish(within_s: float) -> None:
+async def _finish(settings: Settings) -> None:
     """Let every replica finish while the proxy still answers, since Serve stops the proxy first.
 
     First the ingresses close their sockets and answer the waiting calls, while pictures are drawn
     for them. In the rest of the time the pictures being drawn are finished, or handed back.
     """
     from ray import serve
-    from ray.exceptions import RayError
-    from ray.serve.exceptions import RayServeException
 
-    until = time.monotonic() + within_s
-    for deployment, method in (("Ingress", "finish_calls"), ("Diffusion", "drain")):
-        left = max(0.0, until - time.monotonic())
-        try:
-            handle = serve.get_deployment_handle(deployment, "sfumato")
-            ended = handle.broadcast(method, left)
-            await ended.results_async(timeout_s=left + _END_S, return_exceptions=True)
-        except (RayError, RayServeException, TimeoutError) as error:
-            console.print(f"[yellow]{deployment} was not heard to the end:[/] {error}")
+    from serve.app import diffusion_name
+
+    until = time.monotonic() + settings.worker.drain_s
+    await _tell("Ingress", "finish_calls", until)
+    pools = [diffusion_name(pool) for pool in settings.served_pools]
+    await asyncio.gather(*(_tell(pool, "drain", until) for pool in pools))
     # Here, because the handles are bound to this loop; quietly, as in `_stop_ray`.
     with redirect_stdout(io.StringIO()):
         await serve.shutdown_async()  # type: ignore[no-untyped-call]
+
+
+async def _tell(deployment: str, method: str, until: float) -> None:
+    """Call the method of all of its replicas with the seconds that are left, and wait for them."""
+    from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    left = max(0.0, until - time.monotonic())
+    try:
+        ended = serve.get_deployment_handle(deployment, "sfumato").broadcast(method, left)
+        await ended.results_async(timeout_s=left + _END_S, return_exceptions=True)
+    except (RayError, RayServeException, TimeoutError) as error:
+        console.print(f"[yellow]{deployment} was not heard to the end:[/] {error}")
 
 
 def _stop_ray() -> None:

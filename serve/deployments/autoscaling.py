@@ -23,20 +23,25 @@ _POLL_S = 2.0
 
 
 class BacklogPolicy:
-    """Enough replicas to clear the backlog, in predicted seconds, within ``target_wait_s``.
+    """Enough replicas to clear a pool's backlog, in predicted seconds, within ``target_wait_s``.
 
     Runs in Serve's controller, which calls it every tick. Each poll is one short task, so that
     nothing outlives the policy when it is replaced.
     """
 
     def __init__(
-        self, models: Sequence[str], target_wait_s: float, database: Mapping[str, float]
+        self,
+        pool: str,
+        models: Sequence[str],
+        target_wait_s: float,
+        database: Mapping[str, float],
     ) -> None:
         """The database is that of DATABASE_URL: what a policy is given stands in Ray's logs.
 
         ``database`` are the fields of `DatabaseSettings`.
         """
         redact_records()
+        self._pool = pool
         self._models = models
         self._target_wait_s = target_wait_s
         self._settings = DatabaseSettings(**database)
@@ -59,6 +64,6 @@ class BacklogPolicy:
         if self._database is None:
             self._database = Database(os.environ["DATABASE_URL"], self._settings, pool_size=1)
         try:
-            self._backlog = await read_backlog(self._database, self._models)
+            self._backlog = await read_backlog(self._database, self._pool, self._models)
         except DatabaseUnavailable as error:
             log.warning("autoscaling.database_unavailable", error=str(error))

@@ -26,11 +26,11 @@ log = structlog.get_logger(__name__)
 class Diffusion:
     """Draws pictures. It takes no requests: it pulls claims from Postgres.
 
-    Ready, and known to the other processes, only once its default model has made a first picture.
+    Ready, and known to the other processes, only once its first model has made a first picture.
     """
 
     async def __init__(  # type: ignore[misc] # Serve awaits it
-        self, settings: Settings, postprocess: DeploymentHandle[Postprocess]
+        self, settings: Settings, pool: str, postprocess: DeploymentHandle[Postprocess]
     ) -> None:
         from pipelines.diffusion.engine import DiffusionEngine
         from pipelines.diffusion.loading import choose_device
@@ -40,18 +40,20 @@ class Diffusion:
         configure_logging(settings.log_format, log_prompts=settings.log_prompts)
         assert settings.database_url is not None  # noqa: S101 - build_app saw to it
         assert settings.redis_url is not None  # noqa: S101
-        pool = await asyncio.to_thread(open_pool, settings)
-        hidden = await asyncio.to_thread(hidden_previews, settings)
-        device = str(choose_device(settings.model.device))
+        names = settings.served_pools[pool].models
+        models = await asyncio.to_thread(open_pool, settings, pool)
+        hidden = await asyncio.to_thread(hidden_previews, settings, pool)
+        device = str(choose_device(settings.served[names[0]].device))
         self._database = Database(settings.database_url.get_secret_value(), settings.database)
         # It draws and publishes; the events of all jobs are for those who have clients.
         self._bus = EventBus(settings.redis_url.get_secret_value(), [WORK])
         await self._bus.start()
-        claims = Claims(self._database, self._bus, pool.names, settings.jobs.unread_wait_s)
+        claims = Claims(self._database, self._bus, names, settings.jobs.unread_wait_s, pool)
         delivery = Delivery(PostprocessReplicas(postprocess), settings.worker)
         sources = SourceLoader(open_storage(settings.storage), settings.worker)
         self._worker = Worker(claims, self._bus, sources.load, delivery, settings.worker, hidden)
-        engine = DiffusionEngine(pool, settings.worker.max_batch, threads=settings.worker.threads)
+        batch = settings.served_pools[pool].batch
+        engine = DiffusionEngine(models, batch, threads=settings.worker.threads)
         niceness = settings.worker.niceness if device == "cpu" else 0
         runner = EngineRunner(engine, self._worker.take, niceness)
         runner.start()
@@ -59,7 +61,7 @@ class Diffusion:
         adopt_loggers("diffusers", "huggingface_hub", "transformers")
         self._drained = False
         self._working = asyncio.create_task(self._worker.run(runner, device), name="worker")
-        log.info("diffusion.ready", models=pool.names, device=device)
+        log.info("diffusion.ready", pool=pool, models=names, device=device)
 
     async def check_health(self) -> None:
         """Asked by Serve; raising replaces the replica."""

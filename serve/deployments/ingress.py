@@ -71,9 +71,9 @@ class Ingress:
     """Answers HTTP and WebSocket. Imports no torch."""
 
     async def __init__(  # type: ignore[misc] # Serve awaits it
-        self, settings: Settings, _diffusion: DeploymentHandle[Diffusion]
+        self, settings: Settings, *_diffusion: DeploymentHandle[Diffusion]
     ) -> None:
-        # The handle is never called: binding it makes the three one application.
+        # The handles are never called: binding them makes all deployments one application.
         configure_logging(settings.log_format, log_prompts=settings.log_prompts)
         if not guarded():
             log.warning(

@@ -17,7 +17,7 @@ from websockets.protocol import State
 HEAD_TIMEOUT_S = 10.0
 """As HAProxy has it."""
 MAX_HEAD_BYTES = 64 * 1024
-"""Above what `HeaderLimit` lets pass, so that it answers where it can."""
+"""Above what `RequestLimits` lets pass, so that it answers where it can."""
 
 MAX_MESSAGE_BYTES = 64 * 1024
 """Four times the characters that an `EventSocket` takes, so that it can refuse by itself."""

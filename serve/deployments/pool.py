@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
-
 from pipelines.diffusion.catalog import SAFETY_CHECKER, describe, find_description
 from pipelines.diffusion.loading import (
     check_folder,
@@ -16,60 +13,56 @@ from pipelines.diffusion.loading import (
 from pipelines.diffusion.pool import ModelPool, ModelSource, Placing
 from pipelines.diffusion.weights import weights_bytes
 from serve.errors import naming_model
-from serve.settings import FurtherModelSettings, Settings
+from serve.settings import DEFAULT_POOL, FurtherModelSettings, Settings
 
 
-def open_pool(settings: Settings) -> ModelPool:
-    """Every model that is served, the default one first; none is loaded yet.
+def open_pool(settings: Settings, pool: str = DEFAULT_POOL) -> ModelPool:
+    """The models of the pool; none is loaded yet.
 
     What is on the hub is downloaded here, so that no request waits for it. Raises ModelLoadError,
     naming the model.
     """
-    sources = {name: _source(name, model, settings) for name, model in settings.served.items()}
+    names = settings.served_pools[pool].models
+    sources = {name: _source(name, settings.served[name], settings) for name in names}
     return ModelPool(sources, settings.worker.model_bytes)
 
 
-def hidden_previews(settings: Settings) -> frozenset[str]:
-    """Models whose pictures are judged once they are drawn, so that they have no previews.
+def hidden_previews(settings: Settings, pool: str = DEFAULT_POOL) -> frozenset[str]:
+    """The pool's models whose pictures are judged once they are drawn: they have no previews.
 
     Raises ModelLoadError, naming the model.
     """
     hidden = set()
-    for name, model in settings.served.items():
+    for name in settings.served_pools[pool].models:
         with naming_model(name):
-            checked = describe(find_description(model.path)).has_safety_checker
+            path = settings.served[name].path
+            checked = describe(find_description(path)).has_safety_checker
         if settings.moderation.hides_previews(checked=checked):
             hidden.add(name)
     return frozenset(hidden)
 
 
 def _source(name: str, model: FurtherModelSettings, settings: Settings) -> ModelSource:
+    without = () if settings.moderation.safety_checker else (SAFETY_CHECKER,)
     with naming_model(name):
-        without = _without(settings)
         folder = find_folder(model.path, without)
         check_folder(folder, describe(folder), model.controlnets, model.loras, without)
         dtype = choose_dtype(model.dtype, choose_device(model.device))
-    read = partial(_read, name, folder, model, settings)
+
+    def read() -> Placing:
+        with naming_model(name):
+            placing = read_model(
+                folder,
+                model.device,
+                model.dtype,
+                model.controlnets,
+                model.loras,
+                settings.speed.acceleration,
+                without,
+            )
+        return _named(name, placing)
+
     return ModelSource(read, weights_bytes(folder, dtype, without))
-
-
-def _without(settings: Settings) -> tuple[str, ...]:
-    """Parts that no model is loaded with."""
-    return () if settings.moderation.safety_checker else (SAFETY_CHECKER,)
-
-
-def _read(name: str, folder: Path, model: FurtherModelSettings, settings: Settings) -> Placing:
-    with naming_model(name):
-        placing = read_model(
-            folder,
-            model.device,
-            model.dtype,
-            model.controlnets,
-            model.loras,
-            settings.speed.acceleration,
-            _without(settings),
-        )
-    return _named(name, placing)
 
 
 def _named(name: str, placing: Placing) -> Placing:

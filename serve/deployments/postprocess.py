@@ -17,8 +17,8 @@ from serve.observability.logging import configure_logging
 from serve.pictures.stored_file import StoredFile
 from serve.settings import Settings
 from serve.storage import Storage, open_storage
+from serve.worker.delivery import PostprocessTask, discard_picture, store_picture
 from serve.worker.errors import PostprocessLost
-from serve.worker.postprocess import PostprocessTask, discard_picture, store_picture
 
 T = TypeVar("T")
 
@@ -40,12 +40,12 @@ class Postprocess:
         return open_storage(self._storage_url, make=False)
 
     async def store(self, image: NDArray[np.uint8], task: PostprocessTask) -> list[StoredFile]:
-        """See `serve.worker.postprocess.store_picture`; a picture that is refused is not stored."""
+        """See `serve.worker.delivery.store_picture`; a picture that is refused is not stored."""
         await self._moderation.judge_picture(image)
         return await store_picture(self._storage, image, task)
 
     async def discard(self, task: PostprocessTask) -> None:
-        """See `serve.worker.postprocess.discard_picture`."""
+        """See `serve.worker.delivery.discard_picture`."""
         await discard_picture(self._storage, task)
 
 

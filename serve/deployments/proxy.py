@@ -23,7 +23,8 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.deployments.listener import bound_heads, bound_sockets
-from serve.http.layers import BodyLimit, HeaderLimit, RequestId, SecurityHeaders, refusal
+from serve.http.layers import AnswerHeaders, RequestLimits
+from serve.http.problems import answer, refusal
 from serve.observability.logging import redact_records
 from serve.settings import Settings
 
@@ -44,10 +45,8 @@ def layers() -> list[Middleware]:
     return [
         Middleware(Starting),
         Middleware(OverrideHeaders),
-        Middleware(BodyLimit, settings=http),
-        Middleware(HeaderLimit),
-        Middleware(SecurityHeaders),
-        Middleware(RequestId),
+        Middleware(RequestLimits, settings=http),
+        Middleware(AnswerHeaders),
     ]
 
 
@@ -120,14 +119,9 @@ class Starting:
             nonlocal refused
             if _is_unknown_path(message):
                 refused = True
-                answer = refusal(
-                    scope,
-                    HTTPStatus.SERVICE_UNAVAILABLE,
-                    "starting",
-                    "The service starts; send the request again.",
-                    {"Retry-After": str(_STARTING_RETRY_S)},
-                )
-                await answer(scope, receive, send)
+                starting = refusal(503, "starting", "The service starts; send the request again.")
+                refuse = answer(starting, scope, {"Retry-After": str(_STARTING_RETRY_S)})
+                await refuse(scope, receive, send)
             elif not refused:
                 await send(message)
 

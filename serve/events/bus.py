@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from serve.events.event import Event
+from serve.events.event import Event, EventType
 from serve.events.progress import LatestProgress, ProgressPace
 from serve.supervise import Loop, RoundDone
 
@@ -162,18 +162,25 @@ class EventBus:
         return True
 
     async def publish(self, *events: Event) -> None:
-        """Send the events to every process; it does no harm if they are lost."""
-        await self._publish(*((EVENTS, event.encode()) for event in events))
+        """Send the events to every process; it does no harm if they are lost.
+
+        The workers are told of jobs that were queued, and of those that ended before all of their
+        pictures did.
+        """
+        messages = []
+        for event in events:
+            if event.type is EventType.QUEUED:
+                messages.append((WORK, b""))
+            elif event.type.terminal and event.type is not EventType.SUCCEEDED:
+                messages.append((WORK, event.job_id.bytes))
+            messages.append((EVENTS, event.encode()))
+        await self._send(*messages)
 
     async def announce_work(self) -> None:
-        """Wake the workers: a picture was queued or returned to the queue."""
-        await self._publish((WORK, b""))
+        """Wake the workers: a picture was returned to the queue."""
+        await self._send((WORK, b""))
 
-    async def announce_end(self, job_id: UUID) -> None:
-        """Tell the workers that a job ended before all of its pictures did."""
-        await self._publish((WORK, job_id.bytes))
-
-    async def _publish(self, *messages: tuple[str, bytes]) -> None:
+    async def _send(self, *messages: tuple[str, bytes]) -> None:
         if not messages or monotonic() < self._paused_until:
             return
         try:
@@ -198,22 +205,22 @@ class EventBus:
             if not listeners:
                 del self._listeners[tenant_id]
 
-    def _receive_event(self, message: bytes) -> None:
-        try:
-            self._pace.offer(Event.decode(message))
-        except Exception as error:  # noqa: BLE001 - only this message is lost
-            log.warning("events.not_an_event", error=f"{type(error).__name__}: {error}")
-
     def _fan_out(self, event: Event) -> int:
         """Offer the event to every listener of the tenant; returns how many want it."""
         return sum(
             subscription.offer(event) for subscription in self._listeners.get(event.tenant_id, ())
         )
 
-    def _receive_work(self, message: bytes) -> None:
-        if len(message) == _UUID_BYTES and len(self.ended) < _MAX_ENDED:
-            self.ended.add(UUID(bytes=message))
-        self.work.set()
+    def _receive(self, channel: bytes, message: bytes) -> None:
+        if channel == WORK.encode():
+            if len(message) == _UUID_BYTES and len(self.ended) < _MAX_ENDED:
+                self.ended.add(UUID(bytes=message))
+            self.work.set()
+            return
+        try:
+            self._pace.offer(Event.decode(message))
+        except Exception as error:  # noqa: BLE001 - only this message is lost
+            log.warning("events.not_an_event", error=f"{type(error).__name__}: {error}")
 
     async def _listen(self, round_done: RoundDone) -> None:
         try:
@@ -230,10 +237,8 @@ class EventBus:
                         await pubsub.ping()
                         continue
                     unanswered = 0
-                    if message["channel"] == WORK.encode():
-                        self._receive_work(message["data"])
-                    elif message["channel"] is not None:  # None: the answer to a ping
-                        self._receive_event(message["data"])
+                    if message["channel"] is not None:  # None: the answer to a ping
+                        self._receive(message["channel"], message["data"])
                 raise RedisConnectionError("Redis does not answer.")
         finally:
             self.listening = False

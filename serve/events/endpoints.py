@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response, WebSocket
+from typing import Annotated
 
-from serve.access.auth import Reader
-from serve.access.guarded_route import GuardedRoute
-from serve.access.keys import Keys
+from fastapi import APIRouter, Depends, Response
+
+from serve.access.auth import GuardedRoute, Reader
 from serve.access.tickets import TICKET_S, Tickets, TicketsUnavailable
-from serve.events.feed import Feeds
 from serve.events.schemas import TicketOut
-from serve.events.socket import EventSocket, OpenSockets
+from serve.events.socket import EventSocket
 from serve.http.documented import problems, success
 from serve.http.provided import Provided
 from serve.observability.metrics import Metrics
-from serve.settings import Settings
 
 router = APIRouter(tags=["events"], route_class=GuardedRoute)
 
@@ -22,19 +20,10 @@ _TICKET = {"ticket": "wLr0H6u0bq1mD7yT9oJcXfZk2sV5nEpA", "expires_in": TICKET_S}
 
 
 @router.websocket("/v1/events")
-async def events(
-    websocket: WebSocket,
-    feeds: Provided[Feeds],
-    keys: Provided[Keys],
-    tickets: Provided[Tickets],
-    settings: Provided[Settings],
-    sockets: Provided[OpenSockets],
-    metrics: Provided[Metrics],
-) -> None:
+async def events(socket: Annotated[EventSocket, Depends()], metrics: Provided[Metrics]) -> None:
     """Resumes by number: a client that names its last event gets the rest, each once."""
-    origins, stopping = settings.http.allowed_origins, websocket.app.state.stopping
     with metrics.event_socket():
-        await EventSocket(websocket, feeds, keys, tickets, origins, sockets, stopping).serve()
+        await socket.serve()
 
 
 @router.post(

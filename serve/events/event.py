@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-import orjson
+from pydantic_core import from_json, to_json
 
 from serve.open_enum import OpenEnum
 
@@ -53,12 +52,12 @@ class Event:
 
     def encode(self) -> bytes:
         """The message between processes."""
-        return as_json({"tenant_id": self.tenant_id, **self._public_fields()})
+        return to_json(self)
 
     @cached_property
     def text(self) -> str:
         """The JSON that clients read. It is made once a process, however many clients read it."""
-        return as_json(self._public_fields(), orjson.OPT_UTC_Z).decode()
+        return to_json(self, exclude={"tenant_id"}).decode()
 
     @cached_property
     def without_preview(self) -> Event:
@@ -74,15 +73,6 @@ class Event:
         image_id = self.data.get("image_id")
         return image_id if isinstance(image_id, str) else None
 
-    def _public_fields(self) -> dict[str, Any]:
-        return {
-            "type": self.type,
-            "job_id": self.job_id,
-            "seq": self.seq,
-            "created_at": self.created_at,
-            "data": self.data,
-        }
-
     @classmethod
     def decode(cls, message: bytes) -> Event:
         """Read what ``encode`` made. Fields that a newer version added are ignored.
@@ -90,7 +80,7 @@ class Event:
         Raises:
             Exception: of any kind, if the message is not an event.
         """
-        fields = orjson.loads(message)
+        fields = from_json(message)
         seq = fields["seq"]
         return cls(
             tenant_id=UUID(fields["tenant_id"]),
@@ -100,22 +90,6 @@ class Event:
             created_at=datetime.fromisoformat(fields["created_at"]),
             data=event_data(fields["data"]),
         )
-
-
-def as_json(value: Any, option: int = 0) -> bytes:
-    """JSON of anything that an event may hold; ``option`` is orjson's.
-
-    Postgres' JSON may hold integers of any size. orjson writes 64 bits at most, so json writes
-    the larger ones.
-    """
-    try:
-        return orjson.dumps(value, default=str, option=option)  # asyncpg has a UUID of its own
-    except orjson.JSONEncodeError:
-        return json.dumps(value, default=_plain).encode()
-
-
-def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def event_data(value: Any) -> dict[str, Any]:

@@ -49,7 +49,8 @@ class Feeds:
     Two kinds of reads serve all feeds together: those that a feed asks for, in batches
     (docs/decisions/0033-clients-that-come-back.md), and a poll every two seconds, or twice a second
     while Redis is away, of what lies beyond the cursors of every feed
-    (docs/decisions/0015-one-catch-up.md).
+    (docs/decisions/0015-one-catch-up.md). Each read raises DatabaseUnavailable when Postgres does
+    not answer.
     """
 
     def __init__(self, database: Database, bus: EventBus) -> None:
@@ -87,27 +88,15 @@ class Feeds:
     async def events_after(
         self, tenant_id: UUID, cursors: Mapping[UUID, int]
     ) -> Mapping[UUID, Sequence[Event]]:
-        """Each job's events after its cursor, in order. Jobs of other tenants are left out.
-
-        Raises:
-            DatabaseUnavailable: when Postgres does not answer.
-        """
+        """Each job's events after its cursor, in order. Jobs of other tenants are left out."""
         return await self._events.read((tenant_id, cursors))
 
     async def live_jobs(self, tenant_id: UUID) -> Sequence[UUID]:
-        """The newest ``MAX_JOBS`` of the tenant's jobs that have not ended, or ended just now.
-
-        Raises:
-            DatabaseUnavailable: when Postgres does not answer.
-        """
+        """The newest ``MAX_JOBS`` of the tenant's jobs that have not ended, or ended just now."""
         return await self._live.read(tenant_id)
 
     async def catch_up(self) -> None:
-        """Read what each feed lacks, and offer it as Redis would; the feed decides what is new.
-
-        Raises:
-            DatabaseUnavailable: when Postgres does not answer.
-        """
+        """Read what each feed lacks, and offer it as Redis would; the feed decides what is new."""
         feeds = list(self._feeds)
         async with self._database.transaction() as session:
             await self._discover(session, [feed for feed in feeds if feed.watching_all])
@@ -304,16 +293,14 @@ class Feed:
             self._emit(events)
 
     def _take(self, event: Event) -> None:
-        if event.job_id in self._ended or event.job_id in self._muted:
-            return
+        if self.watching_all:
+            self.discover([event.job_id])
         cursor = self.cursors.get(event.job_id)
-        if cursor is None and not self.watching_all:
+        if cursor is None:
             return
         if event.seq is None:
             self._ready.append(event)
-            return
-        cursor = self.cursors.setdefault(event.job_id, 0)
-        if event.seq == cursor + 1:
+        elif event.seq == cursor + 1:
             self._emit([event])
         elif event.seq > cursor:
             self._behind.add(event.job_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from serve.events.event import Event
@@ -21,37 +21,36 @@ class LatestProgress:
     """The newest progress of each picture."""
 
     def __init__(self) -> None:
-        self._by_job: dict[UUID, dict[str | None, Event]] = {}
+        self._events: dict[tuple[UUID, str | None], Event] = {}
 
     def put(self, event: Event) -> None:
         """Replace the older progress of the same picture."""
-        self._by_job.setdefault(event.job_id, {})[event.image_id] = event
+        self._events[event.job_id, event.image_id] = event
 
-    def get(self, job_id: UUID, image_id: str | None) -> Event | None:
-        return self._by_job.get(job_id, {}).get(image_id)
-
-    def has(self, job_id: UUID) -> bool:
-        """Whether progress of the job waits."""
-        return job_id in self._by_job
-
-    def pop(self, job_id: UUID | None = None) -> Event | None:
-        """The progress of the picture that has waited longest, of this job or of any."""
-        job_id = job_id or next(iter(self._by_job), None)
-        if job_id is None or job_id not in self._by_job:
-            return None
-        pictures = self._by_job[job_id]
-        event = pictures[next(iter(pictures))]
-        self.drop_older(event)
-        return event
+    def pop(self) -> Event | None:
+        """The progress of the picture that has waited longest."""
+        first = next(iter(self._events), None)
+        return None if first is None else self._events.pop(first)
 
     def drop_older(self, event: Event) -> None:
         """Drop the progress of the event's picture, or of its whole job if the event ends it."""
+        if not self._events:
+            return
         if event.type.terminal:
-            self._by_job.pop(event.job_id, None)
-        elif pictures := self._by_job.get(event.job_id):
-            pictures.pop(event.image_id, None)
-            if not pictures:
-                del self._by_job[event.job_id]
+            for key in [key for key in self._events if key[0] == event.job_id]:
+                del self._events[key]
+        else:
+            self._events.pop((event.job_id, event.image_id), None)
+
+
+@dataclass
+class _PacedJob:
+    tenant_id: UUID
+    waiting: dict[str | None, Event] = field(default_factory=dict)
+    """The newest progress of each picture."""
+    due: float = 0.0
+    timed: bool = False
+    """Whether a timer is set."""
 
 
 class ProgressPace:
@@ -67,59 +66,57 @@ class ProgressPace:
     def __init__(self, send: Callable[[Event], int]) -> None:
         """``send`` passes an event on, and returns the number of its listeners."""
         self._send = send
-        self._job_due: dict[UUID, float] = {}
+        self._jobs: dict[UUID, _PacedJob] = {}
         self._tenant_due: dict[UUID, float] = {}
-        self._waiting = LatestProgress()
-        self._timers: dict[UUID, asyncio.TimerHandle] = {}
 
     def offer(self, event: Event) -> None:
         """Send the event now, or when it is due."""
         if event.seq is not None:
-            self._waiting.drop_older(event)
             if event.type.terminal:
                 self._forget(event.job_id)
+            elif event.job_id in self._jobs:
+                self._jobs[event.job_id].waiting.pop(event.image_id, None)
             self._send(event)
             return
-        older = self._waiting.get(event.job_id, event.image_id)
+        job = self._jobs.setdefault(event.job_id, _PacedJob(event.tenant_id))
+        older = job.waiting.get(event.image_id)
         if older is not None and "preview" in older.data and "preview" not in event.data:
             event = replace(event, data={**event.data, "preview": older.data["preview"]})
-        self._waiting.put(event)
-        if event.job_id not in self._timers:
-            self._send_due(event.job_id, event.tenant_id)
+        job.waiting[event.image_id] = event
+        if not job.timed:
+            self._send_due(job)
 
     def close(self) -> None:
         """Send nothing more of what waits."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
-
-    def _send_due(self, job_id: UUID, tenant_id: UUID) -> None:
-        """Send one event of the job if it is time, and set a timer if another one waits."""
-        self._timers.pop(job_id, None)
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        if now >= self._due(job_id, tenant_id) and (event := self._waiting.pop(job_id)) is not None:
-            listeners = self._send(event)
-            self._job_due[job_id] = now + EVERY_S
-            busy_until = max(now, self._tenant_due.get(tenant_id, now))
-            self._tenant_due[tenant_id] = busy_until + listeners * COST_S / SHARE
-            self._forget_old(now)
-        if self._waiting.has(job_id):
-            self._timers[job_id] = loop.call_at(
-                self._due(job_id, tenant_id), self._send_due, job_id, tenant_id
-            )
-
-    def _due(self, job_id: UUID, tenant_id: UUID) -> float:
-        return max(self._job_due.get(job_id, 0.0), self._tenant_due.get(tenant_id, 0.0))
+        for job_id in list(self._jobs):
+            self._forget(job_id)
 
     def _forget(self, job_id: UUID) -> None:
-        self._job_due.pop(job_id, None)
-        if (timer := self._timers.pop(job_id, None)) is not None:
-            timer.cancel()
+        if (job := self._jobs.pop(job_id, None)) is not None:
+            job.waiting.clear()  # its timer, if there is one, finds nothing to send
+
+    def _send_due(self, job: _PacedJob) -> None:
+        """Send one event of the job if it is time, and set a timer if another one waits."""
+        job.timed = False
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if job.waiting and now >= self._due(job):
+            listeners = self._send(job.waiting.pop(next(iter(job.waiting))))
+            job.due = now + EVERY_S
+            busy_until = max(now, self._tenant_due.get(job.tenant_id, now))
+            self._tenant_due[job.tenant_id] = busy_until + listeners * COST_S / SHARE
+            self._forget_old(now)
+        if job.waiting:
+            job.timed = True
+            loop.call_at(self._due(job), self._send_due, job)
+
+    def _due(self, job: _PacedJob) -> float:
+        return max(job.due, self._tenant_due.get(job.tenant_id, 0.0))
 
     def _forget_old(self, now: float) -> None:
         """Bound the memory: Redis may not bring the end of a job."""
-        for due in (self._job_due, self._tenant_due):
-            if len(due) > _MAX_REMEMBERED:
-                for name in [name for name, at in due.items() if at <= now]:
-                    del due[name]
+        if len(self._jobs) > _MAX_REMEMBERED:
+            for job_id in [
+                id_ for id_, job in self._jobs.items() if not job.waiting and job.due <= now
+            ]:
+                del self._jobs[job_id]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     Integer,
-    Select,
     Uuid,
     and_,
     any_,
@@ -28,37 +25,38 @@ from serve.database import Session
 from serve.events.event import Event, EventType, event_data
 from serve.tables import EventRow, Job
 
-
-def _beyond() -> Select[UUID, UUID, int, str, datetime, dict[str, Any]]:
-    cursor = (
-        func.unnest(
-            bindparam("tenants", type_=ARRAY(Uuid)),
-            bindparam("jobs", type_=ARRAY(Uuid)),
-            bindparam("seqs", type_=ARRAY(Integer)),
-        )
-        .table_valued(
-            column("tenant_id", Uuid), column("job_id", Uuid), column("seq", Integer), name="cursor"
-        )
-        .render_derived()
+_CURSOR = (
+    func.unnest(
+        bindparam("tenants", type_=ARRAY(Uuid)),
+        bindparam("jobs", type_=ARRAY(Uuid)),
+        bindparam("seqs", type_=ARRAY(Integer)),
     )
-    row = EventRow
-    return (
-        select(Job.tenant_id, row.job_id, row.seq, row.type, row.created_at, row.data)
-        .join(
-            cursor,
-            # Most jobs have nothing new, which their own rows tell.
-            and_(
-                Job.id == cursor.c.job_id,
-                Job.tenant_id == cursor.c.tenant_id,
-                Job.last_seq > cursor.c.seq,
-            ),
-        )
-        .join(row, and_(row.job_id == Job.id, row.seq > cursor.c.seq))
-        .order_by(row.job_id, row.seq)
+    .table_valued(
+        column("tenant_id", Uuid), column("job_id", Uuid), column("seq", Integer), name="cursor"
     )
-
-
-_BEYOND = _beyond()
+    .render_derived()
+)
+_BEYOND = (
+    select(
+        Job.tenant_id,
+        EventRow.job_id,
+        EventRow.seq,
+        EventRow.type,
+        EventRow.created_at,
+        EventRow.data,
+    )
+    .join(
+        _CURSOR,
+        # Most jobs have nothing new, which their own rows tell.
+        and_(
+            Job.id == _CURSOR.c.job_id,
+            Job.tenant_id == _CURSOR.c.tenant_id,
+            Job.last_seq > _CURSOR.c.seq,
+        ),
+    )
+    .join(EventRow, and_(EventRow.job_id == Job.id, EventRow.seq > _CURSOR.c.seq))
+    .order_by(EventRow.job_id, EventRow.seq)
+)
 
 
 async def events_beyond(
@@ -78,15 +76,8 @@ async def events_beyond(
     tenants, jobs, seqs = map(list, zip(*wanted, strict=True))
     rows = await session.execute(_BEYOND, {"tenants": tenants, "jobs": jobs, "seqs": seqs})
     return [
-        Event(
-            tenant_id=tenant_id,
-            job_id=job_id,
-            seq=seq,
-            type=EventType.read(event_type),
-            created_at=created_at,
-            data=event_data(data),
-        )
-        for tenant_id, job_id, seq, event_type, created_at, data in rows
+        Event(tenant_id, job_id, seq, EventType.read(type_), created_at, event_data(data))
+        for tenant_id, job_id, seq, type_, created_at, data in rows
     ]
 
 

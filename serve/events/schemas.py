@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 from serve.events.event import EventType
 from serve.http.fields import StrictBody
@@ -145,72 +145,42 @@ class JobEvent(BaseModel, Generic[DataT]):
     data: DataT
 
 
-Seq = Annotated[int, Field(ge=1, description="Its number within the job: 1..n, without gaps.")]
-
-
-class JobQueued(JobEvent[Accepted]):
-    """The job was accepted."""
-
-    type: Literal[EventType.QUEUED]
-    seq: Annotated[Literal[1], Field(description="Always the first.")]
-
-
-class JobRunning(JobEvent[Nothing]):
-    """The first of its pictures is being drawn."""
-
-    type: Literal[EventType.RUNNING]
-    seq: Seq
-
-
-class ImageProgress(JobEvent[Step]):
-    """Progress of one picture: it is not stored, and never repeated."""
-
-    type: Literal[EventType.PROGRESS]
-    seq: None
-
-
-class ImageSucceeded(JobEvent[Stored]):
-    """A picture is there."""
-
-    type: Literal[EventType.IMAGE_SUCCEEDED]
-    seq: Seq
-
-
-class JobSucceeded(JobEvent[Nothing]):
-    """Every picture is there: the job's last event."""
-
-    type: Literal[EventType.SUCCEEDED]
-    seq: Seq
-
-
-class JobFailed(JobEvent[Failure]):
-    """The pictures could not be made: the job's last event."""
-
-    type: Literal[EventType.FAILED]
-    seq: Seq
-
-
-class JobCancelled(JobEvent[Nothing]):
-    """Its owner cancelled it: the job's last event."""
-
-    type: Literal[EventType.CANCELLED]
-    seq: Seq
-
-
-class JobExpired(JobEvent[Missed]):
-    """Its deadline passed: the job's last event."""
-
-    type: Literal[EventType.EXPIRED]
-    seq: Seq
-
-
-JOB_EVENTS: dict[EventType, type[JobEvent]] = {  # type: ignore[type-arg]  # of every data
-    EventType.QUEUED: JobQueued,
-    EventType.RUNNING: JobRunning,
-    EventType.PROGRESS: ImageProgress,
-    EventType.IMAGE_SUCCEEDED: ImageSucceeded,
-    EventType.SUCCEEDED: JobSucceeded,
-    EventType.FAILED: JobFailed,
-    EventType.CANCELLED: JobCancelled,
-    EventType.EXPIRED: JobExpired,
+_FIRST = Annotated[Literal[1], Field(description="Always the first.")]
+_NUMBERED = Annotated[
+    int, Field(ge=1, description="Its number within the job: 1..n, without gaps.")
+]
+_EVENTS: dict[EventType, tuple[Any, type[BaseModel], str]] = {
+    EventType.QUEUED: (_FIRST, Accepted, "The job was accepted."),
+    EventType.RUNNING: (_NUMBERED, Nothing, "The first of its pictures is being drawn."),
+    EventType.PROGRESS: (
+        None,
+        Step,
+        "Progress of one picture: it is not stored, and never repeated.",
+    ),
+    EventType.IMAGE_SUCCEEDED: (_NUMBERED, Stored, "A picture is there."),
+    EventType.SUCCEEDED: (_NUMBERED, Nothing, "Every picture is there: the job's last event."),
+    EventType.FAILED: (
+        _NUMBERED,
+        Failure,
+        "The pictures could not be made: the job's last event.",
+    ),
+    EventType.CANCELLED: (_NUMBERED, Nothing, "Its owner cancelled it: the job's last event."),
+    EventType.EXPIRED: (_NUMBERED, Missed, "Its deadline passed: the job's last event."),
 }
+"""The type of each one's number, its data, and what happened."""
+
+
+def _job_event(type_: EventType) -> type[JobEvent[Any]]:
+    """The model of ``job.queued`` is named ``JobQueued``."""
+    seq, data, meaning = _EVENTS[type_]
+    own_type: Any = Literal[type_]
+    return create_model(
+        type_.value.title().replace(".", ""),
+        __base__=JobEvent[data],  # type: ignore[valid-type]
+        __doc__=meaning,
+        type=(own_type, ...),
+        seq=(seq, ...),
+    )
+
+
+JOB_EVENTS = {type_: _job_event(type_) for type_ in _EVENTS}

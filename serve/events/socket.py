@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from serve.access.auth import MissingKey, key_of
@@ -37,6 +36,8 @@ from serve.events.schemas import (
 from serve.http.address import may_connect
 from serve.http.fields import printable
 from serve.http.problems import Problem, problem_of
+from serve.http.provided import Provided
+from serve.settings import Settings
 
 MAX_UNAUTHENTICATED = 200
 """Connections at once that have not sent a valid key yet."""
@@ -118,20 +119,18 @@ class EventSocket:
     def __init__(
         self,
         websocket: WebSocket,
-        feeds: Feeds,
-        keys: Keys,
-        tickets: Tickets,
-        allowed_origins: Sequence[str],
-        sockets: OpenSockets,
-        stopping: asyncio.Event,
+        feeds: Provided[Feeds],
+        keys: Provided[Keys],
+        tickets: Provided[Tickets],
+        settings: Provided[Settings],
+        sockets: Provided[OpenSockets],
     ) -> None:
         self._websocket = websocket
         self._sockets = sockets
         self._feeds = feeds
         self._keys = keys
         self._tickets = tickets
-        self._allowed_origins = allowed_origins
-        self._stopping = stopping
+        self._allowed_origins = settings.http.allowed_origins
         self._window = SendWindow()
         self._watched: set[UUID] = set()
         self._held: Event | None = None
@@ -153,9 +152,10 @@ class EventSocket:
                     # A task of its own wakes without going through the layers around it.
                     await asyncio.create_task(self._follow(feed, principal))
         except CloseSocket as end:
-            await self._close(end.code, end.reason, end.problem)
+            await self._close(end)
         except WindowFull:
-            await self._close(1013, "Acknowledge what you read, or connect again and resume.")
+            reason = "Acknowledge what you read, or connect again and resume."
+            await self._close(CloseSocket(1013, reason))
         except WebSocketDisconnect:
             return
 
@@ -197,7 +197,7 @@ class EventSocket:
 
     async def _follow(self, feed: Feed, principal: Principal) -> None:
         """Wait once for all that may happen: each of these tasks wakes the feed when it is done."""
-        stopping = _wake_when_done(feed, self._stopping.wait())
+        stopping = _wake_when_done(feed, self._websocket.app.state.stopping.wait())
         receiving = _wake_when_done(feed, self._receive())
         checking = _wake_when_done(feed, _until_key_check())
         try:
@@ -231,7 +231,10 @@ class EventSocket:
                 except WindowFull:
                     self._hold(event, feed)
                     return
-                self._release()
+                self._held = None
+                if self._patience is not None:
+                    self._patience.cancel()
+                    self._patience = None
                 if event.type.terminal:
                     self._watched.discard(event.job_id)
                 if text is not None:
@@ -251,12 +254,6 @@ class EventSocket:
             self._patience = _wake_when_done(feed, asyncio.sleep(ACKNOWLEDGE_WITHIN_S))
         elif self._patience.done():
             raise WindowFull
-
-    def _release(self) -> None:
-        self._held = None
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
 
     async def _handle(self, text: str, feed: Feed) -> None:
         job_id: UUID | None = None
@@ -304,11 +301,11 @@ class EventSocket:
     async def _reply(self, message: ServerMessage) -> None:
         await self._websocket.send_text(self._window.reply(message))
 
-    async def _close(self, code: int, reason: str, problem: Problem | None = None) -> None:
+    async def _close(self, end: CloseSocket) -> None:
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-            if problem is not None:
-                await self._reply(ErrorOut(problem=problem))
-            await self._websocket.close(code, reason)
+            if end.problem is not None:
+                await self._reply(ErrorOut(problem=end.problem))
+            await self._websocket.close(end.code, end.reason)
 
 
 def _parse(text: str) -> ClientMessage:
@@ -321,7 +318,7 @@ def _parse(text: str) -> ClientMessage:
 
 
 def _invalid_message(error: ValidationError) -> Problem:
-    first: ErrorDetails = error.errors()[0]
+    first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"][1:])
     return Problem(
         title="Invalid message",

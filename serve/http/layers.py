@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Mapping
-from http import HTTPStatus
 from uuid import uuid4
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.http.drain import Drain
@@ -24,64 +21,30 @@ from serve.http.problems import (
     Problem,
     answer,
     problem_of,
+    refusal,
 )
 from serve.observability.metrics import Metrics
 from serve.settings import HttpSettings
 
-
-def refusal(
-    scope: Scope,
-    status: HTTPStatus,
-    code: str,
-    detail: str,
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    """An error in the shape that the path's clients read."""
-    return answer(
-        Problem(title=status.phrase, status=status, detail=detail, code=code), scope, headers
-    )
-
-
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024
 MAX_TARGET_BYTES = 8 * 1024
+URI_TOO_LONG = refusal(
+    414, "uri_too_long", f"Path and query must have {MAX_TARGET_BYTES} bytes at most."
+)
+HEADERS_TOO_LARGE = refusal(
+    431,
+    "headers_too_large",
+    f"A request has {MAX_HEADERS} headers and {MAX_HEADER_BYTES} bytes of them at most.",
+)
 
 
-class HeaderLimit:
-    """Refuses a request with too many or too large headers, or too long an address."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
-        fault = _fault(scope)
-        if fault is None:
-            await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})  # not accepted yet: HTTP 403
-        else:
-            await refusal(scope, *fault)(scope, receive, send)
+def too_large(limit: int) -> Problem:
+    return refusal(413, TOO_LARGE, f"The body is larger than {limit} bytes.")
 
 
-def _fault(scope: Scope) -> tuple[HTTPStatus, str, str] | None:
-    if len(scope["path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
-        return (
-            HTTPStatus(414),
-            "uri_too_long",
-            f"Path and query must have {MAX_TARGET_BYTES} bytes at most.",
-        )
-    headers = scope["headers"]
-    size = sum(len(name) + len(value) for name, value in headers)
-    if len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
-        return (
-            HTTPStatus(431),
-            "headers_too_large",
-            f"A request has {MAX_HEADERS} headers and {MAX_HEADER_BYTES} bytes of them at most.",
-        )
-    return None
+def too_slow(timeout_s: float) -> Problem:
+    return refusal(408, "body_too_slow", f"The body did not come within {timeout_s:g} seconds.")
 
 
 FORM, JSON = "multipart/form-data", "application/json"
@@ -89,11 +52,13 @@ UPLOADS = {"/v1/images/edits": (FORM, JSON), "/v1/images/variations": (FORM,)}
 """The routes that take pictures, and as what."""
 
 
-class BodyLimit:
-    """Refuses a body that is larger than its limit, or that takes too long to arrive.
+class RequestLimits:
+    """Refuses too many or too large headers, too long an address, and a body that is larger than
+    its limit or takes too long to arrive.
 
-    After a refusal the app receives `http.disconnect`, and whatever it still sends is dropped. So
-    the layer works the same around the routes and around Serve's proxy, which reads ahead.
+    After the refusal of a body the app receives `http.disconnect`, and whatever it still sends is
+    dropped. So the layer works the same around the routes and around Serve's proxy, which reads
+    ahead.
 
     FastAPI's own ``max_body_size`` answers outside of the layers that give an error its shape
     and its request id.
@@ -104,23 +69,40 @@ class BodyLimit:
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        limit = self._limit(route_path(scope), headers.get("content-type", ""))
-        length = headers.get("content-length", "")
-        if length.isdecimal() and (len(length) > 18 or int(length) > limit):
-            await _too_large(scope, limit)(scope, receive, send)
-            return
-        body = _Body(scope, receive, send, limit, self._settings.body_timeout_s)
-        await self._app(scope, body.receive, body.send)
+        limit = self._body_limit(scope)
+        fault = _fault(scope, limit)
+        if scope["type"] == "websocket" and fault is not None:
+            await send({"type": "websocket.close", "code": 1008})  # not accepted yet: HTTP 403
+        elif fault is not None:
+            await answer(fault, scope)(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+        else:
+            body = _Body(scope, receive, send, limit, self._settings.body_timeout_s)
+            await self._app(scope, body.receive, body.send)
 
-    def _limit(self, path: str, content_type: str) -> int:
-        kind = content_type.partition(";")[0].strip().lower()
-        if kind in UPLOADS.get(path.removesuffix("/"), ()):
+    def _body_limit(self, scope: Scope) -> int:
+        kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
+        if kind in UPLOADS.get(route_path(scope).removesuffix("/"), ()):
             return self._settings.max_upload_bytes
         return self._settings.max_body_bytes
+
+
+def _fault(scope: Scope, body_limit: int) -> Problem | None:
+    """What the request's head is refused for."""
+    if len(scope["path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
+        return URI_TOO_LONG
+    headers = scope["headers"]
+    size = sum(len(name) + len(value) for name, value in headers)
+    if len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
+        return HEADERS_TOO_LARGE
+    length = Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
+    if length.isdecimal() and (len(length) > 18 or int(length) > body_limit):
+        return too_large(body_limit)
+    return None
 
 
 class _Body:
@@ -151,10 +133,10 @@ class _Body:
             async with asyncio.timeout_at(self._until):
                 message = await self._receive()
         except TimeoutError:
-            return await self._refuse(_too_slow(self._scope, self._timeout_s))
+            return await self._refuse(too_slow(self._timeout_s), {"Connection": "close"})
         self._bytes += len(message.get("body", b""))
         if self._bytes > self._limit:
-            return await self._refuse(_too_large(self._scope, self._limit))
+            return await self._refuse(too_large(self._limit))
         self._whole = not message.get("more_body", False)
         return message
 
@@ -163,25 +145,12 @@ class _Body:
             self._answering = True
             await self._send(message)
 
-    async def _refuse(self, response: Response) -> Message:
+    async def _refuse(self, problem: Problem, headers: dict[str, str] | None = None) -> Message:
         self._refused = True
         if not self._answering:
-            await response(self._scope, self._receive, self._send)
+            refused = answer(problem, self._scope, headers)
+            await refused(self._scope, self._receive, self._send)
         return {"type": "http.disconnect"}
-
-
-def _too_large(scope: Scope, limit: int) -> Response:
-    return refusal(scope, HTTPStatus(413), TOO_LARGE, f"The body is larger than {limit} bytes.")
-
-
-def _too_slow(scope: Scope, timeout_s: float) -> Response:
-    return refusal(
-        scope,
-        HTTPStatus(408),
-        "body_too_slow",
-        f"The body did not come within {timeout_s:g} seconds.",
-        {"Connection": "close"},
-    )
 
 
 _READS = ("GET", "HEAD", "OPTIONS")
@@ -211,28 +180,6 @@ class Calls:
             await self._app(scope, receive, send)
 
 
-class SecurityHeaders:
-    """Sets each header that the route has not set itself."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message.setdefault("headers", [])
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
-        await self._app(scope, receive, send_guarded)
-
-
 class TrailingSlash:
     """Removes the slash at the end of a path, which many clients add.
 
@@ -253,10 +200,11 @@ class TrailingSlash:
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
-class RequestId:
-    """Names every request, on its answer and on each log line that it causes.
+class AnswerHeaders:
+    """Names every request, and sets each security header that the route has not set itself.
 
-    A client's own name is kept if it is harmless, and replaced for whatever comes after if not.
+    The name is on the answer and on each log line that the request causes. A client's own is kept
+    if it is harmless, and replaced for whatever comes after if not.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -275,7 +223,11 @@ class RequestId:
         async def send_named(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.accept"):
                 message.setdefault("headers", [])
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                answered = MutableHeaders(scope=message)
+                answered[REQUEST_ID] = request_id
+                if message["type"] == "http.response.start":
+                    for name, value in SECURITY_HEADERS.items():
+                        answered.setdefault(name, value)
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any
 
 import structlog
-from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -62,6 +61,14 @@ class Problem(BaseModel):
     request_id: str | None = None
 
 
+INTERNAL_ERROR = Problem(
+    title="Internal error",
+    status=500,
+    detail="The server failed to answer; the log tells more under this request's id.",
+    code="internal_error",
+)
+
+
 class OpenAIErrorDetail(BaseModel):
     message: str
     type: str
@@ -111,6 +118,11 @@ def openai_error(problem: Problem) -> OpenAIError:
     return OpenAIError(error=detail)
 
 
+def refusal(status: int, code: str, detail: str) -> Problem:
+    """A problem with the title of its status."""
+    return Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, code=code)
+
+
 def answer(problem: Problem, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
     """The problem as the answer to a request, in the shape that the path's clients read."""
     openai = speaks_openai(route_path(scope))
@@ -130,46 +142,29 @@ def status_and_body(problem: Problem, *, openai: bool) -> tuple[int, dict[str, A
     return status, openai_error(problem).model_dump()
 
 
-def install(app: FastAPI) -> None:
-    """Answer every failure of the app's routes."""
-    app.add_exception_handler(ServiceError, _service_error)
-    app.add_exception_handler(StorageUnavailable, _storage_away)
-    app.add_exception_handler(NothingToCome, _nothing_to_come)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _unexpected)
-
-
-async def _service_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)  # noqa: S101 - what Starlette dispatches on
+async def _service_error(request: Request, error: ServiceError) -> Response:
     if isinstance(error, DatabaseUnavailable):
         log.error("api.database_unavailable", error=error.message)
     return answer(problem_of(error), request.scope, error.headers)
 
 
-async def _storage_away(request: Request, error: Exception) -> Response:
-    assert isinstance(error, StorageUnavailable)  # noqa: S101 - what Starlette dispatches on
+async def _storage_away(request: Request, error: StorageUnavailable) -> Response:
     log.error("api.storage_unavailable", error=str(error))
     return answer(problem_of(error), request.scope, {"Retry-After": "2"})
 
 
-async def _nothing_to_come(_request: Request, _error: Exception) -> Response:
+async def _nothing_to_come(_request: Request, _error: NothingToCome) -> Response:
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - what Starlette dispatches on
+async def _http_error(request: Request, error: HTTPException) -> Response:
     status = HTTPStatus(error.status_code)
     details = {
         404: f"There is nothing at {request.scope['path']}.",
         405: f"{request.method} is not possible at {request.scope['path']}.",
     }
-    problem = Problem(
-        title=status.phrase,
-        status=status,
-        detail=printable(details.get(status, str(error.detail))),
-        code=TOO_LARGE if status == 413 else status.name.lower(),
-    )
+    code = TOO_LARGE if status == 413 else status.name.lower()
+    problem = refusal(status, code, printable(details.get(status, str(error.detail))))
     headers = dict(error.headers or {})
     if status == HTTPStatus.METHOD_NOT_ALLOWED and (allowed := _allowed(request)):
         headers["Allow"] = allowed
@@ -187,8 +182,7 @@ def _allowed(request: Request) -> str:
     return ", ".join(sorted(verbs))
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - what Starlette dispatches on
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
     status = 400 if first["type"] == "json_invalid" else 422
     problem = Problem(
@@ -203,16 +197,21 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("api.unexpected", path=request.scope["path"], exc_info=error)
-    problem = Problem(
-        title="Internal error",
-        status=500,
-        detail="The server failed to answer; the log tells more under this request's id.",
-        code="internal_error",
-    )
     # This handler stands outside of the layers that every other answer passes.
     request_id = request.scope.get("state", {}).get("request_id")
     named = {REQUEST_ID: request_id} if request_id else {}
-    return answer(problem, request.scope, {**SECURITY_HEADERS, **named})
+    return answer(INTERNAL_ERROR, request.scope, {**SECURITY_HEADERS, **named})
+
+
+HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+    ServiceError: _service_error,
+    StorageUnavailable: _storage_away,
+    NothingToCome: _nothing_to_come,
+    RequestValidationError: _invalid,
+    HTTPException: _http_error,
+    Exception: _unexpected,
+}
+"""What answers every failure of the app's routes."""
 
 
 def _param(error: Mapping[str, Any]) -> str | None:

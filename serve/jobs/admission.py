@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from time import monotonic
 from typing import ClassVar
 from uuid import UUID
@@ -16,16 +16,16 @@ from uuid import UUID
 import structlog
 
 from serve.access.ledger import InsufficientQuota, Ledger
-from serve.access.rate_limit import RateLimitExceeded, RateLimits
+from serve.access.rate_limit import Policy, RateLimitExceeded, RateLimits
 from serve.database import Database, DatabaseUnavailable, Session
 from serve.jobs import repository
 from serve.jobs.backlog import Backlog
 from serve.jobs.errors import Overloaded
-from serve.jobs.price import Price, PriceList
+from serve.jobs.price import PriceList
 from serve.jobs.request import JobRequest
 from serve.jobs.turns import UNKNOWN_TURN, PredictedWait, PricedJob, QueuePosition, Turns
-from serve.settings import Settings
-from serve.tables import Job, JobState
+from serve.settings import DEFAULT_POOL, Settings
+from serve.tables import JobState
 
 log = structlog.get_logger(__name__)
 
@@ -35,37 +35,22 @@ _MAX_SHARE_OF_TIME = 0.1
 _REFRESH_WAIT_S = 1.0
 """The longest wait for a fresh snapshot before an older one decides."""
 _JITTER = 0.25  # so that clients that were refused together do not return together
-_ROUNDING_S = 1e-6  # what sums of seconds may be off by
 
 
 @dataclass(slots=True)
 class Reservation:
-    """A job's place, held until the job is accepted or the block of `Admission.reserve` ends."""
+    """A job's place, held until it is ``accepted`` or the block of `Admission.reserve` ends."""
 
     job: PricedJob
-    price: Price
-    ledger: Ledger
-    accepted: bool = field(default=False, init=False)
-
-    async def charge(self, session: Session, row: Job) -> None:
-        """Count the job against the month's quota: the last statement of its transaction.
-
-        Raises:
-            InsufficientQuota: the quota does not cover it; the transaction must be rolled back.
-        """
-        await self.ledger.charge(session, row, self.job.seconds)
-
-    def accept(self) -> None:
-        """The job is committed: what it takes is not given back."""
-        self.accepted = True
+    accepted: bool = False
 
 
 class Admission:
     """Decides which jobs are let in.
 
     A job needs three things: GPU seconds of its tenant's month (``ledger``), GPU seconds of its
-    tenant's rate (``rates``), and a turn that comes soon enough (``queue``). A refusal takes no
-    query.
+    tenant's rate (``rates``), and a turn that comes soon enough in its model's pool (``queues``). A
+    refusal takes no query.
     """
 
     REFUSALS: ClassVar = (InsufficientQuota, RateLimitExceeded, Overloaded)
@@ -73,7 +58,11 @@ class Admission:
     def __init__(self, database: Database, settings: Settings) -> None:
         self.rates = RateLimits(database, settings)
         self.ledger = Ledger(database, self.rates.tenants)
-        self.queue = QueueView(database, list(settings.served), settings.jobs.max_wait_s)
+        self.queues = {
+            name: QueueView(database, pool.models, settings.jobs.max_wait_s, name)
+            for name, pool in settings.served_pools.items()
+        }
+        self._pool_of = settings.pool_of
 
     @asynccontextmanager
     async def reserve(self, tenant_id: UUID, request: JobRequest) -> AsyncIterator[Reservation]:
@@ -84,32 +73,30 @@ class Admission:
             RateLimitExceeded: the tenant asks for too much at a time.
             Overloaded: the job's turn would come too late.
         """
-        price = await self.queue.price(request)
-        job = PricedJob.of(tenant_id, request, price)
-        reservation = Reservation(job, price, self.ledger)
+        queue = self.queues[self._pool_of[request.model]]
+        job = await queue.price(tenant_id, request)
+        reservation = Reservation(job)
         await self.ledger.check(tenant_id, job.seconds)
-        await self.rates.spend(tenant_id, job.seconds)
+        await self.rates.take(tenant_id, Policy.GPU_SECONDS, job.seconds)
         try:
-            await self.queue.check(job)
-            self.queue.add(job)
-            try:
+            await queue.check(job)
+            with queue.counting(reservation):
                 yield reservation
-            finally:
-                self.queue.release(job, accepted=reservation.accepted)
         finally:
             if not reservation.accepted:
-                await self.rates.give_back(tenant_id, job.seconds)
+                await self.rates.take(tenant_id, Policy.GPU_SECONDS, -job.seconds)
 
     async def precheck(self, tenant_id: UUID, request: JobRequest) -> None:
         """Check what `reserve` checks, and take nothing. Raises the same errors."""
-        job = PricedJob.of(tenant_id, request, await self.queue.price(request))
+        queue = self.queues[self._pool_of[request.model]]
+        job = await queue.price(tenant_id, request)
         await self.ledger.check(tenant_id, job.seconds)
-        await self.rates.check_spending(tenant_id, job.seconds)
-        await self.queue.check(job)
+        await self.rates.take(tenant_id, Policy.GPU_SECONDS, job.seconds, check_only=True)
+        await queue.check(job)
 
 
 @dataclass(frozen=True, slots=True)
-class _Snapshot:
+class Snapshot:
     """What Postgres held, and until when it counts as fresh, on this process's clock."""
 
     prices: PriceList
@@ -121,37 +108,48 @@ class _Snapshot:
 
 
 class QueueView:
-    """Every tenant's queue, half a second old at most as long as Postgres answers soon.
+    """Every tenant's queue for a pool, half a second old at most as long as Postgres answers soon.
 
     Between two snapshots it counts the jobs that this process lets in. It learns of other
     processes' jobs with the next snapshot: together the processes let in at most what they accept
     within half a second too much.
     """
 
-    def __init__(self, database: Database, models: Sequence[str], max_wait_s: float) -> None:
-        """``models`` are all that are served, the default one first."""
+    def __init__(
+        self,
+        database: Database,
+        models: Sequence[str],
+        max_wait_s: float,
+        pool: str = DEFAULT_POOL,
+    ) -> None:
+        """``models`` are those of the pool."""
         self._database = database
         self._models = models
         self._max_wait_s = max_wait_s
-        self._snapshot: _Snapshot | None = None
-        self._uncommitted_s: dict[QueuePosition, float] = defaultdict(float)
-        """Of jobs that are let in and not in Postgres yet."""
-        self._committed_s: dict[QueuePosition, float] = defaultdict(float)
-        """Of jobs that came into Postgres since the last snapshot began."""
-        self._refreshing: asyncio.Task[_Snapshot] | None = None
+        self._pool = pool
+        self._snapshot: Snapshot | None = None
+        self._uncommitted: Counter[PricedJob] = Counter()
+        """Jobs that are let in and not in Postgres yet."""
+        self._committed: Counter[PricedJob] = Counter()
+        """Jobs that came into Postgres since the last snapshot began."""
+        self._refreshing: asyncio.Task[Snapshot] | None = None
 
-    async def read(self) -> tuple[PriceList, Backlog]:
-        """Prices and backlog.
+    async def read(self) -> Snapshot:
+        """The last snapshot; the next one is on its way where it is not fresh.
 
         Raises:
             DatabaseUnavailable: Postgres has never answered.
         """
-        snapshot = await self._current()
-        return snapshot.prices, snapshot.backlog
+        snapshot = self._snapshot
+        if snapshot is None or monotonic() > snapshot.fresh_until:
+            self._refreshing = self._refreshing or asyncio.create_task(self._refresh())
+            if snapshot is None:
+                snapshot = await asyncio.shield(self._refreshing)
+        return snapshot
 
-    async def price(self, request: JobRequest) -> Price:
-        """Of each picture of the job."""
-        return (await self._current()).prices.price(request)
+    async def price(self, tenant_id: UUID, request: JobRequest) -> PricedJob:
+        """The job at the prices of now."""
+        return PricedJob.of(tenant_id, request, (await self.read()).prices.price(request))
 
     async def check(self, job: PricedJob) -> None:
         """Predict when the job's turn comes; the job is not counted.
@@ -159,10 +157,12 @@ class QueueView:
         Raises:
             Overloaded: its turn would come too late.
         """
-        snapshot = await self._current()
+        snapshot = await self.read()
         wait = self._predict(snapshot, job)
         if self._is_too_long(snapshot, wait) and monotonic() > snapshot.fresh_until + _FRESH_S:
-            snapshot = await self._refreshed()  # there was no request for a while
+            if self._refreshing:  # there was no request for a while
+                await asyncio.wait({self._refreshing}, timeout=_REFRESH_WAIT_S)
+            snapshot = self._snapshot or snapshot
             wait = self._predict(snapshot, job)
         tenant_id = job.position.tenant_id
         if (
@@ -176,37 +176,42 @@ class QueueView:
             wait_s = snapshot.backlog.begun_in_s(wait.seconds)
             excess_s = (wait_s - self._max_wait_s) * (1 + _JITTER * random.random())  # noqa: S311
             raise Overloaded(
-                f"This job would wait about {wait_s:.0f} s for its turn, and {self._max_wait_s:g} s"
-                " are the most that is accepted; try again later.",
+                f"This job would wait about {wait_s:.0f} s for its turn{self._where}, and"
+                f" {self._max_wait_s:g} s are the most that is accepted; try again later.",
                 retry_after_s=max(1, math.ceil(excess_s)),
             )
 
-    def add(self, job: PricedJob) -> None:
-        """Count a job that is let in, until `release`."""
-        self._uncommitted_s[job.position] += job.seconds
+    @contextmanager
+    def counting(self, reservation: Reservation) -> Iterator[None]:
+        """Count a job that is let in, until a snapshot contains it or it is not accepted.
 
-    def release(self, job: PricedJob, *, accepted: bool) -> None:
-        """The job is in Postgres now (``accepted``), or will never be.
-
-        Until then no snapshot can contain it. If it were dropped with the next snapshot, a database
-        that is slow to commit would have ever more jobs let in.
+        Before it is in Postgres no snapshot can contain it. If it were dropped with the next one, a
+        database that is slow to commit would have ever more jobs let in.
         """
-        _subtract(self._uncommitted_s, job.position, job.seconds)
-        if accepted:
-            self._committed_s[job.position] += job.seconds
+        self._uncommitted[reservation.job] += 1
+        try:
+            yield
+        finally:
+            self._uncommitted -= Counter([reservation.job])
+            if reservation.accepted:
+                self._committed[reservation.job] += 1
 
-    def _predict(self, snapshot: _Snapshot, job: PricedJob) -> PredictedWait:
-        added_s = defaultdict(float, self._committed_s)
-        for position, seconds in self._uncommitted_s.items():
-            added_s[position] += seconds
+    @property
+    def _where(self) -> str:
+        return "" if self._pool == DEFAULT_POOL else f" in the pool {self._pool!r}"
+
+    def _predict(self, snapshot: Snapshot, job: PricedJob) -> PredictedWait:
+        added_s: dict[QueuePosition, float] = defaultdict(float)
+        for other, count in (*self._uncommitted.items(), *self._committed.items()):
+            added_s[other.position] += count * other.seconds
         return snapshot.turns.wait(job, added_s)
 
-    def _is_too_long(self, snapshot: _Snapshot, wait: PredictedWait) -> bool:
+    def _is_too_long(self, snapshot: Snapshot, wait: PredictedWait) -> bool:
         return not wait.is_within(snapshot.slots) and (
             snapshot.backlog.begun_in_s(wait.seconds) > self._max_wait_s
         )
 
-    async def _read_turn(self, snapshot: _Snapshot, tenant_id: UUID) -> None:
+    async def _read_turn(self, snapshot: Snapshot, tenant_id: UUID) -> None:
         """Of a tenant that has nothing queued. It is the last if Postgres does not answer."""
         try:
             async with self._database.transaction() as session:
@@ -216,23 +221,9 @@ class QueueView:
         else:
             snapshot.turns.add(tenant_id, turns.get(tenant_id, UNKNOWN_TURN))
 
-    async def _current(self) -> _Snapshot:
-        snapshot = self._snapshot
-        if snapshot is None or monotonic() > snapshot.fresh_until:
-            self._refreshing = self._refreshing or asyncio.create_task(self._refresh())
-            if snapshot is None:
-                snapshot = await asyncio.shield(self._refreshing)
-        return snapshot
-
-    async def _refreshed(self) -> _Snapshot:
-        """The next snapshot, or the older one if Postgres takes too long."""
-        if self._refreshing:
-            await asyncio.wait({self._refreshing}, timeout=_REFRESH_WAIT_S)
-        return self._snapshot or await self._current()
-
-    async def _refresh(self) -> _Snapshot:
+    async def _refresh(self) -> Snapshot:
         began = monotonic()
-        committed_before = dict(self._committed_s)
+        committed_before = self._committed.copy()
         try:
             async with self._database.transaction() as session:
                 snapshot = await self._read(session, began)
@@ -243,20 +234,19 @@ class QueueView:
             return self._snapshot
         else:
             self._snapshot = snapshot
-            for position, seconds in committed_before.items():
-                _subtract(self._committed_s, position, seconds)
+            self._committed -= committed_before
             return snapshot
         finally:
             self._refreshing = None
 
-    async def _read(self, session: Session, began: float) -> _Snapshot:
+    async def _read(self, session: Session, began: float) -> Snapshot:
         models = self._models
-        prices = PriceList.of(await repository.load_profiles(session))
+        prices = PriceList(await repository.load_profiles(session))
         queued = await repository.read_queued(session, models)
         tenant_ids = {position.tenant_id for position in queued}
         turns = await repository.read_turns(session, tenant_ids)
         running, running_s = await repository.read_work(session, models, JobState.RUNNING)
-        workers, slots = await repository.claiming_slots(session, models[0])
+        workers, slots = await repository.claiming_slots(session, self._pool)
         backlog = Backlog(
             queued=sum(pictures.count for pictures in queued.values()),
             running=running,
@@ -267,10 +257,4 @@ class QueueView:
         )
         now = monotonic()
         fresh_until = now + max(_FRESH_S, (now - began) / _MAX_SHARE_OF_TIME)
-        return _Snapshot(prices, backlog, Turns(turns, queued), slots, fresh_until)
-
-
-def _subtract(sums: dict[QueuePosition, float], position: QueuePosition, seconds: float) -> None:
-    sums[position] -= seconds
-    if sums[position] < _ROUNDING_S:
-        del sums[position]
+        return Snapshot(prices, backlog, Turns(turns, queued), slots, fresh_until)

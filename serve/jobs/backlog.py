@@ -52,11 +52,11 @@ class Backlog:
         return wanted if self.queued else min(wanted, max(1, now))
 
 
-async def read_backlog(database: Database, models: Sequence[str]) -> Backlog:
-    """``models`` are those of one kind of replica, which has the first one's name."""
+async def read_backlog(database: Database, pool: str, models: Sequence[str]) -> Backlog:
+    """Of a pool and its models; its replicas draw a first picture with the first."""
     async with database.transaction() as session:
         queued, queued_s = await repository.read_work(session, models, JobState.QUEUED)
         running, running_s = await repository.read_work(session, models, JobState.RUNNING)
-        workers, _ = await repository.claiming_slots(session, models[0])
+        workers, _ = await repository.claiming_slots(session, pool)
         measured = await repository.is_measured(session, models[0])
     return Backlog(queued, running, queued_s, running_s, workers, measured)

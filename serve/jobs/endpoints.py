@@ -8,8 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from serve.access.auth import Drawer, Reader
-from serve.access.guarded_route import GuardedRoute
+from serve.access.auth import Drawer, GuardedRoute, Reader
 from serve.access.ledger import InsufficientQuota
 from serve.access.rate_limit import RateLimitExceeded
 from serve.database import DatabaseUnavailable
@@ -117,7 +116,7 @@ async def submit_job(
     limits.check_source(image=False)
     job_request = limits.accept(
         body,
-        size=limits.width_and_height(body.size, body.width, body.height),
+        size=limits.size(body.size, body.width, body.height),
         seed_for=seed_name(caller.tenant_id, key),
     )
     job_request = await sourcing.keep(caller.tenant_id, job_request, key, control=body.control)

@@ -10,8 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.access.auth import Reader
-from serve.access.guarded_route import GuardedRoute
+from serve.access.auth import GuardedRoute, Reader
 from serve.access.keys import Keys
 from serve.events.feed import Feeds, JobNotFound
 from serve.events.sse import stream_events

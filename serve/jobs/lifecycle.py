@@ -9,16 +9,16 @@ from uuid import UUID
 
 from serve.database import Database, Session
 from serve.events.bus import EventBus
-from serve.events.event import Event
+from serve.events.event import EventType
 from serve.events.feed import Feeds, JobNotFound
 from serve.events.repository import existing_jobs
 from serve.jobs import repository, transitions
-from serve.jobs.admission import Admission, Reservation
+from serve.jobs.admission import Admission
 from serve.jobs.errors import IdempotencyConflict, JobFinished, JobUnended, SourceGone
 from serve.jobs.request import JobRequest
 from serve.moderation.moderation import Moderation
 from serve.pictures.pictures import remove_files
-from serve.pictures.repository import delete_pictures_of, hold_sources
+from serve.pictures.repository import delete_pictures, hold_sources
 from serve.settings import Settings
 from serve.storage import Storage
 from serve.tables import Job, JobState, Worker
@@ -63,13 +63,30 @@ class Jobs:
         try:
             async with self.admission.reserve(tenant_id, request) as reservation:
                 await self._moderation.judge_prompt(request.prompt)
-                job, event = await self._insert(tenant_id, request, reservation, idempotency_key)
-        except (*Admission.REFUSALS, _KeyUsed):
-            accepted = await self._accepted_before(tenant_id, request, idempotency_key)
+                async with self._database.transaction() as session:
+                    if not await hold_sources(session, [*request.sources(tenant_id).values()]):
+                        raise SourceGone(
+                            "The picture was swept before its job came; send it again."
+                        )
+                    price = reservation.job.price
+                    job = await repository.insert_job(
+                        session, tenant_id, request, price, idempotency_key
+                    )
+                    if job is None:
+                        raise _KeyUsed  # noqa: TRY301 - what is reserved is given back
+                    data = {"n": job.n, "model": job.model, "prompt": job.prompt}
+                    event = await repository.append_event(session, job, EventType.QUEUED, data)
+                    await self.admission.ledger.charge(session, job, reservation.job.seconds)
+                reservation.accepted = True
+        except (*Admission.REFUSALS, _KeyUsed) as refusal:
+            accepted = await self._accepted_before(tenant_id, idempotency_key)
             if accepted is None:
                 raise
+            if accepted.request_digest != request.digest():
+                raise IdempotencyConflict(
+                    "This Idempotency-Key was used for another request; use a new key."
+                ) from refusal
             return accepted
-        await self._bus.announce_work()
         await self._bus.publish(event)
         return job
 
@@ -89,52 +106,16 @@ class Jobs:
         try:
             await self.admission.precheck(tenant_id, request)
         except Admission.REFUSALS:
-            if idempotency_key is None:
-                raise
-            async with self._database.transaction() as session:
-                job = await repository.job_by_idempotency_key(session, tenant_id, idempotency_key)
-            if job is None:
+            if await self._accepted_before(tenant_id, idempotency_key) is None:
                 raise
 
-    async def _insert(
-        self,
-        tenant_id: UUID,
-        request: JobRequest,
-        reservation: Reservation,
-        idempotency_key: str | None,
-    ) -> tuple[Job, Event]:
-        """The job, which is accepted with this, and its first event.
-
-        Raises:
-            _KeyUsed, SourceGone, InsufficientQuota: nothing is written.
-        """
-        price = reservation.price
-        async with self._database.transaction() as session:
-            if not await hold_sources(session, [*request.sources(tenant_id).values()]):
-                raise SourceGone("The picture was swept before its job came; send it again.")
-            job = await repository.insert_job(session, tenant_id, request, price, idempotency_key)
-            if job is None:
-                raise _KeyUsed
-            event = await transitions.queue(session, job)
-            await reservation.charge(session, job)
-        reservation.accept()
-        return job, event
-
-    async def _accepted_before(
-        self, tenant_id: UUID, request: JobRequest, idempotency_key: str | None
-    ) -> Job | None:
+    async def _accepted_before(self, tenant_id: UUID, idempotency_key: str | None) -> Job | None:
         """The job that the key stands for already."""
         if idempotency_key is None:
             return None
         async with self._database.transaction() as session:
             job = await repository.job_by_idempotency_key(session, tenant_id, idempotency_key)
-            if job is None:
-                return None
-            if job.request_digest != request.digest():
-                raise IdempotencyConflict(
-                    "This Idempotency-Key was used for another request; use a new key."
-                )
-            return await _load(session, tenant_id, job.id)
+            return await _load(session, tenant_id, job.id) if job else None
 
     async def get(self, tenant_id: UUID, job_id: UUID) -> Job:
         """The job with its images and their variants.
@@ -173,7 +154,6 @@ class Jobs:
             elif job.state is not JobState.CANCELLED:
                 raise JobFinished(f"The job has {job.state}; there is nothing left to cancel.")
             cancelled = await _load(session, tenant_id, job_id)
-        await self._bus.announce_end(job_id)
         await self._bus.publish(*events)
         return cancelled
 
@@ -190,7 +170,7 @@ class Jobs:
                 raise JobUnended(
                     f"The job is {job.state}; cancel it with DELETE /v1/jobs/{job_id}, or wait."
                 )
-            keys = await delete_pictures_of(session, job_id)
+            keys = await delete_pictures(session, job_id=job_id)
         await remove_files(self._storage, keys)
 
     async def wait(self, tenant_id: UUID, job_id: UUID, timeout_s: float) -> Job:

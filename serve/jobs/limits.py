@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Self, TypeVar
@@ -23,7 +23,7 @@ from serve.errors import naming_model
 from serve.http.errors import InvalidValue
 from serve.jobs.errors import ModelNotFound
 from serve.jobs.request import ControlNetUse, JobRequest
-from serve.jobs.schemas import ControlBody, LoraBody, PictureBody
+from serve.jobs.schemas import PictureBody
 from serve.settings import Settings
 from serve.tables import MAX_SEED
 
@@ -103,53 +103,93 @@ class Limits:
         Raises:
             InvalidValue: a value is out of bounds.
         """
-        bounds = self._bounds
+        description, bounds = self._description, self._bounds
         n = _within("n", body.n, 1, 1, self._jobs.max_images)
-        scheduler = self._scheduler(body.scheduler or NoiseScheduler.DEFAULT)
-        file_format = PictureFormat(body.output_format or "png")
-        self._check_file(file_format, size, body.output_compression)
+        scheduler = body.scheduler or NoiseScheduler.DEFAULT
+        if scheduler not in description.schedulers:
+            choices = ", ".join(description.schedulers)
+            raise InvalidValue(
+                f"scheduler must be one of {choices} for this model.", param="scheduler"
+            )
+        file_format, quality = PictureFormat(body.output_format or "png"), body.output_compression
+        with _as_invalid_value("size"):
+            check_size(file_format, *size)
+        if file_format.takes_quality or quality != 100:  # OpenAI's default, which png may have
+            with _as_invalid_value("output_compression"):
+                check_quality(file_format, quality)
         if not body.prompt.strip() and not without_prompt:
             raise InvalidValue("prompt must not be empty.", param="prompt")
+        negative_prompt = body.negative_prompt or ""
+        most_chars = self._jobs.max_prompt_chars
+        for param, text in (("prompt", body.prompt), ("negative_prompt", negative_prompt)):
+            if len(text) > most_chars:
+                raise InvalidValue(
+                    f"{param} must have {most_chars} characters at most; this has {len(text)}.",
+                    param=param,
+                )
+        fewest, most = description.steps_range(scheduler)
+        most = min(most, bounds.max_steps)
+        default_steps = max(fewest, min(default_steps or bounds.default_steps, most))
+        steps = _within(
+            "num_inference_steps", body.num_inference_steps, default_steps, fewest, most
+        )
+        guidance_scale = _within(
+            "guidance_scale", body.guidance_scale, bounds.default_guidance_scale, 0.0, MAX_GUIDANCE
+        )
+        seed = None if body.seed == _RANDOM_SEED else body.seed
+        seed = _within("seed", seed, _seed(seed_for), 0, MAX_SEED - n)
+        clip_skip = body.clip_skip or 0
+        loras = tuple(LoraScale(each.name, each.scale) for each in body.loras or ())
+        control = None
+        with _as_invalid_value():
+            description.check_clip_skip(clip_skip)
+            check_loras(loras, bounds.loras)
+            if body.control is not None:
+                control = ControlNetUse(
+                    body.control.name, body.control.scale, body.control.start, body.control.end
+                )
+                check_control(**asdict(control), known=bounds.controlnets)
+        priority = _within("priority", body.priority, 0, -MAX_PRIORITY, MAX_PRIORITY)
+        if body.deadline_s is not None and not 0 < body.deadline_s <= MAX_DEADLINE_S:
+            raise InvalidValue(
+                f"deadline_s must be more than 0 and at most {MAX_DEADLINE_S:g} seconds.",
+                param="deadline_s",
+            )
         request = JobRequest(
             model=self.model,
-            prompt=self._text("prompt", body.prompt),
-            negative_prompt=self._text("negative_prompt", body.negative_prompt or ""),
+            prompt=body.prompt,
+            negative_prompt=negative_prompt,
             n=n,
             width=size[0],
             height=size[1],
-            num_inference_steps=self._steps(
-                body.num_inference_steps, default_steps or bounds.default_steps, scheduler
-            ),
-            guidance_scale=_within(
-                "guidance_scale",
-                body.guidance_scale,
-                bounds.default_guidance_scale,
-                0.0,
-                MAX_GUIDANCE,
-            ),
-            seed=_within(
-                "seed",
-                None if body.seed == _RANDOM_SEED else body.seed,
-                _seed(seed_for),
-                0,
-                MAX_SEED - n,
-            ),
+            num_inference_steps=steps,
+            guidance_scale=guidance_scale,
+            seed=seed,
             scheduler=scheduler,
-            clip_skip=self._clip_skip(body.clip_skip or 0),
-            loras=self._loras(body.loras or ()),
-            control=self._control(body.control),
+            clip_skip=clip_skip,
+            loras=loras,
+            control=control,
             output_format=file_format.value,
-            output_compression=body.output_compression if file_format.takes_quality else None,
-            priority=_within("priority", body.priority, 0, -MAX_PRIORITY, MAX_PRIORITY),
-            deadline_s=_deadline(body.deadline_s),
+            output_compression=quality if file_format.takes_quality else None,
+            priority=priority,
+            deadline_s=body.deadline_s,
             partial_images=partial_images,
         )
         with _as_invalid_value("prompt"):
             check_length(request.metadata(n - 1), file_format)
         return request
 
-    def size(self, size: str | None) -> tuple[int, int]:
-        """Width and height of ``auto`` or ``WxH``."""
+    def size(
+        self, size: str | None, width: int | None = None, height: int | None = None
+    ) -> tuple[int, int]:
+        """Width and height, given as such, or as ``auto`` or ``WxH``."""
+        if width is not None or height is not None:
+            if size not in (None, "auto"):
+                raise InvalidValue("Give `size`, or `width` and `height`, not both.", param="size")
+            if width is None or height is None:
+                missing = "width" if width is None else "height"
+                raise InvalidValue("`width` and `height` go together.", param=missing)
+            return self._drawable(width, height, ("width", "height"))
         if size in (None, "auto"):
             return self._description.default_width, self._description.default_height
         match = _SIZE.fullmatch(size)
@@ -196,19 +236,6 @@ class Limits:
             self._description.check_strength(steps, strength)
         return strength
 
-    def width_and_height(
-        self, size: str | None, width: int | None, height: int | None
-    ) -> tuple[int, int]:
-        """Width and height, given as such or as ``size``."""
-        if width is None and height is None:
-            return self.size(size)
-        if size not in (None, "auto"):
-            raise InvalidValue("Give `size`, or `width` and `height`, not both.", param="size")
-        if width is None or height is None:
-            missing = "width" if width is None else "height"
-            raise InvalidValue("`width` and `height` go together.", param=missing)
-        return self._drawable(width, height, ("width", "height"))
-
     def _drawable(self, width: int, height: int, params: tuple[str, str]) -> tuple[int, int]:
         multiple = self._description.size_multiple
         budget = self._bounds.max_pixels
@@ -229,55 +256,6 @@ class Limits:
                 param=params[0],
             )
         return width, height
-
-    def _scheduler(self, name: NoiseScheduler) -> NoiseScheduler:
-        choices = self._description.schedulers
-        if name not in choices:
-            raise InvalidValue(
-                f"scheduler must be one of {', '.join(choices)} for this model.", param="scheduler"
-            )
-        return name
-
-    def _steps(self, steps: int | None, default: int, scheduler: NoiseScheduler) -> int:
-        fewest, most = self._description.steps_range(scheduler)
-        most = min(most, self._bounds.max_steps)
-        nearest = max(fewest, min(default, most))
-        return _within("num_inference_steps", steps, nearest, fewest, most)
-
-    @staticmethod
-    def _check_file(file_format: PictureFormat, size: tuple[int, int], quality: int | None) -> None:
-        with _as_invalid_value("size"):
-            check_size(file_format, *size)
-        if file_format.takes_quality or quality != 100:  # OpenAI's default, which png may have
-            with _as_invalid_value("output_compression"):
-                check_quality(file_format, quality)
-
-    def _clip_skip(self, clip_skip: int) -> int:
-        with _as_invalid_value():
-            self._description.check_clip_skip(clip_skip)
-        return clip_skip
-
-    def _loras(self, bodies: Sequence[LoraBody]) -> tuple[LoraScale, ...]:
-        loras = tuple(LoraScale(each.name, each.scale) for each in bodies)
-        with _as_invalid_value():
-            check_loras(loras, self._bounds.loras)
-        return loras
-
-    def _control(self, body: ControlBody | None) -> ControlNetUse | None:
-        if body is None:
-            return None
-        use = ControlNetUse(body.name, body.scale, body.start, body.end)
-        with _as_invalid_value():
-            check_control(**asdict(use), known=self._bounds.controlnets)
-        return use
-
-    def _text(self, param: str, text: str) -> str:
-        most = self._jobs.max_prompt_chars
-        if len(text) > most:
-            raise InvalidValue(
-                f"{param} must have {most} characters at most; this has {len(text)}.", param=param
-            )
-        return text
 
 
 @contextmanager
@@ -315,14 +293,3 @@ def _within(
     if not least <= value <= most:
         raise InvalidValue(f"{param} must be from {least} to {most}.", param=param)
     return value
-
-
-def _deadline(seconds: float | None) -> float | None:
-    if seconds is None:
-        return None
-    if not 0 < seconds <= MAX_DEADLINE_S:
-        raise InvalidValue(
-            f"deadline_s must be more than 0 and at most {MAX_DEADLINE_S:g} seconds.",
-            param="deadline_s",
-        )
-    return seconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -39,21 +39,11 @@ class Price:
         return due - self.alone
 
 
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    cost: CostModel
-    max_batch: int
-
-
 class PriceList:
     """Prices by model; a model that no replica has measured yet has default ones."""
 
-    def __init__(self, models: Mapping[str, _Measured] | None = None) -> None:
-        self._models = models or {}
-
-    @classmethod
-    def of(cls, rows: Sequence[CostProfile]) -> PriceList:
-        return cls({row.model: _Measured(_cost_of(row), row.max_batch) for row in rows})
+    def __init__(self, rows: Sequence[CostProfile] = ()) -> None:
+        self._models = {row.model: (_cost_of(row), row.max_batch) for row in rows}
 
     def __contains__(self, model: str) -> bool:
         """Whether a replica has measured it, and so has drawn a first picture with it."""
@@ -61,12 +51,11 @@ class PriceList:
 
     def price(self, request: JobRequest) -> Price:
         """Of each of the request's pictures."""
-        measured = self._models.get(request.model) or _Measured(CostModel(), _MAX_BATCH)
+        cost, max_batch = self._models.get(request.model) or (CostModel(), _MAX_BATCH)
         # A source only shortens the way: its pixels are not needed for the price.
         params = replace(request.sampling(0), num_inference_steps=request.made_steps)
-        cost = measured.cost
-        most = measured.max_batch * cost.guided_rows
-        return Price(device=cost.device_seconds(params, most), alone=cost.predict(params))
+        device_s = cost.device_seconds(params, max_batch * cost.guided_rows)
+        return Price(device=device_s, alone=cost.predict(params))
 
 
 def _cost_of(row: CostProfile) -> CostModel:

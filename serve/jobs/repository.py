@@ -18,7 +18,6 @@ from sqlalchemy import (
     Executable,
     Float,
     Integer,
-    Select,
     String,
     Uuid,
     any_,
@@ -53,7 +52,6 @@ from serve.webhooks.repository import OUTBOX
 
 _JOBS = Job.table()
 _IMAGES = Image.table()
-HEARD_WITHIN_S = 10.0
 
 
 # Jobs
@@ -162,7 +160,7 @@ async def insert_job(
 ) -> Job | None:
     """The new job with its images, or None where the tenant used the key before.
 
-    Its event number 1 is taken: append it by `first_event` in the same transaction.
+    Its event number 1 is taken: append `EventType.QUEUED` in the same transaction.
     """
     shared = {
         "tenant_id": tenant_id,
@@ -199,18 +197,13 @@ async def insert_job(
 # Events
 
 
-def _appending() -> Select[datetime]:
-    table = EventRow.table()
-    event = (
-        insert(table)
-        .values({name: bindparam(name) for name in ("job_id", "seq", "type", "data")})
-        .returning(table.c.created_at)
-        .cte("event")
-    )
-    return select(event.c.created_at).add_cte(OUTBOX.cte("outbox"))
-
-
-_APPEND = _appending()
+_EVENT = (
+    insert(EventRow.table())
+    .values({name: bindparam(name) for name in ("job_id", "seq", "type", "data")})
+    .returning(EventRow.table().c.created_at)
+    .cte("event")
+)
+_APPEND = select(_EVENT.c.created_at).add_cte(OUTBOX.cte("outbox"))
 
 
 async def append_event(
@@ -218,18 +211,11 @@ async def append_event(
 ) -> Event:
     """The job's next event; its row must be locked, so that numbers have no gaps.
 
-    The same statement queues it for the tenant's webhooks.
+    The same statement queues it for the tenant's webhooks. The event that the job is queued has
+    the number 1, which `insert_job` has taken.
     """
-    job.last_seq += 1
-    return await _append(session, job, event_type, data)
-
-
-async def first_event(session: Session, job: Job, data: dict[str, Any]) -> Event:
-    """The event that the job is queued, whose number `insert_job` has taken."""
-    return await _append(session, job, EventType.QUEUED, data)
-
-
-async def _append(session: Session, job: Job, event_type: EventType, data: dict[str, Any]) -> Event:
+    if event_type is not EventType.QUEUED:
+        job.last_seq += 1
     event = {"job_id": job.id, "seq": job.last_seq, "type": event_type.value, "data": data}
     with session.no_autoflush:  # the job's row is written once, whatever changes in it
         appended = await session.scalars(_APPEND, {**event, "tenant_id": job.tenant_id})
@@ -274,10 +260,10 @@ async def unfinished_seconds(session: Session, job_id: UUID) -> Sequence[float]:
 # Workers
 
 
-async def claiming_slots(session: Session, model: str) -> tuple[int, int]:
-    """How many workers of this default model claim pictures, and the places in their steps."""
+async def claiming_slots(session: Session, pool: str) -> tuple[int, int]:
+    """How many workers of the pool claim pictures, and the places in their steps."""
     statement = select(func.count(), func.coalesce(func.sum(Worker.slots), 0)).where(
-        Worker.model == model, ~Worker.draining
+        Worker.pool == pool, ~Worker.draining
     )
     workers, slots = (await session.execute(statement)).one()
     return workers, slots

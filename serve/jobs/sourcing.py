@@ -49,9 +49,17 @@ class Sourcing:
             ServiceError: as `Jobs.precheck` and `Intake.keep` do.
         """
         uploads = dict(uploads or {})
-        _check_control(control, "control_image" in uploads)
-        if control is None and not uploads:
-            return request
+        if control is None:
+            if not uploads:
+                return request
+            if "control_image" in uploads:
+                raise MissingField(
+                    "control: say which ControlNet follows the picture.", param="control"
+                )
+        elif control.image is None and "control_image" not in uploads:
+            raise MissingField(f"{_FIELD}: give the picture to follow.", param=_FIELD)
+        elif control.image is not None and "control_image" in uploads:
+            raise InvalidValue(f"Give {_FIELD} or control_image, not both.", param=_FIELD)
         await self.jobs.precheck(tenant_id, request, idempotency_key=key)
         if control is not None and control.image is not None:
             file = await self._file(tenant_id, control.image)
@@ -82,12 +90,3 @@ class Sourcing:
             return await self.files.whole(tenant_id, files[0])
         except (ImageNotFound, ImageDeleted) as error:
             raise missing from error
-
-
-def _check_control(control: ControlBody | None, uploaded: bool) -> None:
-    if control is None and uploaded:
-        raise MissingField("control: say which ControlNet follows the picture.", param="control")
-    if control is not None and control.image is None and not uploaded:
-        raise MissingField(f"{_FIELD}: give the picture to follow.", param=_FIELD)
-    if control is not None and control.image is not None and uploaded:
-        raise InvalidValue(f"Give {_FIELD} or control_image, not both.", param=_FIELD)

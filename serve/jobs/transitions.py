@@ -14,7 +14,7 @@ from serve.access.repository import give_back_usage
 from serve.database import Session
 from serve.events.event import Event, EventType
 from serve.jobs import repository
-from serve.jobs.repository import append_event, first_event
+from serve.jobs.repository import append_event
 from serve.tables import Job, JobState
 
 _TERMINAL_EVENT = {
@@ -23,12 +23,6 @@ _TERMINAL_EVENT = {
     JobState.CANCELLED: EventType.CANCELLED,
     JobState.EXPIRED: EventType.EXPIRED,
 }
-
-
-async def queue(session: Session, job: Job) -> Event:
-    """Append the first event of a job that was inserted just now."""
-    data = {"n": job.n, "model": job.model, "prompt": job.prompt}
-    return await first_event(session, job, data)
 
 
 async def start(session: Session, job: Job, now: datetime) -> list[Event]:

@@ -1,6 +1,6 @@
 """What a tenant's new job waits for, by the order in which claims take pictures.
 
-Knows no database: predicts what `serve.jobs.fairness` and `serve.worker.queue` do.
+Knows no database: predicts what `serve.worker.queue` does.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ class QueuePosition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PricedJob:
-    """A job that is to be let in: ``n`` pictures of ``picture_s`` device seconds each."""
+    """A job that is to be let in: ``n`` pictures, each of the ``price``."""
 
     position: QueuePosition
     n: int
-    picture_s: float
+    price: Price
 
     @classmethod
     def of(cls, tenant_id: UUID, request: JobRequest, price: Price) -> PricedJob:
         slot = bisect_right(EDGES_S, price.begin_within(request.deadline_s))
-        return cls(QueuePosition(tenant_id, request.priority, slot), request.n, price.device)
+        return cls(QueuePosition(tenant_id, request.priority, slot), request.n, price)
 
     @property
     def seconds(self) -> float:
         """Device seconds of all of its pictures."""
-        return self.n * self.picture_s
+        return self.n * self.price.device
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +144,10 @@ class Turns:
                 own_s += seconds
         others_queued_s.pop(tenant_id, None)
         turn = self._turns.get(tenant_id, UNKNOWN_TURN)
-        quantum = max(self._dearest_s, job.picture_s, _LEAST_S)
-        head_s = self._head_s.get(tenant_id, job.picture_s)
-        needed_s = max(0.0, own_s + job.picture_s - turn.deficit)
+        picture_s = job.price.device
+        quantum = max(self._dearest_s, picture_s, _LEAST_S)
+        head_s = self._head_s.get(tenant_id, picture_s)
+        needed_s = max(0.0, own_s + picture_s - turn.deficit)
         turns = max(1, _has_begun(turn, head_s) + math.ceil(needed_s / (quantum * turn.weight)))
         others_s, others_turns = 0.0, 0
         for other_id, seconds in others_queued_s.items():

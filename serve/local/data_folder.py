@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from serve.local.account import Account
-from serve.local.errors import AlreadyRunning, FolderUnreachable
+from serve.local.errors import AlreadyRunning, FolderUnreachable, using_folder
 
 # sockaddr_un holds 104 bytes on macOS and 108 on Linux; `.s.PGSQL.5432.lock` takes 19 of them.
 LONGEST_FOLDER_BYTES = 80
@@ -36,11 +36,9 @@ class FolderLock:
             AlreadyRunning: another process has it.
             FolderUnreachable: this process may not write in the data folder.
         """
-        try:
+        with using_folder(self.data_dir):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise FolderUnreachable.to_us(error, self.data_dir) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

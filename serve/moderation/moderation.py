@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -18,6 +17,8 @@ from serve.settings import ModerationSettings
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -58,10 +59,9 @@ class Moderation:
             ContentPolicyViolation: it refuses the prompt.
             ModerationUnavailable: it failed, and the settings say that this is a refusal.
         """
-        if self._classifier is not None:
-            classify = partial(self._classifier.classify_prompt, prompt)
-            if not await self._allows("prompt", classify):
-                raise refused_prompt("prompt")
+        classifier = self._classifier
+        if classifier and not await self._allows("prompt", classifier.classify_prompt, prompt):
+            raise refused_prompt("prompt")
 
     async def judge_picture(self, rgb: NDArray[np.uint8]) -> None:
         """Ask the classifier about a picture, (height, width, 3).
@@ -70,16 +70,15 @@ class Moderation:
             ContentPolicyViolation: it refuses the picture.
             ModerationUnavailable: it failed, and the settings say that this is a refusal.
         """
-        if self._classifier is not None:
-            classify = partial(self._classifier.classify_picture, rgb)
-            if not await self._allows("picture", classify):
-                raise refused_picture()
+        classifier = self._classifier
+        if classifier and not await self._allows("picture", classifier.classify_picture, rgb):
+            raise refused_picture()
 
-    async def _allows(self, side: str, classify: Callable[[], Verdict]) -> bool:
+    async def _allows(self, side: str, classify: Callable[[T], Verdict], subject: T) -> bool:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                verdict = await loop.run_in_executor(self._threads, classify)
+                verdict = await loop.run_in_executor(self._threads, classify, subject)
             allowed, reason = bool(verdict.allowed), verdict.reason
         except Exception as error:
             log.exception("moderation.failed", side=side, error=type(error).__name__)

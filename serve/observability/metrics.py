@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 LATENCY_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
-_WORKER_LABELS = ["worker", "model", "device"]
+_WORKER_LABELS = ["worker", "pool", "model", "device"]
 _ENGINE_COUNTERS = (
     ("steps", "sfumato_engine_steps", "Denoising steps of the batch."),
     ("request_steps", "sfumato_engine_rows", "Requests advanced, summed over the steps."),
@@ -28,6 +29,7 @@ class WorkerSample:
     """A diffusion replica at its last heartbeat; ``stats`` are EngineStats' numbers."""
 
     id: str
+    pool: str
     model: str
     device: str
     slots: int
@@ -35,19 +37,66 @@ class WorkerSample:
 
     @property
     def labels(self) -> list[str]:
-        return [self.id, self.model, self.device]
+        return [self.id, self.pool, self.model, self.device]
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceSample:
+@dataclass(frozen=True, slots=True, eq=False)
+class ServiceSample(Collector):
     """The numbers that Postgres holds at the scrape: the same from every process."""
 
     jobs: Mapping[str, int]
     workers: Sequence[WorkerSample]
     deliveries: Mapping[str, int]
     """Webhook deliveries that have not arrived, by state."""
-    backlog_seconds: float = 0.0
-    wait_seconds: float = 0.0
+    backlog_seconds: Mapping[str, float]
+    """By pool, as the next."""
+    wait_seconds: Mapping[str, float]
+
+    def collect(self) -> Iterable[Metric]:
+        yield _gauge("sfumato_jobs", "Jobs by state.", "state", self.jobs)
+        yield _gauge(
+            "sfumato_backlog_seconds",
+            "Predicted device seconds of the pictures that are queued, and half of those drawn.",
+            "pool",
+            self.backlog_seconds,
+        )
+        yield _gauge(
+            "sfumato_wait_seconds",
+            "Predicted seconds until all that is queued has begun.",
+            "pool",
+            self.wait_seconds,
+        )
+        yield _gauge(
+            "sfumato_webhook_deliveries",
+            "Webhook deliveries that have not arrived, by state.",
+            "state",
+            self.deliveries,
+        )
+        yield GaugeMetricFamily(
+            "sfumato_workers",
+            "Diffusion replicas with a fresh heartbeat.",
+            value=len(self.workers),
+        )
+        for field, name, text in _ENGINE_COUNTERS:
+            counter = CounterMetricFamily(name, text, labels=_WORKER_LABELS)
+            for worker in self.workers:
+                if field in worker.stats:
+                    counter.add_metric(worker.labels, worker.stats[field])
+            yield counter
+        fill = GaugeMetricFamily(
+            "sfumato_batch_fill",
+            "Requests that shared a denoising step, on average since the replica's start.",
+            labels=_WORKER_LABELS,
+        )
+        slots = GaugeMetricFamily(
+            "sfumato_worker_slots", "Places in the replica's step batch.", labels=_WORKER_LABELS
+        )
+        for worker in self.workers:
+            slots.add_metric(worker.labels, worker.slots)
+            if steps := worker.stats.get("steps"):
+                fill.add_metric(worker.labels, worker.stats.get("request_steps", 0) / steps)
+        yield fill
+        yield slots
 
 
 class Metrics:
@@ -103,63 +152,12 @@ class Metrics:
     def render(self, sample: ServiceSample) -> bytes:
         """Prometheus' text form."""
         scrape = CollectorRegistry()
-        scrape.register(_SampleCollector(sample))
+        scrape.register(sample)
         return generate_latest(self._registry) + generate_latest(scrape)
 
 
-class _SampleCollector:
-    """Speaks prometheus_client's collector protocol for one scrape."""
-
-    def __init__(self, sample: ServiceSample) -> None:
-        self._sample = sample
-
-    def collect(self) -> Iterable[Metric]:
-        sample = self._sample
-        yield _by_state("sfumato_jobs", "Jobs by state.", sample.jobs)
-        yield GaugeMetricFamily(
-            "sfumato_backlog_seconds",
-            "Predicted device seconds of the pictures that are queued, and half of those drawn.",
-            value=sample.backlog_seconds,
-        )
-        yield GaugeMetricFamily(
-            "sfumato_wait_seconds",
-            "Predicted seconds until all that is queued has begun.",
-            value=sample.wait_seconds,
-        )
-        yield _by_state(
-            "sfumato_webhook_deliveries",
-            "Webhook deliveries that have not arrived, by state.",
-            sample.deliveries,
-        )
-        yield GaugeMetricFamily(
-            "sfumato_workers",
-            "Diffusion replicas with a fresh heartbeat.",
-            value=len(sample.workers),
-        )
-        for field, name, text in _ENGINE_COUNTERS:
-            counter = CounterMetricFamily(name, text, labels=_WORKER_LABELS)
-            for worker in sample.workers:
-                if field in worker.stats:
-                    counter.add_metric(worker.labels, worker.stats[field])
-            yield counter
-        fill = GaugeMetricFamily(
-            "sfumato_batch_fill",
-            "Requests that shared a denoising step, on average since the replica's start.",
-            labels=_WORKER_LABELS,
-        )
-        slots = GaugeMetricFamily(
-            "sfumato_worker_slots", "Places in the replica's step batch.", labels=_WORKER_LABELS
-        )
-        for worker in sample.workers:
-            slots.add_metric(worker.labels, worker.slots)
-            if steps := worker.stats.get("steps"):
-                fill.add_metric(worker.labels, worker.stats.get("request_steps", 0) / steps)
-        yield fill
-        yield slots
-
-
-def _by_state(name: str, text: str, counts: Mapping[str, int]) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=["state"])
-    for state, count in counts.items():
-        family.add_metric([state], count)
+def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for each, value in values.items():
+        family.add_metric([each], value)
     return family

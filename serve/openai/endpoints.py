@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Annotated
@@ -11,21 +11,20 @@ from uuid import UUID
 
 import anyio.to_thread
 import orjson
-from fastapi import APIRouter, Path, Response
-from starlette.requests import Request
+from fastapi import APIRouter, Path, Request, Response
 
-from serve.access.auth import Drawer, Reader
-from serve.access.guarded_route import GuardedRoute, read_body
+from serve.access.auth import Drawer, GuardedRoute, Reader, read_body
 from serve.http.documented import Errors, form_body, openai_errors, picture_events, problems
 from serve.http.errors import InvalidForm, InvalidJson, InvalidValue, MissingField
 from serve.http.form import Form, Upload, checked, read_form
 from serve.http.json_body import file_of_data_url, is_json
-from serve.http.provided import Provided
+from serve.http.provided import Provided, provided
 from serve.jobs.endpoints import DRAWING_ERRORS, IdempotencyKey, checked_key
 from serve.jobs.errors import ModelNotFound
-from serve.jobs.limits import Limits, ServedModels, seed_name
+from serve.jobs.limits import ServedModels, seed_name
 from serve.jobs.request import JobRequest
-from serve.openai.picture_answer import AnswerForm, answer, whole_answer
+from serve.jobs.sourcing import Sourcing
+from serve.openai.errors import outcome_examples
 from serve.openai.schemas import (
     EditBody,
     EditJson,
@@ -37,7 +36,7 @@ from serve.openai.schemas import (
     VariationBody,
     steps_of,
 )
-from serve.openai.waiting import OpenAIServices, WaitingClient, outcome_examples
+from serve.openai.waiting import WaitingClient
 from serve.pictures.errors import (
     AnimatedPicture,
     FileDamaged,
@@ -47,12 +46,12 @@ from serve.pictures.errors import (
     PictureTooLarge,
     UnsupportedPicture,
 )
+from serve.pictures.sources import Intake
 from serve.settings import Settings
 
 router = APIRouter(tags=["images"], route_class=GuardedRoute)
 models_router = APIRouter(tags=["models"], route_class=GuardedRoute)
 
-_VARIATION_STRENGTH = 0.6
 _ERRORS: Errors = (*DRAWING_ERRORS, *outcome_examples(), ImageDeleted, FileDamaged)
 _FILE_ERRORS: Errors = (
     InvalidForm("Send the picture as Content-Type: multipart/form-data."),
@@ -75,11 +74,7 @@ _FILE_ERRORS: Errors = (
     },
 )
 async def generate(
-    body: GenerationBody,
-    request: Request,
-    caller: Drawer,
-    services: Provided[OpenAIServices],
-    idempotency_key: IdempotencyKey = None,
+    body: GenerationBody, request: Request, caller: Drawer, idempotency_key: IdempotencyKey = None
 ) -> Generation | Response:
     """OpenAI's endpoint; its clients work unchanged. The answer comes when the pictures are done,
     or with `stream` as events on the way.
@@ -88,21 +83,9 @@ async def generate(
     Idempotency-Key.
     """
     key = checked_key(idempotency_key)
-    form = AnswerForm.of(body, "image_generation")
-    limits = services.models.limits(body.model)
-    limits.check_source(image=False)
-    job_request = limits.accept(
-        body,
-        size=limits.size(body.size),
-        default_steps=steps_of(body.quality, limits.default_steps),
-        seed_for=seed_name(caller.tenant_id, key),
-        partial_images=body.partial_images or 0,
-    )
-    job_request = await services.sourcing.keep(
-        caller.tenant_id, job_request, key, control=body.control
-    )
-    client = WaitingClient(services, caller.tenant_id, key)
-    return await answer(client, request, job_request, form)
+    job_request = await _accept(request, caller.tenant_id, key, body, {})
+    client = WaitingClient(request, caller.tenant_id, key)
+    return await client.answer(job_request, body, "image_generation")
 
 
 @router.post(
@@ -117,10 +100,7 @@ async def generate(
     openapi_extra=form_body(EditBody, "image", "mask", "control_image", as_json=EditJson),
 )
 async def edit(
-    request: Request,
-    caller: Drawer,
-    services: Provided[OpenAIServices],
-    idempotency_key: IdempotencyKey = None,
+    request: Request, caller: Drawer, idempotency_key: IdempotencyKey = None
 ) -> Generation | Response:
     """OpenAI's endpoint, a multipart form or JSON. Draws from `image`: all of it anew, or where
     `mask`, a PNG of the same size, is wholly transparent; what a mask keeps comes back pixel for
@@ -131,94 +111,76 @@ async def edit(
     dropped, and what is transparent lies on white.
     """
     key = checked_key(idempotency_key)
-    async with read_edit(request) as form:
-        body, mask = form.body, form.files.get("mask")
-        if body.strength is not None and body.input_fidelity is not None:
+    async with _read_edit(request) as form:
+        if form.body.strength is not None and form.body.input_fidelity is not None:
             raise InvalidValue("Give strength or input_fidelity, not both.", param="strength")
-        answer_form = AnswerForm.of(body, "image_edit")
-        limits = services.models.limits(body.model)
-        limits.check_source(image=True, mask=mask is not None)
-        job_request = limits.accept(
-            body,
-            size=limits.size(body.size),
-            default_steps=steps_of(body.quality, limits.default_steps),
-            seed_for=seed_name(caller.tenant_id, key),
-            partial_images=body.partial_images or 0,
-        )
-        default = body.default_strength(mask=mask is not None)
-        strength = limits.strength(body.strength, default, job_request.num_inference_steps)
-        job_request = replace(job_request, strength=strength)
-        job_request = await _fitted(services, caller.tenant_id, job_request, key, form, limits)
-    client = WaitingClient(services, caller.tenant_id, key)
-    return await answer(client, request, job_request, answer_form)
+        job_request = await _accept(request, caller.tenant_id, key, form.body, form.files)
+    client = WaitingClient(request, caller.tenant_id, key)
+    return await client.answer(job_request, form.body, "image_edit")
 
 
 @router.post(
     "/v1/images/variations",
     summary="Vary a picture",
+    response_model=Generation,
     response_model_exclude_none=True,
     responses=openai_errors(*_ERRORS, *_FILE_ERRORS),
     openapi_extra=form_body(VariationBody, "image", "control_image"),
 )
 async def vary(
-    request: Request,
-    caller: Drawer,
-    services: Provided[OpenAIServices],
-    idempotency_key: IdempotencyKey = None,
-) -> Generation:
+    request: Request, caller: Drawer, idempotency_key: IdempotencyKey = None
+) -> Generation | Response:
     """OpenAI's endpoint, a multipart form. Draws from `image` with no prompt, so that its shapes
     stay and its details change; `strength` says how far. Files are as in an edit.
     """
     key = checked_key(idempotency_key)
     fields = read_form(request, VariationBody, required="image", optional=["control_image"])
     async with fields as form:
-        body = form.body
-        limits = services.models.limits(body.model)
-        limits.check_source(image=True)
-        job_request = limits.accept(
-            body,
-            size=limits.size(body.size),
-            seed_for=seed_name(caller.tenant_id, key),
-            without_prompt=True,
-        )
-        strength = limits.strength(
-            body.strength, _VARIATION_STRENGTH, job_request.num_inference_steps
-        )
-        job_request = replace(job_request, strength=strength)
-        job_request = await _fitted(services, caller.tenant_id, job_request, key, form, limits)
-    client = WaitingClient(services, caller.tenant_id, key)
-    answer_form = AnswerForm("image_edit", None, body.response_format)
-    return await whole_answer(client, request, job_request, answer_form)
+        job_request = await _accept(request, caller.tenant_id, key, form.body, form.files)
+    client = WaitingClient(request, caller.tenant_id, key)
+    return await client.answer(job_request, form.body, "image_edit")
 
 
-async def _fitted(
-    services: OpenAIServices,
+async def _accept(
+    request: Request,
     tenant_id: UUID,
-    job_request: JobRequest,
     key: str | None,
-    form: Form[EditBody] | Form[VariationBody],
-    limits: Limits,
+    body: GenerationBody | VariationBody,
+    files: Mapping[str, Upload],
 ) -> JobRequest:
-    """The request with its sources, at the size that follows from its picture."""
-    own = await services.intake.size(form.files["image"])
-    width, height = limits.size_from(form.body.size, own, job_request.output_format)
-    job_request = replace(job_request, width=width, height=height)
-    control = form.body.control
-    return await services.sourcing.keep(
-        tenant_id, job_request, key, control=control, uploads=form.files
+    """The request with every field filled in and its pictures stored; ``files`` are by field.
+
+    Raises:
+        ServiceError: as `ServedModels.limits`, `Limits` and `Sourcing.keep` do.
+        InvalidValue: the answer cannot be as the body asks.
+    """
+    if isinstance(body, GenerationBody):
+        body.check_answer()
+    limits = provided(request, ServedModels).limits(body.model)
+    mask = "mask" in files
+    limits.check_source(image="image" in files, mask=mask)
+    job_request = limits.accept(
+        body,
+        size=limits.size(body.size),
+        default_steps=steps_of(body.quality, limits.default_steps),
+        seed_for=seed_name(tenant_id, key),
+        partial_images=body.partial_images or 0,
+        without_prompt=isinstance(body, VariationBody),
+    )
+    if isinstance(body, EditBody | VariationBody):
+        steps = job_request.num_inference_steps
+        strength = limits.strength(body.strength, body.default_strength(mask=mask), steps)
+        own = await provided(request, Intake).size(files["image"])
+        width, height = limits.size_from(body.size, own, job_request.output_format)
+        job_request = replace(job_request, strength=strength, width=width, height=height)
+    return await provided(request, Sourcing).keep(
+        tenant_id, job_request, key, control=body.control, uploads=files
     )
 
 
 @asynccontextmanager
-async def read_edit(request: Request) -> AsyncIterator[Form[EditBody]]:
-    """The edit's fields and files.
-
-    Raises:
-        ClientLeft: it never came whole.
-        InvalidForm, InvalidJson, JsonTooDeep: it cannot be read.
-        MissingField, InvalidValue: a file is missing, or is none; a field is none of its kind.
-        RequestValidationError: the body refuses its fields.
-    """
+async def _read_edit(request: Request) -> AsyncIterator[Form[EditBody]]:
+    """The edit's fields and files; raises as `read_form` and `read_body` do."""
     if is_json(request.headers.get("content-type", "")):
         yield await _from_json(request)
         return
@@ -260,7 +222,7 @@ async def list_models(
     """The default one first, each with its aliases and what a request may ask of it."""
     return ModelList(
         data=[
-            ModelOut.of(name, description, settings.served[name])
+            ModelOut.of(name, description, settings)
             for name, description in served.descriptions.items()
         ]
     )
@@ -277,4 +239,4 @@ async def get_model(
 ) -> ModelOut:
     """By its name or an alias. A name may hold slashes, as hub ids do."""
     name = served.limits(model_id).model
-    return ModelOut.of(name, served.descriptions[name], settings.served[name])
+    return ModelOut.of(name, served.descriptions[name], settings)

@@ -9,11 +9,12 @@ from pydantic import BaseModel, Field
 
 from pipelines.diffusion.catalog import ModelDescription
 from pipelines.diffusion.request import NoiseScheduler
+from serve.http.errors import InvalidValue
 from serve.http.fields import StrictBody, Text
 from serve.jobs.request import JobRequest
 from serve.jobs.schemas import OutputFormat, PictureBody
 from serve.pictures.schemas import JobWarning
-from serve.settings import FurtherModelSettings
+from serve.settings import Settings
 
 _ONE_PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGO4IW0DAAL+ATABIwWfAAAAAElFTkSuQmCC"
@@ -56,6 +57,28 @@ class GenerationBody(PictureBody):
         examples=[2],
     )
 
+    def check_answer(self) -> None:
+        """Check what the answer shall be.
+
+        Raises:
+            InvalidValue: it cannot be so.
+        """
+        if self.background == "transparent":
+            raise InvalidValue(
+                "background `transparent` is not possible; use `auto` or `opaque`.",
+                param="background",
+            )
+        if self.partial_images and not self.stream:
+            raise InvalidValue(
+                "partial_images come in a stream only; set `stream` as well.",
+                param="partial_images",
+            )
+        if self.stream and self.response_format == "url":
+            raise InvalidValue(
+                "A stream carries the pictures themselves; leave out response_format `url`.",
+                param="response_format",
+            )
+
 
 AnswerQuality = Literal["low", "medium", "high", "xhigh", "max"]
 
@@ -76,9 +99,9 @@ def steps_of(quality: Quality | None, default: int) -> int:
     return max(1, round(default * _STEPS.get(quality or "medium", 1.0)))
 
 
-def answer_quality(body: GenerationBody) -> AnswerQuality | None:
-    """The quality as OpenAI's answers name it; None where the steps were given."""
-    if body.num_inference_steps is not None:
+def answer_quality(body: GenerationBody | VariationBody) -> AnswerQuality | None:
+    """The quality as OpenAI's answers name it; None where steps set it, or for a variation."""
+    if isinstance(body, VariationBody) or body.num_inference_steps is not None:
         return None
     match body.quality:
         case None | "auto" | "standard":
@@ -199,6 +222,11 @@ class EditJson(EditBody):
 class VariationBody(PictureBody):
     """OpenAI's fields, and the extensions of a generation; a prompt is one of them."""
 
+    quality: ClassVar[None] = None
+    stream: ClassVar[None] = None
+    partial_images: ClassVar[None] = None
+    """OpenAI's variations have none of these."""
+
     prompt: Text = Field("", description="Where the variations shall lead; empty by default.")
     size: str | None = Field(
         None,
@@ -211,6 +239,10 @@ class VariationBody(PictureBody):
     strength: float | None = Field(
         None, description=f"{_STRENGTH} 0.6 where left out.", examples=[0.3]
     )
+
+    def default_strength(self, *, mask: bool) -> float:
+        """Where none is given."""
+        return 0.6
 
 
 Call = Literal["image_generation", "image_edit"]
@@ -261,6 +293,7 @@ class ModelOut(BaseModel):
     object: Literal["model"] = "model"
     created: int = CREATED
     owned_by: str = OWNER
+    pool: str = Field(description="The kind of replica that draws with it.", examples=["default"])
     aliases: list[str] = Field(
         description="Other names that `model` may give it.", examples=[["dall-e-3"]]
     )
@@ -285,20 +318,22 @@ class ModelOut(BaseModel):
     output_formats: list[OutputFormat] = Field(examples=[["png", "webp", "jpeg"]])
 
     @classmethod
-    def of(cls, name: str, model: ModelDescription, settings: FurtherModelSettings) -> Self:
+    def of(cls, name: str, model: ModelDescription, settings: Settings) -> Self:
+        served = settings.served[name]
         return cls(
             id=name,
-            aliases=list(settings.aliases),
-            loras=list(settings.loras),
-            controlnets=list(settings.controlnets),
+            pool=settings.pool_of[name],
+            aliases=list(served.aliases),
+            loras=list(served.loras),
+            controlnets=list(served.controlnets),
             schedulers=list(model.schedulers),
             default_size=f"{model.default_width}x{model.default_height}",
             size_multiple=model.size_multiple,
-            max_pixels=settings.max_pixels,
+            max_pixels=served.max_pixels,
             max_side=model.max_side,
-            default_steps=settings.default_steps,
-            max_steps=settings.max_steps,
-            default_guidance_scale=settings.default_guidance_scale,
+            default_steps=served.default_steps,
+            max_steps=served.max_steps,
+            default_guidance_scale=served.default_guidance_scale,
             takes_image=model.takes_image,
             needs_image=model.needs_image,
             needs_mask=model.needs_mask,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
@@ -16,7 +15,7 @@ from serve.access.scopes import Scope
 from serve.http.provided import provided
 from serve.pictures.checked_files import CheckedFiles
 from serve.pictures.errors import RangeNotSatisfiable
-from serve.pictures.signed_urls import File, SignedUrls
+from serve.pictures.signed_urls import SignedUrls
 from serve.tables import Image, Variant
 
 _LONGEST_NAME = 60
@@ -37,36 +36,24 @@ async def _tenant_of_request(
 ) -> UUID:
     if signature is None:
         return (await authorize(request, needed.scopes)).tenant_id
-    return await provided(request, SignedUrls).tenant_of(signature, File(image_id, variant))
+    return await provided(request, SignedUrls).tenant_of(signature, image_id, variant)
 
 
 Downloader = Annotated[UUID, Security(_tenant_of_request, scopes=[Scope.READ])]
 """The tenant whose file is requested, by key or by signature."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileHeaders:
-    """The conditions and the range of one request."""
-
-    if_none_match: str | None
-    byte_range: str | None
-    if_range: str | None
-
-
-async def file_headers(
-    if_none_match: Annotated[
-        str | None, Header(description="ETags that the client has; 304 where it is among them.")
-    ] = None,
-    byte_range: Annotated[
-        str | None,
-        Header(
-            alias="Range",
-            description="One range as in `bytes=0-1023`; of several, the whole file comes.",
-        ),
-    ] = None,
-    if_range: Annotated[str | None, Header(description="The ETag that a range belongs to.")] = None,
-) -> FileHeaders:
-    return FileHeaders(if_none_match, byte_range, if_range)
+IfNoneMatch = Annotated[
+    str | None, Header(description="ETags that the client has; 304 where it is among them.")
+]
+ByteRange = Annotated[
+    str | None,
+    Header(
+        alias="Range",
+        description="One range as in `bytes=0-1023`; of several, the whole file comes.",
+    ),
+]
+IfRange = Annotated[str | None, Header(description="The ETag that a range belongs to.")]
 
 
 async def answer_file(
@@ -74,8 +61,10 @@ async def answer_file(
     files: CheckedFiles,
     image: Image,
     file: Variant,
-    conditions: FileHeaders,
     *,
+    if_none_match: str | None,
+    byte_range: str | None,
+    if_range: str | None,
     download: bool,
 ) -> Response:
     """200, 206, 304, or 307 to the bucket.
@@ -94,7 +83,7 @@ async def answer_file(
         "Vary": "Authorization, X-API-Key",
         "Accept-Ranges": "bytes",
     }
-    if conditions.if_none_match is not None and _matches(conditions.if_none_match, file.sha256):
+    if if_none_match is not None and _matches(if_none_match, file.sha256):
         return Response(status_code=304, headers=headers)
     kind = "attachment" if download else "inline"
     headers["Content-Disposition"] = f'{kind}; filename="{_file_name(image, file)}"'
@@ -111,8 +100,8 @@ async def answer_file(
             return RedirectResponse(url, headers=headers)
     span = None
     # A weak tag or a date never says that the client's part is of this very file.
-    if conditions.if_range is None or conditions.if_range.strip() == etag:
-        span = requested_range(conditions.byte_range, file.size)
+    if if_range is None or if_range.strip() == etag:
+        span = requested_range(byte_range, file.size)
     if span is None:
         content = await files.whole(image.tenant_id, file)
         return Response(content, media_type=file.media_type, headers=headers)

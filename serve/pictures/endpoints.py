@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
-from serve.access.auth import Drawer, Reader
-from serve.access.guarded_route import GuardedRoute
+from serve.access.auth import Drawer, GuardedRoute, Reader
 from serve.database import DatabaseUnavailable
 from serve.http.documented import header, openai_errors, success
 from serve.http.provided import Provided
 from serve.pictures.checked_files import CheckedFiles
-from serve.pictures.downloads import Downloader, FileHeaders, answer_file, file_headers
+from serve.pictures.downloads import ByteRange, Downloader, IfNoneMatch, IfRange, answer_file
 from serve.pictures.errors import (
     FileDamaged,
     ImageDeleted,
@@ -43,8 +42,8 @@ async def list_images(
     of = ("images", caller.tenant_id)
     images = await pictures.list(
         caller.tenant_id,
-        page.wanted(settings),
-        limit=page.limit_and_one,
+        page,
+        model=page.model and settings.served_name(page.model),
         after=page.last_seen(*of),
     )
     return PictureList(**page.answer(images, PictureOut.of, *of))
@@ -140,8 +139,10 @@ async def download(
     pictures: Provided[Pictures],
     files: Provided[CheckedFiles],
     request: Request,
-    asked: Annotated[FileHeaders, Depends(file_headers)],
     download: Annotated[bool, Query(description="Whether browsers save the file.")] = False,
+    if_none_match: IfNoneMatch = None,
+    byte_range: ByteRange = None,
+    if_range: IfRange = None,
 ) -> Response:
     """A file never changes: its ETag is its SHA-256. One byte range may be asked for. A signed URL,
     as a generation with `response_format: "url"` answers it, opens it without a key."""
@@ -152,4 +153,13 @@ async def download(
         raise VariantNotFound(
             f"Image {image_id} has no file {variant[:100]!r}; it has: {names}.", param="variant"
         )
-    return await answer_file(request, files, image, file, asked, download=download)
+    return await answer_file(
+        request,
+        files,
+        image,
+        file,
+        if_none_match=if_none_match,
+        byte_range=byte_range,
+        if_range=if_range,
+        download=download,
+    )

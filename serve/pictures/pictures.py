@@ -9,13 +9,8 @@ import structlog
 
 from serve.database import Database, Session
 from serve.pictures.errors import ImageDeleted, ImageNotFound, ImageUnfinished
-from serve.pictures.repository import (
-    PictureFilter,
-    delete_picture,
-    load_image,
-    load_images,
-    set_favourite,
-)
+from serve.pictures.repository import delete_pictures, load_image, load_images, set_favourite
+from serve.pictures.schemas import PicturePage
 from serve.storage import Storage, StorageError
 from serve.tables import Image
 
@@ -43,11 +38,11 @@ class Pictures:
             return await self._load_kept(session, tenant_id, image_id)
 
     async def list(
-        self, tenant_id: UUID, wanted: PictureFilter, *, limit: int, after: UUID | None
+        self, tenant_id: UUID, page: PicturePage, *, model: str | None, after: UUID | None
     ) -> Sequence[Image]:
-        """Finished pictures older than ``after``, newest first."""
+        """Finished pictures older than ``after``, newest first; one more than the page shows."""
         async with self._database.transaction() as session:
-            return await load_images(session, tenant_id, wanted, limit, after)
+            return await load_images(session, tenant_id, page, model, after)
 
     async def favour(self, tenant_id: UUID, image_id: UUID, favourite: bool) -> Image:
         """Mark the picture as a favourite, or no longer.
@@ -74,7 +69,7 @@ class Pictures:
                     f"The picture is {image.state}; cancel its job with"
                     f" DELETE /v1/jobs/{image.job_id}, or wait."
                 )
-            keys = await delete_picture(session, image_id)
+            keys = await delete_pictures(session, job_id=image.job_id, image_id=image_id)
         await remove_files(self._storage, keys)
 
     async def _load(self, session: Session, tenant_id: UUID, image_id: UUID) -> Image:

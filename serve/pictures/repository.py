@@ -6,8 +6,7 @@ other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -31,6 +30,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import joinedload, selectinload
 
 from serve.database import Session
+from serve.pictures.schemas import PicturePage
 from serve.pictures.stored_file import PictureKey, SourceKey
 from serve.tables import LIVE, SHOWN, Image, Job, Source, Variant
 
@@ -39,48 +39,6 @@ _FAVOURITE = text("images.favourite")
 _LONGEST_SUBMIT = timedelta(minutes=1)  # between a transaction's now() and the ids made in it
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 _SOURCE_KEY = tuple_(Source.tenant_id, Source.sha256)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PictureFilter:
-    """Conditions on a tenant's pictures, all of which must hold; None is for any.
-
-    ``words`` is for Postgres' ``websearch_to_tsquery``, folded as prompts are. ``created_after`` is
-    the first moment that counts, ``created_before`` the first that no longer does; both with a time
-    zone.
-    """
-
-    words: str | None = None
-    model: str | None = None
-    seed: int | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-    favourite: bool | None = None
-
-    def conditions(self) -> list[ColumnElement[bool] | TextClause]:
-        found: list[ColumnElement[bool] | TextClause] = []
-        if self.words is not None:
-            words = func.websearch_to_tsquery(text("'simple'"), func.folded(self.words))
-            job = select(Job.id).where(Job.id == Image.job_id, Job.prompt_words.op("@@")(words))
-            found.append(job.exists())
-        if self.model is not None:
-            found.append(Image.model == self.model)
-        if self.seed is not None:
-            found.append(Image.seed == self.seed)
-        if self.created_after is not None:
-            found.append(Image.created_at >= self.created_after)
-            found.append(Image.id >= _first_id(self.created_after))
-        if self.created_before is not None:
-            found.append(Image.created_at < self.created_before)
-            found.append(Image.id < _first_id(self.created_before + _LONGEST_SUBMIT))
-        if self.favourite is not None:
-            found.append(_FAVOURITE if self.favourite else ~Image.favourite)
-        return found
-
-
-def _first_id(moment: datetime) -> UUID:
-    """No UUIDv7 of that millisecond, or later, is below it."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
 async def load_image(session: Session, tenant_id: UUID, image_id: UUID) -> Image | None:
@@ -94,19 +52,47 @@ async def load_image(session: Session, tenant_id: UUID, image_id: UUID) -> Image
 
 
 async def load_images(
-    session: Session, tenant_id: UUID, wanted: PictureFilter, limit: int, after: UUID | None
+    session: Session, tenant_id: UUID, page: PicturePage, model: str | None, after: UUID | None
 ) -> Sequence[Image]:
-    """The tenant's finished pictures that are not deleted, newest first."""
+    """The tenant's finished pictures that are not deleted, newest first.
+
+    ``page`` has their other conditions, all of which must hold. Its words are for Postgres'
+    ``websearch_to_tsquery``, folded as prompts are.
+    """
     statement = (
         select(Image)
-        .where(Image.tenant_id == tenant_id, _SHOWN, *wanted.conditions())
+        .where(Image.tenant_id == tenant_id, _SHOWN, *_conditions(page, model))
         .order_by(Image.id.desc())
-        .limit(limit)
+        .limit(page.limit_and_one)
         .options(selectinload(Image.variants), joinedload(Image.job))
     )
     if after is not None:
         statement = statement.where(Image.id < after)
     return (await session.scalars(statement)).all()
+
+
+def _conditions(page: PicturePage, model: str | None) -> Iterator[ColumnElement[bool] | TextClause]:
+    if words := (page.q or "").strip():
+        query = func.websearch_to_tsquery(text("'simple'"), func.folded(words))
+        job = select(Job.id).where(Job.id == Image.job_id, Job.prompt_words.op("@@")(query))
+        yield job.exists()
+    if model is not None:
+        yield Image.model == model
+    if page.seed is not None:
+        yield Image.seed == page.seed
+    if page.created_after is not None:
+        yield Image.created_at >= page.created_after
+        yield Image.id >= _first_id(page.created_after)
+    if page.created_before is not None:
+        yield Image.created_at < page.created_before
+        yield Image.id < _first_id(page.created_before + _LONGEST_SUBMIT)
+    if page.favourite is not None:
+        yield _FAVOURITE if page.favourite else ~Image.favourite
+
+
+def _first_id(moment: datetime) -> UUID:
+    """No UUIDv7 of that millisecond, or later, is below it."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
 async def set_favourite(session: Session, image_id: UUID, favourite: bool) -> None:
@@ -118,18 +104,12 @@ async def set_favourite(session: Session, image_id: UUID, favourite: bool) -> No
     )
 
 
-async def delete_picture(session: Session, image_id: UUID) -> Sequence[str]:
-    """See `_delete_pictures`."""
-    return await _delete_pictures(session, Image.id == image_id)
-
-
-async def delete_pictures_of(session: Session, job_id: UUID) -> Sequence[str]:
-    """See `_delete_pictures`."""
-    return await _delete_pictures(session, Image.job_id == job_id)
-
-
-async def _delete_pictures(session: Session, condition: ColumnElement[bool]) -> Sequence[str]:
-    """Mark the ended pictures as deleted, delete their variants, and return the files' keys."""
+async def delete_pictures(
+    session: Session, *, job_id: UUID, image_id: UUID | None = None
+) -> Sequence[str]:
+    """Mark the job's ended pictures, or that one, as deleted, delete their variants, and return the
+    files' keys."""
+    condition = Image.job_id == job_id if image_id is None else Image.id == image_id
     marked = await session.scalars(
         update(Image)
         .where(condition, Image.state.not_in(LIVE), Image.deleted_at.is_(None))

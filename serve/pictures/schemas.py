@@ -10,8 +10,6 @@ from pydantic import BaseModel, Field
 
 from serve.http.fields import Moment, RowOut, StrictBody, Text
 from serve.http.page import Listing, Page
-from serve.pictures.repository import PictureFilter
-from serve.settings import Settings
 from serve.tables import MAX_SEED, Image, Job, JobState, Variant
 
 EXAMPLE_PARAMS = {
@@ -67,18 +65,6 @@ class PicturePage(Page):
     )
     created_before: Moment | None = Field(None, description="Asked for before this moment.")
     favourite: bool | None = Field(None, description="`true` for favourites, `false` for others.")
-
-    def wanted(self, settings: Settings) -> PictureFilter:
-        """An alias in ``model`` is the model that has it in these settings."""
-        words = (self.q or "").strip()
-        return PictureFilter(
-            words=words or None,
-            model=self.model and settings.served_name(self.model),
-            seed=self.seed,
-            created_after=self.created_after,
-            created_before=self.created_before,
-            favourite=self.favourite,
-        )
 
 
 class PictureChange(StrictBody):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from dataclasses import dataclass
 from uuid import UUID
 
 from itsdangerous import BadSignature, Signer
@@ -27,14 +26,6 @@ class InvalidSignature(ServiceError):
     example = "This signature does not belong to this file."
 
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """The file that a signature opens."""
-
-    image_id: UUID
-    variant: str
-
-
 class SignedUrls:
     """Signs files' URLs and checks them, in any process alike.
 
@@ -49,19 +40,19 @@ class SignedUrls:
         self._previous = _bytes(settings.previous_url_secret)
         self._ttl_s = settings.url_ttl_s
 
-    async def sign(self, tenant_id: UUID, file: File) -> str:
+    async def sign(self, tenant_id: UUID, image_id: UUID, variant: str) -> str:
         """A signature that opens the tenant's file for ``ttl_s`` seconds."""
         end = int(time.time()) + self._ttl_s
-        return (await self._signer(file)).sign(f"{tenant_id.hex}.{end}").decode()
+        return (await self._signer(image_id, variant)).sign(f"{tenant_id.hex}.{end}").decode()
 
-    async def tenant_of(self, signature: str, file: File) -> UUID:
+    async def tenant_of(self, signature: str, image_id: UUID, variant: str) -> UUID:
         """The tenant whose file the signature opens.
 
         Raises:
             InvalidSignature: it is of another file, not ours, or too old.
         """
         try:
-            signed = (await self._signer(file)).unsign(signature).decode()
+            signed = (await self._signer(image_id, variant)).unsign(signature).decode()
         except BadSignature:
             raise InvalidSignature("This signature does not belong to this file.") from None
         tenant, _, end = signed.partition(".")
@@ -69,17 +60,15 @@ class SignedUrls:
             raise InvalidSignature("This URL has expired; ask for the picture with an API key.")
         return UUID(tenant)
 
-    async def _signer(self, file: File) -> Signer:
+    async def _signer(self, image_id: UUID, variant: str) -> Signer:
         if self._secret is None:
             async with self._database.transaction() as session:
                 fresh = secrets.token_bytes(_SECRET_BYTES)
                 self._secret = await repository.ensure_secret(session, _SECRET, fresh)
-        secrets_in_order = (
-            [self._secret] if self._previous is None else [self._previous, self._secret]
-        )
+        known = [secret for secret in (self._previous, self._secret) if secret is not None]
         return Signer(
-            secrets_in_order,  # the last one signs, and each opens
-            salt=f"{file.image_id}/{file.variant}",
+            known,  # the last one signs, and each opens
+            salt=f"{image_id}/{variant}",
             key_derivation="hmac",
             digest_method=hashlib.sha256,
         )

@@ -48,39 +48,12 @@ _REFUSALS: dict[type[imaging.InvalidUpload], type[InvalidPictureFile]] = {
 Size = tuple[int, int]
 
 
-class Sources:
-    """Stores pictures before the job that names them is accepted."""
+class Intake:
+    """Makes sources of uploads, a few at a time in each process, before their job is accepted."""
 
     def __init__(self, database: Database, storage: Storage) -> None:
         self._database = database
         self._storage = storage
-
-    async def keep(self, tenant_id: UUID, *files: bytes) -> list[str]:
-        """The SHA-256 of each PNG file; once this returns they survive a crash.
-
-        The row is written first: the sweeper then leaves the file for as long as it leaves any
-        file, and a job that names it keeps it.
-
-        Raises:
-            DatabaseUnavailable, StorageUnavailable: nothing is lost by doing it again.
-        """
-        keys = [SourceKey(tenant_id, hashlib.sha256(file).hexdigest()) for file in files]
-        async with self._database.transaction() as session:
-            await repository.touch_sources(session, keys)
-        try:
-            async with asyncio.timeout(_PUT_S):
-                for key, file in zip(keys, files, strict=True):
-                    await self._storage.put(str(key), file, "image/png")
-        except TimeoutError as error:
-            raise StorageUnavailable(f"Storage did not answer within {_PUT_S:g} s.") from error
-        return [key.sha256 for key in keys]
-
-
-class Intake:
-    """Makes sources of uploads, a few at a time in each process."""
-
-    def __init__(self, sources: Sources) -> None:
-        self._sources = sources
         self._places = anyio.CapacityLimiter(_AT_ONCE)
 
     async def size(self, image: Upload) -> Size:
@@ -107,8 +80,27 @@ class Intake:
             return [_source_file(name, uploads, size) for name in uploads]
 
         files = await anyio.to_thread.run_sync(decode, limiter=self._places)
-        kept = await self._sources.keep(tenant_id, *files)
-        return dict(zip(uploads, kept, strict=True))
+        return dict(zip(uploads, await self.store(tenant_id, *files), strict=True))
+
+    async def store(self, tenant_id: UUID, *files: bytes) -> list[str]:
+        """The SHA-256 of each PNG file; once this returns they survive a crash.
+
+        The row is written first: the sweeper then leaves the file for as long as it leaves any
+        file, and a job that names it keeps it.
+
+        Raises:
+            DatabaseUnavailable, StorageUnavailable: nothing is lost by doing it again.
+        """
+        keys = [SourceKey(tenant_id, hashlib.sha256(file).hexdigest()) for file in files]
+        async with self._database.transaction() as session:
+            await repository.touch_sources(session, keys)
+        try:
+            async with asyncio.timeout(_PUT_S):
+                for key, file in zip(keys, files, strict=True):
+                    await self._storage.put(str(key), file, "image/png")
+        except TimeoutError as error:
+            raise StorageUnavailable(f"Storage did not answer within {_PUT_S:g} s.") from error
+        return [key.sha256 for key in keys]
 
 
 # The following functions read the uploads, and therefore run in a thread.

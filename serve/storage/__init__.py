@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from serve.storage.bucket import BucketStorage
 from serve.storage.folder import FolderStorage
-from serve.storage.protocol import (
+from serve.storage.storage import (
     InvalidKey,
     InvalidStorageUrl,
     ObjectExists,

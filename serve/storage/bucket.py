@@ -10,8 +10,13 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
-from serve.storage.objects import ObjectStorage
-from serve.storage.protocol import StorageForbidden, StorageFull, StorageUnavailable, checked_key
+from serve.storage.storage import (
+    Storage,
+    StorageForbidden,
+    StorageFull,
+    StorageUnavailable,
+    checked_key,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,7 +28,7 @@ _CODE = re.compile(r"<Code>(\w+)</Code>")
 _FULL = {"XMinioStorageFull", "QuotaExceeded"}
 
 
-class BucketStorage(ObjectStorage):
+class BucketStorage(Storage):
     """Repeats a request that failed, for some seconds, before it gives up."""
 
     _store: S3Store

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from obstore.store import LocalStore
 
-from serve.storage.objects import ObjectStorage
-from serve.storage.protocol import (
+from serve.storage.storage import (
+    Storage,
     StorageForbidden,
     StorageFull,
     StorageUnavailable,
@@ -34,7 +34,7 @@ _ELSEWHERE = "or set SFUMATO_STORAGE_URL to another folder"
 _TRIES = 10
 
 
-class FolderStorage(ObjectStorage):
+class FolderStorage(Storage):
     """Keeps no media type: the caller's row has it. Made when missing, but only on opening."""
 
     def __init__(self, folder: Path, *, make: bool = True) -> None:

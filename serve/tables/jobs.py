@@ -20,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from serve.settings import DEFAULT_POOL
 from serve.tables.base import Base, JobState, StateType, known_states
 
 SHOWN = "state = 'succeeded' AND deleted_at IS NULL"
@@ -234,8 +235,10 @@ class Worker(Base):
     __tablename__ = "workers"
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.uuidv7())
+    pool: Mapped[str] = mapped_column(server_default=DEFAULT_POOL)
+    """The models that it draws with are those of its pool."""
     model: Mapped[str]
-    """Its default model; it may draw with others as well."""
+    """The first of them."""
     device: Mapped[str]
     slots: Mapped[int]
     draining: Mapped[bool] = mapped_column(server_default=text("false"))

@@ -41,7 +41,7 @@ class Tenant(Base):
     deficit: Mapped[float] = mapped_column(server_default="0")
     """Device seconds that its turns have given it and its claims have not yet used."""
     turn_at: Mapped[datetime] = mapped_column(server_default=text("'epoch'"))
-    """When its last turn ended; the tenant that waited longest is next (`serve.jobs.fairness`)."""
+    """When its last turn ended; the tenant that waited longest is next (`serve.worker.queue`)."""
     requests_per_minute: Mapped[float | None]
     """This and the next: NULL is what the settings say, 0 no limit (`serve.access`)."""
     gpu_seconds_per_minute: Mapped[float | None]

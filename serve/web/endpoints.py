@@ -9,19 +9,7 @@ from serve.http.static_files import packaged
 
 router = APIRouter(include_in_schema=False, route_class=HttpRoute)
 
-_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data: blob:",
-        "connect-src 'self'",
-        "manifest-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
-)
+_POLICY = "style-src 'self'; img-src 'self' data: blob:; manifest-src 'self'"
 
 
 @router.get("/")

@@ -100,21 +100,18 @@ class Courier:
             error=answer.error,
         )
         try:
-            await self._record(attempt, answer)
+            async with self._database.transaction() as session:
+                if answer.delivered:
+                    await repository.mark_delivered(session, attempt, answer)
+                elif answer.gone:
+                    await repository.disable(session, attempt, answer)
+                else:
+                    delay = self._delay(attempt.number, answer.retry_after_s)
+                    await repository.mark_failed(session, attempt, answer, delay)
         except DatabaseUnavailable as error:  # it is sent again after its lease
             log.warning("courier.database_unavailable", error=str(error))
         except Exception:  # likewise; nobody waits for this task
             log.exception("courier.record_failed", delivery_id=str(attempt.delivery_id))
-
-    async def _record(self, attempt: Attempt, answer: Answer) -> None:
-        async with self._database.transaction() as session:
-            if answer.delivered:
-                await repository.mark_delivered(session, attempt, answer)
-            elif answer.gone:
-                await repository.disable(session, attempt, answer)
-            else:
-                delay = self._delay(attempt.number, answer.retry_after_s)
-                await repository.mark_failed(session, attempt, answer, delay)
 
     def _delay(self, number: int, retry_after_s: float) -> timedelta | None:
         """How long to wait after the try of that number; None after the last one.

@@ -7,8 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from serve.access.auth import Admin, Reader
-from serve.access.guarded_route import GuardedRoute
+from serve.access.auth import Admin, GuardedRoute, Reader
 from serve.http.address import path_to
 from serve.http.documented import problems, success
 from serve.http.provided import Provided

@@ -25,7 +25,6 @@ MAX_URL_CHARS = 2000
 MOST_S = 24 * 3600.0
 """The longest that a Retry-After puts a delivery off."""
 _MOST_ADDRESSES = 4
-_MOST_DIGITS = 9
 _UNICAST = ip_network("2000::/3")
 _NAT64 = ip_network("64:ff9b::/96")
 _EXCLUDED = (
@@ -61,8 +60,25 @@ class Outbound:
     async def post(self, attempt: Attempt) -> Answer:
         """Send it once. Whatever a receiver does is an answer, never an exception."""
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await self._post(attempt)
+            url = checked_url(attempt.url, allow_private=self._allow_private)
+            target = httpcore2.URL(
+                scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+            )
+            headers = {
+                "Host": url.netloc.decode("ascii"),
+                "Content-Type": "application/json",
+                "User-Agent": "Sfumato-Webhooks",
+                **signed_headers(
+                    attempt.keys, attempt.message_id, attempt.claimed_at, attempt.body
+                ),
+            }
+            async with (
+                asyncio.timeout(self._timeout_s),
+                self._pool.stream(
+                    "POST", target, headers=list(headers.items()), content=attempt.body
+                ) as response,
+            ):
+                return _answer(response)
         except InvalidUrl as error:  # the settings have changed since it was registered
             return Answer(None, error.message)
         except NoPublicAddress:
@@ -77,22 +93,6 @@ class Outbound:
     async def aclose(self) -> None:
         await self._pool.aclose()
         self._resolvers.shutdown(wait=False, cancel_futures=True)
-
-    async def _post(self, attempt: Attempt) -> Answer:
-        url = checked_url(attempt.url, allow_private=self._allow_private)
-        headers = {
-            "Host": url.netloc.decode("ascii"),
-            "Content-Type": "application/json",
-            "User-Agent": "Sfumato-Webhooks",
-            **signed_headers(attempt.keys, attempt.message_id, attempt.claimed_at, attempt.body),
-        }
-        target = httpcore2.URL(
-            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-        )
-        async with self._pool.stream(
-            "POST", target, headers=list(headers.items()), content=attempt.body
-        ) as response:
-            return _answer(response)
 
 
 def _answer(response: httpcore2.Response) -> Answer:
@@ -116,7 +116,7 @@ def retry_after_s(text: str, now: datetime) -> float:
     """
     text = text.strip()
     if re.fullmatch(r"[0-9]+", text):
-        return min(float(text.lstrip("0")[:_MOST_DIGITS] or 0), MOST_S)
+        return min(float(text), MOST_S)
     try:
         at = parsedate_to_datetime(text)
     except (ValueError, OverflowError):

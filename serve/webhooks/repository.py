@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
+from pydantic_core import to_json
 from sqlalchemy import (
     CTE,
     Insert,
@@ -34,7 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from serve.database import Session
-from serve.events.event import EventType, as_json, event_data
+from serve.events.event import event_data
 from serve.tables import Delivery, EventRow, Tenant, Webhook
 from serve.webhooks.errors import DeliveryNotFound, WebhookNotFound
 
@@ -107,29 +108,14 @@ class Answer:
 # The webhooks of a tenant
 
 
-async def insert_webhook(
-    session: Session,
-    tenant_id: UUID,
-    url: str,
-    secret: bytes,
-    events: Sequence[EventType],
-    most: int,
-) -> Webhook | None:
-    """The new webhook; None if the tenant has ``most`` already."""
-    # Two that add at once count one after the other. Jobs only refer to the tenant and go on.
+async def count_webhooks(session: Session, tenant_id: UUID) -> int:
+    """How many the tenant has. Whoever else counts them waits until this transaction has ended."""
+    # Jobs only refer to the tenant and go on.
     await session.execute(
         select(Tenant.id).where(Tenant.id == tenant_id).with_for_update(key_share=True)
     )
     count = select(func.count()).where(Webhook.tenant_id == tenant_id)
-    if (await session.scalars(count)).one() >= most:
-        return None
-    webhook = Webhook(
-        tenant_id=tenant_id, url=url, secret=secret, events=[event.value for event in events]
-    )
-    session.add(webhook)
-    await session.flush()
-    await session.refresh(webhook)
-    return webhook
+    return (await session.scalars(count)).one()
 
 
 async def load_webhooks(session: Session, tenant_id: UUID) -> Sequence[Webhook]:
@@ -138,43 +124,15 @@ async def load_webhooks(session: Session, tenant_id: UUID) -> Sequence[Webhook]:
     return (await session.scalars(statement)).all()
 
 
-async def load_webhook(session: Session, tenant_id: UUID, webhook_id: UUID) -> Webhook:
+async def load_webhook(
+    session: Session, tenant_id: UUID, webhook_id: UUID, *, lock: bool = False
+) -> Webhook:
     """Raises WebhookNotFound: the tenant has no such webhook."""
     statement = select(Webhook).where(Webhook.id == webhook_id, Webhook.tenant_id == tenant_id)
-    webhook = await session.scalar(statement)
+    webhook = await session.scalar(statement.with_for_update() if lock else statement)
     if webhook is None:
-        raise _no_webhook(webhook_id)
+        raise WebhookNotFound(f"There is no webhook {webhook_id}.")
     return webhook
-
-
-async def delete_webhook(session: Session, tenant_id: UUID, webhook_id: UUID) -> None:
-    """Raises WebhookNotFound: the tenant has no such webhook."""
-    statement = (
-        delete(Webhook)
-        .where(Webhook.id == webhook_id, Webhook.tenant_id == tenant_id)
-        .returning(Webhook.id)
-    )
-    if await session.scalar(statement) is None:
-        raise _no_webhook(webhook_id)
-
-
-async def rotate(session: Session, tenant_id: UUID, webhook_id: UUID, secret: bytes) -> Webhook:
-    """Raises WebhookNotFound: the tenant has no such webhook."""
-    statement = (
-        update(Webhook)
-        .where(Webhook.id == webhook_id, Webhook.tenant_id == tenant_id)
-        .values(secret=secret, previous_secret=Webhook.secret, rotated_at=func.clock_timestamp())
-        .returning(Webhook)
-        .execution_options(synchronize_session=False, populate_existing=True)
-    )
-    webhook = await session.scalar(statement)
-    if webhook is None:
-        raise _no_webhook(webhook_id)
-    return webhook
-
-
-def _no_webhook(webhook_id: UUID) -> WebhookNotFound:
-    return WebhookNotFound(f"There is no webhook {webhook_id}.")
 
 
 # The deliveries of a tenant
@@ -219,18 +177,6 @@ async def lock_delivery(
     if row is None:
         raise DeliveryNotFound(f"There is no delivery {delivery_id}.")
     return row[0], row[1]
-
-
-async def revive(session: Session, delivery: Delivery) -> Delivery:
-    """Make a dead delivery pending, with all its tries before it."""
-    statement = (
-        update(Delivery)
-        .where(Delivery.id == delivery.id)
-        .values(failed_at=None, attempts=0, next_at=func.clock_timestamp())
-        .returning(Delivery)
-        .execution_options(synchronize_session=False, populate_existing=True)
-    )
-    return (await session.scalars(statement)).one()
 
 
 async def count_deliveries(session: Session) -> dict[DeliveryState, int]:
@@ -303,21 +249,22 @@ async def claim_due(
         .limit(limit)
     )
     locked = (
-        select(Delivery.id).where(Delivery.id.in_(chosen), due).with_for_update(skip_locked=True)
+        select(Delivery.id)
+        .where(Delivery.id.in_(chosen), due)
+        .with_for_update(skip_locked=True)
+        .cte("locked")
     )
+    keeps_previous = Webhook.rotated_at > func.now() - KEEP_PREVIOUS_SECRET
     claimed = (
         update(Delivery)
-        .where(Delivery.id.in_(locked))
+        .where(
+            Delivery.id == locked.c.id,
+            Webhook.id == Delivery.webhook_id,
+            EventRow.job_id == Delivery.job_id,
+            EventRow.seq == Delivery.seq,
+        )
         .values(attempts=Delivery.attempts + 1, next_at=func.clock_timestamp() + lease)
-        .returning(Delivery.id)
-        .execution_options(synchronize_session=False)
-    )
-    claimed_ids = (await session.scalars(claimed)).all()
-    if not claimed_ids:
-        return []
-    keeps_previous = Webhook.rotated_at > func.now() - KEEP_PREVIOUS_SECRET
-    rows = await session.execute(
-        select(
+        .returning(
             Delivery,
             Webhook.url,
             Webhook.secret,
@@ -325,12 +272,9 @@ async def claim_due(
             EventRow,
             func.clock_timestamp(),
         )
-        .join(Webhook, Webhook.id == Delivery.webhook_id)
-        .join(EventRow, and_(EventRow.job_id == Delivery.job_id, EventRow.seq == Delivery.seq))
-        .where(Delivery.id.in_(claimed_ids))
-        .order_by(Delivery.id)
+        .execution_options(synchronize_session=False)
     )
-    return [
+    attempts = [
         Attempt(
             delivery_id=delivery.id,
             webhook_id=delivery.webhook_id,
@@ -342,8 +286,9 @@ async def claim_due(
             keys=(secret,) if previous is None else (secret, previous),
             body=_body(event),
         )
-        for delivery, url, secret, previous, event, now in rows
+        for delivery, url, secret, previous, event, now in await session.execute(claimed)
     ]
+    return sorted(attempts, key=lambda attempt: attempt.delivery_id)
 
 
 def _waiting_tenants() -> CTE:
@@ -359,7 +304,7 @@ def _waiting_tenants() -> CTE:
 def _body(event: EventRow) -> bytes:
     """The same bytes at every try: an event never changes."""
     data = {**event_data(event.data), "job_id": str(event.job_id), "seq": event.seq}
-    return as_json({"type": event.type, "timestamp": event.created_at, "data": data})
+    return to_json({"type": event.type, "timestamp": event.created_at.isoformat(), "data": data})
 
 
 async def mark_delivered(session: Session, attempt: Attempt, answer: Answer) -> None:

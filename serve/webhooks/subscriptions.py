@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
+from serve.clock import clock
 from serve.database import Database
 from serve.events.event import EventType
 from serve.settings import WebhookSettings
@@ -35,12 +36,18 @@ class Webhooks:
         """
         checked = checked_url(url, allow_private=self._settings.allow_private)
         most = self._settings.max_per_tenant
+        webhook = Webhook(
+            tenant_id=tenant_id,
+            url=str(checked),
+            secret=new_secret(),
+            events=[event.value for event in events],
+        )
         async with self._database.transaction() as session:
-            webhook = await repository.insert_webhook(
-                session, tenant_id, str(checked), new_secret(), events, most
-            )
-        if webhook is None:
-            raise TooManyWebhooks(f"There may be {most} webhooks; delete one first.")
+            if await repository.count_webhooks(session, tenant_id) >= most:
+                raise TooManyWebhooks(f"There may be {most} webhooks; delete one first.")
+            session.add(webhook)
+            await session.flush()
+            await session.refresh(webhook)
         return webhook
 
     async def list(self, tenant_id: UUID) -> Sequence[Webhook]:
@@ -55,12 +62,16 @@ class Webhooks:
     async def delete(self, tenant_id: UUID, webhook_id: UUID) -> None:
         """Delete the webhook and its deliveries."""
         async with self._database.transaction() as session:
-            await repository.delete_webhook(session, tenant_id, webhook_id)
+            webhook = await repository.load_webhook(session, tenant_id, webhook_id, lock=True)
+            await session.delete(webhook)
 
     async def rotate(self, tenant_id: UUID, webhook_id: UUID) -> Webhook:
         """Make a new secret. For a day deliveries are signed with the old one as well."""
         async with self._database.transaction() as session:
-            return await repository.rotate(session, tenant_id, webhook_id, new_secret())
+            webhook = await repository.load_webhook(session, tenant_id, webhook_id, lock=True)
+            webhook.rotated_at = await clock(session)
+            webhook.previous_secret, webhook.secret = webhook.secret, new_secret()
+            return webhook
 
     async def deliveries(
         self,
@@ -92,7 +103,9 @@ class Webhooks:
                 raise WebhookDisabled(
                     "The receiver answered 410 Gone, which disabled the webhook; make a new one."
                 )
-            return await repository.revive(session, delivery)
+            delivery.next_at = await clock(session)
+            delivery.failed_at, delivery.attempts = None, 0
+            return delivery
 
     async def counts(self) -> dict[DeliveryState, int]:
         """The pending and the dead deliveries of all tenants."""

@@ -1,6 +1,7 @@
 """What a worker does with pictures: claim, complete, fail, hand back. One transaction each.
 
 Every end of a claim is fenced by worker and attempt: a worker that lost its lease changes nothing.
+So the ends of claims are repeated until Postgres answers.
 """
 
 from __future__ import annotations
@@ -16,22 +17,21 @@ from uuid import UUID
 import structlog
 
 from pipelines.diffusion.batching.cost import Profile
-from pipelines.diffusion.request import EngineStats, PromptReading, TextReading
+from pipelines.diffusion.request import EngineStats, PromptReading
 from serve.clock import clock
 from serve.database import Database, Session
 from serve.events.bus import EventBus
 from serve.events.event import Event, EventType
 from serve.jobs import transitions
-from serve.jobs.claim import Claim
-from serve.jobs.fairness import ring_order, take_turns
 from serve.jobs.repository import append_event, lock_job
 from serve.jobs.request import JobRequest, UnreadableRequest
 from serve.pictures.stored_file import StoredFile
-from serve.settings import JobSettings
-from serve.tables import Image, Job, JobState
+from serve.settings import DEFAULT_POOL, JobSettings
+from serve.tables import Image, JobState, Variant
 from serve.worker import repository
-from serve.worker.queue import Judge, Shape
-from serve.worker.repository import any_queued, charge, queues_of, take_images
+from serve.worker.queue import Claim, Judge, Shape, ring_order, take_turns
+from serve.worker.repository import any_queued, charge, queues_of, release_image, take_images
+from serve.worker.retry import until_connected
 
 log = structlog.get_logger(__name__)
 
@@ -62,14 +62,16 @@ class Claims:
         bus: EventBus,
         models: Sequence[str],
         unread_wait_s: float = JobSettings().unread_wait_s,
+        pool: str = DEFAULT_POOL,
     ) -> None:
-        """``models`` are those that the replica draws with; the first is its worker's name.
+        """``models`` are those of the ``pool``, which the replica draws with.
 
         A job that it cannot read fails once it has been queued for ``unread_wait_s``.
         """
         self._database = database
         self._bus = bus
         self._models = models
+        self._pool = pool
         self._unread_wait_s = unread_wait_s
         self._unreadable: dict[UUID, float] = {}
         """Jobs that this worker cannot read, and since when."""
@@ -77,7 +79,9 @@ class Claims:
     async def register(self, device: str, slots: int) -> UUID:
         """Announce a worker that is ready to draw; its lease starts now."""
         async with self._database.transaction() as session:
-            return await repository.insert_worker(session, self._models[0], device, slots)
+            return await repository.insert_worker(
+                session, self._pool, self._models[0], device, slots
+            )
 
     async def heartbeat(self, worker_id: UUID, stats: EngineStats, *, draining: bool) -> bool:
         """Renew the lease; False says that it was lost, with every claim under it."""
@@ -90,6 +94,7 @@ class Claims:
             for model, profile in sorted(profiles.items()):
                 await repository.keep_profile(session, model, profile, max_batch)
 
+    @until_connected
     async def leave(self, worker_id: UUID) -> None:
         """Delete the worker, which must hold no claim."""
         async with self._database.transaction() as session:
@@ -107,51 +112,49 @@ class Claims:
         """Claim up to ``free`` queued pictures for the next step, and ``spare`` for later ones.
 
         Tenants take turns; within a tenant the order is priority, slack, age, and pictures of the
-        ``running`` shape come a little sooner. See `serve.jobs.fairness` and `serve.worker.queue`.
+        ``running`` shape come a little sooner. See `serve.worker.queue`.
         ``holding`` is how many pictures the worker has already.
         """
         for _ in range(_LOOKS):
             try:
-                claims, events, look_again = await self._claim(
-                    worker_id, running, free, spare, holding
-                )
+                claims = await self._claim(worker_id, running, free, spare, holding)
             except UnreadableJobs as error:  # nothing was claimed: claim without those jobs
                 await self._pass_by(error.reasons)
                 continue
-            if not look_again:
-                await self._bus.publish(*events)
+            if claims is not None:
                 return claims
             await asyncio.sleep(_LOOK_AGAIN_S)
         return []  # the other claim may hang in its transaction: the next poll looks again
 
     async def _claim(
         self, worker_id: UUID, running: Shape | None, free: int, spare: int, holding: int
-    ) -> tuple[list[Claim], list[Event], bool]:
-        """The claims, their events, and whether other claims have locked all that is queued."""
+    ) -> list[Claim] | None:
+        """The claims; None where other claims have locked all that is queued."""
         passed_by = self._passed_by()
         async with self._database.transaction() as session:
             queues = await queues_of(session, self._models, free + spare, running, passed_by)
             if not queues:
-                return [], [], await any_queued(session, self._models, passed_by)
-            workers, now = await repository.claiming_workers(session, self._models[0])
+                return None if await any_queued(session, self._models, passed_by) else []
+            workers, now = await repository.claiming_workers(session, self._pool)
             share = await self._share(session, workers)
             judge = Judge(worker_id, free, holding, share, workers, now)
             chosen = take_turns(queues, free + spare, judge)
             if not chosen:
-                return [], [], False
+                return []
             images = await take_images(session, worker_id, [each.id for each in chosen])
             if not images:  # the lease was lost: the next heartbeat finds out
-                return [], [], False
-            events: list[Event] = []
-            queued = await repository.lock_queued_jobs(session, {each.job_id for each in images})
-            for job in queued:
-                events += await transitions.start(session, job, now)
-            claims, unreadable = await self._claims_to(session, images, now, queued)
+                return []
+            claims, unreadable = _claims_to(worker_id, images, now)
             if unreadable:
                 raise UnreadableJobs(unreadable)
+            events: list[Event] = []
+            queued = {image.job_id for image in images if image.job.state is JobState.QUEUED}
+            for job in await repository.lock_queued_jobs(session, queued):
+                events += await transitions.start(session, job, now)
             if len(queues) > 1:  # one tenant alone has no turns to keep
                 await charge(session, ring_order(queues))
-        return claims, events, False
+        await self._bus.publish(*events)
+        return claims
 
     async def _share(self, session: Session, workers: Sequence[UUID]) -> float:
         """The even share: pictures that are queued or running, by worker."""
@@ -168,9 +171,9 @@ class Claims:
         async with self._database.transaction() as session:
             if await any_queued(session, self._models, self._passed_by()):
                 return 0
-            workers, _ = await repository.claiming_workers(session, self._models[0])
+            workers, _ = await repository.claiming_workers(session, self._pool)
             share = await self._share(session, workers)
-            elsewhere = await repository.free_places_elsewhere(session, self._models[0], worker_id)
+            elsewhere = await repository.free_places_elsewhere(session, self._pool, worker_id)
         return int(max(0, min(holding - share, elsewhere)))
 
     async def held(self, worker_id: UUID) -> list[Claim]:
@@ -181,10 +184,14 @@ class Claims:
         async with self._database.transaction() as session:
             images = await repository.images_held(session, worker_id)
             now = await clock(session)
-            claims, unreadable = await self._claims_to(session, images, now)
+            claims, unreadable = _claims_to(worker_id, images, now)
         for image in images:
             if image.job_id in unreadable:
-                await self._hand_back_unread(image)
+                async with self._database.transaction() as session:
+                    await lock_job(session, image.job_id)
+                    await release_image(
+                        session, image.id, image.worker_id, image.attempt, JobState.QUEUED, now
+                    )
         await self._pass_by(unreadable)
         return claims
 
@@ -193,11 +200,6 @@ class Claims:
         since = monotonic() - UNREADABLE_FOR_S
         self._unreadable = {id_: at for id_, at in self._unreadable.items() if at > since}
         return list(self._unreadable)
-
-    async def _hand_back_unread(self, image: Image) -> None:
-        async with self._database.transaction() as session:
-            await lock_job(session, image.job_id)
-            await repository.requeue_image(session, image, crashed=False)
 
     async def _pass_by(self, unreadable: Mapping[UUID, str]) -> None:
         """Leave the jobs to a newer worker; fail those for which none has come in time."""
@@ -222,40 +224,10 @@ class Claims:
                 session, job, JobState.FAILED, now, error=error, error_code=UNREADABLE
             )
         log.warning("worker.unreadable_job_failed", job_id=str(job_id), reason=reason)
-        await self._bus.announce_end(job_id)
         await self._bus.publish(*events)
         return True
 
-    async def _claims_to(
-        self, session: Session, images: Sequence[Image], now: datetime, known: Sequence[Job] = ()
-    ) -> tuple[list[Claim], dict[UUID, str]]:
-        """The claims, and why jobs cannot be read, by job."""
-        jobs = {job.id: job for job in known}
-        if others := {image.job_id for image in images} - jobs.keys():
-            jobs |= {job.id: job for job in await repository.jobs_of(session, others)}
-        requests, unreadable = {}, {}
-        for job in jobs.values():
-            try:
-                requests[job.id] = JobRequest.from_params(job.params)
-            except UnreadableRequest as error:
-                unreadable[job.id] = str(error)
-        claims = [
-            Claim(
-                image_id=image.id,
-                job_id=image.job_id,
-                tenant_id=image.tenant_id,
-                worker_id=image.worker_id,
-                index=image.index,
-                attempt=image.attempt,
-                request=requests[image.job_id],
-                alone=image.crashes > 0,
-                deadline_s=_left(jobs[image.job_id].deadline_at, now),
-            )
-            for image in sorted(images, key=lambda image: image.id)
-            if image.worker_id is not None and image.job_id in requests
-        ]
-        return claims, unreadable
-
+    @until_connected
     async def complete(
         self,
         claim: Claim,
@@ -272,9 +244,9 @@ class Claims:
         warnings = _prompt_warnings(reading)
         async with self._database.transaction() as session:
             job, now = await lock_job(session, claim.job_id)
-            if not await repository.release_image(session, claim, JobState.SUCCEEDED, now):
+            if not await release_image(session, *claim.fence, JobState.SUCCEEDED, now):
                 return False
-            await repository.add_variants(session, claim.image_id, files)
+            session.add_all(Variant(image_id=claim.image_id, **asdict(file)) for file in files)
             left = await repository.count_live_images(session, job.id)
             events = await transitions.start(session, job, now)
             if job.text_tokens is None:  # all of its pictures have the same prompts
@@ -293,6 +265,7 @@ class Claims:
         await self._bus.publish(*events)
         return True
 
+    @until_connected
     async def fail(self, claim: Claim, reason: str, code: str | None = None) -> bool:
         """Fail the picture and with it the job; False says that the claim was lost.
 
@@ -300,24 +273,52 @@ class Claims:
         """
         async with self._database.transaction() as session:
             job, now = await lock_job(session, claim.job_id)
-            if not await repository.release_image(session, claim, JobState.FAILED, now):
+            if not await release_image(session, *claim.fence, JobState.FAILED, now):
                 return False
             events = await transitions.start(session, job, now)
             data = {"image_id": str(claim.image_id), "index": claim.index}
             events += await transitions.finish(
                 session, job, JobState.FAILED, now, error=reason, error_code=code, data=data
             )
-        await self._bus.announce_end(claim.job_id)  # others may hold its other pictures
         await self._bus.publish(*events)
         return True
 
+    @until_connected
     async def hand_back(self, claim: Claim) -> bool:
         """Queue the picture again, without counting a crash; False says that the claim was lost."""
         async with self._database.transaction() as session:
             _, now = await lock_job(session, claim.job_id)
-            kept = await repository.release_image(session, claim, JobState.QUEUED, now)
+            kept = await release_image(session, *claim.fence, JobState.QUEUED, now)
         await self._bus.announce_work()
         return kept
+
+
+def _claims_to(
+    worker_id: UUID, images: Sequence[Image], now: datetime
+) -> tuple[list[Claim], dict[UUID, str]]:
+    """The worker's claims to its images, and why jobs cannot be read, by job."""
+    requests, unreadable = {}, {}
+    for job in {image.job for image in images}:
+        try:
+            requests[job.id] = JobRequest.from_params(job.params)
+        except UnreadableRequest as error:
+            unreadable[job.id] = str(error)
+    claims = [
+        Claim(
+            image_id=image.id,
+            job_id=image.job_id,
+            tenant_id=image.tenant_id,
+            worker_id=worker_id,
+            index=image.index,
+            attempt=image.attempt,
+            request=requests[image.job_id],
+            alone=image.crashes > 0,
+            deadline_s=_left(image.job.deadline_at, now),
+        )
+        for image in sorted(images, key=lambda image: image.id)
+        if image.job_id in requests
+    ]
+    return claims, unreadable
 
 
 def _left(deadline: datetime | None, now: datetime) -> float | None:
@@ -335,14 +336,13 @@ def _prompt_warnings(reading: PromptReading) -> list[dict[str, str]]:
     """What ``jobs.warnings`` keeps of prompts that their model did not read to their ends."""
     texts = {"prompt": reading.prompt, "negative_prompt": reading.negative_prompt}
     return [
-        {"code": "prompt_truncated", "param": name, "message": _truncated(name, text)}
+        {
+            "code": "prompt_truncated",
+            "param": name,
+            "message": f"{name}: the model's text encoder read the first {text.read} of "
+            f"{text.tokens} tokens; the rest had no effect. Shorten it, or say first what matters "
+            "most.",
+        }
         for name, text in texts.items()
         if text is not None and text.cut
     ]
-
-
-def _truncated(name: str, text: TextReading) -> str:
-    return (
-        f"{name}: the model's text encoder read the first {text.read} of {text.tokens} tokens; the"
-        " rest had no effect. Shorten it, or say first what matters most."
-    )

@@ -1,24 +1,37 @@
-"""From a drawn picture to stored files: what is tried again, and how often."""
+"""From a drawn picture to stored files.
+
+A diffusion replica has `Delivery`, which says what is tried again, and how often. A post-process
+replica encodes the picture and stores its files.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
+from uuid import UUID
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from pipelines.imaging.errors import ImagingError
-from serve.jobs.claim import Claim
+from pipelines.imaging.format import PictureFormat
+from pipelines.imaging.postprocess import PostprocessSpec, process
 from serve.moderation.errors import ContentPolicyViolation, ModerationUnavailable
-from serve.pictures.stored_file import StoredFile
+from serve.pictures.stored_file import PictureKey, StoredFile
 from serve.settings import WorkerSettings
-from serve.storage import StorageError, StorageForbidden, StorageFull, StorageUnavailable
+from serve.storage import (
+    Storage,
+    StorageError,
+    StorageForbidden,
+    StorageFull,
+    StorageUnavailable,
+)
 from serve.worker.errors import PictureFailed, PostprocessLost
-from serve.worker.postprocess import PostprocessTask
+from serve.worker.queue import Claim
 from serve.worker.retry import pause
 
 log = structlog.get_logger(__name__)
@@ -27,11 +40,35 @@ _REPLACED_WITHIN_S = 120.0  # seconds on an idle machine; 15 were measured on a 
 _DISCARD_S = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class PostprocessTask:
+    """What a post-process replica needs of a picture besides its pixels."""
+
+    image_id: UUID
+    job_id: UUID
+    attempt: int
+    spec: PostprocessSpec
+
+    @classmethod
+    def of(cls, claim: Claim) -> PostprocessTask:
+        request = claim.request
+        return cls(
+            image_id=claim.image_id,
+            job_id=claim.job_id,
+            attempt=claim.attempt,
+            spec=PostprocessSpec(
+                format=PictureFormat(request.output_format),
+                quality=request.output_compression,
+                metadata=request.metadata(claim.index),
+            ),
+        )
+
+
 class PostprocessStep(Protocol):
     """The post-process replicas, as a diffusion replica sees them."""
 
     async def store(self, image: NDArray[np.uint8], task: PostprocessTask) -> Sequence[StoredFile]:
-        """See `serve.worker.postprocess.store_picture`; may be repeated.
+        """See `store_picture`; may be repeated.
 
         Raises:
             PostprocessLost: the replica died, or cannot be reached.
@@ -40,7 +77,7 @@ class PostprocessStep(Protocol):
         """
 
     async def discard(self, task: PostprocessTask) -> None:
-        """See `serve.worker.postprocess.discard_picture`; raises the same."""
+        """See `discard_picture`; raises the same."""
 
 
 class Delivery:
@@ -117,3 +154,42 @@ def _not_stored(error: Exception) -> PictureFailed:
     if isinstance(error, ContentPolicyViolation | ModerationUnavailable):
         return PictureFailed(error.message, error.code)
     return PictureFailed(f"The picture could not be stored: {error}")
+
+
+async def store_picture(
+    storage: Storage, image: NDArray[np.uint8], task: PostprocessTask
+) -> list[StoredFile]:
+    """Encode the picture, (height, width, 3) uint8, in every variant, and store each.
+
+    It may be retried: encoding is deterministic, and the keys hold the attempt, so that two
+    attempts never write the same file.
+
+    Raises:
+        StorageError: the storage refused, or failed.
+    """
+    stored = []
+    for variant in await asyncio.to_thread(process, image, task.spec):
+        key = str(PictureKey(task.job_id, task.image_id, task.attempt, variant.file_name))
+        await storage.put(key, variant.data, variant.media_type)
+        stored.append(
+            StoredFile(
+                name=variant.name,
+                media_type=variant.media_type,
+                width=variant.width,
+                height=variant.height,
+                size=variant.size,
+                sha256=variant.sha256,
+                storage_key=key,
+            )
+        )
+    return stored
+
+
+async def discard_picture(storage: Storage, task: PostprocessTask) -> None:
+    """Delete what the attempt has stored. It must be certain that it is never committed.
+
+    Raises:
+        StorageError: the storage failed; the sweeper deletes the rest.
+    """
+    async for page in storage.list(f"{task.job_id}/{task.image_id}/{task.attempt}"):
+        await storage.delete([found.key for found in page])

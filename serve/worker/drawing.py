@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
@@ -26,14 +25,12 @@ from pipelines.diffusion.request import (
     Result,
 )
 from serve.events.bus import EventBus
-from serve.jobs.claim import Claim
 from serve.moderation.errors import refused_picture
 from serve.pictures.stored_file import StoredFile
 from serve.worker.claims import Claims
 from serve.worker.errors import PictureFailed
 from serve.worker.progress import ProgressBoard
-from serve.worker.queue import Shape
-from serve.worker.retry import retry_until_connected
+from serve.worker.queue import Claim, Shape
 from serve.worker.source import Source
 
 if TYPE_CHECKING:
@@ -43,6 +40,13 @@ log = structlog.get_logger(__name__)
 
 LoadSource = Callable[[Claim], Awaitable[Source]]
 """Fetches what a claim is drawn from; raises PictureFailed."""
+
+_PROBLEMS = {
+    "worker.loading_failed": "The source picture could not be read",
+    "worker.request_failed": "The picture's parameters could not be used",
+    "worker.delivery_failed": "The picture could not be delivered",
+}
+"""What the client is told of an unexpected error, by the event that the log has."""
 
 _HARDLY_BEGUN = 0.1  # of its steps: so much may be drawn again elsewhere
 
@@ -114,56 +118,47 @@ class Drawings:
         """Whatever goes wrong, the claim is ended here; one that expired the reaper ends."""
         claim = picture.claim
         try:
-            source = await self._fetch(claim)
-            self._submit(picture, source)
-            output = await picture.output
-            if isinstance(output, Result):
-                await self._deliver(claim, output, source)
-            elif isinstance(output, Failure):
-                raise _failure(output)
-            elif output is None:
-                await retry_until_connected(partial(self._claims.hand_back, claim))
+            source = Source()
+            if claim.sources:
+                with _failing("worker.loading_failed", claim):
+                    source = await self._load_source(claim)
+            with _failing("worker.request_failed", claim):
+                self._submit(picture, source)
+            drawn = await picture.output
+            if isinstance(drawn, Result):
+                with _failing("worker.delivery_failed", claim):
+                    began = monotonic()
+                    files = await self._store.store(source.kept_in(drawn.image), claim)
+                    storing_s = monotonic() - began
+                    committed = await self._claims.complete(
+                        claim, files, drawn.seconds, storing_s, drawn.reading
+                    )
+                    if not committed:
+                        log.info("worker.claim_lost", image_id=str(claim.image_id))
+            elif isinstance(drawn, Failure):
+                raise _failure(drawn)
+            elif drawn is None:
+                await self._claims.hand_back(claim)
         except PictureFailed as error:
-            fail = partial(self._claims.fail, claim, str(error), error.code)
+            failed = await self._claims.fail(claim, str(error), error.code)
             # Files go only once it is certain that this attempt is never committed.
-            if await retry_until_connected(fail) and picture.output.done():
+            if failed and picture.output.done():
                 await self._store.discard(claim)
-
-    async def _fetch(self, claim: Claim) -> Source:
-        if not claim.sources:
-            return Source()
-        with _failing("worker.loading_failed", "The source picture could not be read", claim):
-            return await self._load_source(claim)
 
     def _submit(self, picture: _Picture, source: Source) -> None:
         claim = picture.claim
         hidden = claim.request.model in self._hidden
-        with _failing("worker.request_failed", "The picture's parameters could not be used", claim):
-            request = Request(
-                picture.request_id,
-                claim.request.sampling(
-                    claim.index, source.image, source.mask, source.control_image
-                ),
-                0 if hidden else claim.request.preview_every(self._preview_every),
-                deadline_s=claim.deadline_s,
-                model=claim.request.model,
-            )
-            try:
-                self.engine.submit(request)
-            except EngineStoppedError:
-                return  # the claims of an engine that died are retried elsewhere
-        picture.submitted = True
-
-    async def _deliver(self, claim: Claim, drawn: Result, source: Source) -> None:
-        with _failing("worker.delivery_failed", "The picture could not be delivered", claim):
-            began = monotonic()
-            files = await self._store.store(source.kept_in(drawn.image), claim)
-            storing_s = monotonic() - began
-            complete = partial(
-                self._claims.complete, claim, files, drawn.seconds, storing_s, drawn.reading
-            )
-            if not await retry_until_connected(complete):
-                log.info("worker.claim_lost", image_id=str(claim.image_id))
+        request = Request(
+            picture.request_id,
+            claim.request.sampling(claim.index, source.image, source.mask, source.control_image),
+            0 if hidden else claim.request.preview_every(self._preview_every),
+            deadline_s=claim.deadline_s,
+            model=claim.request.model,
+        )
+        # The claims of an engine that died are retried elsewhere.
+        with suppress(EngineStoppedError):
+            self.engine.submit(request)
+            picture.submitted = True
 
     def _end(self, picture: _Picture) -> None:
         del self._pictures[picture.request_id]
@@ -173,6 +168,9 @@ class Drawings:
 
     def receive(self, outputs: list[Output]) -> None:
         """Take what the engine has made."""
+        if self.engine.failed:  # what it held is retried elsewhere, and fails no job
+            self._bus.work.set()
+            return
         for output in outputs:
             picture = self._pictures.get(output.request_id)
             if picture is None or not picture.drawing:
@@ -254,10 +252,10 @@ class Drawings:
 
 
 @contextmanager
-def _failing(event: str, problem: str, claim: Claim) -> Iterator[None]:
+def _failing(event: str, claim: Claim) -> Iterator[None]:
     """An error in this part of a picture's life fails the picture alone.
 
-    An unexpected one is logged as ``event``, and described to the client as ``problem``.
+    An unexpected one is logged as ``event``; the client learns its `_PROBLEMS`.
     """
     try:
         yield
@@ -265,7 +263,7 @@ def _failing(event: str, problem: str, claim: Claim) -> Iterator[None]:
         raise
     except Exception as error:
         log.exception(event, image_id=str(claim.image_id))
-        raise PictureFailed(f"{problem}: {type(error).__name__}.") from error
+        raise PictureFailed(f"{_PROBLEMS[event]}: {type(error).__name__}.") from error
 
 
 def _failure(output: Failure) -> PictureFailed:

@@ -14,7 +14,7 @@ from serve.settings import WorkerSettings
 from serve.supervise import RoundDone, ignore_round
 from serve.worker.claims import Claims
 from serve.worker.drawing import Drawings
-from serve.worker.retry import retry_until_connected
+from serve.worker.retry import until_connected
 
 if TYPE_CHECKING:
     from pipelines.diffusion.runner import EngineRunner
@@ -63,9 +63,10 @@ class Lease:
         """Whether the engine has stood still for so long that its pictures were taken from it."""
         return self._still_s > self._engine.patience + self._settings.lease_s
 
+    @until_connected
     async def begin(self) -> None:
         """Register the worker, however long Postgres is away."""
-        await retry_until_connected(self._register)
+        await self._register()
 
     async def keep(self, draining: asyncio.Event, round_done: RoundDone = ignore_round) -> None:
         """Renew it until cancelled, but only while the engine's loop turns.

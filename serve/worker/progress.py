@@ -11,8 +11,8 @@ from pipelines.diffusion.request import Progress
 from pipelines.imaging.preview import encode_preview
 from serve.events.bus import EventBus
 from serve.events.event import Event, EventType
-from serve.jobs.claim import Claim
 from serve.supervise import RoundDone, ignore_round
+from serve.worker.queue import Claim
 
 _EVERY_S = 0.1
 

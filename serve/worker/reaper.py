@@ -106,7 +106,6 @@ class Reaper:
                 job, now = await lock_job(session, job_id)
                 events = await change(session, job, now)
             if events:
-                await self._bus.announce_end(job_id)
                 await self._bus.publish(*events)
         except DatabaseUnavailable:
             raise
@@ -118,7 +117,9 @@ class Reaper:
         self, image: Image, session: Session, job: Job, now: datetime
     ) -> list[Event]:
         crashes = image.crashes + 1
-        requeued = await repository.requeue_image(session, image, crashed=True)
+        requeued = await repository.release_image(
+            session, image.id, image.worker_id, image.attempt, JobState.QUEUED, now, crashed=True
+        )
         if not requeued or crashes < self._settings.jobs.max_crashes:
             return []
         error = f"Picture {image.index} was lost with its worker {crashes} times: giving up."

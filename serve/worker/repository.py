@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -24,31 +23,41 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import joinedload, selectinload
 
 from serve.clock import seconds
 from serve.database import Session
-from serve.jobs.claim import Claim
-from serve.jobs.fairness import TenantQueue
-from serve.jobs.repository import HEARD_WITHIN_S, ago
-from serve.pictures.stored_file import StoredFile
-from serve.tables import LIVE, CostProfile, Image, Job, JobState, Variant, Worker, numbers_of
-from serve.worker.queue import QueuedPicture, Shape
+from serve.jobs.repository import ago
+from serve.tables import LIVE, CostProfile, Image, Job, JobState, Worker, numbers_of
+from serve.worker.queue import QueuedPicture, Shape, TenantQueue
 
 _IMAGES = Image.table()
 _MODELS = bindparam("models", type_=ARRAY(String))
+_PASSED_BY = bindparam("passed_by", type_=ARRAY(Uuid))
+_HEARD_WITHIN_S = 10.0
 _HEADROOM = 8  # pictures of a tenant that may be passed over
 
-# The tenants with work come from the index alone, one probe each (a loose index scan). Rows that
-# another claim looks at are skipped, so that two claims at once see different pictures.
-_FIRST = """
-    SELECT id, seconds, width, height, model, priority, start_by, queued_at, crashes
-    FROM images WHERE state = 'queued' AND tenant_id = ring.id AND model = served.model
-    AND job_id <> ALL(:passed_by)
-"""
-_LAST = f"""
-    ORDER BY priority DESC, start_by, id LIMIT {_HEADROOM} + :limit / (SELECT count(*) FROM ring)
-    FOR NO KEY UPDATE SKIP LOCKED
-"""  # noqa: S608 - of a constant
+
+def _first_of_each(condition: str = "") -> str:
+    """The first queued pictures of each tenant in the ring and each model, under the condition.
+
+    Rows that another claim looks at are skipped, so that two claims at once see different pictures.
+    """
+    return f"""
+        SELECT ring.id AS tenant_id, weight, deficit, turn_at,
+            (SELECT count(*) FROM ring) AS tenants, picture.*
+        FROM ring, unnest(:models) AS served(model), LATERAL (
+            SELECT id, seconds, width, height, model, priority, start_by, queued_at, crashes
+            FROM images WHERE state = 'queued' AND tenant_id = ring.id AND model = served.model
+            AND job_id <> ALL(:passed_by) {condition}
+            ORDER BY priority DESC, start_by, id
+            LIMIT {_HEADROOM} + :limit / (SELECT count(*) FROM ring)
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) AS picture
+    """  # noqa: S608 - of constants
+
+
+# The tenants with work come from the index alone, one probe each (a loose index scan).
 _QUEUED = text(f"""
     WITH RECURSIVE queued AS (
         (SELECT tenant_id FROM images WHERE state = 'queued' ORDER BY tenant_id LIMIT 1)
@@ -66,21 +75,16 @@ _QUEUED = text(f"""
         )
         ORDER BY turn_at, id LIMIT greatest(:limit, 2)
     )
-    SELECT ring.id AS tenant_id, weight, deficit, turn_at,
-        (SELECT count(*) FROM ring) AS tenants, picture.*
-    FROM ring, unnest(:models) AS served(model), LATERAL ({_FIRST} {_LAST}) AS picture
+    {_first_of_each()}
     UNION
-    SELECT ring.id AS tenant_id, weight, deficit, turn_at,
-        (SELECT count(*) FROM ring) AS tenants, picture.*
-    FROM ring, unnest(:models) AS served(model), LATERAL ({_FIRST}
-        AND model = :model AND width = :width AND height = :height {_LAST}) AS picture
+    {_first_of_each("AND model = :model AND width = :width AND height = :height")}
     ORDER BY turn_at, tenant_id
 """).bindparams(  # noqa: S608 - of constants
-    bindparam("models", type_=ARRAY(String)),
+    _MODELS,
+    _PASSED_BY,
     bindparam("width", type_=Integer),
     bindparam("height", type_=Integer),
     bindparam("model", type_=String),
-    bindparam("passed_by", type_=ARRAY(Uuid)),
 )
 
 
@@ -90,7 +94,7 @@ async def queues_of(
     limit: int,
     running: Shape | None,
     passed_by: Sequence[UUID] = (),
-) -> list[TenantQueue[QueuedPicture]]:
+) -> list[TenantQueue]:
     """The first of each tenant's queued pictures of ``models``, locked; the next turn's come first.
 
     As many tenants as ``limit``, since every turn takes a picture, but two at least: alone, the
@@ -129,7 +133,6 @@ async def queues_of(
     return queues
 
 
-_images = Image.table()
 # The reaper's DELETE waits for this lock, and then finds what was claimed under the lease.
 _lease = (
     select(Worker.id)
@@ -140,14 +143,15 @@ _lease = (
 _TAKE = (
     select(Image)
     .from_statement(
-        update(_images)
+        update(_IMAGES)
         .where(
-            _images.c.id == any_(bindparam("image_ids", type_=ARRAY(Uuid))),
+            _IMAGES.c.id == any_(bindparam("image_ids", type_=ARRAY(Uuid))),
             select(_lease.c.id).exists(),
         )
-        .values(state=JobState.RUNNING, worker_id=bindparam("taker"), attempt=_images.c.attempt + 1)
-        .returning(_images)
+        .values(state=JobState.RUNNING, worker_id=bindparam("taker"), attempt=_IMAGES.c.attempt + 1)
+        .returning(_IMAGES)
     )
+    .options(selectinload(Image.job))
     .execution_options(populate_existing=True)
 )
 
@@ -155,7 +159,7 @@ _TAKE = (
 async def take_images(
     session: Session, worker_id: UUID, image_ids: Sequence[UUID]
 ) -> Sequence[Image]:
-    """The images, which ``queues_of`` locked, now running under ``worker_id``.
+    """The images with their jobs; ``queues_of`` locked them, and now ``worker_id`` has them.
 
     None where that worker's lease was lost.
     """
@@ -168,7 +172,7 @@ _ANY_QUEUED = text("""
         SELECT FROM images
         WHERE state = 'queued' AND model = ANY(:models) AND job_id <> ALL(:passed_by)
     )
-""").bindparams(bindparam("models", type_=ARRAY(String)), bindparam("passed_by", type_=ARRAY(Uuid)))
+""").bindparams(_MODELS, _PASSED_BY)
 
 
 async def any_queued(
@@ -201,7 +205,7 @@ _CHARGE = text("""
 """)
 
 
-async def charge(session: Session, ring: Sequence[TenantQueue[QueuedPicture]]) -> None:
+async def charge(session: Session, ring: Sequence[TenantQueue]) -> None:
     """Keep what the turns changed, and the ``ring``: whose turn it is next comes first."""
     await session.execute(
         _CHARGE,
@@ -239,22 +243,18 @@ async def overdue_jobs(session: Session) -> Sequence[UUID]:
     return (await session.scalars(statement)).all()
 
 
-_JOBS_OF = select(Job).where(Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid))))
-
-
 _LOCK_QUEUED = (
-    _JOBS_OF.where(Job.state == JobState.QUEUED)
+    select(Job)
+    .where(Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid))), Job.state == JobState.QUEUED)
     .with_for_update(skip_locked=True)
     .execution_options(populate_existing=True)
 )
 
 
-async def jobs_of(session: Session, job_ids: set[UUID]) -> Sequence[Job]:
-    return (await session.scalars(_JOBS_OF, {"job_ids": list(job_ids)})).all()
-
-
 async def lock_queued_jobs(session: Session, job_ids: set[UUID]) -> Sequence[Job]:
     """Jobs still queued. One that another holds is skipped: that other starts or ends it."""
+    if not job_ids:
+        return []
     return (await session.scalars(_LOCK_QUEUED, {"job_ids": list(job_ids)})).all()
 
 
@@ -267,26 +267,44 @@ def _releasing(since: str) -> Update:
             _IMAGES.c.worker_id == bindparam("claimed_by"),
             _IMAGES.c.attempt == bindparam("claimed_as"),
         )
-        .values({"state": bindparam("released_as"), "worker_id": None, since: bindparam("now")})
+        .values(
+            {
+                "state": bindparam("released_as"),
+                "worker_id": None,
+                "crashes": _IMAGES.c.crashes + bindparam("crashed", type_=Integer),
+                since: bindparam("now"),
+            }
+        )
         .returning(_IMAGES.c.id)
     )
 
 
 _REQUEUE = _releasing("queued_at")
-
-
 _END = _releasing("finished_at")
 
 
-async def release_image(session: Session, claim: Claim, state: JobState, now: datetime) -> bool:
-    """End the claim, or False where it is no longer the current one."""
+async def release_image(
+    session: Session,
+    image_id: UUID,
+    worker_id: UUID | None,
+    attempt: int,
+    state: JobState,
+    now: datetime,
+    *,
+    crashed: bool = False,
+) -> bool:
+    """End the worker's claim, or False where it is no longer the current one.
+
+    ``crashed`` counts a crash of the picture: it is drawn alone from now on.
+    """
     released = await session.scalar(
         _REQUEUE if state is JobState.QUEUED else _END,
         {
-            "image_id": claim.image_id,
-            "claimed_by": claim.worker_id,
-            "claimed_as": claim.attempt,
+            "image_id": image_id,
+            "claimed_by": worker_id,
+            "claimed_as": attempt,
             "released_as": state,
+            "crashed": int(crashed),
             "now": now,
         },
     )
@@ -301,15 +319,13 @@ async def count_live_images(session: Session, job_id: UUID) -> int:
 
 
 async def images_held(session: Session, worker_id: UUID) -> Sequence[Image]:
-    statement = select(Image).where(Image.worker_id == worker_id, Image.state == JobState.RUNNING)
+    """The worker's images, with their jobs."""
+    statement = (
+        select(Image)
+        .where(Image.worker_id == worker_id, Image.state == JobState.RUNNING)
+        .options(joinedload(Image.job))
+    )
     return (await session.scalars(statement)).all()
-
-
-_ADD_VARIANT = insert(Variant.table())
-
-
-async def add_variants(session: Session, image_id: UUID, files: Sequence[StoredFile]) -> None:
-    await session.execute(_ADD_VARIANT, [asdict(file) | {"image_id": image_id} for file in files])
 
 
 async def waits_in_vain(session: Session, job_id: UUID, wait_s: float) -> bool:
@@ -333,54 +349,29 @@ async def abandoned_images(session: Session) -> Sequence[Image]:
     return (await session.scalars(statement)).all()
 
 
-async def requeue_image(session: Session, image: Image, *, crashed: bool) -> bool:
-    """Queue the image again, or False where the claim that was read is no longer the current one.
-
-    ``crashed`` puts a crash on its account: it is drawn alone from now on.
-    """
-    statement = (
-        update(Image)
-        .where(
-            Image.id == image.id,
-            Image.state == JobState.RUNNING,
-            Image.worker_id == image.worker_id,
-            Image.attempt == image.attempt,
-        )
-        .values(
-            state=JobState.QUEUED,
-            worker_id=None,
-            crashes=Image.crashes + int(crashed),
-            queued_at=func.clock_timestamp(),
-        )
-        .returning(Image.id)
-        .execution_options(synchronize_session=False)
-    )
-    return await session.scalar(statement) is not None
-
-
-async def insert_worker(session: Session, model: str, device: str, slots: int) -> UUID:
-    statement = insert(Worker).values(model=model, device=device, slots=slots)
+async def insert_worker(session: Session, pool: str, model: str, device: str, slots: int) -> UUID:
+    statement = insert(Worker).values(pool=pool, model=model, device=device, slots=slots)
     return (await session.scalars(statement.returning(Worker.id))).one()
 
 
 _CLAIMING = select(func.array_agg(Worker.id), func.clock_timestamp()).where(
-    Worker.model == bindparam("model"), ~Worker.draining
+    Worker.pool == bindparam("pool"), ~Worker.draining
 )
 
 
-async def claiming_workers(session: Session, model: str) -> tuple[Sequence[UUID], datetime]:
-    """The workers of this default model that claim pictures, and the database's clock."""
-    ids, now = (await session.execute(_CLAIMING, {"model": model})).one()
+async def claiming_workers(session: Session, pool: str) -> tuple[Sequence[UUID], datetime]:
+    """The workers of the pool that claim pictures, and the database's clock."""
+    ids, now = (await session.execute(_CLAIMING, {"pool": pool})).one()
     return ids or [], now
 
 
-async def free_places_elsewhere(session: Session, model: str, worker_id: UUID) -> int:
-    """Places in the next steps of the other workers, by their last heartbeats."""
+async def free_places_elsewhere(session: Session, pool: str, worker_id: UUID) -> int:
+    """Places in the next steps of the pool's other workers, by their last heartbeats."""
     statement = select(Worker.slots, Worker.stats).where(
-        Worker.model == model,
+        Worker.pool == pool,
         Worker.id != worker_id,
         ~Worker.draining,
-        Worker.heartbeat_at > ago(HEARD_WITHIN_S),
+        Worker.heartbeat_at > ago(_HEARD_WITHIN_S),
     )
     places = 0
     for slots, stats in await session.execute(statement):

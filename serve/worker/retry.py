@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
 from random import uniform
-from typing import TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
@@ -17,6 +18,7 @@ RETRY_S = 0.5
 """Until Postgres is tried again."""
 _LONGEST_PAUSES = 10  # times the first
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -29,16 +31,21 @@ def pause(attempt: int, first_s: float = 1.0) -> float:
     return uniform(longest_s / 2, longest_s)  # noqa: S311 - to spread, not to hide
 
 
-async def retry_until_connected(call: Callable[[], Awaitable[T]]) -> T:
-    """Repeat the call until Postgres answers. Each is fenced, so a repetition does no harm.
+def until_connected(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Have the method repeat itself until Postgres answers; a repetition must do no harm.
 
-    Not to be used within a round of a `Loop`, which must end.
+    Not to be called within a round of a `Loop`, which must end.
     """
-    attempt = 1
-    while True:
-        try:
-            return await call()
-        except DatabaseUnavailable as error:
-            log.warning("worker.database_unavailable", error=str(error))
-            await asyncio.sleep(pause(attempt, RETRY_S))
-            attempt += 1
+
+    @wraps(method)
+    async def repeated(*args: P.args, **kwargs: P.kwargs) -> T:
+        attempt = 1
+        while True:
+            try:
+                return await method(*args, **kwargs)
+            except DatabaseUnavailable as error:
+                log.warning("worker.database_unavailable", error=str(error))
+                await asyncio.sleep(pause(attempt, RETRY_S))
+                attempt += 1
+
+    return repeated

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from pipelines.imaging.errors import ImagingError
 from pipelines.imaging.source import read_source
-from serve.jobs.claim import Claim
 from serve.pictures.stored_file import SourceKey
 from serve.settings import WorkerSettings
 from serve.storage import ObjectMissing, Storage, StorageError, StorageForbidden, StorageUnavailable
 from serve.worker.errors import PictureFailed
+from serve.worker.queue import Claim
 from serve.worker.retry import pause
 
 log = structlog.get_logger(__name__)

@@ -7,25 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import structlog
 
 from pipelines.diffusion.request import Output
 from serve.events.bus import EventBus
-from serve.jobs.claim import Claim
 from serve.settings import WorkerSettings
 from serve.supervise import Loop, RoundDone
 from serve.worker.claims import Claims
 from serve.worker.drawing import Drawings, LoadSource, PictureStore
 from serve.worker.errors import EngineDied
 from serve.worker.lease import Lease
-from serve.worker.retry import RETRY_S, retry_until_connected
+from serve.worker.retry import RETRY_S
 
 if TYPE_CHECKING:
     from pipelines.diffusion.runner import EngineRunner
@@ -113,13 +111,7 @@ class Worker:
 
     def take(self, outputs: list[Output]) -> None:
         """Receive the engine's outputs, in its thread."""
-        self._loop.call_soon_threadsafe(self._receive, outputs)
-
-    def _receive(self, outputs: list[Output]) -> None:
-        if self._engine.failed:
-            self._bus.work.set()  # what it held is retried elsewhere, and fails no job
-        else:
-            self._drawings.receive(outputs)
+        self._loop.call_soon_threadsafe(self._drawings.receive, outputs)
 
     async def _pull(self, round_done: RoundDone) -> None:
         while not self._draining.is_set():
@@ -137,8 +129,7 @@ class Worker:
     async def _claim(self) -> int:
         """Claim what there is room for; the number of pictures."""
         if self._unsure or self._may_have_lost():
-            known = {claim.image_id for claim in self._drawings.in_hand}
-            self._compare(await self._claims.held(self._lease.worker_id), known)
+            await self._compare()
         if not self._lease.held:  # what it claimed would soon be taken from it
             return 0
         await self._share_out()
@@ -166,12 +157,11 @@ class Worker:
         overdue = monotonic() - self._looked_at > _LOOK_S  # a hint may be lost
         return bool(drawing) and (overdue or not ended.isdisjoint(drawing))
 
-    def _compare(self, held: Sequence[Claim], known: set[UUID]) -> None:
-        """Drop claims that were lost; begin those of a COMMIT whose answer was lost.
-
-        ``known`` is what was in hand before Postgres was read: a picture of those that is no longer
-        in hand was committed meanwhile, though ``held`` still names it.
-        """
+    async def _compare(self) -> None:
+        """Drop claims that were lost; begin those of a COMMIT whose answer was lost."""
+        # Taken before Postgres is read: what is committed meanwhile is still among those held.
+        known = {claim.image_id for claim in self._drawings.in_hand}
+        held = await self._claims.held(self._lease.worker_id)
         self._looked_at = monotonic()
         self._drawings.keep({claim.image_id for claim in held})
         if self._unsure:
@@ -216,5 +206,5 @@ class Worker:
         if not self._engine.failed:
             await asyncio.to_thread(self._engine.stop, drain=False)
             for claim in unfinished:
-                await retry_until_connected(partial(self._claims.hand_back, claim))
-        await retry_until_connected(partial(self._claims.leave, self._lease.worker_id))
+                await self._claims.hand_back(claim)
+        await self._claims.leave(self._lease.worker_id)

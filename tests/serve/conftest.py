@@ -13,7 +13,7 @@ from serve.database import Database
 from serve.events.bus import EventBus
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.request import JobRequest
-from serve.settings import Settings
+from serve.settings import FurtherModelSettings, ModelSettings, Settings
 from serve.storage import open_storage
 from serve.tables import Tenant
 from serve.worker.claims import Claims
@@ -25,7 +25,13 @@ LEASE_S = 2.0
 
 @pytest.fixture
 def settings(database_url: str, valkey_url: str) -> Settings:
-    return Settings(database_url=database_url, redis_url=valkey_url)
+    others = {name: FurtherModelSettings(path="unread") for name in ("second", "elsewhere")}
+    return Settings(
+        database_url=database_url,
+        redis_url=valkey_url,
+        model=ModelSettings(name=MODEL),
+        models=others,
+    )
 
 
 @pytest.fixture

@@ -25,14 +25,14 @@ from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.request import Failure, NoiseScheduler, Request, Result, SamplingParams
 from pipelines.imaging.postprocess import process
 from serve.http.errors import InvalidValue
-from serve.jobs.claim import Claim
 from serve.jobs.limits import Limits
 from serve.jobs.request import JobRequest
 from serve.jobs.schemas import JobBody
 from serve.openai.schemas import EditBody
 from serve.settings import ModelSettings, Settings
 from serve.tables import MAX_SEED
-from serve.worker.postprocess import PostprocessTask
+from serve.worker.delivery import PostprocessTask
+from serve.worker.queue import Claim
 from tests.pipelines.diffusion.families.test_whole_call_classes import BUILDERS as WHOLE_CALLS
 from tests.pipelines.diffusion.lora.lora_files import matrices, save_peft
 from tests.pipelines.diffusion.tiny import (
@@ -144,7 +144,7 @@ def accepted(subject: Subject, dice: random.Random, outcomes: Counter[str]) -> I
 def a_job(limits: Limits, dice: random.Random) -> JobRequest:
     body = JobBody.model_validate(fields(dice))
     limits.check_source(image=False)
-    return limits.accept(body, size=limits.width_and_height(body.size, body.width, body.height))
+    return limits.accept(body, size=limits.size(body.size, body.width, body.height))
 
 
 def an_edit(limits: Limits, dice: random.Random) -> JobRequest:

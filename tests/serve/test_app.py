@@ -11,8 +11,8 @@ import yaml
 from ray.serve import Application
 from ray.serve.schema import ServeDeploySchema
 
-from serve.app import build_app
-from serve.environment import WrongSettings
+from serve.app import build_app, diffusion_deployment
+from serve.environment import WrongSettings, read_settings
 from serve.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("environment")
@@ -48,6 +48,49 @@ def test_the_environment_is_checked_as_by_up(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("SFUMATO_WORKERS__MAX_BATCH", "4")
     with pytest.raises(WrongSettings, match="the nearest is SFUMATO_WORKER__MAX_BATCH"):
         build_app(SERVERS)
+
+
+def test_each_pool_has_a_deployment_with_its_own_resources() -> None:
+    pools = {
+        "small": {"models": ["sfumato-embedded"], "max": 4, "cpus": 2},
+        "large": {"models": ["flux"], "gpus": 1, "accelerator": "H100", "min": 0, "max": 8},
+    }
+    args = {**SERVERS, "models": {"flux": {"path": "/models/flux"}}, "pools": pools}
+    settings = read_settings(args)
+    small = diffusion_deployment(settings, "small")
+    large = diffusion_deployment(settings, "large")
+
+    assert (small.name, large.name) == ("Diffusion-small", "Diffusion-large")
+    assert small.ray_actor_options is not None
+    assert large.ray_actor_options is not None
+    assert small.ray_actor_options["num_cpus"] == 2
+    assert small.ray_actor_options["num_gpus"] == 0, "there is no Ray that has any"
+    assert "accelerator_type" not in small.ray_actor_options
+    assert large.ray_actor_options["num_gpus"] == 1
+    assert large.ray_actor_options["accelerator_type"] == "H100"
+    scaling = large._deployment_config.autoscaling_config
+    assert scaling is not None
+    assert (scaling.min_replicas, scaling.initial_replicas, scaling.max_replicas) == (0, 1, 8)
+    assert isinstance(build_app(args), Application)
+
+
+def test_one_pool_keeps_the_deployments_name() -> None:
+    assert diffusion_deployment(read_settings(SERVERS), "default").name == "Diffusion"
+
+
+@pytest.mark.parametrize(
+    ("resources", "device", "gpus"),
+    [({"CPU": 4.0}, "auto", 0), ({"GPU": 2.0}, "auto", 1), ({"GPU": 2.0}, "cpu", 0)],
+)
+def test_a_replica_has_a_gpu_where_ray_has_any(
+    monkeypatch: pytest.MonkeyPatch, resources: dict[str, float], device: str, gpus: float
+) -> None:
+    monkeypatch.setattr("serve.app.ray.is_initialized", lambda: True)
+    monkeypatch.setattr("serve.app.ray.cluster_resources", lambda: resources)
+    settings = read_settings({**SERVERS, "model": {"device": device}})
+    options = diffusion_deployment(settings, "default").ray_actor_options
+    assert options is not None
+    assert options["num_gpus"] == gpus
 
 
 def test_missing_servers_are_named_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:

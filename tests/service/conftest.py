@@ -1,4 +1,4 @@
-"""The whole service, started as a user starts it, once for all tests here."""
+"""The whole service, started as a user starts it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from pipelines.embedded import MODEL_PATH
-from serve.local.port import free_port
 
 START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 90.0
@@ -30,13 +31,23 @@ COMMAND = str(Path(sys.executable).with_name("sfumato"))
 LIVE = "FROM images WHERE state IN ('queued', 'running')"
 
 
+class ByService(LoadScopeScheduling):  # type: ignore[misc]
+    """One process runs all that share a service: the tests of a file, and those of `shared`."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.partition("::")[0])
+        return str(file.parent if file.parent.name == "shared" else file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByService:
+    return ByService(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = [item for item in items if Path(__file__).parent in item.path.parents]
-    for item in here:
-        item.add_marker(pytest.mark.service)
-    # Those that share a service come last: it runs beside whatever comes after its first test.
-    sharing = [item for item in here if "service" in getattr(item, "fixturenames", ())]
-    items.sort(key=lambda item: item in sharing)
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.service)
 
 
 @dataclass
@@ -109,7 +120,7 @@ def start(folder: Path, port: int, command: str = COMMAND, **settings: str) -> S
         "PYTHONUNBUFFERED": "1",
         **settings,
     }
-    for unwanted in ("DATABASE_URL", "REDIS_URL"):
+    for unwanted in ("DATABASE_URL", "REDIS_URL", "OMP_NUM_THREADS"):
         environment.pop(unwanted, None)
     with (folder / "up.log").open("wb") as log:
         process = subprocess.Popen(
@@ -143,12 +154,3 @@ def short_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sfumato-", dir="/tmp") as name:
         Path(name).chmod(0o755)
         yield Path(name)
-
-
-@pytest.fixture(scope="session")
-def service() -> Iterator[Service]:
-    for folder in short_folder():
-        service = start(folder, free_port())
-        yield service
-        if service.process.poll() is None:
-            assert service.stop() == 0, service.output

@@ -21,7 +21,7 @@ from loadtests.events.service import TERMINAL
 from serve.cli.doctor import listeners
 from serve.local.port import free_port
 from tests.service.conftest import KEY, Service, short_folder, start
-from tests.service.test_desync import BODIES, ask_after_a_broken_promise
+from tests.service.shared.test_desync import BODIES, ask_after_a_broken_promise
 
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 PATIENCE_S = 60.0

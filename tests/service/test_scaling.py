@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,15 @@ HELD = """
 
 @pytest.fixture
 def resting(folder: Path) -> Iterator[Service]:
-    """A service whose diffusion replicas may go down to none, and soon."""
+    """A service of two pools, whose replicas may go down to none, and soon."""
+    pools = {
+        "main": {"models": ["sfumato-embedded"], "min": 0, "max": 2},
+        "twin": {"models": ["twin"], "min": 0, "batch": 2},
+    }
     service = start(
         folder,
         free_port(),
-        SFUMATO_SCALING__DIFFUSION_MIN="0",
-        SFUMATO_SCALING__DIFFUSION_MAX="2",
+        SFUMATO_POOLS=json.dumps(pools),
         SFUMATO_SCALING__TARGET_WAIT_S="1",
         SFUMATO_SCALING__UPSCALE_DELAY_S="1",
         SFUMATO_SCALING__DOWNSCALE_DELAY_S="3",
@@ -75,6 +79,12 @@ def test_replicas_follow_the_predicted_work_down_to_none_and_back(resting: Servi
     with resting.client() as client:
         wait_for("no replica", lambda: resting.replicas("Diffusion") == [])
         assert client.get("/ready").status_code == 200
+        pools = {model["id"]: model["pool"] for model in client.get("/v1/models").json()["data"]}
+        assert pools == {"sfumato-embedded": "main", "twin": "twin"}
+        job = client.post("/v1/jobs", json={"prompt": "red heart", "model": "twin"}).json()
+        wait_for("a replica of its pool", lambda: resting.replicas("Diffusion-twin") != [])
+        assert resting.replicas("Diffusion-main") == [], "which has nothing to do"
+        assert finished(client, job)["state"] == "succeeded"
         first = client.post("/v1/jobs", json={"prompt": "red heart"}).json()
         assert finished(client, first)["state"] == "succeeded", "the first job brings one back"
 

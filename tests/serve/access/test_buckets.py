@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from serve.access.buckets import SILENCE_S, Buckets, Rate
+from serve.access.buckets import SILENCE_S, Buckets, Rate, _Share
 from tests.serve.access.hammer import PROCESSES, Given
 from tests.serve.clock import Clock
 
@@ -225,9 +225,10 @@ async def test_what_was_given_without_redis_is_paid_once_it_answers(
 
 
 async def test_a_long_outage_is_paid_by_an_empty_bucket_at_most(
-    buckets: Buckets, name: str, monkeypatch: pytest.MonkeyPatch
+    buckets: Buckets, name: str
 ) -> None:
-    monkeypatch.setattr(buckets, "_owed", {name: 1e6})
+    buckets._shares[name] = share = _Share(PROCESSES)
+    share.owed = 1e6
 
     refused = await buckets.take(name, RATE, 4)
 

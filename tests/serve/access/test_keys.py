@@ -12,7 +12,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import event, select
 
-from serve.access.keys import CACHE_S, InvalidKey, KeyNotFound, Keys, KeyTooShort
+from serve.access.keys import InvalidKey, KeyNotFound, Keys, KeyTooShort
+from serve.access.remembered import FRESH_S
 from serve.access.scopes import Scope
 from serve.database import Database
 from serve.tables import ApiKey
@@ -88,8 +89,8 @@ async def test_revoked_elsewhere_ends_within_the_cache_time(
     await Keys(database).revoke(key.id)
     await keys.authenticate(token)  # remembered still
 
-    later = time.monotonic() + CACHE_S
-    monkeypatch.setattr("serve.access.keys.time.monotonic", lambda: later)
+    later = time.monotonic() + FRESH_S
+    monkeypatch.setattr("serve.access.remembered.monotonic", lambda: later)
 
     with pytest.raises(InvalidKey):
         await keys.authenticate(token)

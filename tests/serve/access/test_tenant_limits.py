@@ -9,19 +9,21 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from serve.access import tenants
+from serve.access import remembered
 from serve.access.keys import Keys
-from serve.access.tenants import FRESH_S, TenantLimits, TenantLimitsCache
+from serve.access.remembered import FRESH_S
+from serve.access.tenants import TenantLimits
 from serve.database import Database, DatabaseUnavailable
+from serve.settings import LimitSettings
 from tests.serve.clock import Clock
 
-DEFAULTS = TenantLimits(requests_per_minute=60, gpu_seconds_per_month=9)
+DEFAULTS = LimitSettings(requests_per_minute=60, gpu_seconds_per_month=9)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(tenants, "monotonic", clock)
+    monkeypatch.setattr(remembered, "monotonic", clock)
     return clock
 
 
@@ -46,7 +48,7 @@ async def change(database: Database, requests_per_minute: int | None) -> None:
 async def test_its_own_before_the_settings(database: Database, tenant_id: UUID) -> None:
     await change(database, 0)
 
-    assert await TenantLimitsCache(database, DEFAULTS).of(tenant_id) == TenantLimits(
+    assert await TenantLimits(database, DEFAULTS).of(tenant_id) == LimitSettings(
         requests_per_minute=0, gpu_seconds_per_month=9
     )
 
@@ -54,7 +56,7 @@ async def test_its_own_before_the_settings(database: Database, tenant_id: UUID) 
 async def test_a_change_elsewhere_holds_in_time_and_one_here_at_once(
     database: Database, tenant_id: UUID, clock: Clock
 ) -> None:
-    cache = TenantLimitsCache(database, DEFAULTS)
+    cache = TenantLimits(database, DEFAULTS)
 
     async def now() -> float:
         return (await cache.of(tenant_id)).requests_per_minute
@@ -77,7 +79,7 @@ async def test_a_change_elsewhere_holds_in_time_and_one_here_at_once(
 async def test_while_postgres_is_away_the_old_ones_hold(
     database: Database, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    cache = TenantLimitsCache(database, DEFAULTS)
+    cache = TenantLimits(database, DEFAULTS)
     known = await cache.of(tenant_id)
     nowhere = Database("postgresql://127.0.0.1:1/nowhere")
     monkeypatch.setattr(cache, "_database", nowhere)

@@ -184,8 +184,7 @@ async def keys_without_postgres(
 
     def leave() -> None:
         monkeypatch.setattr(services.keys, "_database", nowhere)
-        monkeypatch.setattr("serve.access.keys.CACHE_S", 0.0)
-        services.keys._confirmed.clear()
+        monkeypatch.setattr("serve.access.remembered.FRESH_S", 0.0)
 
     yield leave
     await nowhere.close()

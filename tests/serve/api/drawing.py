@@ -8,9 +8,9 @@ import numpy as np
 
 from pipelines.diffusion.request import EngineStats, PromptReading
 from serve.api.services import Services
-from serve.jobs.claim import Claim
 from serve.worker.claims import Claims
-from serve.worker.postprocess import PostprocessTask, store_picture
+from serve.worker.delivery import PostprocessTask, store_picture
+from serve.worker.queue import Claim
 
 
 class Desk:

@@ -18,9 +18,9 @@ from pipelines.diffusion.catalog import ModelDescription
 from serve.access.scopes import Scope
 from serve.api.app import create_app
 from serve.api.services import Services, open_services
-from serve.jobs.claim import Claim
 from serve.jobs.limits import ServedModels
 from serve.settings import Settings
+from serve.worker.queue import Claim
 from tests.serve.api.drawing import Desk
 
 LOOK_EVERY_S = 0.05

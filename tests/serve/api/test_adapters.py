@@ -31,7 +31,7 @@ from serve.api.services import Services, open_services
 from serve.deployments.pool import open_pool
 from serve.jobs.admission import QueueView
 from serve.jobs.request import JobRequest
-from serve.settings import ModelSettings, Settings, WorkerSettings
+from serve.settings import DEFAULT_POOL, ModelSettings, Settings, WorkerSettings
 from serve.worker.claims import Claims
 from serve.worker.source import SourceLoader
 from serve.worker.worker import Worker
@@ -254,7 +254,7 @@ async def test_what_cannot_be_drawn_by_now_is_not_decoded(
     assert decoded.status_code in (400, 422), decoded.text
 
     if refusal == "overloaded":
-        services.jobs.admission.queue = QueueView(
+        services.jobs.admission.queues[DEFAULT_POOL] = QueueView(
             services.database, list(services.settings.served), 0.1 * EACH
         )
         await client.post("/v1/jobs", json=PROMPT)

@@ -13,7 +13,6 @@ import openai
 import pytest
 
 from serve.api.services import Services
-from serve.pictures.signed_urls import File
 from serve.settings import Settings
 from tests.serve.api.drawing import Desk
 from tests.serve.storage.s3 import S3, serve_s3
@@ -241,8 +240,9 @@ class TestBucket:
     ) -> None:
         whole = await client.get(url)
         tenant_id = (await services.keys.list())[0].tenant_id
-        file = File(UUID(url.split("/")[3]), "original")
-        signed = f"{url}?signature={await services.signed_urls.sign(tenant_id, file)}"
+        image_id = UUID(url.split("/")[3])
+        signature = await services.signed_urls.sign(tenant_id, image_id, "original")
+        signed = f"{url}?signature={signature}"
         assert (await anonymous.get(signed)).content == whole.content  # off by default
 
         monkeypatch.setattr(services.files, "_redirects", True)

@@ -18,8 +18,8 @@ from PIL import Image
 
 from serve.api.app import create_app
 from serve.api.services import Services
-from serve.jobs.claim import Claim
 from serve.jobs.limits import ServedModels
+from serve.worker.queue import Claim
 from tests.serve.api.conftest import MODEL
 from tests.serve.api.drawing import Desk
 from tests.serve.api.refusals.uploads import (

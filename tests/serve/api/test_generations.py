@@ -183,12 +183,12 @@ async def test_cancelled_while_it_submits_the_job_is_cancelled_too(
     """redis-py swallows a cancellation that arrives while it writes, under Python 3.11."""
     announcing = asyncio.Event()
 
-    async def swallows() -> None:
+    async def swallows(*_events: object) -> None:
         announcing.set()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(0.1)
 
-    monkeypatch.setattr(services.bus, "announce_work", swallows)
+    monkeypatch.setattr(services.bus, "publish", swallows)
     asking = asyncio.create_task(client.post(PATH, json=HEART))
     await announcing.wait()
     asking.cancel()

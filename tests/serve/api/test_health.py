@@ -17,6 +17,7 @@ from serve.api.app import create_app
 from serve.api.services import Services
 from serve.database import Database
 from serve.jobs.lifecycle import Jobs
+from serve.settings import DEFAULT_POOL
 from serve.storage import open_storage
 from serve.supervise import Loop, RoundDone
 from serve.tables import Worker
@@ -94,11 +95,11 @@ async def test_ready_without_a_replica_where_the_last_may_go(services: Services)
             claims = Claims(services.database, services.bus, list(services.settings.served))
             name = services.settings.model.name
             await claims.report_costs({name: CostModel().profile()}, 8)
-            services.jobs.admission.queue._snapshot = None  # as half a second later
+            services.jobs.admission.queues[DEFAULT_POOL]._snapshot = None  # as half a second later
             assert (await client.get("/ready")).json()["workers"] == 0
 
 
-@pytest.mark.parametrize("changes", [{"model": "another"}, {"draining": True}])
+@pytest.mark.parametrize("changes", [{"pool": "another"}, {"draining": True}])
 async def test_not_ready_with_the_wrong_replica(
     anonymous: httpx2.AsyncClient, services: Services, changes: dict[str, object]
 ) -> None:

@@ -6,6 +6,7 @@ import httpx2
 
 from serve.api.services import Services
 from serve.jobs.admission import QueueView
+from serve.settings import DEFAULT_POOL
 from tests.serve.api.conftest import count_rows
 
 ASKED = {"prompt": "a red heart", "seed": 7, "n": 2}
@@ -162,7 +163,7 @@ async def test_another_tenant_sees_nothing(
 async def test_more_than_can_be_drawn_in_time_is_refused_with_when_to_come_again(
     client: httpx2.AsyncClient, services: Services
 ) -> None:
-    services.jobs.admission.queue = QueueView(
+    services.jobs.admission.queues[DEFAULT_POOL] = QueueView(
         services.database, list(services.settings.served), 1e-6
     )
     body = {"prompt": "a red heart"}

@@ -16,8 +16,8 @@ from PIL import Image
 
 from pipelines.diffusion.request import Progress
 from serve.api.services import Services
-from serve.jobs.claim import Claim
 from serve.worker.progress import ProgressBoard
+from serve.worker.queue import Claim
 from tests.serve.api.drawing import Desk
 from tests.serve.api.test_generations import HEART, PATH, first_job
 

@@ -9,6 +9,7 @@ import pytest
 
 from serve.api.services import Services
 from serve.jobs.admission import QueueView
+from serve.settings import DEFAULT_POOL
 from tests.serve.api.conftest import count_rows
 from tests.serve.api.limited import EACH, PROMPT, Limit, limit, queries
 
@@ -102,7 +103,7 @@ async def test_what_the_queue_refuses_costs_nothing(
     client: httpx2.AsyncClient, services: Services, limit: Limit
 ) -> None:
     await limit(gpu_seconds_per_minute=2 * EACH)
-    services.jobs.admission.queue = QueueView(
+    services.jobs.admission.queues[DEFAULT_POOL] = QueueView(
         services.database, list(services.settings.served), 1e-9
     )
     await client.post("/v1/jobs", json=PROMPT)
@@ -110,7 +111,7 @@ async def test_what_the_queue_refuses_costs_nothing(
         overloaded = await client.post("/v1/jobs", json=PROMPT)
         assert overloaded.json()["code"] == "overloaded"
 
-    services.jobs.admission.queue = QueueView(
+    services.jobs.admission.queues[DEFAULT_POOL] = QueueView(
         services.database, list(services.settings.served), 600
     )
 
@@ -121,7 +122,7 @@ async def test_what_the_rate_refuses_is_no_backlog(
     client: httpx2.AsyncClient, stranger: httpx2.AsyncClient, services: Services, limit: Limit
 ) -> None:
     await limit(gpu_seconds_per_minute=EACH)
-    services.jobs.admission.queue = QueueView(
+    services.jobs.admission.queues[DEFAULT_POOL] = QueueView(
         services.database, list(services.settings.served), 3 * EACH
     )
     for _ in range(9):

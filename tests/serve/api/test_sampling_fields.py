@@ -16,8 +16,8 @@ import pytest
 from pipelines.diffusion.request import ControlImage, LoraScale, NoiseScheduler, SamplingParams
 from pipelines.imaging.source import open_upload, source_pixels
 from serve.api.services import Services
-from serve.jobs.claim import Claim
 from serve.settings import WorkerSettings
+from serve.worker.queue import Claim
 from serve.worker.source import Source, SourceLoader
 from tests.serve.api.described import Json, described, operations, resolved
 from tests.serve.api.drawing import Desk

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from serve.api.app import create_app
 from serve.api.services import Services, open_services
-from serve.pictures.signed_urls import File, InvalidSignature, SignedUrls
+from serve.pictures.signed_urls import InvalidSignature, SignedUrls
 from serve.settings import HttpSettings
 from tests.serve.api.test_generations import HEART, PATH, drawn
 
@@ -77,7 +77,7 @@ async def test_a_signature_ends(
     past = SignedUrls(
         services.database, services.settings.http.model_copy(update={"url_ttl_s": -1})
     )
-    late = await past.sign(tenant_id, File(image_id, "original"))
+    late = await past.sign(tenant_id, image_id, "original")
     answer = await anonymous.get(url.partition("signature=")[0] + "signature=" + late)
     assert answer.status_code == 403
     assert "expired" in answer.json()["error"]["message"]
@@ -92,11 +92,13 @@ async def test_a_previous_secret_opens_what_it_signed_and_signs_nothing(
         return SignedUrls(services.database, http)
 
     before, after = signed_by("a" * 32), signed_by("b" * 32, previous="a" * 32)
-    file, tenant_id = File(uuid4(), "original"), uuid4()
-    assert await after.tenant_of(await before.sign(tenant_id, file), file) == tenant_id
-    assert await signed_by("b" * 32).tenant_of(await after.sign(tenant_id, file), file) == tenant_id
+    file, tenant_id = (uuid4(), "original"), uuid4()
+    assert await after.tenant_of(await before.sign(tenant_id, *file), *file) == tenant_id
+    assert (
+        await signed_by("b" * 32).tenant_of(await after.sign(tenant_id, *file), *file) == tenant_id
+    )
     with pytest.raises(InvalidSignature):
-        await signed_by("b" * 32).tenant_of(await before.sign(tenant_id, file), file)
+        await signed_by("b" * 32).tenant_of(await before.sign(tenant_id, *file), *file)
 
 
 async def test_openai_client_asks_for_a_url(

@@ -12,7 +12,7 @@ from loadtests.events.service import Service
 from loadtests.soak import clients
 from loadtests.soak.clients import Kind, Load
 from serve.api.services import Services
-from serve.worker.postprocess import PostprocessTask, store_picture
+from serve.worker.delivery import PostprocessTask, store_picture
 from tests.serve.api.drawing import Desk
 
 

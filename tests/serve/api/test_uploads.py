@@ -16,8 +16,8 @@ from PIL import ExifTags, Image
 
 from serve.api.services import Services
 from serve.jobs.admission import QueueView
-from serve.jobs.claim import Claim
-from serve.settings import Settings
+from serve.settings import DEFAULT_POOL, Settings
+from serve.worker.queue import Claim
 from tests.pipelines.imaging import profiles
 from tests.serve.api.conftest import count_rows
 from tests.serve.api.drawing import Desk
@@ -243,7 +243,7 @@ async def test_what_cannot_be_drawn_by_now_is_not_decoded(
     assert decoded.json()["error"]["code"] == "invalid_image", decoded.text
 
     if refusal == "overloaded":
-        services.jobs.admission.queue = QueueView(
+        services.jobs.admission.queues[DEFAULT_POOL] = QueueView(
             services.database, list(services.settings.served), 0.1 * EACH
         )
         await client.post("/v1/jobs", json=PROMPT)
@@ -282,7 +282,7 @@ async def test_who_was_accepted_before_is_told_so_however_long_the_queue(
     headers = {"Idempotency-Key": "a"}
     first = asyncio.create_task(client.post(PATH, **sent(), headers=headers))
     await first_job(client)
-    services.jobs.admission.queue = QueueView(
+    services.jobs.admission.queues[DEFAULT_POOL] = QueueView(
         services.database, list(services.settings.served), 1e-9
     )
     again = asyncio.create_task(client.post(PATH, **sent(), headers=headers))

@@ -121,7 +121,8 @@ from pathlib import Path
 from serve.cli.up import start_ray
 from serve.settings import Settings
 with ExitStack() as parts:
-    logs = Path(start_ray(Settings(data_dir=Path(sys.argv[1]), port=int(sys.argv[2])), parts))
+    settings = Settings(data_dir=Path(sys.argv[1]), port=int(sys.argv[2]), dashboard=False)
+    logs = Path(start_ray(settings, parts).logs)
     import ray
     print(ray.get_runtime_context().gcs_address, len(ray.nodes()))
     print("MemoryMonitor disabled" in (logs.parent / "raylet.out").read_text())

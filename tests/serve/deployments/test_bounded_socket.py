@@ -87,6 +87,8 @@ async def test_who_sent_too_much_is_told_so(port: int) -> None:
     async with connect(f"ws://127.0.0.1:{port}") as client:
         for _ in range(BURST_FRAMES + 10):
             await client.pong()
+        await asyncio.sleep(0.1)  # they are counted
+        await client.pong()  # whoever has spent all is closed with the next
         await client.wait_closed()
         assert client.close_code == 1008
 

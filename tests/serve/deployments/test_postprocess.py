@@ -21,8 +21,8 @@ from serve.deployments.postprocess import Postprocess, PostprocessReplicas
 from serve.pictures.stored_file import StoredFile
 from serve.settings import Settings
 from serve.storage import StorageUnavailable, open_storage
+from serve.worker.delivery import PostprocessTask
 from serve.worker.errors import PostprocessLost
-from serve.worker.postprocess import PostprocessTask
 
 pytestmark = pytest.mark.service
 

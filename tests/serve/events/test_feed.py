@@ -13,11 +13,11 @@ from serve.database import Database
 from serve.events.bus import Subscription
 from serve.events.event import Event
 from serve.events.feed import Feed, JobNotFound
-from serve.jobs.claim import Claim
 from serve.jobs.lifecycle import Jobs
 from serve.pictures.stored_file import StoredFile
 from serve.tables import Job
 from serve.worker.claims import Claims
+from serve.worker.queue import Claim
 from tests.serve.conftest import ask, make_tenant
 
 

@@ -14,13 +14,13 @@ from pipelines.diffusion.batching.cost import CostModel
 from serve.access.rate_limit import RateLimitExceeded
 from serve.database import Database
 from serve.jobs import repository
-from serve.jobs.admission import QueueView
+from serve.jobs.admission import QueueView, Reservation
 from serve.jobs.errors import IdempotencyConflict, Overloaded
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.price import PriceList
 from serve.jobs.repository import QUEUED
 from serve.jobs.turns import EDGES_S, PricedJob
-from serve.settings import Settings
+from serve.settings import DEFAULT_POOL, Settings
 from serve.tables import JobState
 from serve.worker.claims import Claims
 from tests.serve.clock import Clock
@@ -50,7 +50,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 async def add(queue: QueueView, job: PricedJob) -> None:
     """As `Admission.reserve` does."""
     await queue.check(job)
-    queue.add(job)
+    queue._uncommitted[job] += 1
 
 
 async def fill(jobs: Jobs, tenant_id: UUID) -> None:
@@ -121,22 +121,21 @@ async def test_what_postgres_has_not_taken_yet_counts_however_often_one_looks(
     database: Database, clock: Clock
 ) -> None:
     queue = door(database, 3)
-    await add(queue, job_of(n=4))
-    for _ in range(2):
-        clock.advance(0.6)
+    with queue.counting(Reservation(job_of(n=4))):
+        for _ in range(2):
+            clock.advance(0.6)
+            with pytest.raises(Overloaded):
+                await add(queue, job_of())  # has it look
+            await looked(queue)
         with pytest.raises(Overloaded):
-            await add(queue, job_of())  # has it look
-        await looked(queue)
-    with pytest.raises(Overloaded):
-        await add(queue, job_of())
-    queue.release(job_of(n=4), accepted=False)
+            await add(queue, job_of())
     await add(queue, job_of())
 
 
 async def test_what_was_accepted_counts_once(
     database: Database, jobs: Jobs, tenant_id: UUID, clock: Clock
 ) -> None:
-    jobs.admission.queue = queue = door(database, 5)
+    jobs.admission.queues[DEFAULT_POOL] = queue = door(database, 5)
     await jobs.submit(tenant_id, ask(n=4))
     for _ in range(2):
         clock.advance(0.6)
@@ -155,7 +154,7 @@ async def test_whatever_is_not_accepted_is_given_back(
         limit = text("UPDATE tenants SET gpu_seconds_per_minute = :limit")
         await session.execute(limit, {"limit": 1.5 * EACH})
     admission = jobs.admission
-    admission.queue = queue = door(database, 1)
+    admission.queues[DEFAULT_POOL] = queue = door(database, 1)
     for _ in range(3):
         async with admission.reserve(tenant_id, ask()):
             with pytest.raises(RateLimitExceeded):
@@ -163,12 +162,12 @@ async def test_whatever_is_not_accepted_is_given_back(
         with pytest.raises(LookupError):
             async with admission.reserve(tenant_id, ask()):
                 raise LookupError
-    assert not queue._uncommitted_s
-    assert not queue._committed_s
+    assert not queue._uncommitted
+    assert not queue._committed
 
     async with admission.reserve(tenant_id, ask()) as reservation:
-        reservation.accept()
-    assert sum(queue._committed_s.values()) == pytest.approx(EACH)
+        reservation.accepted = True
+    assert queue._committed == {job_of(tenant_id): 1}
     with pytest.raises(RateLimitExceeded):
         await admission.precheck(tenant_id, ask())
     await admission.rates.close()
@@ -196,7 +195,7 @@ async def test_a_tenant_that_queues_all_it_may_locks_nobody_else_out(
     """Its own next job is refused; another tenant's is let in, and then drawn next."""
     neighbour = await make_tenant(database, "second")
     worker_id = await claims.register("cpu", 2)
-    jobs.admission.queue = queue = door(database, 20)
+    jobs.admission.queues[DEFAULT_POOL] = queue = door(database, 20)
     await fill(jobs, tenant_id)
     clock.advance(0.6)
     await queue.check(job_of(neighbour))  # has it look
@@ -309,7 +308,7 @@ async def test_who_was_accepted_before_is_told_so_however_long_the_queue(
     database: Database, jobs: Jobs, tenant_id: UUID
 ) -> None:
     first = await jobs.submit(tenant_id, ask(n=4), idempotency_key="k")
-    jobs.admission.queue = door(database, 1)
+    jobs.admission.queues[DEFAULT_POOL] = door(database, 1)
     with pytest.raises(Overloaded):
         await jobs.submit(tenant_id, ask(n=4))
     with pytest.raises(Overloaded):
@@ -328,7 +327,7 @@ async def test_prices_are_what_the_replicas_measured(
         cost.observe(64 * 64, rows, seconds)
     cost.observe_decode(64 * 64, 0.1)
     await claims.report_costs({MODEL: cost.profile()}, 8)
-    jobs.admission.queue = QueueView(database, [MODEL], settings.jobs.max_wait_s)
+    jobs.admission.queues[DEFAULT_POOL] = QueueView(database, [MODEL], settings.jobs.max_wait_s)
     guided, plain = [
         await jobs.submit(tenant_id, ask(num_inference_steps=10, guidance_scale=scale))
         for scale in (4.0, 1.0)

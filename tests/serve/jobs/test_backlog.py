@@ -13,6 +13,7 @@ from serve.deployments.autoscaling import BacklogPolicy
 from serve.jobs.backlog import Backlog, read_backlog
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.price import PriceList
+from serve.settings import DEFAULT_POOL
 from serve.worker.claims import Claims
 from tests.serve.conftest import MODEL, ask
 
@@ -61,11 +62,11 @@ async def test_the_policy_follows_postgres(
     for _ in range(4):
         await jobs.submit(tenant_id, ask(n=10))
     await claims.claim(worker_id, 8)
-    backlog = await read_backlog(database, [MODEL])
+    backlog = await read_backlog(database, DEFAULT_POOL, [MODEL])
     assert (backlog.queued, backlog.running, backlog.workers) == (32, 8, 1)
     assert (backlog.queued_s, backlog.running_s) == pytest.approx((32 * each, 8 * each))
 
-    policy = BacklogPolicy([MODEL], target_wait_s=13 * each, database={})
+    policy = BacklogPolicy(DEFAULT_POOL, [MODEL], target_wait_s=13 * each, database={})
     context = SimpleNamespace(target_num_replicas=1)
     assert policy(context) == (1, {})  # type: ignore[arg-type]
     async with asyncio.timeout(10):
@@ -83,5 +84,5 @@ async def test_the_work_of_all_the_models_of_a_replica_counts(
     for model, n in ((MODEL, 2), ("second", 3), ("elsewhere", 4)):
         await jobs.submit(tenant_id, ask(model=model, n=n))
     await claims.claim(worker_id, 1)
-    backlog = await read_backlog(database, [MODEL, "second"])
+    backlog = await read_backlog(database, DEFAULT_POOL, [MODEL, "second"])
     assert (backlog.queued, backlog.running, backlog.workers) == (4, 1, 1)

@@ -266,7 +266,7 @@ async def test_workers_of_another_version_tell_other_things(
 def test_a_profile_of_another_version_is_a_guess_and_spoils_no_other_price() -> None:
     newer = {"guided_rows": 2, "curves": {}}
     older = {"guided_rows": 2, "encode": [], "denoise": [[4096, 1, 0.25]], "decode": []}
-    prices = PriceList.of(
+    prices = PriceList(
         [
             CostProfile(model="newer", profile=newer, max_batch=4),
             CostProfile(model=MODEL, profile=older, max_batch=1),
@@ -330,7 +330,8 @@ async def test_events_of_a_newer_version_are_told_as_they_are_to_whom_they_conce
     assert [event.seq for event in events] == [1, 2, 3, 4, 5]
     assert [event.type.terminal for event in events] == [False] * 4 + [True]
     assert json.loads(events[1].text)["data"] == {"until": 2**70, "image_id": [1]}
-    assert json.loads(events[1].text)["created_at"] == events[1].created_at.isoformat()
+    at = events[1].created_at.isoformat().replace("+00:00", "Z")
+    assert json.loads(events[1].text)["created_at"] == at
 
 
 async def test_a_feed_that_takes_no_event_keeps_it_from_no_other(

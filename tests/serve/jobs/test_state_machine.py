@@ -30,7 +30,6 @@ from pipelines.diffusion.request import EngineStats
 from serve.database import Database
 from serve.events.bus import EventBus
 from serve.events.feed import JobNotFound
-from serve.jobs.claim import Claim
 from serve.jobs.errors import IdempotencyConflict, JobFinished
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.request import JobRequest
@@ -39,6 +38,7 @@ from serve.settings import Settings
 from serve.storage import open_storage
 from serve.tables import JobState, Tenant
 from serve.worker.claims import Claims
+from serve.worker.queue import Claim
 from serve.worker.reaper import Reaper
 from tests.serve.conftest import MODEL, ask, watching
 
@@ -65,7 +65,6 @@ class QuietBus(EventBus):
 
     async def publish(self, *events: object) -> None: ...
     async def announce_work(self) -> None: ...
-    async def announce_end(self, job_id: UUID) -> None: ...
 
 
 @dataclass

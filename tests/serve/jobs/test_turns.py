@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.jobs.fairness import Picture
-from serve.jobs.price import PriceList
+from serve.jobs.price import Price, PriceList
 from serve.jobs.turns import EDGES_S, PricedJob, QueuedPictures, QueuePosition, Turn, Turns
 from tests.serve.conftest import ask
-from tests.serve.jobs.test_fairness import Tenants
+from tests.serve.worker.test_fairness import Tenants, queued
 
 LAST = len(EDGES_S)
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,7 +40,7 @@ def turns_of(tenants: Tenants) -> Turns:
 
 def drawn_before(tenants: Tenants, tenant: UUID, seconds: float) -> float:
     """Device seconds that claims take before a picture that is queued now."""
-    picture = Picture(uuid4(), seconds)
+    picture = queued(seconds)
     tenants.waiting[tenant].append(picture)
     before = 0.0
     while picture not in (taken := tenants.call(1)):
@@ -50,7 +49,7 @@ def drawn_before(tenants: Tenants, tenant: UUID, seconds: float) -> float:
 
 
 def job_of(tenant: UUID, seconds: float) -> PricedJob:
-    return PricedJob(QueuePosition(tenant, 0, LAST), 1, seconds)
+    return PricedJob(QueuePosition(tenant, 0, LAST), 1, Price(device=seconds, alone=seconds))
 
 
 @pytest.mark.parametrize("claimed", range(5))
@@ -98,7 +97,7 @@ def test_priority_and_slack_decide_among_a_tenants_own() -> None:
     turns = Turns({tenant: Turn(1, 0, BEGAN)}, waiting)
     own = {
         (priority, slot): turns.wait(
-            PricedJob(QueuePosition(tenant, priority, slot), 1, 1.0), {}
+            PricedJob(QueuePosition(tenant, priority, slot), 1, Price(1.0, 1.0)), {}
         ).own_s
         for priority, slot in ((5, 0), (0, 0), (0, 9), (0, 10), (-5, 0), (-6, 0))
     }

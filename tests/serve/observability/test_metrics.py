@@ -8,7 +8,13 @@ from serve.observability.metrics import Metrics, ServiceSample, WorkerSample
 
 
 def rendered(metrics: Metrics, *workers: WorkerSample) -> dict[str, list[float]]:
-    known = ServiceSample(jobs={"queued": 2}, workers=workers, deliveries={"dead": 1})
+    known = ServiceSample(
+        jobs={"queued": 2},
+        workers=workers,
+        deliveries={"dead": 1},
+        backlog_seconds={"small": 1.5, "large": 60.0},
+        wait_seconds={"small": 0.5, "large": 20.0},
+    )
     text = metrics.render(known).decode()
     values: dict[str, list[float]] = {}
     for family in text_string_to_metric_families(text):
@@ -18,9 +24,9 @@ def rendered(metrics: Metrics, *workers: WorkerSample) -> dict[str, list[float]]
 
 
 def test_fill_is_request_steps_by_steps() -> None:
-    busy = WorkerSample("a", "m", "cpu", 8, {"steps": 4, "request_steps": 10})
-    fresh = WorkerSample("b", "m", "cpu", 8, {"steps": 0, "request_steps": 0})
-    silent = WorkerSample("c", "m", "cpu", 8, {})
+    busy = WorkerSample("a", "p", "m", "cpu", 8, {"steps": 4, "request_steps": 10})
+    fresh = WorkerSample("b", "p", "m", "cpu", 8, {"steps": 0, "request_steps": 0})
+    silent = WorkerSample("c", "p", "m", "cpu", 8, {})
 
     told = rendered(Metrics(), busy, fresh, silent)
 

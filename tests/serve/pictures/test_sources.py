@@ -20,9 +20,9 @@ from serve.jobs.errors import SourceGone
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.request import ControlNetUse
 from serve.pictures.repository import forget_sources, hold_sources, touch_sources
-from serve.pictures.sources import Sources
+from serve.pictures.sources import Intake
 from serve.pictures.stored_file import SourceKey
-from serve.settings import JobSettings
+from serve.settings import DEFAULT_POOL, JobSettings
 from serve.storage import ObjectMissing, Storage, open_storage
 from serve.tables import Job, JobState
 from serve.worker.claims import Claims
@@ -43,8 +43,8 @@ def storage(tmp_path: Path) -> Storage:
 
 
 @pytest.fixture
-def sources(database: Database, storage: Storage) -> Sources:
-    return Sources(database, storage)
+def sources(database: Database, storage: Storage) -> Intake:
+    return Intake(database, storage)
 
 
 @pytest.fixture
@@ -86,9 +86,9 @@ async def drawn(storage: Storage, job: Job) -> NDArray[np.uint8]:
 
 
 async def test_what_the_mask_keeps_stays_and_the_rest_is_painted(
-    workshop: Workshop, jobs: Jobs, tenant_id: UUID, sources: Sources, storage: Storage
+    workshop: Workshop, jobs: Jobs, tenant_id: UUID, sources: Intake, storage: Storage
 ) -> None:
-    image, mask = await sources.keep(tenant_id, source_file(SCENE), source_file(LEFT))
+    image, mask = await sources.store(tenant_id, source_file(SCENE), source_file(LEFT))
     async with workshop.worker():
         asked = ask(image=image, mask=mask, strength=1.0)
         whole = ask(image=image, strength=0.5)
@@ -104,14 +104,14 @@ async def test_what_the_mask_keeps_stays_and_the_rest_is_painted(
 
 
 async def test_a_strength_shortens_way_and_price(
-    workshop: Workshop, jobs: Jobs, tenant_id: UUID, sources: Sources
+    workshop: Workshop, jobs: Jobs, tenant_id: UUID, sources: Intake
 ) -> None:
-    (image,) = await sources.keep(tenant_id, source_file(SCENE))
+    (image,) = await sources.store(tenant_id, source_file(SCENE))
     half, whole = (
         ask(image=image, strength=0.5, num_inference_steps=40),
         ask(num_inference_steps=40),
     )
-    prices, _ = await jobs.admission.queue.read()
+    prices = (await jobs.admission.queues[DEFAULT_POOL].read()).prices
     assert prices.price(half).device < 0.6 * prices.price(whole).device
     steps = set()
     async with jobs.feeds.open(tenant_id) as feed:
@@ -134,12 +134,12 @@ async def test_a_lost_source_fails_its_job_and_no_other(
     workshop: Workshop,
     jobs: Jobs,
     tenant_id: UUID,
-    sources: Sources,
+    sources: Intake,
     tmp_path: Path,
     damage: object,
     reason: str,
 ) -> None:
-    (image,) = await sources.keep(tenant_id, source_file(SCENE))
+    (image,) = await sources.store(tenant_id, source_file(SCENE))
     damage(tmp_path / "pictures" / str(SourceKey(tenant_id, image)))  # type: ignore[operator]
     async with workshop.worker():
         lost = await jobs.submit(tenant_id, ask(image=image, strength=0.5))
@@ -153,7 +153,7 @@ async def test_a_lost_source_fails_its_job_and_no_other(
 
 
 async def test_exactly_what_no_job_names_is_swept(
-    sources: Sources,
+    sources: Intake,
     sweeper: Sweeper,
     jobs: Jobs,
     tenant_id: UUID,
@@ -163,10 +163,10 @@ async def test_exactly_what_no_job_names_is_swept(
 ) -> None:
     files = [source_file(np.full((64, 64, 3), grey, np.uint8)) for grey in range(6)]
     named, mask, followed, ended, unnamed, again = [
-        SourceKey(tenant_id, each) for each in await sources.keep(tenant_id, *files)
+        SourceKey(tenant_id, each) for each in await sources.store(tenant_id, *files)
     ]
     stranger = await make_tenant(database, "second")
-    theirs = SourceKey(stranger, (await sources.keep(stranger, files[0]))[0])
+    theirs = SourceKey(stranger, (await sources.store(stranger, files[0]))[0])
     control = {"control_image": followed.sha256, "control": ControlNetUse("edges")}
     job = await jobs.submit(
         tenant_id, ask(image=named.sha256, mask=mask.sha256, strength=1.0, **control)
@@ -189,14 +189,14 @@ async def test_exactly_what_no_job_names_is_swept(
 
 
 async def test_a_row_without_a_file_and_a_file_without_a_row_go(
-    sources: Sources,
+    sources: Intake,
     sweeper: Sweeper,
     tenant_id: UUID,
     database: Database,
     storage: Storage,
     tmp_path: Path,
 ) -> None:
-    (sha256,) = await sources.keep(tenant_id, source_file(SCENE))
+    (sha256,) = await sources.store(tenant_id, source_file(SCENE))
     file = SourceKey(tenant_id, sha256)
     async with database.transaction() as session:
         await session.execute(text("DELETE FROM sources"))
@@ -211,29 +211,29 @@ async def test_a_row_without_a_file_and_a_file_without_a_row_go(
 
 
 async def test_a_swept_source_is_refused_and_can_be_sent_again(
-    sources: Sources,
+    sources: Intake,
     sweeper: Sweeper,
     jobs: Jobs,
     tenant_id: UUID,
     database: Database,
     tmp_path: Path,
 ) -> None:
-    (sha256,) = await sources.keep(tenant_id, source_file(SCENE))
+    (sha256,) = await sources.store(tenant_id, source_file(SCENE))
     await grow_old(database, tmp_path, SourceKey(tenant_id, sha256))
     await sweeper.sweep()
     asked = ask(image=sha256, strength=0.5)
     with pytest.raises(SourceGone):
         await jobs.submit(tenant_id, asked)
     stranger = await make_tenant(database, "second")
-    await sources.keep(stranger, source_file(SCENE))
+    await sources.store(stranger, source_file(SCENE))
     with pytest.raises(SourceGone):
         await jobs.submit(tenant_id, asked)
-    await sources.keep(tenant_id, source_file(SCENE))
+    await sources.store(tenant_id, source_file(SCENE))
     assert (await jobs.submit(tenant_id, asked)).state is JobState.QUEUED
 
 
 async def test_a_source_that_is_being_swept_is_waited_for(
-    sources: Sources,
+    sources: Intake,
     jobs: Jobs,
     tenant_id: UUID,
     database: Database,
@@ -241,12 +241,12 @@ async def test_a_source_that_is_being_swept_is_waited_for(
     tmp_path: Path,
 ) -> None:
     """Sent again in the very moment in which its file goes, it is there afterwards."""
-    (sha256,) = await sources.keep(tenant_id, source_file(SCENE))
+    (sha256,) = await sources.store(tenant_id, source_file(SCENE))
     key = SourceKey(tenant_id, sha256)
     await grow_old(database, tmp_path, key)
     async with database.transaction() as session:
         gone = await forget_sources(session, [key], datetime.now(UTC))
-        sending = asyncio.create_task(sources.keep(tenant_id, source_file(SCENE)))
+        sending = asyncio.create_task(sources.store(tenant_id, source_file(SCENE)))
         naming = asyncio.create_task(jobs.submit(tenant_id, ask(image=sha256, strength=0.5)))
         await asyncio.sleep(0.3)
         assert not sending.done()
@@ -259,9 +259,9 @@ async def test_a_source_that_is_being_swept_is_waited_for(
 
 
 async def test_a_job_keeps_its_source_from_a_sweep_that_has_begun(
-    sources: Sources, tenant_id: UUID, database: Database, tmp_path: Path
+    sources: Intake, tenant_id: UUID, database: Database, tmp_path: Path
 ) -> None:
-    (sha256,) = await sources.keep(tenant_id, source_file(SCENE))
+    (sha256,) = await sources.store(tenant_id, source_file(SCENE))
     key = SourceKey(tenant_id, sha256)
     await grow_old(database, tmp_path, key)
     async with database.transaction() as submitting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -20,7 +21,7 @@ async def test_a_worker_decodes_no_event(valkey_url: str) -> None:
         await ingress.publish(event)
         while job_id not in worker.ended:  # it came after the event
             worker.work.clear()
-            await ingress.announce_end(job_id)
+            await ingress.publish(replace(event, seq=2, type=EventType.CANCELLED))
             await worker.work.wait()
         assert subscription.pop() is None
     await asyncio.gather(worker.close(), ingress.close())

@@ -11,10 +11,9 @@ from sqlalchemy import text
 
 from pipelines.diffusion.request import EngineStats
 from serve.database import Database
-from serve.jobs.claim import Claim
 from serve.jobs.lifecycle import Jobs
 from serve.worker.claims import Claims
-from serve.worker.queue import Shape
+from serve.worker.queue import Claim, Shape
 from serve.worker.reaper import Reaper
 from tests.serve.conftest import MODEL, ask, make_tenant
 from tests.serve.jobs.test_lifecycle import age_worker, files, worker

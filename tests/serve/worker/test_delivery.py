@@ -12,14 +12,13 @@ import pytest
 from numpy.typing import NDArray
 
 from pipelines.imaging.errors import InvalidPicture
-from serve.jobs.claim import Claim
 from serve.moderation.errors import ContentPolicyViolation, ModerationUnavailable
 from serve.pictures.stored_file import StoredFile
 from serve.settings import WorkerSettings
 from serve.storage import InvalidKey, Storage, open_storage
-from serve.worker.delivery import Delivery
+from serve.worker.delivery import Delivery, PostprocessTask, discard_picture, store_picture
 from serve.worker.errors import PictureFailed, PostprocessLost
-from serve.worker.postprocess import PostprocessTask, discard_picture, store_picture
+from serve.worker.queue import Claim
 from serve.worker.retry import pause
 from tests.serve.conftest import ask
 from tests.serve.storage.disk import fill, small_disk

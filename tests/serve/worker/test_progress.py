@@ -11,8 +11,8 @@ import numpy as np
 from pipelines.diffusion.request import Progress
 from serve.events.bus import EventBus
 from serve.events.event import Event
-from serve.jobs.claim import Claim
 from serve.worker.progress import ProgressBoard
+from serve.worker.queue import Claim
 from tests.serve.conftest import ask
 
 

@@ -9,12 +9,11 @@ import pytest
 
 from serve.database import Database, DatabaseUnavailable
 from serve.events.bus import EventBus
-from serve.settings import Settings
+from serve.settings import DEFAULT_POOL, Settings
 from serve.worker import repository
 from serve.worker.claims import Claims
 from serve.worker.reaper import Reaper
 from serve.worker.repository import REAPER_LOCK, try_lock
-from tests.serve.conftest import MODEL
 from tests.serve.jobs.test_lifecycle import age_worker, worker
 from tests.serve.test_database_faults import behind_proxy
 
@@ -42,7 +41,7 @@ async def silent_workers(database: Database, claims: Claims, count: int = 3) -> 
 
 async def workers(database: Database) -> int:
     async with database.transaction() as session:
-        ids, _ = await repository.claiming_workers(session, MODEL)
+        ids, _ = await repository.claiming_workers(session, DEFAULT_POOL)
     return len(ids)
 
 

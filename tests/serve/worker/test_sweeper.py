@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -19,7 +19,7 @@ from serve.jobs.lifecycle import Jobs
 from serve.pictures.stored_file import PictureKey, StoredFile
 from serve.settings import JobSettings
 from serve.storage import Storage, StorageUnavailable, open_storage
-from serve.worker import repository
+from serve.tables import Variant
 from serve.worker.errors import ForeignStorage
 from serve.worker.repository import SWEEPER_LOCK, database_identity, try_lock
 from serve.worker.sweeper import OWNER_KEY, Sweeper
@@ -80,7 +80,7 @@ def sweeper(database: Database, shelf: Shelf) -> Sweeper:
 async def name_file(database: Database, key: PictureKey, name: str) -> None:
     file = StoredFile(name, "image/png", 64, 64, 1, "0" * 64, str(key))
     async with database.transaction() as session:
-        await repository.add_variants(session, key.image_id, [file])
+        session.add(Variant(image_id=key.image_id, **asdict(file)))
 
 
 async def end_job(database: Database, job_id: UUID, state: str) -> None:

@@ -31,18 +31,18 @@ from serve.database import Database, DatabaseUnavailable
 from serve.deployments.pool import open_pool
 from serve.events.bus import EventBus
 from serve.events.event import EventType
-from serve.jobs.claim import Claim
 from serve.jobs.lifecycle import Jobs
 from serve.moderation.errors import refused_picture
-from serve.openai.waiting import outcome_error
+from serve.openai.errors import outcome_error
 from serve.pictures.stored_file import StoredFile
 from serve.settings import FurtherModelSettings, ModelSettings, Settings, WorkerSettings
 from serve.storage import Storage, open_storage
 from serve.tables import Job, JobState
 from serve.worker.claims import Claims
+from serve.worker.delivery import PostprocessTask, discard_picture, store_picture
 from serve.worker.drawing import PictureStore
 from serve.worker.errors import EngineDied, PictureFailed
-from serve.worker.postprocess import PostprocessTask, discard_picture, store_picture
+from serve.worker.queue import Claim
 from serve.worker.source import Source, SourceLoader
 from serve.worker.worker import Worker
 from tests.pipelines.diffusion.tiny import safety_checker

@@ -29,7 +29,7 @@ from serve.api.app import create_app
 from serve.api.services import Services, open_services
 from serve.jobs.limits import ServedModels
 from serve.observability.logging import configure_logging
-from serve.pictures.signed_urls import File, SignedUrls
+from serve.pictures.signed_urls import SignedUrls
 from serve.settings import FurtherModelSettings, Settings
 from tests.serve.api.conftest import ADAPTED, FLOW, MODEL
 from tests.serve.api.drawing import Desk
@@ -209,14 +209,13 @@ async def _furnish(services: Services, url: str, valkey_url: str) -> dict[str, s
 
 
 async def _signatures(services: Services, image_id: UUID, tenant_id: UUID) -> dict[str, str]:
-    original, thumbnail = File(image_id, "original"), File(image_id, "thumbnail")
     ended = services.settings.http.model_copy(update={"url_ttl_s": -1})
     old = SignedUrls(services.database, ended)
     return {
-        "signature": await services.signed_urls.sign(tenant_id, original),
-        "thumbnail_signature": await services.signed_urls.sign(tenant_id, thumbnail),
-        "stranger_signature": await services.signed_urls.sign(uuid4(), File(uuid4(), "original")),
-        "expired_signature": await old.sign(tenant_id, original),
+        "signature": await services.signed_urls.sign(tenant_id, image_id, "original"),
+        "thumbnail_signature": await services.signed_urls.sign(tenant_id, image_id, "thumbnail"),
+        "stranger_signature": await services.signed_urls.sign(uuid4(), uuid4(), "original"),
+        "expired_signature": await old.sign(tenant_id, image_id, "original"),
     }
 
 

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from itertools import count
 from uuid import UUID, uuid4
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.jobs.fairness import Picture, TenantQueue, Verdict, ring_order, take_turns
+from serve.worker.queue import (
+    QueuedPicture,
+    Shape,
+    TenantQueue,
+    Verdict,
+    ring_order,
+    take_turns,
+)
+
+QUEUED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def take_any(_: Picture) -> Verdict:
+def queued(seconds: float, id_: UUID | None = None) -> QueuedPicture:
+    shape = Shape(64, 64, "model")
+    return QueuedPicture(id_ or uuid4(), seconds, shape, 0, QUEUED_AT, QUEUED_AT, 0)
+
+
+def take_any(_: QueuedPicture) -> Verdict:
     return Verdict.TAKE
 
 
@@ -21,7 +36,7 @@ class Tenants:
     def __init__(self, costs: list[list[float]], weights: list[float]) -> None:
         ids = count(1)
         self.waiting = {
-            UUID(int=tenant): [Picture(UUID(int=1000 + next(ids)), cost) for cost in queue]
+            UUID(int=tenant): [queued(cost, UUID(int=1000 + next(ids))) for cost in queue]
             for tenant, queue in enumerate(costs)
         }
         self.weights = dict(zip(self.waiting, weights, strict=True))
@@ -29,7 +44,7 @@ class Tenants:
         self.ring = list(self.waiting)
         self.served = dict.fromkeys(self.waiting, 0.0)
 
-    def call(self, limit: int, window: int = 100) -> list[Picture]:
+    def call(self, limit: int, window: int = 100) -> list[QueuedPicture]:
         queues = [
             TenantQueue(
                 tenant,
@@ -84,7 +99,7 @@ def test_a_lone_tenant_takes_all() -> None:
 
 
 def test_a_picture_that_was_passed_over_stays_and_the_next_is_taken() -> None:
-    first, second = Picture(uuid4(), 1.0), Picture(uuid4(), 1.0)
+    first, second = queued(1.0), queued(1.0)
     queue = TenantQueue(uuid4(), [first, second])
     judged = {first.id: Verdict.PASS, second.id: Verdict.TAKE}
     assert take_turns([queue], 8, lambda each: judged[each.id]) == [second]
@@ -92,7 +107,7 @@ def test_a_picture_that_was_passed_over_stays_and_the_next_is_taken() -> None:
 
 
 def test_the_end_is_the_end_for_all_tenants() -> None:
-    queues = [TenantQueue(uuid4(), [Picture(uuid4(), 1.0)]) for _ in range(2)]
+    queues = [TenantQueue(uuid4(), [queued(1.0)]) for _ in range(2)]
     assert take_turns(queues, 8, lambda _: Verdict.END) == []
 
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import BaseError
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+    from obstore.store import ObjectStore
 
 # Segments of letters, digits, `-`, `_` and `.`, none of which starts with a dot.
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*", re.ASCII)
 _LONGEST_KEY = 512
+_PAGE = 1000  # objects; what S3 lists, and deletes, at once
 
 
 class StorageError(Exception):
@@ -78,7 +88,7 @@ class StoredObject:
     tag: str | None = None
 
 
-class Storage(Protocol):
+class Storage(ABC):
     """Bytes by key, such as `job/image/1/original.png`. Picklable; cheap to open again.
 
     Every method raises `InvalidKey` for a key (or prefix) with anything but letters, digits,
@@ -86,6 +96,15 @@ class Storage(Protocol):
     the disk or the network fails: `StorageFull` and `StorageForbidden` where waiting won't help.
     """
 
+    def __init__(self, store: ObjectStore, place: str) -> None:
+        """``place`` is the address, as the operator gave it."""
+        self._store = store
+        self._place = place
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._place!r})"
+
+    @abstractmethod
     async def put(self, key: str, data: bytes, media_type: str) -> None:
         """Writes an object whole or not at all; once this returns it survives a crash.
 
@@ -101,6 +120,10 @@ class Storage(Protocol):
         Raises:
             ObjectMissing: there is none.
         """
+        with self._errors(key):
+            await self._check_presence()
+            result = await obstore.get_async(self._store, checked_key(key))
+            return bytes(await result.bytes_async())
 
     async def look(self, key: str) -> StoredObject:
         """Describes an object without reading it.
@@ -108,6 +131,9 @@ class Storage(Protocol):
         Raises:
             ObjectMissing: there is none.
         """
+        with self._errors(key):
+            await self._check_presence()
+            return _stored(await obstore.head_async(self._store, checked_key(key)))
 
     async def get_range(self, key: str, start: int, stop: int) -> bytes:
         """Reads the bytes of an object from ``start`` to before ``stop``, where it has so many.
@@ -115,22 +141,73 @@ class Storage(Protocol):
         Raises:
             ObjectMissing: there is none.
         """
+        path = checked_key(key)
+        with self._errors(key):
+            await self._check_presence()
+            part = await obstore.get_range_async(self._store, path, start=start, end=stop)
+            return bytes(part)
 
+    @abstractmethod
     async def signed_url(self, key: str, ttl_s: int) -> str | None:
         """A URL of the bucket's own that opens the object for so long; None if it is a folder."""
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Removes objects; those that are missing are passed over."""
+        paths = [checked_key(key) for key in keys]
+        with self._errors():
+            await self._check_presence()
+            await self._delete(paths)
 
-    def list(self, prefix: str = "") -> AsyncIterator[Sequence[StoredObject]]:
+    async def list(self, prefix: str = "") -> AsyncIterator[Sequence[StoredObject]]:
         """Pages of the objects below a prefix of whole segments, in no order; all without one.
 
         Objects that were put or deleted meanwhile may or may not be among them. Files that this
         service did not write never are.
         """
+        folder = checked_key(prefix.rstrip("/")) if prefix else None
+        with self._errors():
+            await self._check_presence()
+            async for chunk in obstore.list(self._store, folder, chunk_size=_PAGE):
+                yield [_stored(meta) for meta in chunk if is_key(meta["path"])]
 
+    @abstractmethod
     async def remove_remains(self, before: datetime) -> int:
         """Removes what writes cut short before then left behind; returns how many things.
 
         A folder may hold staged files and empty folders; a bucket holds nothing of the kind.
         """
+
+    async def _check_presence(self) -> None:  # noqa: B027 - a folder's alone has something to do
+        """A request to a bucket that is gone fails by itself."""
+
+    async def _delete(self, keys: Sequence[str]) -> None:
+        await obstore.delete_async(self._store, keys)
+
+    async def _expect(self, key: str, data: bytes) -> None:
+        if await self.get(key) != data:
+            raise ObjectExists(
+                f"There is another object {key!r} in {self._place} already; objects never change: "
+                "write under another key."
+            )
+
+    @contextmanager
+    def _errors(self, key: str | None = None) -> Iterator[None]:
+        """Raises StorageUnavailable where the disk or the network fails, and ObjectMissing if there
+        is no object ``key``."""
+        try:
+            yield
+        except (BaseError, OSError) as error:
+            if key is not None and isinstance(error, FileNotFoundError):
+                raise ObjectMissing(
+                    f"There is no object {key!r} in {self._place}: it was deleted, or this process "
+                    "looks at another storage than the one that wrote it."
+                ) from None
+            raise self._unavailable(error) from error
+
+    @abstractmethod
+    def _unavailable(self, error: Exception) -> StorageUnavailable:
+        """The error in our own words."""
+
+
+def _stored(meta: ObjectMeta) -> StoredObject:
+    return StoredObject(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"])

@@ -12,7 +12,7 @@ from tests.service.conftest import KEY, Service
 
 
 async def test_the_service_beside_the_bare_engine(service: Service) -> None:
-    plan = Plan(steps=(1, 2), rounds=1, pictures=4, requests=6, load=0.5)
+    plan = Plan(steps=(1, 2), rounds=5, pictures=4, requests=6, load=0.5)
     bench = ServedBench(Settings(port=service.port), KEY, plan)
     pairs, parts = await bench.measure()
     assert [pair.what.split(",")[0] for pair in pairs[:4]] == [
