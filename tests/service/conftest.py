@@ -109,7 +109,7 @@ class Service:
         return self.process.wait(STOP_TIMEOUT_S)
 
 
-def start(folder: Path, port: int, **settings: str) -> Service:
+def start(folder: Path, port: int, command: str = COMMAND, **settings: str) -> Service:
     """Run `sfumato up` and wait for its word that it is ready."""
     environment = {
         **os.environ,
@@ -124,7 +124,7 @@ def start(folder: Path, port: int, **settings: str) -> Service:
         environment.pop(unwanted, None)
     with (folder / "up.log").open("wb") as log:
         process = subprocess.Popen(
-            [COMMAND, "up"], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
+            [command, "up"], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
         )
     service = Service(process, port, folder, environment)
     until = time.monotonic() + START_TIMEOUT_S

@@ -1,0 +1,1 @@
+"""The container images: their files, and what is installed into them."""
