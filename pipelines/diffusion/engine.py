@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ from pipelines.diffusion.errors import DiffusionError, RequestError, UnsafePictu
 from pipelines.diffusion.families.base import Family
 from pipelines.diffusion.families.model import Model
 from pipelines.diffusion.families.whole_call import WholeCall
-from pipelines.diffusion.pool import ModelPool
+from pipelines.diffusion.pool import ModelPool, ModelSource
 from pipelines.diffusion.request import (
     EngineStats,
     Expired,
@@ -126,6 +126,17 @@ class DiffusionEngine:
         while self.tune():
             pass
         self.reset_stats()
+
+    def change_models(self, add: Mapping[str, ModelSource], remove: Collection[str]) -> None:
+        """Between two steps: models that are loaded at their first request, and models to give up.
+
+        Requests that are drawn with one of the latter go on; those that wait for it fail.
+        """
+        for name, source in add.items():
+            self.costs.setdefault(name, CostModel())
+            self.models.add(name, source)
+        for name in remove:
+            self.models.remove(name)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Output]:
         """Adds the requests, and steps until nothing is left to do; whatever comes of it."""

@@ -66,6 +66,7 @@ class ModelPool:
     ) -> None:
         """The first of ``sources`` is the default; without ``max_bytes`` none ever leaves."""
         self._sources = dict(sources)
+        self._nbytes = {name: source.nbytes for name, source in sources.items()}
         self._max_bytes = max_bytes
         self._clock = clock
         self._models: OrderedDict[str, Model] = OrderedDict()  # the least recently used first
@@ -133,6 +134,19 @@ class ModelPool:
     def release(self, name: str) -> None:
         """One request fewer."""
         self._users[name] -= 1
+        self._evict_removed(name)
+
+    def add(self, name: str, source: ModelSource) -> None:
+        """One more; it is loaded when first asked for."""
+        self._sources[name] = source
+        self._nbytes[name] = source.nbytes
+        self._users.setdefault(name, 0)
+
+    def remove(self, name: str) -> None:
+        """One fewer: no request gets it any more, and it leaves once none uses it."""
+        self._sources.pop(name, None)
+        self._failures.pop(name, None)
+        self._evict_removed(name)
 
     def advance(self, warm_up: WarmUpSlices) -> None:
         """The next slice of the model that loads, once it is read."""
@@ -146,6 +160,7 @@ class ModelPool:
         except StopIteration as end:
             self._models[loading.name] = end.value
             self._loading = None
+            self._evict_removed(loading.name)
         except torch.AcceleratorError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, its requests are told
@@ -216,8 +231,12 @@ class ModelPool:
             self._evict(self._idle[0])
         return True
 
+    def _evict_removed(self, name: str) -> None:
+        if name in self._models and name not in self._sources and not self._users[name]:
+            self._evict(name)
+
     def _evict(self, name: str) -> None:
-        logger.info("Model %s leaves to make room.", name)
+        logger.info("Model %s is unloaded.", name)
         del self._models[name]
         release_memory()
 
@@ -228,7 +247,7 @@ class ModelPool:
 
     @property
     def _held(self) -> int:
-        return sum(self._sources[name].nbytes for name in self._models)
+        return sum(self._nbytes[name] for name in self._models)
 
 
 def placed(model: Model) -> Placing:

@@ -7,12 +7,13 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from pipelines.diffusion.batching.cost import Profile
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import EngineStoppedError
+from pipelines.diffusion.pool import ModelSource
 from pipelines.diffusion.request import EngineStats, Failure, Output, Progress, Request
 
 _PATIENCE = 10  # times what a step is predicted to take, or the longest so far
@@ -50,6 +51,7 @@ class EngineRunner:
         self._wake = threading.Condition(threading.RLock())
         # Guarded by _wake:
         self._inbox: deque[Request] = deque()
+        self._changes: deque[tuple[Mapping[str, ModelSource], Collection[str]]] = deque()
         self._aborts: deque[str] = deque()
         self._in_flight: set[str] = set()  # submitted, with no final output yet
         self._stopping = False
@@ -143,6 +145,12 @@ class EngineRunner:
             self._inbox.append(request)
             self._wake.notify()
 
+    def change_models(self, add: Mapping[str, ModelSource], remove: Collection[str]) -> None:
+        """As `DiffusionEngine.change_models`, soon, by the engine's thread."""
+        with self._wake:
+            self._changes.append((add, remove))
+            self._wake.notify()
+
     def abort(self, request_id: str) -> bool:
         """Takes the request out before the next step; False if it is done or was never here."""
         with self._wake:
@@ -208,12 +216,18 @@ class EngineRunner:
         """Waits for work, and moves what came into the engine; False when the loop should end."""
         with self._wake:
             if self._idle and not (
-                self._engine.has_work or self._inbox or self._aborts or self._stopping
+                self._engine.has_work
+                or self._inbox
+                or self._aborts
+                or self._changes
+                or self._stopping
             ):
                 self._wake.wait(_IDLE_SECONDS)
             # Aborts first: one who was aborted may have been submitted again.
             while self._aborts:
                 self._engine.abort(self._aborts.popleft())
+            while self._changes:
+                self._engine.change_models(*self._changes.popleft())
             while self._inbox:
                 self._engine.add(self._inbox.popleft())
             self._stats = self._engine.stats()

@@ -53,6 +53,7 @@ TAGS = {
     " [Standard Webhooks](https://www.standardwebhooks.com) specification, repeated until one"
     " succeeds.",
     "models": "The models that can draw, in OpenAI's shape.",
+    "operator": "Which models are served, changed while the service runs. For operators.",
     "tenants": "Owners of keys, jobs and pictures, each with a share of the devices and limits. For"
     " operators.",
     "keys": "API keys, their scopes and expiry. Admins manage their own tenant's keys, operators"

@@ -29,6 +29,7 @@ from serve.http.layers import (
 )
 from serve.jobs import endpoints as jobs
 from serve.jobs import event_endpoints as job_events
+from serve.models import endpoints as models
 from serve.openai import endpoints as openai
 from serve.pictures import endpoints as images
 from serve.web import endpoints as gallery
@@ -89,6 +90,7 @@ def create_app(services: Services) -> FastAPI:
     for router in (
         *(room.router for room in (openai, images, jobs, job_events, events, webhooks)),
         openai.models_router,
+        models.router,
         access.tenants_router,
         access.keys_router,
         access.usage_router,

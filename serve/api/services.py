@@ -15,6 +15,7 @@ from serve.http.drain import Drain
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.limits import ServedModels
 from serve.jobs.sourcing import Sourcing
+from serve.models.models import Models
 from serve.observability.metrics import Metrics
 from serve.pictures.checked_files import CheckedFiles
 from serve.pictures.pictures import Pictures
@@ -34,7 +35,8 @@ class Services:
     database: Database
     bus: EventBus
     storage: Storage
-    models: ServedModels
+    served: ServedModels
+    models: Models
     jobs: Jobs
     pictures: Pictures
     files: CheckedFiles
@@ -81,11 +83,12 @@ def open_services(settings: Settings) -> Services:
     bus = EventBus(settings.redis_url.get_secret_value())
     storage = open_storage(settings.storage)
     pictures, metrics = Pictures(database, storage), Metrics()
+    jobs, served = Jobs(database, bus, storage, settings), ServedModels.read(settings)
     return Services(
         settings=settings,
         database=database,
         bus=bus,
-        jobs=Jobs(database, bus, storage, settings),
+        jobs=jobs,
         pictures=pictures,
         webhooks=Webhooks(database, settings.webhooks),
         keys=Keys(database),
@@ -97,6 +100,7 @@ def open_services(settings: Settings) -> Services:
         intake=Intake(database, storage),
         metrics=metrics,
         drain=Drain(),
-        models=ServedModels.read(settings),
+        served=served,
+        models=Models(database, settings, served, jobs.admission),
         sockets=OpenSockets(settings.http.max_sockets_per_tenant),
     )

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from pipelines.bench.output_file import output_file
-from serve.cli import bench, config, doctor, generate, keys, up
+from serve.cli import bench, config, doctor, generate, keys, models, up
 from serve.cli.target import database_url, settings
 from serve.errors import ServiceError
 from serve.local.errors import LocalServerError
@@ -53,6 +53,7 @@ app = typer.Typer(
 app.add_typer(keys.app, name="keys")
 app.add_typer(bench.app, name="bench")
 app.add_typer(config.app, name="config")
+app.add_typer(models.app, name="models")
 
 
 @app.command("up")

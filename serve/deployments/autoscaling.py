@@ -14,6 +14,7 @@ from ray.serve.config import AutoscalingContext
 
 from serve.database import Database, DatabaseUnavailable
 from serve.jobs.backlog import Backlog, read_backlog
+from serve.models.models import active_models
 from serve.observability.logging import redact_records
 from serve.settings import DatabaseSettings
 
@@ -36,7 +37,9 @@ class BacklogPolicy:
         target_wait_s: float,
         database: Mapping[str, float],
     ) -> None:
-        """The database is that of DATABASE_URL: what a policy is given stands in Ray's logs.
+        """``models`` are those that the configuration puts into the pool.
+
+        The database is that of DATABASE_URL: what a policy is given stands in Ray's logs.
 
         ``database`` are the fields of `DatabaseSettings`.
         """
@@ -64,6 +67,7 @@ class BacklogPolicy:
         if self._database is None:
             self._database = Database(os.environ["DATABASE_URL"], self._settings, pool_size=1)
         try:
-            self._backlog = await read_backlog(self._database, self._pool, self._models)
+            models = await active_models(self._database, self._pool, self._models)
+            self._backlog = await read_backlog(self._database, self._pool, models)
         except DatabaseUnavailable as error:
             log.warning("autoscaling.database_unavailable", error=str(error))

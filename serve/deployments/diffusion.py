@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from ray.serve.handle import DeploymentHandle
@@ -13,12 +15,16 @@ from serve.events.bus import WORK, EventBus
 from serve.observability.logging import adopt_loggers, configure_logging
 from serve.settings import Settings
 from serve.storage import open_storage
-from serve.supervise import check
+from serve.supervise import Loop, check
 from serve.worker.claims import Claims
 from serve.worker.delivery import Delivery
 from serve.worker.errors import EngineDied
+from serve.worker.model_watch import ModelWatch
 from serve.worker.source import SourceLoader
 from serve.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from pipelines.diffusion.pool import ModelSource
 
 log = structlog.get_logger(__name__)
 
@@ -35,20 +41,33 @@ class Diffusion:
         from pipelines.diffusion.engine import DiffusionEngine
         from pipelines.diffusion.loading import choose_device
         from pipelines.diffusion.runner import EngineRunner
-        from serve.deployments.pool import hidden_previews, open_pool
+        from serve.deployments.pool import (
+            hidden_previews,
+            hides_previews,
+            open_pool,
+            open_source,
+        )
 
         configure_logging(settings.log_format, log_prompts=settings.log_prompts)
         assert settings.database_url is not None  # noqa: S101 - build_app saw to it
         assert settings.redis_url is not None  # noqa: S101
-        names = settings.served_pools[pool].models
-        models = await asyncio.to_thread(open_pool, settings, pool)
-        hidden = await asyncio.to_thread(hidden_previews, settings, pool)
-        device = str(choose_device(settings.served[names[0]].device))
         self._database = Database(settings.database_url.get_secret_value(), settings.database)
+
+        def take_up(settings: Settings, name: str) -> ModelSource:
+            if hides_previews(settings, name):
+                hidden.add(name)
+            return open_source(settings, name)
+
+        watch = ModelWatch(self._database, settings, pool, take_up)
+        served = await watch.first_look()
+        models = await asyncio.to_thread(open_pool, served.settings, pool)
+        hidden = await asyncio.to_thread(hidden_previews, served.settings, pool)
+        device = str(choose_device(served.settings.served[models.default].device))
         # It draws and publishes; the events of all jobs are for those who have clients.
         self._bus = EventBus(settings.redis_url.get_secret_value(), [WORK])
         await self._bus.start()
-        claims = Claims(self._database, self._bus, names, settings.jobs.unread_wait_s, pool)
+        claims = Claims(self._database, self._bus, models.names, settings.jobs.unread_wait_s, pool)
+        claims.models = tuple(served.active(pool))
         delivery = Delivery(PostprocessReplicas(postprocess), settings.worker)
         sources = SourceLoader(open_storage(settings.storage), settings.worker)
         self._worker = Worker(claims, self._bus, sources.load, delivery, settings.worker, hidden)
@@ -61,7 +80,9 @@ class Diffusion:
         adopt_loggers("diffusers", "huggingface_hub", "transformers")
         self._drained = False
         self._working = asyncio.create_task(self._worker.run(runner, device), name="worker")
-        log.info("diffusion.ready", pool=pool, models=names, device=device)
+        # A model may be downloaded within a round.
+        self._watching = Loop("models", partial(watch.run, claims, runner), stuck_after_s=None)
+        log.info("diffusion.ready", pool=pool, models=models.names, device=device)
 
     async def check_health(self) -> None:
         """Asked by Serve; raising replaces the replica."""
@@ -82,6 +103,7 @@ class Diffusion:
         """Awaited by Serve at shutdown: drain before the process ends."""
         if not self._working.done():
             await self._worker.drain()
+        await self._watching.stop()
         await asyncio.gather(self._working, return_exceptions=True)
         await self._bus.close()
         await self._database.close()

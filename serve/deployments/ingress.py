@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -96,11 +97,21 @@ class Ingress:
         loops = self._services.loops
         loops.append(Loop("reaper", Reaper(database, bus, settings).run))
         loops.append(Loop("sweeper", sweeper.run, stuck_after_s=None))  # storage may be large
+        # A model's description may be downloaded within a round.
+        loops.append(Loop("models", self._services.models.watch, stuck_after_s=None))
         loops.append(Loop("courier", Courier(database, settings.webhooks).run))
         loops.append(Loop("dead-mans-switch", self._switch.run))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._app
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Called by Serve with the deployment's ``user_config``: models beside the configuration's.
+
+        A wrong one changes nothing, and is logged and shown by ``/v1/operator/models``: Serve would
+        replace a replica that raises here, until none is left.
+        """
+        await self._services.models.declare(user_config)
 
     async def check_health(self) -> None:
         """Asked by Serve every second until it stops this replica; raising replaces it."""

@@ -13,36 +13,38 @@ from pipelines.diffusion.loading import (
 from pipelines.diffusion.pool import ModelPool, ModelSource, Placing
 from pipelines.diffusion.weights import weights_bytes
 from serve.errors import naming_model
-from serve.settings import DEFAULT_POOL, FurtherModelSettings, Settings
+from serve.settings import DEFAULT_POOL, Settings
 
 
 def open_pool(settings: Settings, pool: str = DEFAULT_POOL) -> ModelPool:
-    """The models of the pool; none is loaded yet.
+    """The models of the pool; none is loaded yet. Raises ModelLoadError, naming the model."""
+    names = settings.served_pools[pool].models
+    sources = {name: open_source(settings, name) for name in names}
+    return ModelPool(sources, settings.worker.model_bytes)
+
+
+def hidden_previews(settings: Settings, pool: str = DEFAULT_POOL) -> set[str]:
+    """The pool's models that have no previews. Raises ModelLoadError, naming the model."""
+    return {name for name in settings.served_pools[pool].models if hides_previews(settings, name)}
+
+
+def hides_previews(settings: Settings, name: str) -> bool:
+    """Whether the model's pictures are judged once they are drawn, so that it has no previews.
+
+    Raises ModelLoadError, naming the model.
+    """
+    with naming_model(name):
+        checked = describe(find_description(settings.served[name].path)).has_safety_checker
+    return settings.moderation.hides_previews(checked=checked)
+
+
+def open_source(settings: Settings, name: str) -> ModelSource:
+    """The model, to be loaded at its first request.
 
     What is on the hub is downloaded here, so that no request waits for it. Raises ModelLoadError,
     naming the model.
     """
-    names = settings.served_pools[pool].models
-    sources = {name: _source(name, settings.served[name], settings) for name in names}
-    return ModelPool(sources, settings.worker.model_bytes)
-
-
-def hidden_previews(settings: Settings, pool: str = DEFAULT_POOL) -> frozenset[str]:
-    """The pool's models whose pictures are judged once they are drawn: they have no previews.
-
-    Raises ModelLoadError, naming the model.
-    """
-    hidden = set()
-    for name in settings.served_pools[pool].models:
-        with naming_model(name):
-            path = settings.served[name].path
-            checked = describe(find_description(path)).has_safety_checker
-        if settings.moderation.hides_previews(checked=checked):
-            hidden.add(name)
-    return frozenset(hidden)
-
-
-def _source(name: str, model: FurtherModelSettings, settings: Settings) -> ModelSource:
+    model = settings.served[name]
     without = () if settings.moderation.safety_checker else (SAFETY_CHECKER,)
     with naming_model(name):
         folder = find_folder(model.path, without)

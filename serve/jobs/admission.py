@@ -6,7 +6,7 @@ import asyncio
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -63,6 +63,12 @@ class Admission:
             for name, pool in settings.served_pools.items()
         }
         self._pool_of = settings.pool_of
+
+    def follow(self, settings: Settings, active: Mapping[str, Sequence[str]]) -> None:
+        """Models have changed; ``active`` are those of each pool that are drawn with."""
+        self._pool_of = settings.pool_of
+        for name, queue in self.queues.items():
+            queue.models = active[name]
 
     @asynccontextmanager
     async def reserve(self, tenant_id: UUID, request: JobRequest) -> AsyncIterator[Reservation]:
@@ -122,9 +128,9 @@ class QueueView:
         max_wait_s: float,
         pool: str = DEFAULT_POOL,
     ) -> None:
-        """``models`` are those of the pool."""
+        """``models`` are those of the pool; they may change."""
         self._database = database
-        self._models = models
+        self.models = models
         self._max_wait_s = max_wait_s
         self._pool = pool
         self._snapshot: Snapshot | None = None
@@ -240,7 +246,7 @@ class QueueView:
             self._refreshing = None
 
     async def _read(self, session: Session, began: float) -> Snapshot:
-        models = self._models
+        models = self.models
         prices = PriceList(await repository.load_profiles(session))
         queued = await repository.read_queued(session, models)
         tenant_ids = {position.tenant_id for position in queued}
@@ -253,7 +259,7 @@ class QueueView:
             queued_s=sum(pictures.seconds for pictures in queued.values()),
             running_s=running_s,
             workers=workers,
-            measured=models[0] in prices,
+            measured=not models or models[0] in prices,
         )
         now = monotonic()
         fresh_until = now + max(_FRESH_S, (now - began) / _MAX_SHARE_OF_TIME)

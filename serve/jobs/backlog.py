@@ -58,5 +58,5 @@ async def read_backlog(database: Database, pool: str, models: Sequence[str]) -> 
         queued, queued_s = await repository.read_work(session, models, JobState.QUEUED)
         running, running_s = await repository.read_work(session, models, JobState.RUNNING)
         workers, _ = await repository.claiming_slots(session, pool)
-        measured = await repository.is_measured(session, models[0])
+        measured = not models or await repository.is_measured(session, models[0])
     return Backlog(queued, running, queued_s, running_s, workers, measured)

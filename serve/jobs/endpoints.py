@@ -30,7 +30,6 @@ from serve.jobs.limits import ServedModels, seed_name
 from serve.jobs.schemas import JobBody, JobList, JobOut, JobPage
 from serve.jobs.sourcing import Sourcing
 from serve.moderation.errors import ModerationUnavailable, refused_prompt
-from serve.settings import Settings
 from serve.storage import StorageUnavailable
 
 router = APIRouter(tags=["jobs"], route_class=GuardedRoute)
@@ -130,7 +129,7 @@ async def list_jobs(
     page: Annotated[JobPage, Query()],
     caller: Reader,
     jobs: Provided[Jobs],
-    settings: Provided[Settings],
+    models: Provided[ServedModels],
 ) -> JobList:
     """The newest first."""
     of = ("jobs", caller.tenant_id)
@@ -139,7 +138,7 @@ async def list_jobs(
         limit=page.limit_and_one,
         after=page.last_seen(*of),
         state=page.state,
-        model=page.model and settings.served_name(page.model),
+        model=page.model and models.settings.served_name(page.model),
     )
     return JobList(**page.answer(found, JobOut.of, *of))
 

@@ -53,3 +53,10 @@ class ModelNotFound(ServiceError):
     code = "model_not_found"
     title = "No such model"
     example = "The model 'sdxl' is not served here; use 'sfumato-embedded'."
+
+
+class ModelPaused(ServiceError):
+    status = 409
+    code = "model_paused"
+    title = "The model is paused"
+    example = "The model 'sdxl' takes no jobs since 2026-11-30T10:00:00Z; use another, or wait."

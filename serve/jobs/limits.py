@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from typing import Self, TypeVar
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from pipelines.imaging.metadata import check_length
 from pipelines.imaging.source import fitted_size
 from serve.errors import naming_model
 from serve.http.errors import InvalidValue
-from serve.jobs.errors import ModelNotFound
+from serve.jobs.errors import ModelNotFound, ModelPaused
 from serve.jobs.request import ControlNetUse, JobRequest
 from serve.jobs.schemas import PictureBody
 from serve.settings import Settings
@@ -37,11 +38,16 @@ _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 
 
 class ServedModels:
-    """The models that are served; ``descriptions`` are by name, the default one first."""
+    """The models that are served; ``descriptions`` are by name, the default one first.
+
+    ``settings`` are the configuration with the models that were added since; ``paused`` says since
+    when a model takes no jobs.
+    """
 
     def __init__(self, settings: Settings, descriptions: Mapping[str, ModelDescription]) -> None:
-        self._settings = settings
+        self.settings = settings
         self.descriptions = descriptions
+        self.paused: Mapping[str, datetime | None] = {}
 
     @classmethod
     def read(cls, settings: Settings) -> Self:
@@ -50,25 +56,43 @@ class ServedModels:
         Raises:
             ModelLoadError: a model's folder is not one.
         """
-        descriptions = {}
-        for name, model in settings.served.items():
-            with naming_model(name):
-                descriptions[name] = describe(find_description(model.path))
-        return cls(settings, descriptions)
+        return cls(settings, {name: describe_model(settings, name) for name in settings.served})
+
+    def named(self, name: str | None) -> str:
+        """The model of that name or alias; None is for the default one.
+
+        Raises:
+            ModelNotFound: no such model is served.
+        """
+        model = self.settings.model.name if name is None else self.settings.served_name(name)
+        if model not in self.descriptions:
+            served = " or ".join(map(repr, self.descriptions))
+            raise ModelNotFound(
+                f"The model {model[:100]!r} is not served here; use {served}.", param="model"
+            )
+        return model
 
     def limits(self, name: str | None) -> Limits:
         """Of the model of that name or alias; None is for the default one.
 
         Raises:
             ModelNotFound: no such model is served.
+            ModelPaused: it takes no jobs.
         """
-        model = self._settings.model.name if name is None else self._settings.served_name(name)
-        if model not in self.descriptions:
-            served = " or ".join(map(repr, self.descriptions))
-            raise ModelNotFound(
-                f"The model {model[:100]!r} is not served here; use {served}.", param="model"
+        model = self.named(name)
+        if model in self.paused:
+            since = self.paused[model]
+            told = f" since {since:%Y-%m-%dT%H:%M:%SZ}" if since else ""
+            raise ModelPaused(
+                f"The model {model!r} takes no jobs{told}; use another, or wait.", param="model"
             )
-        return Limits(self._settings, model, self.descriptions[model])
+        return Limits(self.settings, model, self.descriptions[model])
+
+
+def describe_model(settings: Settings, name: str) -> ModelDescription:
+    """What the model's folder says of itself. Raises ModelLoadError, naming the model."""
+    with naming_model(name):
+        return describe(find_description(settings.served[name].path))
 
 
 class Limits:

@@ -47,7 +47,6 @@ from serve.pictures.errors import (
     UnsupportedPicture,
 )
 from serve.pictures.sources import Intake
-from serve.settings import Settings
 
 router = APIRouter(tags=["images"], route_class=GuardedRoute)
 models_router = APIRouter(tags=["models"], route_class=GuardedRoute)
@@ -216,13 +215,11 @@ async def _upload(reference: PictureReference, field: str) -> Upload:
 
 
 @models_router.get("/v1/models", summary="List models", responses=problems())
-async def list_models(
-    _caller: Reader, served: Provided[ServedModels], settings: Provided[Settings]
-) -> ModelList:
+async def list_models(_caller: Reader, served: Provided[ServedModels]) -> ModelList:
     """The default one first, each with its aliases and what a request may ask of it."""
     return ModelList(
         data=[
-            ModelOut.of(name, description, settings)
+            ModelOut.of(name, description, served.settings)
             for name, description in served.descriptions.items()
         ]
     )
@@ -234,9 +231,8 @@ async def list_models(
 async def get_model(
     model_id: Annotated[str, Path(examples=["sfumato-embedded"])],
     _caller: Reader,
-    settings: Provided[Settings],
     served: Provided[ServedModels],
 ) -> ModelOut:
     """By its name or an alias. A name may hold slashes, as hub ids do."""
-    name = served.limits(model_id).model
-    return ModelOut.of(name, served.descriptions[name], settings)
+    name = served.named(model_id)
+    return ModelOut.of(name, served.descriptions[name], served.settings)

@@ -13,11 +13,12 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    String,
     UniqueConstraint,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from serve.settings import DEFAULT_POOL
@@ -239,6 +240,8 @@ class Worker(Base):
     """The models that it draws with are those of its pool."""
     model: Mapped[str]
     """The first of them."""
+    models: Mapped[list[str]] = mapped_column(ARRAY(String), server_default=text("'{}'"))
+    """Those that it has taken up, each ready to be loaded."""
     device: Mapped[str]
     slots: Mapped[int]
     draining: Mapped[bool] = mapped_column(server_default=text("false"))

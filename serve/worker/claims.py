@@ -64,13 +64,14 @@ class Claims:
         unread_wait_s: float = JobSettings().unread_wait_s,
         pool: str = DEFAULT_POOL,
     ) -> None:
-        """``models`` are those of the ``pool``, which the replica draws with.
+        """``models`` are those of the ``pool``, which the replica draws with; they may change.
 
         A job that it cannot read fails once it has been queued for ``unread_wait_s``.
         """
         self._database = database
         self._bus = bus
-        self._models = models
+        self.models = tuple(models)
+        self._first = self.models[0]
         self._pool = pool
         self._unread_wait_s = unread_wait_s
         self._unreadable: dict[UUID, float] = {}
@@ -79,14 +80,12 @@ class Claims:
     async def register(self, device: str, slots: int) -> UUID:
         """Announce a worker that is ready to draw; its lease starts now."""
         async with self._database.transaction() as session:
-            return await repository.insert_worker(
-                session, self._pool, self._models[0], device, slots
-            )
+            return await repository.insert_worker(session, self._pool, self._first, device, slots)
 
     async def heartbeat(self, worker_id: UUID, stats: EngineStats, *, draining: bool) -> bool:
         """Renew the lease; False says that it was lost, with every claim under it."""
         async with self._database.transaction() as session:
-            return await repository.beat(session, worker_id, asdict(stats), draining)
+            return await repository.beat(session, worker_id, asdict(stats), draining, self.models)
 
     async def report_costs(self, profiles: Mapping[str, Profile], max_batch: int) -> None:
         """Store what the models' pictures cost: new jobs are priced by it."""
@@ -132,9 +131,9 @@ class Claims:
         """The claims; None where other claims have locked all that is queued."""
         passed_by = self._passed_by()
         async with self._database.transaction() as session:
-            queues = await queues_of(session, self._models, free + spare, running, passed_by)
+            queues = await queues_of(session, self.models, free + spare, running, passed_by)
             if not queues:
-                return None if await any_queued(session, self._models, passed_by) else []
+                return None if await any_queued(session, self.models, passed_by) else []
             workers, now = await repository.claiming_workers(session, self._pool)
             share = await self._share(session, workers)
             judge = Judge(worker_id, free, holding, share, workers, now)
@@ -160,7 +159,7 @@ class Claims:
         """The even share: pictures that are queued or running, by worker."""
         if len(workers) <= 1:
             return math.inf
-        live = await repository.count_live(session, self._models, _MOST_COUNTED)
+        live = await repository.count_live(session, self.models, _MOST_COUNTED)
         return math.ceil(live / len(workers)) if live < _MOST_COUNTED else math.inf
 
     async def excess(self, worker_id: UUID, holding: int) -> int:
@@ -169,7 +168,7 @@ class Claims:
         0 while any are queued: the other workers can take those.
         """
         async with self._database.transaction() as session:
-            if await any_queued(session, self._models, self._passed_by()):
+            if await any_queued(session, self.models, self._passed_by()):
                 return 0
             workers, _ = await repository.claiming_workers(session, self._pool)
             share = await self._share(session, workers)

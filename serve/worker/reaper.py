@@ -1,4 +1,4 @@
-"""Takes work from silent workers, and ends jobs whose deadline has passed."""
+"""Takes work from silent workers; ends jobs whose deadline has passed or whose model has gone."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from serve.events.bus import EventBus
 from serve.events.event import Event
 from serve.jobs import transitions
 from serve.jobs.repository import lock_job
+from serve.models.repository import jobs_of_removed_models
 from serve.settings import Settings
 from serve.supervise import RoundDone, ignore_round
 from serve.tables import Image, Job, JobState
@@ -81,15 +82,18 @@ class Reaper:
             )
             abandoned = await repository.abandoned_images(session)
             overdue = await repository.overdue_jobs(session)
+            removed = await jobs_of_removed_models(session)
         if lost:
             log.warning("reaper.workers_lost", workers=len(lost), images=len(abandoned))
         for image in abandoned:
             await self._change(image.job_id, partial(self._requeue, image))
         for job_id in overdue:
             await self._change(job_id, _expire)
+        for job_id in removed:
+            await self._change(job_id, _fail_without_model)
         if abandoned:
             await self._bus.announce_work()
-        return len(abandoned) + len(overdue)
+        return len(abandoned) + len(overdue) + len(removed)
 
     def _watched_s(self) -> float:
         """Seconds for which Postgres was reached without a gap, up to now."""
@@ -131,3 +135,12 @@ async def _expire(session: Session, job: Job, now: datetime) -> list[Event]:
         return []
     error = "The deadline passed before every picture was drawn."
     return await transitions.finish(session, job, JobState.EXPIRED, now, error=error)
+
+
+async def _fail_without_model(session: Session, job: Job, now: datetime) -> list[Event]:
+    if job.state.terminal:
+        return []
+    error = f"The model {job.model!r} was removed; send the job again with another."
+    return await transitions.finish(
+        session, job, JobState.FAILED, now, error=error, error_code="model_removed"
+    )

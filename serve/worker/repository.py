@@ -380,12 +380,23 @@ async def free_places_elsewhere(session: Session, pool: str, worker_id: UUID) ->
     return places
 
 
-async def beat(session: Session, worker_id: UUID, stats: dict[str, Any], draining: bool) -> bool:
+async def beat(
+    session: Session,
+    worker_id: UUID,
+    stats: dict[str, Any],
+    draining: bool,
+    models: Sequence[str],
+) -> bool:
     """Renew the worker's lease, or False where the reaper took it."""
     statement = (
         update(Worker)
         .where(Worker.id == worker_id)
-        .values(heartbeat_at=func.clock_timestamp(), stats=stats, draining=draining)
+        .values(
+            heartbeat_at=func.clock_timestamp(),
+            stats=stats,
+            draining=draining,
+            models=list(models),
+        )
         .returning(Worker.id)
         .execution_options(synchronize_session=False)
     )

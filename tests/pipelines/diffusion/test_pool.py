@@ -153,3 +153,34 @@ def test_without_memory_idle_models_leave_and_it_is_tried_once_more(
 def test_unknown(family: StableDiffusion) -> None:
     with pytest.raises(RequestError, match="There is no model 'x' here; choose one of default"):
         ModelPool.of(family).acquire("x")
+
+
+def test_a_model_is_added_and_one_removed_leaves_once_none_uses_it(
+    source: Callable[[int], ModelSource],
+) -> None:
+    pool = ModelPool({"first": source(1)}, max_bytes=2)
+    pool.add("second", source(1))
+    assert pool.names == ["first", "second"]
+    used = settled(pool, "second")
+    assert used is not None
+    pool.remove("second")
+    assert (pool.names, pool.loaded) == (["first"], ["second"])
+    with pytest.raises(RequestError, match="There is no model 'second' here; choose one of first"):
+        pool.acquire("second")
+    assert settled(pool, "first") is not None
+    pool.release("second")
+    assert pool.loaded == ["first"]
+    pool.add("second", source(1))
+    assert settled(pool, "second") not in (None, used), "it is read again"
+
+
+def test_one_that_is_removed_while_it_loads_does_not_stay(
+    source: Callable[[int], ModelSource],
+) -> None:
+    pool = ModelPool({"first": source(1), "second": source(1)})
+    assert pool.acquire("second") is None
+    pool.remove("second")
+    while pool.loading:
+        pool.wait(timeout=None)
+        pool.advance(lambda _name, _model: iter(()))
+    assert pool.loaded == []

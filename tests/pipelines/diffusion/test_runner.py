@@ -15,6 +15,7 @@ import torch
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import EngineStoppedError
 from pipelines.diffusion.families.stable_diffusion import StableDiffusion
+from pipelines.diffusion.pool import ModelSource, placed
 from pipelines.diffusion.request import Failure, Output, Progress, Request, Result, SamplingParams
 from pipelines.diffusion.runner import EngineRunner
 from pipelines.diffusion.trajectory import Trajectory
@@ -240,3 +241,24 @@ def test_costs_are_known_once_it_is_warm(runner: EngineRunner) -> None:
     """A replica that is soon stopped again has told what its pictures cost."""
     runner.wait_until_warm()
     assert runner.profiles()["default"]["denoise"]
+
+
+def test_models_come_and_go_while_another_is_drawn_with(
+    runner: EngineRunner, desk: Desk, params: Params, family: StableDiffusion
+) -> None:
+    twin = StableDiffusion(family.pipeline, family.description)
+    runner.submit(Request("long", params(num_inference_steps=LONG)))
+    desk.wait_for(lambda: "long" in desk.begun())
+    runner.change_models({"twin": ModelSource(lambda: placed(twin), 1)}, ())
+    runner.submit(Request("one", params(), model="twin"))
+    desk.wait_for(lambda: "one" in desk.final())
+    assert isinstance(desk.final()["one"], Result)
+
+    runner.change_models({}, ["twin"])
+    runner.submit(Request("two", params(), model="twin"))
+    desk.wait_for(lambda: "two" in desk.final())
+    failure = desk.final()["two"]
+    assert isinstance(failure, Failure)
+    assert "There is no model 'twin' here" in failure.reason
+    assert "long" not in desk.final()
+    runner.abort("long")

@@ -6,7 +6,6 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -22,7 +21,6 @@ from serve.access.scopes import Scope
 from serve.api.app import create_app
 from serve.api.services import Services, open_services
 from serve.database import Database
-from serve.jobs.limits import ServedModels
 from serve.settings import FurtherModelSettings, ModelSettings, Settings
 
 MODEL = ModelDescription(
@@ -70,10 +68,9 @@ def settings(database_url: str, valkey_url: str, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def services(settings: Settings) -> Services:
-    return replace(
-        open_services(settings),
-        models=ServedModels(settings, {settings.model.name: MODEL, "flow": FLOW}),
-    )
+    services = open_services(settings)
+    services.served.descriptions = {settings.model.name: MODEL, "flow": FLOW}
+    return services
 
 
 @pytest.fixture

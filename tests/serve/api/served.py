@@ -58,7 +58,7 @@ async def _serve(
 ) -> None:
     try:
         services = replace(
-            open_services(settings), models=ServedModels(settings, {settings.model.name: model})
+            open_services(settings), served=ServedModels(settings, {settings.model.name: model})
         )
         app = create_app(services)
         async with app.router.lifespan_context(app):

@@ -24,7 +24,7 @@ async def asking(
 ) -> AsyncIterator[httpx2.AsyncClient]:
     """As uvicorn has it, the path begins with the root path."""
     settings = services.settings.model_copy(update={"http": http})
-    services = dataclasses.replace(open_services(settings), models=services.models)
+    services = dataclasses.replace(open_services(settings), served=services.served)
     app = create_app(services)
     transport = httpx2.ASGITransport(app=app, root_path=root_path)
     async with (

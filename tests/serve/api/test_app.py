@@ -32,7 +32,7 @@ async def test_it_starts_without_postgres_and_takes_the_key_once_it_is_back(
     url = f"postgresql://sfumato@127.0.0.1:{await proxy.start()}{parts.path}?ssl=disable"
     away = settings.model_copy(update={"database_url": SecretStr(url), "api_key": SecretStr(KEY)})
     services = replace(
-        open_services(away), models=ServedModels(settings, {settings.model.name: MODEL})
+        open_services(away), served=ServedModels(settings, {settings.model.name: MODEL})
     )
     app = create_app(services)
     proxy.new_end_after = 0  # every connection ends before Postgres' first word

@@ -233,7 +233,7 @@ async def test_a_model_of_text_alone_or_of_masks_says_so(
         "sfumato-embedded": replace(MODEL, takes_image=False),
         "flow": replace(MODEL, needs_image=True, needs_mask=True),
     }
-    app = create_app(replace(services, models=ServedModels(services.settings, models)))
+    app = create_app(replace(services, served=ServedModels(services.settings, models)))
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://sfumato") as caller:
         caller.headers["X-API-Key"] = key

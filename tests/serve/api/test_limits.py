@@ -133,8 +133,8 @@ async def test_steps_that_are_left_out_are_what_the_scheduler_can_make(
     """Though the model's default be beyond."""
     model = services.settings.model.model_copy(update={"default_steps": 90})
     settings = services.settings.model_copy(update={"model": model})
-    models = ServedModels(settings, services.models.descriptions)
-    app = create_app(replace(services, settings=settings, models=models))
+    models = ServedModels(settings, services.served.descriptions)
+    app = create_app(replace(services, settings=settings, served=models))
     async with client_of(app, key) as caller:
         plain = await caller.post("/v1/jobs", json=PROMPT)
         lcm = await caller.post("/v1/jobs", json={**PROMPT, "scheduler": "lcm"})
@@ -149,7 +149,7 @@ async def test_a_model_that_needs_a_picture_is_asked_with_one(
 ) -> None:
     models = {"sfumato-embedded": replace(MODEL, needs_image=True), "flow": FLOW_MODEL}
     async with client_of(
-        create_app(replace(services, models=ServedModels(services.settings, models))), key
+        create_app(replace(services, served=ServedModels(services.settings, models))), key
     ) as caller:
         answer = await asked(caller, route)
 
@@ -163,7 +163,7 @@ async def test_a_side_is_no_longer_than_the_models_positions(
 ) -> None:
     models = {"sfumato-embedded": replace(MODEL, max_side=96), "flow": FLOW_MODEL}
     async with client_of(
-        create_app(replace(services, models=ServedModels(services.settings, models))), key
+        create_app(replace(services, served=ServedModels(services.settings, models))), key
     ) as caller:
         refused = await caller.post("/v1/jobs", json={**PROMPT, "size": "104x8"})
         taken = await caller.post("/v1/jobs", json={**PROMPT, "size": "96x8"})

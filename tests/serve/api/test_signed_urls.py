@@ -35,7 +35,7 @@ async def test_a_url_opens_the_picture_without_a_key_at_another_ingress(
 ) -> None:
     url = await signed_url(client, services)
     other = create_app(
-        dataclasses.replace(open_services(services.settings), models=services.models)
+        dataclasses.replace(open_services(services.settings), served=services.served)
     )
     async with (
         other.router.lifespan_context(other),

@@ -117,7 +117,7 @@ async def open_door(database_url: str, valkey_url: str, folder: Path) -> AsyncIt
     )
     services = replace(
         open_services(settings),
-        models=ServedModels(settings, {settings.model.name: MODEL, "flow": FLOW}),
+        served=ServedModels(settings, {settings.model.name: MODEL, "flow": FLOW}),
     )
     app = create_app(services)
     with logging_into(io.StringIO()) as logged:
