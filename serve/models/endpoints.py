@@ -19,7 +19,7 @@ Model = Annotated[str, Path(examples=["sdxl"])]
 
 
 @router.get("", summary="List models with their state", responses=problems())
-async def list_models(_caller: Operator, models: Provided[Models]) -> ModelStatusList:
+async def list_model_states(_caller: Operator, models: Provided[Models]) -> ModelStatusList:
     """Their queues, and how many replicas have taken them up."""
     return ModelStatusList(data=await models.list(), declaration_error=models.declaration_error)
 
