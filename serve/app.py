@@ -92,10 +92,14 @@ def replica_gpus(settings: Settings, pool: Pool) -> float:
     if pool.gpus is not None:
         return pool.gpus
     may_use = any(settings.served[name].device != "cpu" for name in pool.models)
-    if not (may_use and ray.is_initialized()):
-        return 0.0
-    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return 1.0 if resources.get("GPU") else 0.0
+    return 1.0 if may_use and _ray_gpus() else 0.0
+
+
+def first_gpus(settings: Settings) -> tuple[float, float]:
+    """The GPUs that the diffusion replicas of a start reserve, and those that Ray has."""
+    pools = settings.served_pools.values()
+    needed = sum(pool.at_first * replica_gpus(settings, pool) for pool in pools)
+    return needed, _ray_gpus()
 
 
 def diffusion_deployment(settings: Settings, name: str) -> serve.Deployment:
@@ -127,3 +131,10 @@ def diffusion_deployment(settings: Settings, name: str) -> serve.Deployment:
             ),
         ),
     )(Diffusion)
+
+
+def _ray_gpus() -> float:
+    if not ray.is_initialized():
+        return 0.0
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.get("GPU", 0.0)

@@ -244,8 +244,14 @@ def start_ray(settings: Settings, parts: ExitStack) -> LocalRay:
 def _deploy(settings: Settings, logs: str) -> None:
     from ray import serve
 
-    from serve.app import bind
+    from serve.app import bind, first_gpus
 
+    needed, here = first_gpus(settings)
+    if needed > here:
+        raise StartFailed(
+            f"The replicas of all pools reserve {needed:g} GPUs at first, and Ray found {here:g}:"
+            " give pools a fraction by `gpus`, or put their models into one."
+        )
     try:
         serve.run(bind(settings), name="sfumato", route_prefix="/")
     except RuntimeError as error:

@@ -11,7 +11,7 @@ import yaml
 from ray.serve import Application
 from ray.serve.schema import ServeDeploySchema
 
-from serve.app import build_app, diffusion_deployment
+from serve.app import build_app, diffusion_deployment, first_gpus
 from serve.environment import WrongSettings, read_settings
 from serve.settings import Settings
 
@@ -91,6 +91,7 @@ def test_a_replica_has_a_gpu_where_ray_has_any(
     options = diffusion_deployment(settings, "default").ray_actor_options
     assert options is not None
     assert options["num_gpus"] == gpus
+    assert first_gpus(settings) == (gpus, resources.get("GPU", 0))
 
 
 def test_missing_servers_are_named_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
