@@ -14,6 +14,7 @@ from serve.models.changes import Change, Served, apply_changes
 from serve.settings import Settings
 from serve.supervise import RoundDone, ignore_round
 from serve.worker.claims import Claims
+from serve.worker.retry import until_connected
 
 if TYPE_CHECKING:
     from pipelines.diffusion.pool import ModelSource
@@ -51,12 +52,9 @@ class ModelWatch:
         self._refused: dict[str, object] = {}
         """Those of models that could not be taken up; they are not tried again."""
 
+    @until_connected
     async def first_look(self) -> Served:
-        """What is served when the replica starts: all of it is opened by the caller.
-
-        Raises:
-            DatabaseUnavailable: call it again.
-        """
+        """What is served when the replica starts: all of it is opened by the caller."""
         self._changes = await self._read()
         served = apply_changes(self._configured, self._changes)
         self._opened = self._wanted(served)
