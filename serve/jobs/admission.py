@@ -20,7 +20,7 @@ from serve.access.rate_limit import Policy, RateLimitExceeded, RateLimits
 from serve.database import Database, DatabaseUnavailable, Session
 from serve.jobs import repository
 from serve.jobs.backlog import Backlog
-from serve.jobs.errors import Overloaded
+from serve.jobs.errors import ModelNotFound, Overloaded
 from serve.jobs.price import PriceList
 from serve.jobs.request import JobRequest
 from serve.jobs.turns import UNKNOWN_TURN, PredictedWait, PricedJob, QueuePosition, Turns
@@ -70,6 +70,12 @@ class Admission:
         for name, queue in self.queues.items():
             queue.models = active[name]
 
+    def _queue_of(self, request: JobRequest) -> QueueView:
+        pool = self._pool_of.get(request.model)
+        if pool is None:  # it was removed since the request was validated
+            raise ModelNotFound(f"The model {request.model!r} is not served any more.")
+        return self.queues[pool]
+
     @asynccontextmanager
     async def reserve(self, tenant_id: UUID, request: JobRequest) -> AsyncIterator[Reservation]:
         """Take what the job needs. All of it is given back unless the block accepts the job.
@@ -78,8 +84,9 @@ class Admission:
             InsufficientQuota: the tenant's month is used up.
             RateLimitExceeded: the tenant asks for too much at a time.
             Overloaded: the job's turn would come too late.
+            ModelNotFound: its model was removed meanwhile.
         """
-        queue = self.queues[self._pool_of[request.model]]
+        queue = self._queue_of(request)
         job = await queue.price(tenant_id, request)
         reservation = Reservation(job)
         await self.ledger.check(tenant_id, job.seconds)
@@ -94,7 +101,7 @@ class Admission:
 
     async def precheck(self, tenant_id: UUID, request: JobRequest) -> None:
         """Check what `reserve` checks, and take nothing. Raises the same errors."""
-        queue = self.queues[self._pool_of[request.model]]
+        queue = self._queue_of(request)
         job = await queue.price(tenant_id, request)
         await self.ledger.check(tenant_id, job.seconds)
         await self.rates.take(tenant_id, Policy.GPU_SECONDS, job.seconds, check_only=True)

@@ -29,6 +29,8 @@ ROUTES = {
     "/v1/webhooks/{webhook_id}/rotate": {"post"},
     "/v1/webhooks/{webhook_id}/deliveries": {"get"},
     "/v1/webhooks/deliveries/{delivery_id}/retry": {"post"},
+    "/v1/operator/models": {"get", "post"},
+    "/v1/operator/models/{model}": {"patch", "delete"},
     "/v1/tenants": {"get", "post"},
     "/v1/tenants/{tenant_id}": {"get", "patch"},
     "/v1/keys": {"get", "post"},

@@ -283,7 +283,7 @@ async def test_a_row_that_cannot_be_changed_keeps_the_reaper_from_no_other(
 ) -> None:
     """A newer version's constraint, say."""
     first, second = [await jobs.submit(tenant_id, ask()) for _ in range(2)]
-    late = await jobs.submit(tenant_id, ask(deadline_s=0.01, model="other"))
+    late = await jobs.submit(tenant_id, ask(deadline_s=0.01, model="elsewhere"))
     worker_id = await claims.register("cpu", 8)
     assert len(await claims.claim(worker_id, 8)) == 2
     await claims.leave(worker_id)

@@ -34,7 +34,7 @@ from serve.jobs.errors import IdempotencyConflict, JobFinished
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.request import JobRequest
 from serve.pictures.stored_file import StoredFile
-from serve.settings import Settings
+from serve.settings import ModelSettings, Settings
 from serve.storage import open_storage
 from serve.tables import JobState, Tenant
 from serve.worker.claims import Claims
@@ -88,7 +88,11 @@ class Lifecycle(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.database = Database(self.url, pool_size=2)
-        configured = Settings(database_url=self.url, redis_url="redis://127.0.0.1:1")
+        configured = Settings(
+            database_url=self.url,
+            redis_url="redis://127.0.0.1:1",
+            model=ModelSettings(name=MODEL),
+        )
         leases = configured.worker.model_copy(update={"lease_s": LEASE_S})
         configured = configured.model_copy(update={"worker": leases})
         bus = QuietBus()

@@ -23,7 +23,13 @@ from serve.events.event import EventType
 from serve.jobs.lifecycle import Jobs
 from serve.local.postgres import LocalPostgres
 from serve.migrations.upgrade import upgrade
-from serve.settings import DatabaseSettings, Settings, WebhookSettings, WorkerSettings
+from serve.settings import (
+    DatabaseSettings,
+    ModelSettings,
+    Settings,
+    WebhookSettings,
+    WorkerSettings,
+)
 from serve.storage import open_storage
 from serve.supervise import Loop
 from serve.tables import Job, JobState
@@ -87,6 +93,7 @@ async def at_work(
     settings = Settings(
         database_url=proxied,
         redis_url="redis://unused",
+        model=ModelSettings(name=MODEL),
         worker=WorkerSettings(lease_s=LEASE_S, heartbeat_s=LEASE_S / 6),
     )
     jobs = Jobs(database, bus, open_storage(settings.storage), settings)
@@ -131,7 +138,9 @@ async def test_when_all_connections_freeze_work_is_drawn_reaped_and_delivered_ag
         assert {(await scene.done(job)).state for job in warm} == {JobState.SUCCEEDED}
         await scene.receiver.hears(4)
         assert scene.proxy.freeze() >= 2
-        settings = Settings(database_url=database_url, redis_url="redis://-")
+        settings = Settings(
+            database_url=database_url, redis_url="redis://-", model=ModelSettings(name=MODEL)
+        )
         direct = Jobs(database, bus, open_storage(settings.storage), settings)
         claims = Claims(database, bus, [MODEL])
         silent = await worker(claims)

@@ -16,7 +16,7 @@ from serve.events.event import EventType
 from serve.jobs.lifecycle import Jobs
 from serve.local.postgres import LocalPostgres
 from serve.migrations.upgrade import upgrade
-from serve.settings import Settings, WebhookSettings
+from serve.settings import ModelSettings, Settings, WebhookSettings
 from serve.storage import open_storage
 from serve.supervise import Loop
 from serve.tables import JobState
@@ -43,7 +43,9 @@ async def test_a_worker_outlives_its_database(
     with LocalPostgres(folder) as postgres:
         await upgrade(postgres.url)
         database = Database(postgres.url)
-        settings = Settings(database_url=postgres.url, redis_url=valkey_url)
+        settings = Settings(
+            database_url=postgres.url, redis_url=valkey_url, model=ModelSettings(name=MODEL)
+        )
         jobs = Jobs(database, bus, open_storage(settings.storage), settings)
         tenant_id = await make_tenant(database, "first")
         reaping = Loop("reaper", Reaper(database, bus, settings).run)
