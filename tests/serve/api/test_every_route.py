@@ -14,6 +14,7 @@ from fastapi.routing import APIWebSocketRoute
 from starlette.routing import Route
 from websockets.asyncio.client import connect
 
+from pipelines.embedded import MODEL_PATH
 from serve.access.scopes import Scope
 from serve.api.services import Services
 from tests.serve.api.conftest import client_of
@@ -25,6 +26,7 @@ __all__ = ["address"]
 NOBODY = "00000000-0000-7000-8000-000000000000"
 PROMPT = {"prompt": "a red heart"}
 NO_MODEL = {**PROMPT, "model": "none"}  # lets nobody wait for pictures
+NAMES = {"variant": "x", "model_id": "x", "model": "x"}
 HOOK = {"url": "https://example.com/hook"}
 
 
@@ -76,6 +78,10 @@ DOORS = {
     "POST /v1/webhooks/{webhook_id}/rotate": ADMIN,
     "GET /v1/webhooks/{webhook_id}/deliveries": READ,
     "POST /v1/webhooks/deliveries/{delivery_id}/retry": ADMIN,
+    "GET /v1/operator/models": Door(Scope.OPERATOR, shared=True),
+    "POST /v1/operator/models": Door(Scope.OPERATOR, {"name": "other", "path": str(MODEL_PATH)}),
+    "PATCH /v1/operator/models/{model}": Door(Scope.OPERATOR, {"paused": False}, foreign=403),
+    "DELETE /v1/operator/models/{model}": OPERATOR,
     "POST /v1/tenants": Door(Scope.OPERATOR, {"name": "third"}),
     "GET /v1/tenants": Door(Scope.OPERATOR, shared=True),
     "GET /v1/tenants/{tenant_id}": OPERATOR,
@@ -160,6 +166,7 @@ async def things_of(client: httpx2.AsyncClient, services: Services) -> dict[str,
         "key_id": key["id"],
         "tenant_id": key["tenant_id"],
         "model_id": "flow",
+        "model": "flow",
     }
 
 
@@ -188,7 +195,7 @@ async def test_without_a_key(anonymous: httpx2.AsyncClient, subtests: pytest.Sub
     )
     for route, door in OVER_HTTP.items():
         with subtests.test(route):
-            answer = await ask(anonymous, route, door, {**ids, "variant": "x", "model_id": "x"})
+            answer = await ask(anonymous, route, door, {**ids, **NAMES})
             assert answer.status_code == 401
             assert answer.headers["www-authenticate"] == "Bearer"
 
@@ -206,7 +213,7 @@ async def test_nobody_is_told_about_their_body(
             token, _ = await services.keys.create("first", "scoped", LACKING[door.scope])
             unfit = await clients.enter_async_context(client_of(app, token))
             method, _, path = route.partition(" ")
-            path = path.format(**ids, variant="x", model_id="x")
+            path = path.format(**ids, **NAMES)
             with subtests.test(route):
                 assert (await anonymous.request(method, path, **broken)).status_code == 401  # type: ignore[arg-type]
                 assert (await unfit.request(method, path, **broken)).status_code == 403  # type: ignore[arg-type]
