@@ -14,7 +14,7 @@ from uuid import UUID
 
 from pipelines.diffusion.adapters import check_control, check_loras
 from pipelines.diffusion.catalog import ModelDescription, describe, find_description
-from pipelines.diffusion.errors import RequestError
+from pipelines.diffusion.errors import ModelLoadError, RequestError
 from pipelines.diffusion.request import LoraScale, NoiseScheduler
 from pipelines.imaging.errors import ImagingError
 from pipelines.imaging.format import PictureFormat, check_quality, check_size
@@ -91,8 +91,14 @@ class ServedModels:
 
 def describe_model(settings: Settings, name: str) -> ModelDescription:
     """What the model's folder says of itself. Raises ModelLoadError, naming the model."""
+    source = settings.served[name].path
     with naming_model(name):
-        return describe(find_description(settings.served[name].path))
+        try:
+            return describe(find_description(source))
+        except OSError as error:
+            raise ModelLoadError(
+                f"{source!r} cannot be read ({error.strerror}); correct its path or permissions."
+            ) from error
 
 
 class Limits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -183,6 +183,9 @@ class Models:
         except (ServiceError, ValidationError) as error:
             self.declaration_error = str(error)
             log.error("models.declaration_refused", error=str(error))  # noqa: TRY400 - no traceback
+        except Exception as error:  # Serve would end the process
+            self.declaration_error = f"{type(error).__name__}: {error}"
+            log.exception("models.declaration_failed")
         else:
             self.declaration_error = None
 
@@ -210,10 +213,17 @@ class Models:
                 if each.declared and name not in wanted:
                     state = ModelState.ACTIVE if each.settings is None else ModelState.REMOVED
                     wanted[name] = replace(each, state=state, declared=False)
+            self._check_names({**before, **wanted}.values())
             for name, change in wanted.items():
                 if name not in before or not _says_the_same(before[name], change):
                     await repository.write_change(session, change)
         await self.look()
+
+    def _check_names(self, changes: Iterable[Change]) -> None:
+        every = apply_changes(self._configured, changes).settings.served
+        names = [*every, *(alias for each in every.values() for alias in each.aliases)]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ModelExists(f"{twice[0]!r} would name two models; take another name or alias.")
 
     async def _checked(self, model: NewModel) -> Change:
         pools = self._configured.served_pools

@@ -76,6 +76,9 @@ class Declaration(BaseModel):
     def _by_name(cls, given: Any) -> Any:
         """``models`` may be a mapping by name, as in the configuration file."""
         if isinstance(given, dict) and isinstance(given.get("models"), dict):
-            models = [{"name": name, **model} for name, model in given["models"].items()]
+            models = [
+                {"name": name, **model} if isinstance(model, dict) else model  # refused below
+                for name, model in given["models"].items()
+            ]
             return {**given, "models": models}
         return given

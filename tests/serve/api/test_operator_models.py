@@ -99,6 +99,7 @@ async def test_a_paused_model_keeps_its_queue_and_takes_no_jobs(
         ({"pool": "large"}, 404, "pool_not_found"),
         ({"path": "/no/such/folder"}, 422, "invalid_value"),
         ({"path": ""}, 422, "invalid_value"),
+        ({"path": f"/{'long' * 100}"}, 422, "invalid_value"),
         ({"stesp": 3}, 422, "invalid_value"),
         ({"default_steps": 200, "max_steps": 30}, 422, "invalid_value"),
         ({"name": " twin"}, 422, "invalid_value"),
@@ -163,6 +164,9 @@ async def test_a_declaration_is_taken_whole_or_not_at_all(
         ({"models": {"twin": twin}, "paused": ["unknown"]}, "'unknown', which is not served"),
         ({"models": {"twin": {**twin, "stesp": 3}}}, "stesp"),
         ({"modles": {}}, "modles"),
+        ({"models": {"twin": None}}, "models.0"),
+        ({"models": {"lost": {"path": f"/{'long' * 100}"}}}, "cannot be read"),
+        ({"models": {"other": {**twin, "aliases": ["flow"]}}}, "'flow' would name two models"),
     ]
     for user_config, reason in wrong:
         await declare(user_config)
@@ -177,3 +181,15 @@ async def test_a_declaration_is_taken_whole_or_not_at_all(
         "flow": "active",
         "by-hand": "active",
     }
+
+
+async def test_a_fault_of_ours_is_told_and_ends_no_replica(
+    operator: httpx2.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(*_: object) -> None:
+        raise RuntimeError("unexpected")
+
+    monkeypatch.setattr("serve.models.models.describe_model", fault)
+    await services.models.declare({"models": {"twin": {"path": str(MODEL_PATH)}}})
+    listed = (await operator.get(URL)).json()
+    assert listed["declaration_error"] == "RuntimeError: unexpected"
