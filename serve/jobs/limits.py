@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -50,6 +50,8 @@ class ServedModels:
         self.descriptions = descriptions
         self.paused: Mapping[str, datetime | None] = {}
         self.lora_files: Mapping[str, Mapping[str, str]] = {}
+        self.look: Callable[[], Awaitable[None]] = _keep
+        """Brings all of this up to date; set by `serve.models.models.Models`."""
 
     @classmethod
     def read(cls, settings: Settings) -> Self:
@@ -74,6 +76,19 @@ class ServedModels:
             )
         return model
 
+    async def limits_for(self, body: PictureBody) -> Limits:
+        """As ``limits``. A LoRA that the configuration has not is as it is now, whichever ingress
+        took it.
+
+        Raises:
+            ModelNotFound, ModelPaused: as ``limits`` does.
+            DatabaseUnavailable: it cannot be looked up.
+        """
+        configured = self.settings.served[self.named(body.model)].loras
+        if any(each.name not in configured for each in body.loras or ()):
+            await self.look()
+        return self.limits(body.model)
+
     def limits(self, name: str | None) -> Limits:
         """Of the model of that name or alias; None is for the default one.
 
@@ -94,6 +109,10 @@ class ServedModels:
     def loras(self, model: str) -> list[str]:
         """What requests may name: those of the configuration, and then those uploaded."""
         return [*self.settings.served[model].loras, *self.lora_files.get(model, ())]
+
+
+async def _keep() -> None:
+    """Where nothing changes."""
 
 
 def describe_model(settings: Settings, name: str) -> ModelDescription:

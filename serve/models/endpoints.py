@@ -93,11 +93,11 @@ async def put_lora(
     _caller: Operator,
     models: Provided[Models],
 ) -> LoraStatus:
-    """Requests may name it at once at the ingress that answers, within two seconds at all others.
+    """Requests may name it at once. Every replica of the model's pool loads it when a request first
+    does.
 
-    Every replica of the model's pool loads it when a request first names it. Another file under a
-    name that is there is drawn with by the jobs that are accepted from then on; those accepted
-    before keep theirs.
+    Another file under a name that is there is drawn with by the jobs that are accepted from then
+    on; those accepted before keep theirs.
     """
     status, new = await models.put_lora(model, name, await read_body(request))
     response.status_code = 201 if new else 200

@@ -62,6 +62,7 @@ class Models:
         self._storage = storage
         self._configured = configured
         self._served = served
+        served.look = self.look
         self._admission = admission
         self._changes: list[Change] = []
         self._loras: list[UploadedLora] = []

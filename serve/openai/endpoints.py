@@ -150,12 +150,12 @@ async def _accept(
     """The request with every field filled in and its pictures stored; ``files`` are by field.
 
     Raises:
-        ServiceError: as `ServedModels.limits`, `Limits` and `Sourcing.keep` do.
+        ServiceError: as `ServedModels.limits_for`, `Limits` and `Sourcing.keep` do.
         InvalidValue: the answer cannot be as the body asks.
     """
     if isinstance(body, GenerationBody):
         body.check_answer()
-    limits = provided(request, ServedModels).limits(body.model)
+    limits = await provided(request, ServedModels).limits_for(body)
     mask = "mask" in files
     limits.check_source(image="image" in files, mask=mask)
     job_request = limits.accept(

@@ -39,8 +39,8 @@ class Sweeper:
     long as that age. Its row is locked meanwhile: a job that would name it waits, and is then
     refused.
 
-    A LoRA's file goes when in two rounds no row names it and no job that has not ended: an ingress
-    may accept a job for it until it has seen that it was removed. Uploads wait meanwhile.
+    A LoRA's file goes when in two rounds no row names it and no job that has not ended: a job may
+    be accepted while it is removed. Uploads wait meanwhile.
 
     A storage belongs to the database that sweeps it first, as an object in it says: a second
     database on the same storage, to which every file would be an orphan, is refused.

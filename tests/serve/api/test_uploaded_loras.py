@@ -21,6 +21,7 @@ from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.request import LoraScale
 from pipelines.diffusion.runner import EngineRunner
 from pipelines.embedded import MODEL_PATH
+from serve.api.app import create_app
 from serve.api.services import Services, open_services
 from serve.deployments.pool import open_pool
 from serve.pictures.stored_file import LoraKey
@@ -31,6 +32,7 @@ from serve.worker.worker import Worker
 from tests.pipelines.diffusion.lora.lora_files import matrices, save_kohya, save_peft
 from tests.pipelines.diffusion.tiny import flux
 from tests.pipelines.diffusion.tiny.stable_diffusion import build_pipeline
+from tests.serve.api.conftest import client_of
 from tests.serve.api.test_adapters import ASKED, WORKER, alone, drawn
 from tests.serve.worker.test_worker import Shelf
 
@@ -198,6 +200,21 @@ async def test_a_file_that_was_changed_in_storage_or_does_not_fit_fails_its_job_
     assert sound["state"] == "succeeded"
 
 
+async def test_every_ingress_knows_it_at_once(
+    operator: httpx2.AsyncClient, services: Services, key: str
+) -> None:
+    app = create_app(open_services(services.settings))
+    body = {**ASKED, **WASH}
+    async with app.router.lifespan_context(app), client_of(app, key) as elsewhere:
+        for file in (LORA, MORE):
+            await upload(operator, "wash", file)
+            job = await elsewhere.post("/v1/jobs", json=body)
+            sha256 = hashlib.sha256(file).hexdigest()
+            assert job.json()["params"]["lora_files"] == {"wash": sha256}
+        await operator.delete(f"{LORAS}/wash")
+        assert (await elsewhere.post("/v1/images/generations", json=body)).status_code == 400
+
+
 async def test_what_an_operator_sees(
     client: httpx2.AsyncClient, operator: httpx2.AsyncClient, services: Services, folder: Path
 ) -> None:
@@ -229,6 +246,7 @@ async def test_what_an_operator_sees(
 HADA = save_arrays({"unet.a.hada_w1_a": np.zeros((2, 2), np.float32)})
 PLAIN = save_arrays({"unet.conv_in.weight": np.zeros((2, 2), np.float32)})
 LORA = save_arrays({"unet.a.lora_A.weight": np.zeros((2, 2), np.float32)})
+MORE = save_arrays({"unet.a.lora_A.weight": np.ones((2, 2), np.float32)})
 
 
 @pytest.mark.parametrize(
