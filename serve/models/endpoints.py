@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
+from starlette.convertors import Convertor, register_url_convertor
 
 from serve.access.auth import GuardedRoute, Operator, read_body
 from serve.http.documented import problems
@@ -29,6 +30,20 @@ from serve.models.schemas import (
 from serve.settings import Name
 from serve.storage import StorageUnavailable
 
+
+class _ModelConvertor(Convertor[str]):
+    """A model's name, which may hold slashes as hub ids do, but not the path of a LoRA."""
+
+    regex = r"(?:(?!/loras/[^/]+$)[\s\S])+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("model", _ModelConvertor())
 router = APIRouter(prefix="/v1/operator/models", tags=["operator"], route_class=GuardedRoute)
 Model = Annotated[str, Path(examples=["sdxl"])]
 LoraName = Annotated[Name, Path(examples=["ink"])]
@@ -65,7 +80,9 @@ async def add_model(body: NewModel, _caller: Operator, models: Provided[Models])
     return await models.add(body)
 
 
-@router.patch("/{model:path}", summary="Pause or resume a model", responses=problems(ModelNotFound))
+@router.patch(
+    "/{model:model}", summary="Pause or resume a model", responses=problems(ModelNotFound)
+)
 async def change_model(
     model: Model, body: ModelChangeBody, _caller: Operator, models: Provided[Models]
 ) -> ModelStatus:
@@ -75,9 +92,8 @@ async def change_model(
     return await models.pause(model, paused=body.paused)
 
 
-# Before the model's own routes, whose names may hold slashes.
 @router.put(
-    "/{model:path}/loras/{name}",
+    "/{model:model}/loras/{name}",
     summary="Upload a LoRA",
     responses={
         201: {"model": LoraStatus, "description": "It is new."},
@@ -105,20 +121,23 @@ async def put_lora(
 
 
 @router.delete(
-    "/{model:path}/loras/{name}",
+    "/{model:model}/loras/{name}",
     status_code=204,
     summary="Remove a LoRA",
     responses=problems(ModelNotFound, LoraNotFound),
 )
 async def remove_lora(
-    model: Model, name: LoraName, _caller: Operator, models: Provided[Models]
+    model: Model,
+    name: Annotated[str, Path(examples=["ink"])],
+    _caller: Operator,
+    models: Provided[Models],
 ) -> None:
     """Jobs that were accepted with it are drawn with it still."""
     await models.remove_lora(model, name)
 
 
 @router.delete(
-    "/{model:path}",
+    "/{model:model}",
     status_code=204,
     summary="Remove a model",
     responses=problems(ModelNotFound, ModelConfigured),

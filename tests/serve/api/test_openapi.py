@@ -40,8 +40,6 @@ ROUTES = {
     "/v1/events/tickets": {"post"},
     "/v1/models": {"get"},
     "/v1/models/{model_id}": {"get"},
-    "/v1/operator/models": {"get", "post"},
-    "/v1/operator/models/{model}": {"patch", "delete"},
     "/v1/operator/models/{model}/loras/{name}": {"put", "delete"},
     "/health": {"get"},
     "/ready": {"get"},
