@@ -461,7 +461,7 @@ class HttpSettings(Section):
     max_body_bytes: int = Field(1024 * 1024, ge=1024, le=2**30)
     """The longest JSON body."""
     max_upload_bytes: int = Field(64 * 1024 * 1024, ge=1024, le=2**30)
-    """The longest body that uploads pictures."""
+    """The longest body that uploads pictures or a LoRA."""
     body_timeout_s: UpToADay = 60.0
     """Longest wait for a body to come whole."""
     max_sockets_per_address: int = Field(1000, ge=0, le=1_000_000)
@@ -648,6 +648,11 @@ class Settings(BaseSettings):
         So long an ingress that is replaced stays for its calls.
         """
         return self.http.body_timeout_s + self.jobs.wait_timeout_s + _ANSWER_S
+
+    @property
+    def lora_folder(self) -> Path:
+        """Where a replica keeps uploaded LoRAs that it has fetched."""
+        return self.data_dir.resolve() / "loras"
 
     @property
     def storage(self) -> str:

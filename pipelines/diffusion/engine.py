@@ -240,7 +240,13 @@ class DiffusionEngine:
         )
         beside = isinstance(chosen[0].model, Family) and chosen[0].model.decodes_beside
         undecoded = bool(end) and not beside and not cost.knows_decoding(pixels)
-        self.first_of_kind = undecoded or not cost.knows_step(pixels)
+        loads = any(map(self._lacks_loras, begin))
+        self.first_of_kind = undecoded or loads or not cost.knows_step(pixels)
+
+    @staticmethod
+    def _lacks_loras(entry: Entry) -> bool:
+        known = entry.model.loras.names if isinstance(entry.model, Family) else ()
+        return not entry.request.lora_files.keys() <= set(known)
 
     def _decode_seconds(self, entry: Entry) -> float:
         params = entry.request.params
@@ -386,6 +392,8 @@ class DiffusionEngine:
             entry.caller = model.admit(entry.request.id, params)
             entry.rows = cost.rows(params)
         elif model is not None:
+            in_use = {name for each in self._entries.values() for name in each.request.lora_files}
+            model.loras.take(entry.request.lora_files, in_use)
             conditioning = model.encode(params)
             cost.observe_encode(conditioning.rows, self.clock() - entry.begun)
             if params.guidance_scale > 1:

@@ -22,7 +22,7 @@ from pipelines.diffusion.families.controlnet import check_controlnet_folder, rea
 from pipelines.diffusion.families.model import Model
 from pipelines.diffusion.families.registry import family_entry, model_class
 from pipelines.diffusion.families.unet import UNetFamily
-from pipelines.diffusion.lora.file import check_lora_file
+from pipelines.diffusion.lora.check import check_lora_file
 from pipelines.diffusion.parts import check_parts, first_line
 from pipelines.diffusion.pool import Placing
 from pipelines.diffusion.speed.accelerate import accelerate

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -85,7 +87,8 @@ class Request:
 
     ``preview_every`` is in steps, 0 for none. ``deadline_s`` counts from when it is added: a
     request that is not done by then leaves at the next step as ``Expired``. ``model`` is a name
-    in the engine's pool; None for its default.
+    in the engine's pool; None for its default. ``lora_files`` has those of its LoRAs that the model
+    was not configured with: they are loaded when a request first names them.
     """
 
     id: str
@@ -93,6 +96,7 @@ class Request:
     preview_every: int = 0
     deadline_s: float | None = None
     model: str | None = None
+    lora_files: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

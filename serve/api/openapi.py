@@ -148,7 +148,8 @@ def _add_examples(operation: Json, schemas: Json) -> None:
             value = example(parameter["schema"], schemas, parameter["name"])
             parameter["example"] = value
     for content in operation.get("requestBody", {}).get("content", {}).values():
-        content["examples"] = request_examples(content["schema"], schemas)
+        if "example" not in content:
+            content["examples"] = request_examples(content["schema"], schemas)
     for status, answer in operation["responses"].items():
         if status < "400":
             for media_type, content in answer.get("content", {}).items():

@@ -101,6 +101,6 @@ def open_services(settings: Settings) -> Services:
         metrics=metrics,
         drain=Drain(),
         served=served,
-        models=Models(database, settings, served, jobs.admission),
+        models=Models(database, storage, settings, served, jobs.admission),
         sockets=OpenSockets(settings.http.max_sockets_per_tenant),
     )

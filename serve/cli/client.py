@@ -10,15 +10,22 @@ from serve.cli.target import api_key, base_url, key_file
 from serve.errors import ServiceError
 from serve.settings import Settings
 
+_BINARY = {"Content-Type": "application/octet-stream"}
+
 
 class CallFailed(ServiceError):
     """The call was not made, or was refused; the message says why."""
 
 
 def call(
-    settings: Settings, method: str, path: str, body: object = None, timeout_s: float = 60.0
+    settings: Settings,
+    method: str,
+    path: str,
+    body: object = None,
+    timeout_s: float = 60.0,
+    file: bytes | None = None,
 ) -> Any:
-    """What the service answers, from JSON; None for an empty answer.
+    """What the service answers, from JSON; None for an empty answer. ``file`` is sent as it is.
 
     Raises:
         CallFailed: there is no key, no service answers, or it refuses.
@@ -34,7 +41,8 @@ def call(
             method,
             f"{base_url(settings)}{path}",
             json=body,
-            headers={"Authorization": f"Bearer {key}"},
+            content=file,
+            headers={"Authorization": f"Bearer {key}", **({} if file is None else _BINARY)},
             timeout=timeout_s,
             trust_env=False,  # the service is on this machine: a proxy would not find it
         )

@@ -1,8 +1,9 @@
-"""`sfumato models`: which models the running service serves."""
+"""`sfumato models`: which models and LoRAs the running service serves."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -16,10 +17,14 @@ from serve.cli.target import settings
 app = typer.Typer(
     help="List, add, pause, resume and remove models while the service runs.", no_args_is_help=True
 )
+lora = typer.Typer(help="Add and remove LoRAs of a model.", no_args_is_help=True)
+app.add_typer(lora, name="lora")
 Name = Annotated[str, typer.Argument(help="What clients call the model.")]
+Lora = Annotated[str, typer.Argument(help="What clients call the LoRA.")]
 
 _URL = "/v1/operator/models"
 _LOOK_S = 1.0
+_UPLOAD_S = 600.0
 
 
 @app.command("list")
@@ -83,6 +88,28 @@ def remove(name: Name) -> None:
     """Serve the model no more; its queued jobs fail."""
     call(settings(), "DELETE", f"{_URL}/{quote(name)}")
     typer.echo(f"{name} is removed.")
+
+
+@lora.command("add")
+def add_lora(
+    model: Name,
+    name: Lora,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="*.safetensors.")],
+) -> None:
+    """Upload a LoRA, or another file in its place; each replica loads it when it is first named."""
+    call(settings(), "PUT", _lora_url(model, name), timeout_s=_UPLOAD_S, file=file.read_bytes())
+    typer.echo(f"{name} can be named by requests for {model}.")
+
+
+@lora.command("remove")
+def remove_lora(model: Name, name: Lora) -> None:
+    """Take no more requests that name the LoRA."""
+    call(settings(), "DELETE", _lora_url(model, name))
+    typer.echo(f"{name} is removed.")
+
+
+def _lora_url(model: str, name: str) -> str:
+    return f"{_URL}/{quote(model)}/loras/{quote(name, safe='')}"
 
 
 def _change(name: str, *, paused: bool) -> dict[str, Any]:

@@ -69,7 +69,9 @@ class Diffusion:
         claims = Claims(self._database, self._bus, models.names, settings.jobs.unread_wait_s, pool)
         claims.models = tuple(served.active(pool))
         delivery = Delivery(PostprocessReplicas(postprocess), settings.worker)
-        sources = SourceLoader(open_storage(settings.storage), settings.worker)
+        sources = SourceLoader(
+            open_storage(settings.storage), settings.worker, settings.lora_folder
+        )
         self._worker = Worker(claims, self._bus, sources.load, delivery, settings.worker, hidden)
         batch = settings.served_pools[pool].batch
         engine = DiffusionEngine(models, batch, threads=settings.worker.threads)

@@ -50,6 +50,9 @@ def too_slow(timeout_s: float) -> Problem:
 FORM, JSON = "multipart/form-data", "application/json"
 UPLOADS = {"/v1/images/edits": (FORM, JSON), "/v1/images/variations": (FORM,)}
 """The routes that take pictures, and as what."""
+_LORA = re.compile(r"/v1/operator/models/.+/loras/[^/]+")
+_LORA_TYPES = ("application/octet-stream", "")
+"""curl sends a file with no type."""
 
 
 class RequestLimits:
@@ -86,7 +89,8 @@ class RequestLimits:
 
     def _body_limit(self, scope: Scope) -> int:
         kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
-        if kind in UPLOADS.get(route_path(scope).removesuffix("/"), ()):
+        path = route_path(scope).removesuffix("/")
+        if kind in UPLOADS.get(path, ()) or (kind in _LORA_TYPES and _LORA.fullmatch(path)):
             return self._settings.max_upload_bytes
         return self._settings.max_body_bytes
 

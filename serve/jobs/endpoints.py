@@ -111,7 +111,7 @@ async def submit_job(
 ) -> JobOut:
     """Accepts a job and answers at once; once it is accepted it survives any crash."""
     key = checked_key(idempotency_key)
-    limits = models.limits(body.model)
+    limits = await models.limits_for(body)
     limits.check_source(image=False)
     job_request = limits.accept(
         body,

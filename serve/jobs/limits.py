@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -41,13 +41,17 @@ class ServedModels:
     """The models that are served; ``descriptions`` are by name, the default one first.
 
     ``settings`` are the configuration with the models that were added since; ``paused`` says since
-    when a model takes no jobs.
+    when a model takes no jobs, and ``lora_files`` which LoRAs were uploaded: by model and name, the
+    SHA-256 of the file.
     """
 
     def __init__(self, settings: Settings, descriptions: Mapping[str, ModelDescription]) -> None:
         self.settings = settings
         self.descriptions = descriptions
         self.paused: Mapping[str, datetime | None] = {}
+        self.lora_files: Mapping[str, Mapping[str, str]] = {}
+        self.look: Callable[[], Awaitable[None]] = _keep
+        """Brings all of this up to date; set by `serve.models.models.Models`."""
 
     @classmethod
     def read(cls, settings: Settings) -> Self:
@@ -72,6 +76,19 @@ class ServedModels:
             )
         return model
 
+    async def limits_for(self, body: PictureBody) -> Limits:
+        """As ``limits``. A LoRA that the configuration has not is as it is now, whichever ingress
+        took it.
+
+        Raises:
+            ModelNotFound, ModelPaused: as ``limits`` does.
+            DatabaseUnavailable: it cannot be looked up.
+        """
+        configured = self.settings.served[self.named(body.model)].loras
+        if any(each.name not in configured for each in body.loras or ()):
+            await self.look()
+        return self.limits(body.model)
+
     def limits(self, name: str | None) -> Limits:
         """Of the model of that name or alias; None is for the default one.
 
@@ -86,7 +103,16 @@ class ServedModels:
             raise ModelPaused(
                 f"The model {model!r} takes no jobs{told}; use another, or wait.", param="model"
             )
-        return Limits(self.settings, model, self.descriptions[model])
+        files = self.lora_files.get(model, {})
+        return Limits(self.settings, model, self.descriptions[model], files)
+
+    def loras(self, model: str) -> list[str]:
+        """What requests may name: those of the configuration, and then those uploaded."""
+        return [*self.settings.served[model].loras, *self.lora_files.get(model, ())]
+
+
+async def _keep() -> None:
+    """Where nothing changes."""
 
 
 def describe_model(settings: Settings, name: str) -> ModelDescription:
@@ -104,8 +130,16 @@ def describe_model(settings: Settings, name: str) -> ModelDescription:
 class Limits:
     """The bounds of one model under one configuration. Each refusal names what is possible."""
 
-    def __init__(self, settings: Settings, model: str, description: ModelDescription) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        model: str,
+        description: ModelDescription,
+        lora_files: Mapping[str, str] | None = None,
+    ) -> None:
+        """``lora_files`` are those of uploaded LoRAs: the SHA-256 by name."""
         self.model = model
+        self._lora_files = lora_files or {}
         self._description = description
         self._bounds = settings.served[model]
         self._jobs = settings.jobs
@@ -173,7 +207,7 @@ class Limits:
         control = None
         with _as_invalid_value():
             description.check_clip_skip(clip_skip)
-            check_loras(loras, bounds.loras)
+            check_loras(loras, [*bounds.loras, *self._lora_files])
             if body.control is not None:
                 control = ControlNetUse(
                     body.control.name, body.control.scale, body.control.start, body.control.end
@@ -198,6 +232,11 @@ class Limits:
             scheduler=scheduler,
             clip_skip=clip_skip,
             loras=loras,
+            lora_files={
+                each.name: self._lora_files[each.name]
+                for each in loras
+                if each.name in self._lora_files
+            },
             control=control,
             output_format=file_format.value,
             output_compression=quality if file_format.takes_quality else None,

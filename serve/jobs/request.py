@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -18,8 +19,8 @@ from serve.pictures.stored_file import SourceKey
 SOURCES = ("image", "mask", "control_image")
 """The fields of a `JobRequest` that name stored pictures."""
 # Left out where unset, so that requests of earlier versions keep their digests.
-_OPTIONAL = (*SOURCES, "strength", "control", "loras", "clip_skip")
-_OPTIONAL_METADATA = ("control", "loras", "clip_skip")
+_OPTIONAL = (*SOURCES, "strength", "control", "loras", "lora_files", "clip_skip")
+_OPTIONAL_METADATA = ("control", "loras", "lora_files", "clip_skip")
 
 
 class UnreadableRequest(Exception):
@@ -47,7 +48,9 @@ class JobRequest:
 
     ``image``, ``mask`` and ``control_image`` are the SHA-256, in hex, of stored sources
     (`serve.pictures.source_key`) of the picture's size; ``strength`` goes with the first two, as in
-    ``SamplingParams``, ``control`` with the last.
+    ``SamplingParams``, ``control`` with the last. ``lora_files`` has the SHA-256 of those ``loras``
+    whose files are in storage (`serve.pictures.stored_file.LoraKey`), by name: a LoRA that is
+    replaced changes no job that was accepted before.
     """
 
     model: str
@@ -71,6 +74,7 @@ class JobRequest:
     control_image: str | None = None
     control: ControlNetUse | None = None
     loras: tuple[LoraScale, ...] = ()
+    lora_files: Mapping[str, str] = field(default_factory=dict)
     clip_skip: int = 0
 
     def as_params(self) -> dict[str, Any]:
@@ -101,14 +105,20 @@ class JobRequest:
                 "scheduler": NoiseScheduler(params.get("scheduler", NoiseScheduler.DEFAULT)),
                 "control": control and ControlNetUse(**control),
                 "loras": tuple(LoraScale(**each) for each in params.get("loras", ())),
+                "lora_files": dict(params.get("lora_files", {})),
             }
             return cls(**{**params, **typed})
         except (TypeError, ValueError) as error:
             raise UnreadableRequest(str(error)) from error
 
     def digest(self) -> bytes:
-        """SHA-256 that distinguishes two requests under one Idempotency-Key."""
-        return hashlib.sha256(orjson.dumps(self.as_params(), option=orjson.OPT_SORT_KEYS)).digest()
+        """SHA-256 that distinguishes two requests under one Idempotency-Key.
+
+        Which file a LoRA has is nothing that the client sent.
+        """
+        params = self.as_params()
+        params.pop("lora_files", None)
+        return hashlib.sha256(orjson.dumps(params, option=orjson.OPT_SORT_KEYS)).digest()
 
     @property
     def made_steps(self) -> int:
@@ -127,6 +137,11 @@ class JobRequest:
         """The keys of the stored pictures that the request names, by field."""
         named = {name: getattr(self, name) for name in SOURCES}
         return {name: SourceKey(tenant_id, each) for name, each in named.items() if each}
+
+    @property
+    def versioned_loras(self) -> dict[str, str]:
+        """The SHA-256 of each LoRA in storage by the name that the engine has for this file."""
+        return {_versioned(name, sha256): sha256 for name, sha256 in self.lora_files.items()}
 
     def metadata(self, index: int) -> dict[str, Any]:
         """How picture ``index`` is drawn, for its file's metadata; JSON can hold it."""
@@ -167,6 +182,14 @@ class JobRequest:
             mask=mask,
             strength=1.0 if self.strength is None else self.strength,
             control=control,
-            loras=self.loras,
+            loras=tuple(map(self._versioned, self.loras)),
             clip_skip=self.clip_skip,
         )
+
+    def _versioned(self, lora: LoraScale) -> LoraScale:
+        sha256 = self.lora_files.get(lora.name)
+        return replace(lora, name=_versioned(lora.name, sha256)) if sha256 else lora
+
+
+def _versioned(name: str, sha256: str) -> str:
+    return f"{name}@{sha256[:16]}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -39,11 +39,26 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadedLora:
+    """A row of ``loras``; ``sha256`` in hex, ``size`` in bytes."""
+
+    model: str
+    name: str
+    sha256: str
+    size: int
+    uploaded_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
-    """``settings`` with every model that is served, and since when some of them are paused."""
+    """``settings`` with every model that is served, and since when some of them are paused.
+
+    ``loras`` are those that were uploaded, by model and name; ``settings`` has the others.
+    """
 
     settings: Settings
     paused: dict[str, datetime | None]
+    loras: Mapping[str, Mapping[str, UploadedLora]] = field(default_factory=dict)
 
     def active(self, pool: str) -> list[str]:
         """The pool's models that are drawn with."""
@@ -51,11 +66,13 @@ class Served:
         return [name for name in models if name not in self.paused]
 
 
-def apply_changes(configured: Settings, changes: Iterable[Change]) -> Served:
+def apply_changes(
+    configured: Settings, changes: Iterable[Change], uploaded: Iterable[UploadedLora] = ()
+) -> Served:
     """The configuration with the changes.
 
-    The configuration wins where it has come to name a model that was added. A row that another
-    version wrote and this one cannot read is passed by.
+    The configuration wins where it has come to name a model that was added, or a LoRA that was
+    uploaded. A row that another version wrote and this one cannot read is passed by.
     """
     models, paused = dict(configured.models), {}
     pools = {name: [*pool.models] for name, pool in configured.pools.items()}
@@ -83,4 +100,9 @@ def apply_changes(configured: Settings, changes: Iterable[Change]) -> Served:
         for name, pool in configured.pools.items()
     }
     settings = configured.model_copy(update={"models": models, "pools": divided})
-    return Served(settings, paused)
+    loras: dict[str, dict[str, UploadedLora]] = {}
+    for lora in uploaded:
+        model = settings.served.get(lora.model)
+        if model is not None and lora.name not in model.loras:
+            loras.setdefault(lora.model, {})[lora.name] = lora
+    return Served(settings, paused, loras)

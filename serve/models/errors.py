@@ -31,3 +31,17 @@ class PoolNotFound(ServiceError):
     code = "pool_not_found"
     title = "No such pool"
     example = "There is no pool 'large'; use one of default."
+
+
+class LoraConfigured(ServiceError):
+    status = 409
+    code = "lora_configured"
+    title = "The configuration names the LoRA"
+    example = "The configuration has a LoRA 'ink' of 'sdxl'; take another name."
+
+
+class LoraNotFound(ServiceError):
+    status = 404
+    code = "lora_not_found"
+    title = "No such LoRA"
+    example = "No LoRA 'ink' was uploaded for 'sdxl'."

@@ -1,4 +1,4 @@
-"""The rows of `serve.tables.ModelChange`, and what is queued and drawn of each model."""
+"""The rows of `serve.tables.ModelChange` and `Lora`, and what is drawn of each model."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import cast, delete, func, select, update
+from sqlalchemy.dialects.postgresql import JSONB, JSONPATH, insert
 
 from serve.database import Session
-from serve.models.changes import Change, ModelState
-from serve.tables import LIVE, Image, JobState, ModelChange, Worker
+from serve.models.changes import Change, ModelState, UploadedLora
+from serve.tables import LIVE, Image, Job, JobState, Lora, ModelChange, Worker
 
 LOCK = 0x5F0DE15
 """Of one change at a time, as an advisory lock of a transaction."""
@@ -41,7 +41,7 @@ async def read_changes(session: Session) -> list[Change]:
 
 
 async def write_change(session: Session, change: Change) -> None:
-    """Insert the row, or replace the one of that name."""
+    """Insert the row, or replace the one of that name; a removed model's LoRAs go with it."""
     values: dict[str, Any] = {
         "state": change.state.value,
         "pool": change.pool,
@@ -54,6 +54,44 @@ async def write_change(session: Session, change: Change) -> None:
     await session.execute(
         statement.on_conflict_do_update(index_elements=[ModelChange.name], set_=values)
     )
+    if change.state is ModelState.REMOVED:
+        await session.execute(delete(Lora).where(Lora.model == change.name))
+
+
+async def read_loras(session: Session) -> list[UploadedLora]:
+    rows = await session.scalars(select(Lora).order_by(Lora.model, Lora.name))
+    return [
+        UploadedLora(row.model, row.name, row.sha256, row.size, row.uploaded_at) for row in rows
+    ]
+
+
+async def write_lora(session: Session, lora: UploadedLora) -> None:
+    """Insert the row, or replace the one of that model and name; the same file keeps its time."""
+    values: dict[str, Any] = {
+        "sha256": lora.sha256,
+        "size": lora.size,
+        "uploaded_at": func.clock_timestamp(),
+    }
+    statement = insert(Lora).values(model=lora.model, name=lora.name, **values)
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[Lora.model, Lora.name],
+            set_=values,
+            where=Lora.sha256 != lora.sha256,
+        )
+    )
+
+
+async def delete_lora(session: Session, model: str, name: str) -> None:
+    await session.execute(delete(Lora).where(Lora.model == model, Lora.name == name))
+
+
+async def used_loras(session: Session) -> set[str]:
+    """The SHA-256 of each LoRA that a row or a job that has not ended names."""
+    in_jobs = func.jsonb_path_query(Job.params, cast("$.lora_files.*", JSONPATH), type_=JSONB)
+    rows = await session.scalars(select(Lora.sha256))
+    jobs = await session.scalars(select(in_jobs).where(Job.state.in_(LIVE)))
+    return {*rows, *jobs}
 
 
 async def write_error(session: Session, name: str, error: str) -> None:

@@ -37,6 +37,16 @@ class ModelChangeBody(StrictBody):
     paused: bool = Field(description="Whether it takes no jobs and draws nothing of its queue.")
 
 
+class LoraStatus(BaseModel):
+    """A LoRA as an operator sees it; the last three fields are of those that were uploaded."""
+
+    name: str = Field(examples=["ink"])
+    configured: bool = Field(description="Whether the configuration names it.", examples=[False])
+    sha256: str | None = Field(None, description="Of the file, in hex.")
+    size: int | None = Field(None, description="Of the file, in bytes.", examples=[151_112_480])
+    since: datetime | None = Field(None, description="When this file was uploaded.")
+
+
 class ModelStatus(BaseModel):
     """A model as an operator sees it."""
 
@@ -51,6 +61,7 @@ class ModelStatus(BaseModel):
     replicas: int = Field(description="Replicas of its pool.", examples=[2])
     ready: int = Field(description="Those of them that have taken it up.", examples=[2])
     error: str | None = Field(description="Why a replica could not take it up.", examples=[None])
+    loras: list[LoraStatus] = Field(description="What requests may name, uploaded or configured.")
 
 
 class ModelStatusList(BaseModel):

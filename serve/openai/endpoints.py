@@ -150,12 +150,12 @@ async def _accept(
     """The request with every field filled in and its pictures stored; ``files`` are by field.
 
     Raises:
-        ServiceError: as `ServedModels.limits`, `Limits` and `Sourcing.keep` do.
+        ServiceError: as `ServedModels.limits_for`, `Limits` and `Sourcing.keep` do.
         InvalidValue: the answer cannot be as the body asks.
     """
     if isinstance(body, GenerationBody):
         body.check_answer()
-    limits = provided(request, ServedModels).limits(body.model)
+    limits = await provided(request, ServedModels).limits_for(body)
     mask = "mask" in files
     limits.check_source(image="image" in files, mask=mask)
     job_request = limits.accept(
@@ -217,12 +217,7 @@ async def _upload(reference: PictureReference, field: str) -> Upload:
 @models_router.get("/v1/models", summary="List models", responses=problems())
 async def list_models(_caller: Reader, served: Provided[ServedModels]) -> ModelList:
     """The default one first, each with its aliases and what a request may ask of it."""
-    return ModelList(
-        data=[
-            ModelOut.of(name, description, served.settings)
-            for name, description in served.descriptions.items()
-        ]
-    )
+    return ModelList(data=[ModelOut.of(name, served) for name in served.descriptions])
 
 
 @models_router.get(
@@ -234,5 +229,4 @@ async def get_model(
     served: Provided[ServedModels],
 ) -> ModelOut:
     """By its name or an alias. A name may hold slashes, as hub ids do."""
-    name = served.named(model_id)
-    return ModelOut.of(name, served.descriptions[name], served.settings)
+    return ModelOut.of(served.named(model_id), served)

@@ -7,14 +7,13 @@ from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, Field
 
-from pipelines.diffusion.catalog import ModelDescription
 from pipelines.diffusion.request import NoiseScheduler
 from serve.http.errors import InvalidValue
 from serve.http.fields import StrictBody, Text
+from serve.jobs.limits import ServedModels
 from serve.jobs.request import JobRequest
 from serve.jobs.schemas import OutputFormat, PictureBody
 from serve.pictures.schemas import JobWarning
-from serve.settings import Settings
 
 _ONE_PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGO4IW0DAAL+ATABIwWfAAAAAElFTkSuQmCC"
@@ -318,13 +317,14 @@ class ModelOut(BaseModel):
     output_formats: list[OutputFormat] = Field(examples=[["png", "webp", "jpeg"]])
 
     @classmethod
-    def of(cls, name: str, model: ModelDescription, settings: Settings) -> Self:
+    def of(cls, name: str, models: ServedModels) -> Self:
+        settings, model = models.settings, models.descriptions[name]
         served = settings.served[name]
         return cls(
             id=name,
             pool=settings.pool_of[name],
             aliases=list(served.aliases),
-            loras=list(served.loras),
+            loras=models.loras(name),
             controlnets=list(served.controlnets),
             schedulers=list(model.schedulers),
             default_size=f"{model.default_width}x{model.default_height}",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 _SOURCE_KEY = re.compile(r"sources/([0-9a-f-]{36})/([0-9a-f]{64})\.png")
+_LORA_KEY = re.compile(r"loras/([0-9a-f]{64})\.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +67,19 @@ class SourceKey:
             return cls(UUID(match[1]), match[2]) if match else None
         except ValueError:
             return None
+
+
+@dataclass(frozen=True, slots=True)
+class LoraKey:
+    """The key of an uploaded LoRA's file, by its SHA-256, in hex; models and names share it."""
+
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"loras/{self.sha256}.safetensors"
+
+    @classmethod
+    def parse(cls, key: str) -> LoraKey | None:
+        """None where the key is not one of a LoRA's file."""
+        match = _LORA_KEY.fullmatch(key)
+        return cls(match[1]) if match else None

@@ -16,7 +16,7 @@ from serve.tables.jobs import (
     Worker,
     numbers_of,
 )
-from serve.tables.models import ModelChange
+from serve.tables.models import Lora, ModelChange
 from serve.tables.tenants import ApiKey, Delivery, Secret, Tenant, Usage, Webhook
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Image",
     "Job",
     "JobState",
+    "Lora",
     "ModelChange",
     "Secret",
     "Source",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, func, text
+from sqlalchemy import BigInteger, CheckConstraint, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -31,3 +31,16 @@ class ModelChange(Base):
     error: Mapped[str | None]
     """Why a replica could not take it up."""
     changed_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class Lora(Base):
+    """A LoRA that was uploaded for a model while the service ran; its file is in storage."""
+
+    __tablename__ = "loras"
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[str]
+    """Of the file, in hex; its key has it too."""
+    size: Mapped[int] = mapped_column(BigInteger)
+    uploaded_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

@@ -1,4 +1,4 @@
-"""The life of a picture in a worker: fetch its sources, draw, deliver, complete."""
+"""The life of a picture in a worker: fetch its sources and LoRAs, draw, deliver, complete."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LoadSource = Callable[[Claim], Awaitable[Source]]
 """Fetches what a claim is drawn from; raises PictureFailed."""
 
 _PROBLEMS = {
-    "worker.loading_failed": "The source picture could not be read",
+    "worker.loading_failed": "The source picture or a LoRA could not be read",
     "worker.request_failed": "The picture's parameters could not be used",
     "worker.delivery_failed": "The picture could not be delivered",
 }
@@ -119,7 +119,7 @@ class Drawings:
         claim = picture.claim
         try:
             source = Source()
-            if claim.sources:
+            if claim.sources or claim.request.lora_files:
                 with _failing("worker.loading_failed", claim):
                     source = await self._load_source(claim)
             with _failing("worker.request_failed", claim):
@@ -154,6 +154,7 @@ class Drawings:
             0 if hidden else claim.request.preview_every(self._preview_every),
             deadline_s=claim.deadline_s,
             model=claim.request.model,
+            lora_files=source.loras,
         )
         # The claims of an engine that died are retried elsewhere.
         with suppress(EngineStoppedError):

@@ -10,8 +10,9 @@ import structlog
 
 from serve.clock import clock
 from serve.database import Database, DatabaseUnavailable
+from serve.models.repository import lock_changes, used_loras
 from serve.pictures.repository import forget_lost_sources, forget_sources, orphans
-from serve.pictures.stored_file import PictureKey, SourceKey
+from serve.pictures.stored_file import LoraKey, PictureKey, SourceKey
 from serve.settings import JobSettings
 from serve.storage import ObjectMissing, Storage, StorageError, StoredObject
 from serve.supervise import RoundDone, ignore_round
@@ -38,6 +39,9 @@ class Sweeper:
     long as that age. Its row is locked meanwhile: a job that would name it waits, and is then
     refused.
 
+    A LoRA's file goes when in two rounds no row names it and no job that has not ended: a job may
+    be accepted while it is removed. Uploads wait meanwhile.
+
     A storage belongs to the database that sweeps it first, as an object in it says: a second
     database on the same storage, to which every file would be an orphan, is refused.
     """
@@ -46,6 +50,7 @@ class Sweeper:
         self._database = database
         self._storage = storage
         self._settings = settings
+        self._unused_loras: set[str] = set()
 
     async def run(self, round_done: RoundDone = ignore_round) -> None:
         """Sweep until cancelled, whatever fails: a file too many is no reason to stop serving."""
@@ -75,6 +80,7 @@ class Sweeper:
             async for page in self._storage.list():
                 deleted += await self._sweep_page(page, before)
                 deleted += await self._sweep_sources(page, before)
+                deleted += await self._sweep_loras(page, before)
             async with self._database.transaction() as sources:
                 await forget_lost_sources(sources, before)
             remains = await self._storage.remove_remains(before)
@@ -106,6 +112,23 @@ class Sweeper:
             gone = await forget_sources(session, keys, before)
             if gone:
                 await self._storage.delete([str(key) for key in gone])
+        return len(gone)
+
+    async def _sweep_loras(self, page: Sequence[StoredObject], before: datetime) -> int:
+        keys = [
+            key
+            for found in page
+            if found.modified < before and (key := LoraKey.parse(found.key)) is not None
+        ]
+        if not keys:
+            return 0
+        async with self._database.transaction() as session:
+            await lock_changes(session)
+            unused = {key.sha256 for key in keys} - await used_loras(session)
+            gone = unused & self._unused_loras
+            if gone:
+                await self._storage.delete([str(LoraKey(sha256)) for sha256 in gone])
+        self._unused_loras = (self._unused_loras - {key.sha256 for key in keys}) | (unused - gone)
         return len(gone)
 
     async def _own(self, identity: str) -> None:

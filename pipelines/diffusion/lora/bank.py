@@ -8,7 +8,7 @@ The reference is diffusers' ``load_lora_weights`` with ``set_adapters(names, wei
 from __future__ import annotations
 
 import sys
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,14 @@ from typing import Any
 import torch
 
 from pipelines.diffusion.adapters import check_loras
-from pipelines.diffusion.errors import LoraLoadError
+from pipelines.diffusion.errors import LoraLoadError, ModelLoadError, RequestError
 from pipelines.diffusion.lora.file import LoraPair, LoraTarget, lora_parts, read_lora
 from pipelines.diffusion.lora.layer import LoraLayer
 from pipelines.diffusion.lora.rows import LoraRows
 from pipelines.diffusion.request import LoraScale
+
+MOST_TAKEN = 16
+"""Adapters beside the configured ones that a model keeps, if no more are in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class LoraBank:
         self._pipeline = pipeline
         self._adapters: dict[str, Adapter] = {}
         self._layers: dict[LoraTarget, LoraLayer] = {}
+        self._taken: dict[str, None] = {}  # by ``take``, the least recently used first
         self._loaded = 0  # adapters so far
         self._attached = False
         self._running: LoraRows | None = None
@@ -98,6 +102,26 @@ class LoraBank:
         self._adapters[name] = Adapter(self._loaded, pairs, not text_layers.isdisjoint(pairs))
         for target, pair in pairs.items():
             self._layers.setdefault(target, LoraLayer(target)).pairs[name] = pair
+
+    def take(self, files: Mapping[str, Path], in_use: Collection[str]) -> None:
+        """Loads those that are not here, for a request that is about to begin.
+
+        Of what came this way the least recently used leave beyond ``MOST_TAKEN``, but none that is
+        ``in_use``. Raises RequestError for a file that does not fit; the path is not told.
+        """
+        for name, path in files.items():
+            if name not in self._adapters:
+                try:
+                    self.load(name, path)
+                except ModelLoadError as error:
+                    reason = str(error).replace(repr(str(path)), f"LoRA {name!r}")
+                    raise RequestError(reason, "loras") from error
+            self._taken.pop(name, None)
+            self._taken[name] = None
+        excess = max(0, len(self._taken) - MOST_TAKEN)
+        for name in [each for each in self._taken if each not in in_use][:excess]:
+            del self._taken[name]
+            self.unload(name)
 
     def unload(self, name: str) -> None:
         """Frees its memory; requests that still name it fail. KeyError if it is not loaded."""

@@ -19,26 +19,15 @@ from diffusers.utils import (
     convert_state_dict_to_peft,
     convert_unet_state_dict_to_peft,
 )
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from pipelines.diffusion.errors import LoraLoadError, PickledWeightsError
+from pipelines.diffusion.errors import LoraLoadError
+from pipelines.diffusion.lora.check import check_lora_file
 
 logger = logging.getLogger(__name__)
 
 LoraTarget = nn.Linear | nn.Conv2d
 
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-# Adapters that are no sum of a down and an up matrix, by how LyCORIS, kohya or PEFT name theirs.
-_OTHER_KINDS = {
-    "LoHa": re.compile(r"\.hada_"),
-    "LoKr": re.compile(r"\.lokr_"),
-    "(IA)^3": re.compile(r"\.(ia3_|on_input$)"),
-    "BOFT": re.compile(r"\.boft_"),
-    "OFT": re.compile(r"\.oft_"),
-    "DoRA": re.compile(r"\.(dora_scale|lora_magnitude_vector)"),
-    "full difference of weights": re.compile(r"\.diff(_b)?$"),
-}
 _MATRIX = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(\.default)?\.weight")
 # What the converters raise over a file that is not what they take it for.
 _UNREADABLE = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -101,32 +90,6 @@ def read_lora(path: Path, pipeline: Any) -> dict[LoraTarget, LoraPair]:
             " was trained for this model's family."
         )
     return pairs
-
-
-def check_lora_file(path: Path) -> None:
-    """That it is a LoRA in safetensors, as far as the names in it tell.
-
-    Raises LoraLoadError or PickledWeightsError.
-    """
-    if path.suffix in _PICKLES:
-        raise PickledWeightsError(
-            f"{str(path)!r} holds pickled weights, which can run code; convert it to safetensors."
-        )
-    if not path.is_file():
-        raise LoraLoadError(f"There is no LoRA file {str(path)!r}; give a *.safetensors file.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            keys = list(file.keys())
-    except SafetensorError as error:
-        raise LoraLoadError(
-            f"{str(path)!r} is not a safetensors file ({error}); download or convert it again."
-        ) from error
-    for kind, mark in _OTHER_KINDS.items():
-        if any(mark.search(key) for key in keys):
-            raise LoraLoadError(
-                f"{str(path)!r} holds a {kind}, not a LoRA; use a plain LoRA, or merge the {kind}"
-                " into a copy of the model and serve that."
-            )
 
 
 def _convert(

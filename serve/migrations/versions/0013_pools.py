@@ -39,9 +39,23 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("state IN ('active', 'paused', 'removed')", name="known_model_state"),
     )
+    op.create_table(
+        "loras",
+        sa.Column("model", sa.String(), primary_key=True),
+        sa.Column("name", sa.String(), primary_key=True),
+        sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "uploaded_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("loras")
     op.drop_table("model_changes")
     op.drop_column("workers", "models")
     op.drop_column("workers", "pool")

@@ -83,7 +83,7 @@ async def worker(app: FastAPI, services: Services) -> AsyncIterator[None]:
     """A diffusion replica's, in this process."""
     engine = DiffusionEngine(open_pool(services.settings), WORKER.max_batch, threads=1)
     claims = Claims(services.database, services.bus, list(services.settings.served))
-    sources = SourceLoader(services.storage, WORKER)
+    sources = SourceLoader(services.storage, WORKER, services.settings.lora_folder)
     worker = Worker(claims, services.bus, sources.load, Shelf(services.storage), WORKER)
     runner = EngineRunner(engine, worker.take)
     runner.start()

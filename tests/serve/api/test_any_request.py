@@ -32,6 +32,7 @@ from schemathesis.config import (
 from schemathesis.generation import GenerationMode
 from schemathesis.transport.serialization import Binary
 
+from pipelines.embedded import MODEL_PATH
 from serve.settings import JobSettings, Settings
 from tests.conftest import new_database, query
 from tests.serve.api.conftest import MODEL
@@ -47,6 +48,8 @@ WITH_FILES = 30
 """Cases of one operation at most, beside those that cover its parameters one by one."""
 TAKES_FILES = "^/v1/images/(edits|variations)$"
 DESTROYS = {"deleteImage", "deletePictures", "removeWebhook", "revokeKey"}
+TWIN = {"name": "twin", "path": str(MODEL_PATH)}
+"""It may be paused and removed, and no other is."""
 KINDS = [Phase.explicit, Phase.generate]  # one that fails is told as it is, not shrunk
 
 EXPECTED_5XX = {("generate", 504), ("edit", 504), ("vary", 504), ("ready", 503)}
@@ -169,6 +172,8 @@ def service(
                 "model_id": settings.model.name,
                 "delivery_id": ask("GET", path)["data"][0]["id"],
                 "tenant_id": tenant["id"],
+                "model": ask("POST", "/v1/operator/models", TWIN)["name"],
+                "name": "ink",
             }
             spare["key_id"] = key_of_tenant["id"]
             yield Service(address, headers, there, spare)

@@ -26,7 +26,7 @@ __all__ = ["address"]
 NOBODY = "00000000-0000-7000-8000-000000000000"
 PROMPT = {"prompt": "a red heart"}
 NO_MODEL = {**PROMPT, "model": "none"}  # lets nobody wait for pictures
-NAMES = {"variant": "x", "model_id": "x", "model": "x"}
+NAMES = {"variant": "x", "model_id": "x", "model": "x", "name": "x"}
 HOOK = {"url": "https://example.com/hook"}
 
 
@@ -86,6 +86,8 @@ DOORS = {
     "GET /v1/tenants": Door(Scope.OPERATOR, shared=True),
     "GET /v1/tenants/{tenant_id}": OPERATOR,
     "PATCH /v1/tenants/{tenant_id}": Door(Scope.OPERATOR, {}, foreign=403),
+    "PUT /v1/operator/models/{model}/loras/{name}": OPERATOR,
+    "DELETE /v1/operator/models/{model}/loras/{name}": OPERATOR,
     "POST /v1/keys": Door(Scope.ADMIN, {"name": "another"}),
     "GET /v1/keys": ADMIN,
     "DELETE /v1/keys/{key_id}": ADMIN,
@@ -167,6 +169,7 @@ async def things_of(client: httpx2.AsyncClient, services: Services) -> dict[str,
         "tenant_id": key["tenant_id"],
         "model_id": "flow",
         "model": "flow",
+        "name": "ink",
     }
 
 

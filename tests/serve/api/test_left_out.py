@@ -16,7 +16,7 @@ from serve.http.fields import StrictBody
 from serve.jobs.schemas import ControlBody, JobBody, LoraBody
 from serve.openai.schemas import EditBody, EditJson, GenerationBody, VariationBody
 from serve.webhooks.schemas import WebhookBody
-from tests.serve.api.described import described, operations
+from tests.serve.api.described import described
 from tests.serve.api.refusals.uploads import browser_form, file_of, mask_of, picture
 from tests.serve.api.test_events import address, say, told
 from tests.serve.api.test_uploads import edited
@@ -148,7 +148,7 @@ def optional_parameters() -> Iterator[tuple[str, str, str, str]]:
 
 
 def test_there_are_such_parameters() -> None:
-    assert len(list(operations(described()))) < len(set(optional_parameters()))
+    assert len(set(optional_parameters())) > 30
 
 
 async def test_every_optional_parameter(

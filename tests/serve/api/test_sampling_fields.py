@@ -147,7 +147,9 @@ async def _drawn(services: Services, asked: asyncio.Task[httpx2.Response]) -> Sa
 
 
 async def _source(services: Services, claim: Claim) -> Source:
-    return await SourceLoader(services.storage, WorkerSettings()).load(claim)
+    return await SourceLoader(
+        services.storage, WorkerSettings(), services.settings.lora_folder
+    ).load(claim)
 
 
 def _check(sampling: SamplingParams, expected: Mapping[str, Any]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import httpx2
 import pytest
+from alembic import command
 from sqlalchemy import text
 
 from serve.api.services import Services
-from serve.migrations.upgrade import upgrade
+from serve.migrations.upgrade import _config, upgrade
 from tests.conftest import query
 from tests.serve.api.drawing import Desk
 from tests.serve.api.test_search import found
@@ -110,6 +111,8 @@ async def test_the_words_of_older_jobs_are_folded(
         old = "UPDATE jobs SET prompt_words = to_tsvector('simple', params->>'prompt')"
         await session.execute(text(old))
     assert await found(client, drawn, q="猫") == []
+    async with services.database.engine.begin() as connection:
+        await connection.run_sync(lambda sync: command.downgrade(_config(sync), "0011"))
     query(database_url, "UPDATE alembic_version SET version_num = '0010'")
     for _ in range(2):
         await upgrade(database_url)

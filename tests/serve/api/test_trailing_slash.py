@@ -18,7 +18,7 @@ IDS = ("job_id", "image_id", "webhook_id", "delivery_id", "key_id", "tenant_id")
 
 
 async def test_every_route(operator: httpx2.AsyncClient, subtests: pytest.Subtests) -> None:
-    ids = {**dict.fromkeys(IDS, NOBODY), "variant": "original", "model_id": "flow"}
+    ids = {**dict.fromkeys(IDS, NOBODY), "variant": "original", "model_id": "flow", "model": "flow"}
     for route, door in DOORS.items():
         if route.startswith("WEB") or route in ("GET /", "GET /docs"):  # a page sends to itself
             continue
@@ -26,7 +26,7 @@ async def test_every_route(operator: httpx2.AsyncClient, subtests: pytest.Subtes
             named = {**ids, "name": "reference.js" if "/docs" in route else "gallery.js"}
             without = await ask(operator, route, door, named)
             answer = await ask(operator, f"{route}/", door, named)
-            if route == "POST /v1/tenants":  # the name is taken by then
+            if route in ("POST /v1/tenants", "POST /v1/operator/models"):  # the name is taken
                 assert (without.status_code, answer.status_code) == (201, 409)
             else:
                 assert answer.status_code == without.status_code

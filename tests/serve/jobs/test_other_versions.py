@@ -58,6 +58,7 @@ NEWER: list[dict[str, Any]] = [
     {"loras": [{"name": "ink", "scale": 1.0, "layers": ["up"]}]},
     {"control": {"name": "edges", "weights": [1, 2]}},
     {"loras": "ink"},
+    {"lora_files": "ink"},
 ]
 
 

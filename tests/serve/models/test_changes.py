@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from serve.models.changes import Change, ModelState, apply_changes
+from serve.models.changes import Change, ModelState, UploadedLora, apply_changes
 from serve.settings import FurtherModelSettings, PoolSettings, Settings
 
 SINCE = datetime(2026, 11, 30, tzinfo=UTC)
@@ -60,3 +61,22 @@ def test_what_cannot_be_served_is_passed_by(change: Change) -> None:
 def test_the_configuration_wins_over_what_was_added() -> None:
     change = Change("sdxl", ModelState.ACTIVE, "small", {"path": "/m/other"})
     assert apply_changes(TWO_POOLS, [change]).settings == TWO_POOLS
+
+
+def test_uploaded_loras_of_models_that_are_served() -> None:
+    configured = Settings(models={"sdxl": {"path": "/m/sdxl", "loras": {"ink": Path("ink")}}})
+    uploaded = [
+        UploadedLora(model, name, "a" * 64, 8)
+        for model, name in (
+            ("sdxl", "ink"),  # which the configuration names by now
+            ("sdxl", "wash"),
+            ("flux", "wash"),
+            ("gone", "wash"),
+        )
+    ]
+    added = Change("flux", ModelState.ACTIVE, "default", FLUX)
+    served = apply_changes(configured, [added], uploaded)
+    assert {model: list(loras) for model, loras in served.loras.items()} == {
+        "sdxl": ["wash"],
+        "flux": ["wash"],
+    }

@@ -127,7 +127,7 @@ async def test_a_strength_shortens_way_and_price(
     ("damage", "reason"),
     [
         (Path.unlink, "The source picture could not be read: There is no object"),
-        (lambda path: path.write_bytes(b"other"), "The source picture's file was changed"),
+        (lambda path: path.write_bytes(b"other"), "The file of the source picture was changed"),
     ],
 )
 async def test_a_lost_source_fails_its_job_and_no_other(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from pathlib import Path
 
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.loading import load_model
@@ -35,7 +36,7 @@ async def work(
     database, storage = Database(database_url), open_storage(storage_url)
     bus = EventBus(valkey_url, [WORK])
     await bus.start()
-    load = SourceLoader(storage, settings).load
+    load = SourceLoader(storage, settings, Path(folder) / "loras").load
     worker = Worker(Claims(database, bus, [MODEL]), bus, load, Shelf(storage), settings)
     engine = DiffusionEngine(ModelPool.of(load_model(folder, "cpu"), MODEL), settings.max_batch)
     runner = EngineRunner(engine, worker.take)

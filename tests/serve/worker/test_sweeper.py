@@ -14,9 +14,12 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
+from pipelines.diffusion.request import LoraScale
 from serve.database import Database
 from serve.jobs.lifecycle import Jobs
-from serve.pictures.stored_file import PictureKey, StoredFile
+from serve.models.changes import UploadedLora
+from serve.models.repository import delete_lora, write_lora
+from serve.pictures.stored_file import LoraKey, PictureKey, StoredFile
 from serve.settings import JobSettings
 from serve.storage import Storage, StorageUnavailable, open_storage
 from serve.tables import Variant
@@ -218,3 +221,23 @@ def test_a_picture_key_is_read_back() -> None:
     key = PictureKey(uuid4(), uuid4(), 12, "original.png")
     assert PictureKey.parse(str(key)) == key
     assert PictureKey.parse(str(key).upper()) is None
+
+
+async def test_a_lora_goes_once_no_row_and_no_live_job_names_it(
+    shelf: Shelf, sweeper: Sweeper, database: Database, jobs: Jobs, tenant_id: UUID
+) -> None:
+    named, queued, young, unused = (digit * 64 for digit in "abcd")
+    for sha256 in (named, queued, unused):
+        await shelf.put(str(LoraKey(sha256)), OLD)
+    await shelf.put(str(LoraKey(young)), YOUNG)
+    async with database.transaction() as session:
+        await write_lora(session, UploadedLora("tiny", "ink", named, 8))
+    job = await jobs.submit(tenant_id, ask(loras=(LoraScale("wash"),), lora_files={"wash": queued}))
+    assert [await sweeper.sweep() for _ in range(3)] == [0, 1, 0]
+    assert await shelf.keys() == {str(LoraKey(each)) for each in (named, queued, young)}
+
+    await jobs.cancel(tenant_id, job.id)
+    async with database.transaction() as session:
+        await delete_lora(session, "tiny", "ink")
+    assert [await sweeper.sweep() for _ in range(2)] == [0, 2]
+    assert await shelf.keys() == {str(LoraKey(young))}

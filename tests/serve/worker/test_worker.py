@@ -91,7 +91,7 @@ class Workshop:
 
     async def _load_source(self, claim: Claim) -> Source:
         assert self._storage
-        return await SourceLoader(self._storage, SETTINGS).load(claim)
+        return await SourceLoader(self._storage, SETTINGS, self._folder / "loras").load(claim)
 
     def models(self) -> ModelPool:
         return ModelPool.of(load_model(self._folder, "cpu"), MODEL)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from diffusers import DiffusionPipeline
+
 from pipelines.embedded import MODEL_PATH
+from tests.pipelines.diffusion.lora.lora_files import matrices, save_peft
 from tests.service.conftest import Service, wait_for
 
 
@@ -41,3 +45,27 @@ def test_a_model_is_added_drawn_with_paused_and_removed(service: Service) -> Non
         again = service.run("models", "remove", "added")
         assert (again.returncode, "Refused (404)" in again.stderr) == (1, True), again.stderr
     assert [process.pid for process in service.replicas("Diffusion")] == replicas
+
+
+def test_a_lora_is_uploaded_drawn_with_and_removed(service: Service, tmp_path: Path) -> None:
+    pipeline = DiffusionPipeline.from_pretrained(MODEL_PATH)
+    file = save_peft(tmp_path / "wash.safetensors", matrices(pipeline, seed=1))
+
+    def draw(**more: Any) -> Any:
+        body = {"prompt": "red heart", "seed": 7, "num_inference_steps": 4, **more}
+        answer = client.post("/v1/images/generations", json=body)
+        return answer.json()["data"][0]["b64_json"] if answer.is_success else answer.status_code
+
+    def run(*arguments: str) -> None:
+        done = service.run("models", "lora", *arguments)
+        assert done.returncode == 0, done.stderr
+
+    with service.client() as client:
+        name = client.get("/v1/models").json()["data"][0]["id"]
+        plain = draw()
+        run("add", name, "wash", str(file))
+        inked = draw(loras=[{"name": "wash"}])
+        assert isinstance(inked, str)
+        assert inked != plain
+        run("remove", name, "wash")
+        assert draw(loras=[{"name": "wash"}]) == 400

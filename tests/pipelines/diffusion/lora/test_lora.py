@@ -28,6 +28,7 @@ from pipelines.diffusion.errors import (
 )
 from pipelines.diffusion.families.stable_diffusion import StableDiffusion
 from pipelines.diffusion.loading import load_model
+from pipelines.diffusion.lora import bank as lora_bank
 from pipelines.diffusion.lora.bank import LoraBank
 from pipelines.diffusion.request import Failure, LoraScale, Output, Request, SamplingParams
 from tests.pipelines.diffusion.conftest import load_plain
@@ -454,6 +455,30 @@ def test_files_that_are_no_lora(bank: LoraBank, tmp_path: Path, files: dict[str,
     bank.load("x", files["a"])
     with pytest.raises(LoraLoadError, match="A LoRA 'x' is loaded already"):
         bank.load("x", files["a"])
+
+
+def test_those_taken_for_requests_leave_when_they_are_too_many(
+    bank: LoraBank, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lora_bank, "MOST_TAKEN", 2)
+    bank.load("configured", files["c"])
+    for name in ("first", "second", "first", "third"):  # the second is the least recently used
+        bank.take({name: files["a"]}, {name})
+    assert list(bank.names) == ["configured", "first", "third"]
+    bank.take({"fourth": files["b"]}, {"first", "third", "fourth"})
+    assert list(bank.names) == ["configured", "first", "third", "fourth"], "all are in use"
+    bank.take({}, {"fourth"})
+    assert list(bank.names) == ["configured", "third", "fourth"]
+
+
+def test_one_taken_that_does_not_fit_fails_its_request(
+    bank: LoraBank, files: dict[str, Path], tmp_path: Path
+) -> None:
+    save_file({"x": torch.ones(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(RequestError, match=r"^LoRA 'x' is no LoRA|^LoRA 'x' names no") as raised:
+        bank.take({"x": tmp_path / "other.safetensors"}, {"x"})
+    assert str(tmp_path) not in str(raised.value)
+    assert bank.names == ()
 
 
 def test_layers_that_the_model_lacks_are_told(
