@@ -32,7 +32,7 @@ async def test_every_route(
         for path in paths:
             with subtests.test(path):
                 file = "reference.js" if path.startswith("/docs") else "gallery.js"
-                url = path.format(**things, name=file)
+                url = path.format(**{**things, "name": file})
                 head = await http.head(url, headers={"Accept-Encoding": "identity"})
                 got = await _got(http, url)
                 assert head.status_code == got.status_code
