@@ -20,6 +20,7 @@ from serve.worker.claims import Claims
 from serve.worker.delivery import Delivery
 from serve.worker.errors import EngineDied
 from serve.worker.model_watch import ModelWatch
+from serve.worker.retry import until_connected
 from serve.worker.source import SourceLoader
 from serve.worker.worker import Worker
 
@@ -58,16 +59,13 @@ class Diffusion:
                 hidden.add(name)
             return open_source(settings, name)
 
-        watch = ModelWatch(self._database, settings, pool, take_up)
-        served = await watch.first_look()
-        models = await asyncio.to_thread(open_pool, served.settings, pool)
-        hidden = await asyncio.to_thread(hidden_previews, served.settings, pool)
-        device = str(choose_device(served.settings.served[models.default].device))
+        models = await asyncio.to_thread(open_pool, settings, pool)
+        hidden = await asyncio.to_thread(hidden_previews, settings, pool)
+        device = str(choose_device(settings.served[models.default].device))
         # It draws and publishes; the events of all jobs are for those who have clients.
         self._bus = EventBus(settings.redis_url.get_secret_value(), [WORK])
         await self._bus.start()
         claims = Claims(self._database, self._bus, models.names, settings.jobs.unread_wait_s, pool)
-        claims.models = tuple(served.active(pool))
         delivery = Delivery(PostprocessReplicas(postprocess), settings.worker)
         sources = SourceLoader(
             open_storage(settings.storage), settings.worker, settings.lora_folder
@@ -79,6 +77,8 @@ class Diffusion:
         runner = EngineRunner(engine, self._worker.take, niceness)
         runner.start()
         await asyncio.to_thread(runner.wait_until_warm)
+        watch = ModelWatch(self._database, settings, pool, take_up)
+        await until_connected(watch.look)(claims, runner)  # before anything is claimed
         adopt_loggers("diffusers", "huggingface_hub", "transformers")
         self._drained = False
         self._working = asyncio.create_task(self._worker.run(runner, device), name="worker")

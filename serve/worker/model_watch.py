@@ -14,7 +14,6 @@ from serve.models.changes import Change, Served, apply_changes
 from serve.settings import Settings
 from serve.supervise import RoundDone, ignore_round
 from serve.worker.claims import Claims
-from serve.worker.retry import until_connected
 
 if TYPE_CHECKING:
     from pipelines.diffusion.pool import ModelSource
@@ -47,18 +46,10 @@ class ModelWatch:
         self._pool = pool
         self._open_source = open_source
         self._changes: list[Change] = []
-        self._opened: dict[str, object] = {}
-        """The settings of each model that the engine has."""
+        self._opened = self._wanted(apply_changes(configured, ()))
+        """The settings of each model that the engine has: at first what is configured."""
         self._refused: dict[str, object] = {}
         """Those of models that could not be taken up; they are not tried again."""
-
-    @until_connected
-    async def first_look(self) -> Served:
-        """What is served when the replica starts: all of it is opened by the caller."""
-        self._changes = await self._read()
-        served = apply_changes(self._configured, self._changes)
-        self._opened = self._wanted(served)
-        return served
 
     async def run(
         self, claims: Claims, engine: Engine, round_done: RoundDone = ignore_round
@@ -69,12 +60,20 @@ class ModelWatch:
             DatabaseUnavailable: run it again.
         """
         while True:
-            changes = await self._read()
-            if changes != self._changes:
-                await self._follow(changes, claims, engine)
-                self._changes = changes
+            await self.look(claims, engine)
             round_done()
             await asyncio.sleep(LOOK_S)
+
+    async def look(self, claims: Claims, engine: Engine) -> None:
+        """Follow what was changed since the last look.
+
+        Raises:
+            DatabaseUnavailable: call it again.
+        """
+        changes = await self._read()
+        if changes != self._changes:
+            await self._follow(changes, claims, engine)
+            self._changes = changes
 
     async def _follow(self, changes: list[Change], claims: Claims, engine: Engine) -> None:
         served = apply_changes(self._configured, changes)

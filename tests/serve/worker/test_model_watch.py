@@ -69,7 +69,8 @@ async def test_claims_and_engine_follow_the_rows(
     watch: ModelWatch, claims: Claims, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_watch, "LOOK_S", 0.02)
-    assert (await watch.first_look()).active("default") == [MODEL]
+    await watch.look(claims, Engine())
+    assert claims.models == (MODEL,)
     async with following(watch, claims) as engine:
         await change(database, TWIN)
         await until(claims, MODEL, "twin")
@@ -89,7 +90,6 @@ async def test_one_that_it_cannot_take_up_is_told_and_hurts_no_other(
     watch: ModelWatch, claims: Claims, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_watch, "LOOK_S", 0.02)
-    await watch.first_look()
     async with following(watch, claims):
         await change(database, Change("broken", ModelState.ACTIVE, "default", {"path": "/lost"}))
         await change(database, TWIN)
@@ -101,10 +101,12 @@ async def test_one_that_it_cannot_take_up_is_told_and_hurts_no_other(
 
 
 async def test_a_replica_that_starts_later_has_what_was_added(
-    watch: ModelWatch, database: Database
+    watch: ModelWatch, claims: Claims, database: Database
 ) -> None:
-    await change(database, TWIN)
-    await change(database, Change(MODEL, ModelState.PAUSED))
-    served = await watch.first_look()
-    assert served.settings.served_pools["default"].models == (MODEL, "twin")
-    assert served.active("default") == ["twin"]
+    broken = Change("broken", ModelState.ACTIVE, "default", {"path": "/lost"})
+    for row in (broken, TWIN, Change(MODEL, ModelState.PAUSED)):
+        await change(database, row)
+    engine = Engine()
+    await watch.look(claims, engine)
+    assert engine.models == ["twin"], "beside what is configured; the broken one hurts no other"
+    assert claims.models == ("twin",)
