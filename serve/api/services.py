@@ -15,6 +15,7 @@ from serve.http.drain import Drain
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.limits import ServedModels
 from serve.jobs.sourcing import Sourcing
+from serve.models.loras import Loras
 from serve.models.models import Models
 from serve.observability.metrics import Metrics
 from serve.pictures.checked_files import CheckedFiles
@@ -37,6 +38,7 @@ class Services:
     storage: Storage
     served: ServedModels
     models: Models
+    loras: Loras
     jobs: Jobs
     pictures: Pictures
     files: CheckedFiles
@@ -84,6 +86,7 @@ def open_services(settings: Settings) -> Services:
     storage = open_storage(settings.storage)
     pictures, metrics = Pictures(database, storage), Metrics()
     jobs, served = Jobs(database, bus, storage, settings), ServedModels.read(settings)
+    models = Models(database, settings, served, jobs.admission)
     return Services(
         settings=settings,
         database=database,
@@ -101,6 +104,7 @@ def open_services(settings: Settings) -> Services:
         metrics=metrics,
         drain=Drain(),
         served=served,
-        models=Models(database, storage, settings, served, jobs.admission),
+        models=models,
+        loras=Loras(database, storage, served, models),
         sockets=OpenSockets(settings.http.max_sockets_per_tenant),
     )

@@ -19,6 +19,7 @@ from serve.models.errors import (
     ModelExists,
     PoolNotFound,
 )
+from serve.models.loras import Loras
 from serve.models.models import Models
 from serve.models.schemas import (
     LoraStatus,
@@ -107,7 +108,7 @@ async def put_lora(
     request: Request,
     response: Response,
     _caller: Operator,
-    models: Provided[Models],
+    loras: Provided[Loras],
 ) -> LoraStatus:
     """Requests may name it at once. Every replica of the model's pool loads it when a request first
     does.
@@ -115,7 +116,7 @@ async def put_lora(
     Another file under a name that is there is drawn with by the jobs that are accepted from then
     on; those accepted before keep theirs.
     """
-    status, new = await models.put_lora(model, name, await read_body(request))
+    status, new = await loras.put(model, name, await read_body(request))
     response.status_code = 201 if new else 200
     return status
 
@@ -130,10 +131,10 @@ async def remove_lora(
     model: Model,
     name: Annotated[str, Path(examples=["ink"])],
     _caller: Operator,
-    models: Provided[Models],
+    loras: Provided[Loras],
 ) -> None:
     """Jobs that were accepted with it are drawn with it still."""
-    await models.remove_lora(model, name)
+    await loras.remove(model, name)
 
 
 @router.delete(

@@ -1,20 +1,15 @@
-"""Which models and LoRAs are served: read, and changed while the service runs."""
+"""Which models are served: read, and changed while the service runs."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import structlog
 from pydantic import ValidationError
 
 from pipelines.diffusion.errors import ModelLoadError
-from pipelines.diffusion.families.registry import family_entry
-from pipelines.diffusion.lora.check import check_lora_file
 from serve.database import Database, DatabaseUnavailable, Session
 from serve.errors import ServiceError
 from serve.http.errors import InvalidValue
@@ -24,24 +19,19 @@ from serve.jobs.limits import ServedModels, describe_model
 from serve.models import repository
 from serve.models.changes import Change, ModelState, Served, UploadedLora, apply_changes
 from serve.models.errors import (
-    LoraConfigured,
-    LoraNotFound,
     ModelBusy,
     ModelConfigured,
     ModelExists,
     PoolNotFound,
 )
 from serve.models.schemas import Declaration, LoraStatus, ModelStatus, NewModel
-from serve.pictures.stored_file import LoraKey
 from serve.settings import Settings
-from serve.storage import ObjectMissing, Storage, StorageUnavailable
 from serve.supervise import RoundDone, ignore_round
 from serve.tables import JobState
 
 log = structlog.get_logger(__name__)
 
 LOOK_S = 2.0
-_PUT_S = 300.0
 
 
 class Models:
@@ -53,19 +43,18 @@ class Models:
     def __init__(
         self,
         database: Database,
-        storage: Storage,
         configured: Settings,
         served: ServedModels,
         admission: Admission,
     ) -> None:
         self._database = database
-        self._storage = storage
         self._configured = configured
         self._served = served
         served.look = self.look
         self._admission = admission
         self._changes: list[Change] = []
-        self._loras: list[UploadedLora] = []
+        self.loras: list[UploadedLora] = []
+        """Those that were uploaded, as of the last look."""
         self._waiting: Mapping[str, object] | None = None
         """A declaration that Postgres was not there for."""
         self.declaration_error: str | None = None
@@ -89,7 +78,7 @@ class Models:
         async with self._database.transaction() as session:
             changes = await repository.read_changes(session)
             loras = await repository.read_loras(session)
-        if (changes, loras) == (self._changes, self._loras):
+        if (changes, loras) == (self._changes, self.loras):
             return
         now = apply_changes(self._configured, changes, loras)
         known, before = self._served.descriptions, self._served.settings.served
@@ -109,7 +98,7 @@ class Models:
             for model, each in now.loras.items()
         }
         self._admission.follow(now.settings, _active(now))
-        self._changes, self._loras = changes, loras
+        self._changes, self.loras = changes, loras
 
     async def add(self, model: NewModel) -> ModelStatus:
         """Serve one more, from now on.
@@ -149,7 +138,7 @@ class Models:
         state = ModelState.PAUSED if paused else ModelState.ACTIVE
         async with self._database.transaction() as session:
             await repository.lock_changes(session)
-            change = await self._current(session, name)
+            change = await self.current(session, name)
             if change.state is not state:
                 await repository.write_change(session, replace(change, state=state))
         return await self._changed(name)
@@ -167,65 +156,8 @@ class Models:
             )
         async with self._database.transaction() as session:
             await repository.lock_changes(session)
-            change = await self._current(session, name)
+            change = await self.current(session, name)
             await repository.write_change(session, replace(change, state=ModelState.REMOVED))
-        await self.look()
-
-    async def put_lora(self, model: str, name: str, file: bytes) -> tuple[LoraStatus, bool]:
-        """Store the LoRA, in place of one of that name if there is one; whether it is new.
-
-        Raises:
-            ModelNotFound: the model is not served.
-            LoraConfigured: the configuration has one of that name.
-            InvalidValue: it is no LoRA in safetensors, or the model takes none.
-            StorageUnavailable: it is not kept.
-        """
-        await self.look()
-        served = self._served.settings.served
-        if model not in served:
-            raise _not_served(model)
-        if name in served[model].loras:
-            raise LoraConfigured(
-                f"The configuration has a LoRA {name!r} of {model!r}; take another name."
-            )
-        description = self._served.descriptions.get(model)
-        if description is not None and family_entry(description.class_name) is None:
-            raise InvalidValue(f"The model {model!r} takes no LoRAs.", param="model")
-        await asyncio.to_thread(_check_lora, file)
-        sha256 = (await asyncio.to_thread(hashlib.sha256, file)).hexdigest()
-        key = str(LoraKey(sha256))
-        try:
-            async with asyncio.timeout(_PUT_S):
-                await self._storage.put(key, file, "application/octet-stream")
-        except TimeoutError as error:
-            raise StorageUnavailable(f"Storage did not answer within {_PUT_S:g} s.") from error
-        async with self._database.transaction() as session:
-            await repository.lock_changes(session)
-            await self._current(session, model)
-            try:
-                await self._storage.look(key)
-            except ObjectMissing as error:  # it was an old one's, which the sweeper deleted now
-                raise StorageUnavailable("The file was just deleted; send it again.") from error
-            before = {(each.model, each.name) for each in await repository.read_loras(session)}
-            await repository.write_lora(session, UploadedLora(model, name, sha256, len(file)))
-        await self.look()
-        [lora] = [each for each in self._loras if (each.model, each.name) == (model, name)]
-        return _lora_status(lora), (model, name) not in before
-
-    async def remove_lora(self, model: str, name: str) -> None:
-        """Take no more requests for it; the sweeper deletes its file once nothing names it.
-
-        Raises:
-            ModelNotFound: the model is not served.
-            LoraNotFound: none of that name was uploaded for it.
-        """
-        async with self._database.transaction() as session:
-            await repository.lock_changes(session)
-            await self._current(session, model)
-            loras = {(each.model, each.name) for each in await repository.read_loras(session)}
-            if (model, name) not in loras:
-                raise LoraNotFound(f"No LoRA {name!r} was uploaded for {model!r}.")
-            await repository.delete_lora(session, model, name)
         await self.look()
 
     async def list(self) -> list[ModelStatus]:
@@ -235,7 +167,7 @@ class Models:
             images = await repository.live_images(session)
             workers = await repository.models_of_workers(session)
         by_name = {change.name: change for change in self._changes}
-        served = apply_changes(self._configured, self._changes, self._loras)
+        served = apply_changes(self._configured, self._changes, self.loras)
         pools = served.settings.pool_of
         return [
             ModelStatus(
@@ -252,7 +184,7 @@ class Models:
                 error=by_name[name].error if name in by_name else None,
                 loras=[
                     *(LoraStatus(name=each, configured=True) for each in model.loras),
-                    *map(_lora_status, served.loras.get(name, {}).values()),
+                    *map(LoraStatus.of, served.loras.get(name, {}).values()),
                 ],
             )
             for name, model in served.settings.served.items()
@@ -330,13 +262,14 @@ class Models:
         said = settings.model_dump(mode="json", exclude_unset=True)
         return Change(model.name, ModelState.ACTIVE, pool, said)
 
-    async def _current(self, session: Session, name: str) -> Change:
+    async def current(self, session: Session, name: str) -> Change:
+        """The model's row, or what one would say. Raises ModelNotFound."""
         changes = {each.name: each for each in await repository.read_changes(session)}
         change = changes.get(name)
         if name in self._configured.served:
             return change or Change(name, ModelState.ACTIVE)
         if change is None or change.state is ModelState.REMOVED:
-            raise _not_served(name)
+            raise not_served(name)
         return change
 
     @staticmethod
@@ -369,31 +302,8 @@ def _active(served: Served) -> Mapping[str, Sequence[str]]:
     return {pool: served.active(pool) for pool in served.settings.served_pools}
 
 
-def _not_served(name: str) -> ModelNotFound:
+def not_served(name: str) -> ModelNotFound:
     return ModelNotFound(f"The model {name[:100]!r} is not served here.", param="model")
-
-
-def _check_lora(file: bytes) -> None:
-    """Raises InvalidValue for what is no LoRA in safetensors, as its header tells."""
-    with tempfile.NamedTemporaryFile(suffix=".safetensors") as copy:
-        copy.write(file)
-        copy.flush()
-        try:
-            names = check_lora_file(Path(copy.name), called="The file")
-        except ModelLoadError as error:
-            raise InvalidValue(str(error)) from error
-    if not any("lora" in name.lower() for name in names):
-        raise InvalidValue("The file holds no LoRA; send one that was trained for this model.")
-
-
-def _lora_status(lora: UploadedLora) -> LoraStatus:
-    return LoraStatus(
-        name=lora.name,
-        configured=False,
-        sha256=lora.sha256,
-        size=lora.size,
-        since=lora.uploaded_at,
-    )
 
 
 def _says_the_same(before: Change, now: Change) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from serve.http.fields import StrictBody
-from serve.models.changes import ModelState
+from serve.models.changes import ModelState, UploadedLora
 from serve.settings import FurtherModelSettings, Name, PoolName
 
 
@@ -45,6 +45,16 @@ class LoraStatus(BaseModel):
     sha256: str | None = Field(None, description="Of the file, in hex.")
     size: int | None = Field(None, description="Of the file, in bytes.", examples=[151_112_480])
     since: datetime | None = Field(None, description="When this file was uploaded.")
+
+    @classmethod
+    def of(cls, lora: UploadedLora) -> Self:
+        return cls(
+            name=lora.name,
+            configured=False,
+            sha256=lora.sha256,
+            size=lora.size,
+            since=lora.uploaded_at,
+        )
 
 
 class ModelStatus(BaseModel):
