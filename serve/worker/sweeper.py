@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import structlog
 
@@ -20,6 +21,8 @@ from serve.worker.errors import ForeignStorage
 from serve.worker.repository import SWEEPER_LOCK, database_identity, try_lock
 
 log = structlog.get_logger(__name__)
+
+K = TypeVar("K")
 
 OWNER_KEY = "sfumato/owner"
 
@@ -88,11 +91,7 @@ class Sweeper:
         return deleted
 
     async def _sweep_page(self, page: Sequence[StoredObject], before: datetime) -> int:
-        files = [
-            key
-            for found in page
-            if found.modified < before and (key := PictureKey.parse(found.key)) is not None
-        ]
+        files = _old_keys(page, before, PictureKey.parse)
         if not files:
             return 0
         async with self._database.transaction() as session:
@@ -103,11 +102,7 @@ class Sweeper:
 
     async def _sweep_sources(self, page: Sequence[StoredObject], before: datetime) -> int:
         """Within the transaction: a client that uploads one again waits until it is gone."""
-        keys = [
-            key
-            for found in page
-            if found.modified < before and (key := SourceKey.parse(found.key)) is not None
-        ]
+        keys = _old_keys(page, before, SourceKey.parse)
         async with self._database.transaction() as session:
             gone = await forget_sources(session, keys, before)
             if gone:
@@ -115,11 +110,7 @@ class Sweeper:
         return len(gone)
 
     async def _sweep_loras(self, page: Sequence[StoredObject], before: datetime) -> int:
-        keys = [
-            key
-            for found in page
-            if found.modified < before and (key := LoraKey.parse(found.key)) is not None
-        ]
+        keys = _old_keys(page, before, LoraKey.parse)
         if not keys:
             return 0
         async with self._database.transaction() as session:
@@ -143,3 +134,11 @@ class Sweeper:
                 f"SFUMATO_STORAGE_URL, or, if this one has replaced the other (a restored dump, a "
                 f"new Postgres version), delete the object {OWNER_KEY}."
             )
+
+
+def _old_keys(
+    page: Sequence[StoredObject], before: datetime, parse: Callable[[str], K | None]
+) -> list[K]:
+    """The keys of one kind whose files are older than that."""
+    old = (parse(found.key) for found in page if found.modified < before)
+    return [key for key in old if key is not None]
