@@ -1,7 +1,7 @@
-"""`python -m loadtests.capacity`: how many pictures a second one Postgres and one Valkey carry.
+"""`python -m loadtests.capacity`: how many pictures and events a second one installation carries.
 
-The slopes of docs/scaling.md. Nothing is drawn: jobs are submitted, and workers claim and commit
-them as fast as Postgres lets them. It starts its own Postgres and Valkey; all of it shares this
+The slopes of docs/scaling.md. Nothing is drawn: jobs are submitted, workers claim and commit them
+as fast as Postgres lets them, and one process publishes events and reads them. It starts its own Postgres and Valkey; all of it shares this
 machine's cores, so a server of its own carries more.
 """
 
@@ -12,15 +12,17 @@ import tempfile
 import time
 from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import typer
 from sqlalchemy import text
 
 from serve.database import Database
 from serve.events.bus import EventBus
+from serve.events.event import Event, EventType
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.request import JobRequest
 from serve.local.postgres import LocalPostgres
@@ -86,6 +88,8 @@ async def _measure(settings: Settings, jobs: int, workers: int, tenants: int) ->
     typer.echo(f"claimed and committed  {jobs / took:8.0f} pictures/s, {workers} workers")
     kept = (await _bytes(database) - before) / jobs
     typer.echo(f"kept                   {kept:8.0f} bytes a picture, {len(FILES)} files each")
+    took = await _seconds([_read(bus, tenant_ids[0], jobs), _publish(bus, tenant_ids[0], jobs)])
+    typer.echo(f"published and read     {jobs / took:8.0f} events/s, one reader")
     await bus.close()
     await database.close()
 
@@ -116,6 +120,23 @@ async def _work(claims: Claims, place: int) -> None:
             ]
             await claims.complete(claim, files)
     await claims.leave(worker_id)
+
+
+async def _publish(bus: EventBus, tenant_id: UUID, events: int) -> None:
+    for number in range(events):
+        data = {"image_id": str(uuid4()), "step": 10, "steps": 20}
+        now = datetime.now(UTC)
+        await bus.publish(Event(tenant_id, uuid4(), number, EventType.PROGRESS, now, data))
+
+
+async def _read(bus: EventBus, tenant_id: UUID, events: int) -> None:
+    """What an ingress does with every event before it reaches the clients that follow the job."""
+    async with bus.subscribe(tenant_id) as subscription:
+        while events:
+            await subscription.wakeup.wait()
+            subscription.wakeup.clear()
+            while subscription.pop():
+                events -= 1
 
 
 async def _seconds(tasks: Iterable[Coroutine[None, None, None]]) -> float:

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
+from diffusers import DiffusionPipeline
+from numpy.typing import NDArray
+from PIL import Image
 
+from pipelines.embedded import MODEL_PATH
 from serve.local.port import free_port
 from serve.local.postgres import LocalPostgres
 from tests.conftest import query
+from tests.pipelines.diffusion.lora.lora_files import matrices, save_peft
 from tests.service.conftest import LIVE, Service, start, wait_for
 
-LONG: dict[str, Any] = {"prompt": "a house", "n": 8, "num_inference_steps": 100}
+LONG: dict[str, Any] = {
+    "prompt": "a house",
+    "n": 8,
+    "num_inference_steps": 100,
+    "seed": 1,
+    "loras": [{"name": "wash"}],
+}
+ROUNDING = 2
+"""Steps of a colour: in another batch sums round otherwise."""
 AS_GOOD_AS_DONE = "UPDATE images SET seconds = 0 WHERE state IN ('queued', 'running')"
 """What is predicted of them, so that a replica is stopped while there is much to draw."""
 HELD = """
@@ -75,6 +90,20 @@ def stopped_at_work(database: str, work: Callable[[], None]) -> dict[str, int]:
     return left[0]
 
 
+def add_lora(client: httpx2.Client, file: Path) -> None:
+    save_peft(file, matrices(DiffusionPipeline.from_pretrained(MODEL_PATH), seed=1))
+    added = client.put(
+        "/v1/operator/models/sfumato-embedded/loras/wash", content=file.read_bytes()
+    )
+    assert added.status_code == 201, added.text
+
+
+def pictures(client: httpx2.Client, job: dict[str, Any]) -> NDArray[np.int16]:
+    """In the job's order."""
+    files = (client.get(f"/v1/images/{image['id']}/original") for image in job["images"])
+    return np.stack([np.asarray(Image.open(io.BytesIO(file.content)), np.int16) for file in files])
+
+
 def test_replicas_follow_the_predicted_work_down_to_none_and_back(resting: Service) -> None:
     with resting.client() as client:
         wait_for("no replica", lambda: resting.replicas("Diffusion") == [])
@@ -85,9 +114,11 @@ def test_replicas_follow_the_predicted_work_down_to_none_and_back(resting: Servi
         wait_for("a replica of its pool", lambda: resting.replicas("Diffusion-twin") != [])
         assert resting.replicas("Diffusion-main") == [], "which has nothing to do"
         assert finished(client, job)["state"] == "succeeded"
-        first = client.post("/v1/jobs", json={"prompt": "red heart"}).json()
-        assert finished(client, first)["state"] == "succeeded", "the first job brings one back"
+        first = client.post("/v1/jobs", json={**LONG, "loras": []}).json()
+        plain = finished(client, first)
+        assert plain["state"] == "succeeded", "the first job brings one back"
 
+        add_lora(client, resting.folder / "wash.safetensors")
         database = LocalPostgres(resting.folder / "data").url
         jobs: list[dict[str, Any]] = []
 
@@ -103,7 +134,11 @@ def test_replicas_follow_the_predicted_work_down_to_none_and_back(resting: Servi
         wait_for("two replicas that draw", two_draw)
         left = stopped_at_work(database, work)
         wait_for("no replica", lambda: resting.replicas("Diffusion") == [])
-        assert {finished(client, job)["state"] for job in jobs} == {"succeeded"}
+        ended = [finished(client, job) for job in jobs]
+        assert {job["state"] for job in ended} == {"succeeded"}
+        drawn = np.stack([pictures(client, job) for job in ended])
+        assert np.abs(drawn - drawn[0]).max() <= ROUNDING, "both replicas drew with the LoRA"
+        assert np.abs(drawn[0] - pictures(client, plain)).max() > 10 * ROUNDING
         assert query(database, "SELECT sum(crashes) FROM images") == "0"
         assert query(database, "SELECT count(*) FROM workers") == "0"
         told = "SELECT count(*) FROM events WHERE type = 'image.succeeded'"
