@@ -30,7 +30,8 @@ _UPLOAD_S = 600.0
 @app.command("list")
 def show() -> None:
     """List the models with their queues, and the replicas that have them."""
-    table = Table("model", "pool", "state", "queued", "running", "ready", "path", box=None)
+    table = Table("model", "pool", "state", "queued", "running", "ready", box=None)
+    table.add_column("path", overflow="fold")
     for model in call(settings(), "GET", _URL)["data"]:
         table.add_row(
             model["name"],

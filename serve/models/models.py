@@ -211,7 +211,11 @@ class Models:
             self.declaration_error = None
 
     async def _declare(self, declaration: Declaration) -> None:
-        added = {model.name: await self._checked(model) for model in declaration.models}
+        added: dict[str, Change] = {}
+        for model in declaration.models:
+            if model.name in added:
+                raise ModelExists(f"`models` names {model.name!r} twice; take one of them out.")
+            added[model.name] = await self._checked(model)
         async with self._database.transaction() as session:
             await repository.lock_changes(session)
             before = {each.name: each for each in await repository.read_changes(session)}

@@ -166,6 +166,7 @@ async def test_a_declaration_is_taken_whole_or_not_at_all(
         ({"modles": {}}, "modles"),
         ({"models": {"twin": None}}, "models.0"),
         ({"models": {"lost": {"path": f"/{'long' * 100}"}}}, "cannot be read"),
+        ({"models": [TWIN, TWIN]}, "names 'twin' twice"),
         ({"models": {"other": {**twin, "aliases": ["flow"]}}}, "'flow' would name two models"),
     ]
     for user_config, reason in wrong:
