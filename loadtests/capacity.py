@@ -1,8 +1,8 @@
 """`python -m loadtests.capacity`: how many pictures and events a second one installation carries.
 
 The slopes of docs/scaling.md. Nothing is drawn: jobs are submitted, workers claim and commit them
-as fast as Postgres lets them, and one process publishes events and reads them. It starts its own Postgres and Valkey; all of it shares this
-machine's cores, so a server of its own carries more.
+as fast as Postgres lets them, and one process publishes events and reads them. It starts its own
+Postgres and Valkey; all of it shares this machine's cores, so a server of its own carries more.
 """
 
 from __future__ import annotations
