@@ -115,7 +115,7 @@ def _add_layers(app: FastAPI, services: Services) -> None:
             expose_headers=_CORS_SHOWS,
         )
     app.add_middleware(RateLimitFields, limits=services.jobs.admission.rates)
-    app.add_middleware(RequestMetrics, metrics=services.metrics)
+    app.add_middleware(RequestMetrics, meter=services.meter)
     app.add_middleware(AnswerHeaders)
 
 

@@ -11,6 +11,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve.database import Database
 from serve.deployments.postprocess import Postprocess, PostprocessReplicas
+from serve.deployments.ray_meter import RayMeter
 from serve.events.bus import WORK, EventBus
 from serve.observability.logging import adopt_loggers, configure_logging
 from serve.settings import Settings
@@ -52,6 +53,7 @@ class Diffusion:
         configure_logging(settings.log_format, log_prompts=settings.log_prompts)
         assert settings.database_url is not None  # noqa: S101 - build_app saw to it
         assert settings.redis_url is not None  # noqa: S101
+        meter = RayMeter()
         self._database = Database(settings.database_url.get_secret_value(), settings.database)
 
         def take_up(settings: Settings, name: str) -> ModelSource:
@@ -70,7 +72,9 @@ class Diffusion:
         sources = SourceLoader(
             open_storage(settings.storage), settings.worker, settings.lora_folder
         )
-        self._worker = Worker(claims, self._bus, sources.load, delivery, settings.worker, hidden)
+        self._worker = Worker(
+            claims, self._bus, sources.load, delivery, settings.worker, hidden, meter
+        )
         batch = settings.served_pools[pool].batch
         engine = DiffusionEngine(models, batch, threads=settings.worker.threads)
         niceness = settings.worker.niceness if device == "cpu" else 0

@@ -16,6 +16,7 @@ from serve.api.services import open_services
 from serve.database import Database
 from serve.deployments.diffusion import Diffusion
 from serve.deployments.proxy import guarded
+from serve.deployments.ray_meter import RayMeter
 from serve.observability.logging import configure_logging
 from serve.settings import Settings
 from serve.supervise import Loop, RoundDone, check, ignore_round
@@ -82,7 +83,7 @@ class Ingress:
                 cure="Set RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve.deployments.proxy:layers"
                 " on the whole cluster; without it clients may override Serve's time-outs.",
             )
-        self._services = open_services(settings)
+        self._services = open_services(settings, RayMeter())
         database, bus = self._services.database, self._services.bus
         assert settings.database_url is not None  # noqa: S101 - build_app saw to it
         unhurried = Database(

@@ -12,6 +12,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from serve.deployments.ray_meter import RayMeter
 from serve.moderation.moderation import Moderation
 from serve.observability.logging import configure_logging
 from serve.pictures.stored_file import StoredFile
@@ -28,6 +29,7 @@ class Postprocess:
 
     def __init__(self, settings: Settings) -> None:
         configure_logging(settings.log_format, log_prompts=settings.log_prompts)
+        self._meter = RayMeter()
         self._storage_url = settings.storage
         self._moderation = Moderation(settings.moderation)
 

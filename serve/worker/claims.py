@@ -72,7 +72,7 @@ class Claims:
         self._bus = bus
         self.models = tuple(models)
         self._first = self.models[0]
-        self._pool = pool
+        self.pool = pool
         self._unread_wait_s = unread_wait_s
         self._unreadable: dict[UUID, float] = {}
         """Jobs that this worker cannot read, and since when."""
@@ -80,7 +80,7 @@ class Claims:
     async def register(self, device: str, slots: int) -> UUID:
         """Announce a worker that is ready to draw; its lease starts now."""
         async with self._database.transaction() as session:
-            return await repository.insert_worker(session, self._pool, self._first, device, slots)
+            return await repository.insert_worker(session, self.pool, self._first, device, slots)
 
     async def heartbeat(self, worker_id: UUID, stats: EngineStats, *, draining: bool) -> bool:
         """Renew the lease; False says that it was lost, with every claim under it."""
@@ -134,7 +134,7 @@ class Claims:
             queues = await queues_of(session, self.models, free + spare, running, passed_by)
             if not queues:
                 return None if await any_queued(session, self.models, passed_by) else []
-            workers, now = await repository.claiming_workers(session, self._pool)
+            workers, now = await repository.claiming_workers(session, self.pool)
             share = await self._share(session, workers)
             judge = Judge(worker_id, free, holding, share, workers, now)
             chosen = take_turns(queues, free + spare, judge)
@@ -170,9 +170,9 @@ class Claims:
         async with self._database.transaction() as session:
             if await any_queued(session, self.models, self._passed_by()):
                 return 0
-            workers, _ = await repository.claiming_workers(session, self._pool)
+            workers, _ = await repository.claiming_workers(session, self.pool)
             share = await self._share(session, workers)
-            elsewhere = await repository.free_places_elsewhere(session, self._pool, worker_id)
+            elsewhere = await repository.free_places_elsewhere(session, self.pool, worker_id)
         return int(max(0, min(holding - share, elsewhere)))
 
     async def held(self, worker_id: UUID) -> list[Claim]:

@@ -26,6 +26,7 @@ from pipelines.diffusion.request import (
 )
 from serve.events.bus import EventBus
 from serve.moderation.errors import refused_picture
+from serve.observability.meter import Meter
 from serve.pictures.stored_file import StoredFile
 from serve.worker.claims import Claims
 from serve.worker.errors import PictureFailed
@@ -92,6 +93,7 @@ class Drawings:
         store: PictureStore,
         preview_every: int,
         hidden: Collection[str],
+        meter: Meter,
     ) -> None:
         """``preview_every`` is in steps, for requests that ask for nothing else; 0 for none.
 
@@ -104,6 +106,7 @@ class Drawings:
         self._store = store
         self._preview_every = preview_every
         self._hidden = hidden
+        self._meter = meter
         self._pictures: dict[str, _Picture] = {}  # by request id
 
     def begin(self, claim: Claim) -> None:
