@@ -17,6 +17,7 @@ from serve.jobs.limits import ServedModels
 from serve.jobs.sourcing import Sourcing
 from serve.models.loras import Loras
 from serve.models.models import Models
+from serve.observability import tracing
 from serve.observability.meter import Meter, Meters
 from serve.observability.registry import Registry
 from serve.pictures.checked_files import CheckedFiles
@@ -89,7 +90,7 @@ def open_services(settings: Settings, *outlets: Meter) -> Services:
     database = Database(settings.database_url.get_secret_value(), settings.database)
     bus = EventBus(settings.redis_url.get_secret_value())
     storage = open_storage(settings.storage)
-    pictures, registry = Pictures(database, storage), Registry()
+    pictures, registry = Pictures(database, storage), Registry(tracing.exemplar)
     meter = Meters(registry, *outlets)
     jobs, served = Jobs(database, bus, storage, settings), ServedModels.read(settings)
     models = Models(database, settings, served, jobs.admission)

@@ -17,7 +17,9 @@ from serve.database import Database
 from serve.deployments.diffusion import Diffusion
 from serve.deployments.proxy import guarded
 from serve.deployments.ray_meter import RayMeter
+from serve.deployments.replica import replica_name
 from serve.observability.logging import configure_logging
+from serve.observability.tracing import start_tracing, stop_tracing
 from serve.settings import Settings
 from serve.supervise import Loop, RoundDone, check, ignore_round
 from serve.webhooks.courier import Courier
@@ -77,6 +79,7 @@ class Ingress:
     ) -> None:
         # The handles are never called: binding them makes all deployments one application.
         configure_logging(settings.log_format, log_prompts=settings.log_prompts)
+        start_tracing(replica_name)
         if not guarded():
             log.warning(
                 "ingress.proxy_unguarded",
@@ -129,3 +132,4 @@ class Ingress:
     async def __del__(self) -> None:
         """Awaited by Serve at shutdown."""
         await asyncio.gather(*(loop.stop() for loop in self._services.loops))
+        await asyncio.to_thread(stop_tracing)

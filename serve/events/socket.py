@@ -7,6 +7,7 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import Coroutine, Iterator
+from time import monotonic
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from serve.access.keys import InvalidKey, Keys, Principal
 from serve.access.scopes import InsufficientScope, Scope
 from serve.access.tickets import InvalidTicket, Tickets, TicketsUnavailable
 from serve.errors import ServiceError
+from serve.events.delivered import record_delivery
 from serve.events.event import Event
 from serve.events.feed import Feed, Feeds
 from serve.events.flow_control import SendWindow, WindowFull
@@ -245,7 +247,9 @@ class EventSocket:
                 if event.type.terminal:
                     self._watched.discard(event.job_id)
                 if text is not None:
+                    began = monotonic()
                     await self._websocket.send_text(text)
+                    record_delivery(event, "websocket", began)
             if not feed.behind:
                 return
             await feed.read_behind()

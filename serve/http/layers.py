@@ -241,7 +241,7 @@ class AnswerHeaders:
 
 log = structlog.get_logger(__name__)
 
-_PROBES = ("/health", "/ready", "/metrics")
+PROBES = ("/health", "/ready", "/metrics")
 _METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS")
 
 
@@ -274,5 +274,5 @@ class RequestMetrics:
             seconds = time.perf_counter() - started
             self._meter.count(HTTP_REQUESTS, method=method, route=route, status=str(status))
             self._meter.observe(HTTP_REQUEST_DURATION, seconds, method=method, route=route)
-            tell = log.debug if route in _PROBES else log.info
+            tell = log.debug if route in PROBES else log.info
             tell("http.request", method=method, route=route, status=status, seconds=seconds)

@@ -64,8 +64,8 @@ JOB_DURATION = Histogram(
 )
 PICTURE_STAGE = Histogram(
     "sfumato_picture_stage_seconds",
-    "This process: seconds that a picture spent in a stage; waiting is from its job's acceptance"
-    " to the engine's first step for it, without loading.",
+    "This process: seconds that a picture spent in a stage; waiting is from when it was queued, the"
+    " last time, to the engine's first step for it, without loading.",
     SECONDS,
     ("stage", "pool", "model"),
 )

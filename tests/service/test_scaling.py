@@ -92,9 +92,7 @@ def stopped_at_work(database: str, work: Callable[[], None]) -> dict[str, int]:
 
 def add_lora(client: httpx2.Client, file: Path) -> None:
     save_peft(file, matrices(DiffusionPipeline.from_pretrained(MODEL_PATH), seed=1))
-    added = client.put(
-        "/v1/operator/models/sfumato-embedded/loras/wash", content=file.read_bytes()
-    )
+    added = client.put("/v1/operator/models/sfumato-embedded/loras/wash", content=file.read_bytes())
     assert added.status_code == 201, added.text
 
 
