@@ -145,14 +145,17 @@ class DiffusionEngine:
         while self.has_work:
             yield from self.step()
 
-    def add(self, request: Request) -> None:
-        """Takes part from the next step on, or waits for a slot. ValueError if it is in already."""
+    def add(self, request: Request, joined: float | None = None) -> None:
+        """Takes part from the next step on, or waits for a slot. ValueError if it is in already.
+
+        ``joined`` is when it came, by the engine's clock, if that was before now.
+        """
         if request.id in self._entries:
             raise ValueError(f"Request {request.id!r} is in the engine already.")
-        deadline = None
-        if request.deadline_s is not None:
-            deadline = self.clock() + request.deadline_s
-        entry = Entry(request, request.model or self.models.default, deadline)
+        now = self.clock()
+        deadline = None if request.deadline_s is None else now + request.deadline_s
+        name = request.model or self.models.default
+        entry = Entry(request, name, deadline, now if joined is None else joined)
         self._entries[request.id] = entry
         self._arrivals.append(entry)
 
@@ -261,7 +264,8 @@ class DiffusionEngine:
             release_memory()
             self._batcher.out_of_memory(len(batch))
             return
-        self._observe([self._entries[turn.caller.id] for turn in turns], self.clock() - start)
+        now = self.clock()
+        self._observe([self._entries[turn.caller.id] for turn in turns], now - start)
         for turn in turns:
             caller = turn.caller
             with self._isolated(caller.id):
@@ -270,6 +274,7 @@ class DiffusionEngine:
                 if turn.picture is not None:
                     self._finish(self._entries[caller.id], turn.picture)
                 elif turn.progressed:
+                    self._entries[caller.id].denoised = now
                     steps = caller.params.num_inference_steps
                     self._outputs.append(Progress(caller.id, caller.steps_done, steps))
 
@@ -301,6 +306,7 @@ class DiffusionEngine:
             with self._isolated(running.request.id):
                 self._advance(running, prediction)
                 if running.trajectory.finished:
+                    running.entry.denoised = self.clock()
                     self._decode(running)
 
     def _collect(self, wait: bool) -> None:
@@ -342,7 +348,10 @@ class DiffusionEngine:
         while self._arrivals:
             entry = self._arrivals.popleft()
             with self._isolated(entry.request.id):
-                entry.model = entry.model or self.models.acquire(entry.model_name)
+                if entry.model is None:
+                    entry.model = self.models.acquire(entry.model_name)
+                    if entry.model is None or entry.loaded is not None:
+                        entry.loaded = self.clock()  # for now, and again once it is there
                 if entry.model is None or self._short_of_memory(entry):
                     waiting.append(entry)
                 else:
@@ -387,7 +396,8 @@ class DiffusionEngine:
         model, params = entry.model, entry.request.params
         if entry.running is not None or entry.caller is not None:
             return
-        entry.begun, cost = self.clock(), self.costs[entry.model_name]
+        entry.begun = entry.encoded = self.clock()
+        cost = self.costs[entry.model_name]
         if isinstance(model, WholeCall):
             entry.caller = model.admit(entry.request.id, params)
             entry.rows = cost.rows(params)
@@ -395,7 +405,8 @@ class DiffusionEngine:
             in_use = {name for each in self._entries.values() for name in each.request.lora_files}
             model.loras.take(entry.request.lora_files, in_use)
             conditioning = model.encode(params)
-            cost.observe_encode(conditioning.rows, self.clock() - entry.begun)
+            entry.encoded = self.clock()
+            cost.observe_encode(conditioning.rows, entry.encoded - entry.begun)
             if params.guidance_scale > 1:
                 cost.guided_rows = conditioning.rows
             trajectory = model.prepare(params, conditioning)
@@ -425,6 +436,8 @@ class DiffusionEngine:
         rows = sum(entry.rows for entry in entries)
         cost.observe(params.width * params.height, rows, seconds)
         for entry in entries:
+            entry.passes += 1
+            entry.companions += len(entries)
             remaining = cost.remaining(entry.request.params, entry.steps_left)
             self._batcher.update(entry.request.id, remaining)
         self._stats = replace(
@@ -480,8 +493,8 @@ class DiffusionEngine:
                 f"The model drew {width}x{height} pixels for {params.width}x{params.height}; ask"
                 " for a size that it draws."
             )
-        seconds = self.clock() - entry.begun
-        self._outputs.append(Result(entry.request.id, _to_bytes(picture), seconds, entry.reading))
+        timing = entry.timing(decoded=self.clock())
+        self._outputs.append(Result(entry.request.id, _to_bytes(picture), timing, entry.reading))
         self._leave(entry.request.id)
         self._stats = replace(self._stats, finished=self._stats.finished + 1)
 

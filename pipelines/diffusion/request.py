@@ -136,13 +136,41 @@ class PromptReading:
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """When a request reached each stage, in seconds of the engine's clock.
+
+    A whole call encodes and decodes where nobody sees it: there ``encoded`` is ``begun``, and where
+    the pipeline does not tell its steps, ``denoised`` is ``decoded`` and ``steps`` is 0.
+    """
+
+    joined: float
+    loaded: float
+    """Its model was there; ``joined`` if it was there already."""
+    begun: float
+    """It had a place in a step. From then on its LoRAs are applied and its prompts encoded."""
+    encoded: float
+    denoised: float
+    decoded: float
+    """Its picture was on the host."""
+    steps: int
+    """Denoising steps that it took."""
+    batch: float
+    """The mean number of requests in them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
-    """The finished picture: (height, width, 3) uint8, RGB. ``seconds`` from joining to leaving."""
+    """The finished picture: (height, width, 3) uint8, RGB."""
 
     request_id: str
     image: NDArray[np.uint8]
-    seconds: float
+    timing: Timing
     reading: PromptReading = PromptReading()
+
+    @property
+    def seconds(self) -> float:
+        """From its beginning to its picture."""
+        return self.timing.decoded - self.timing.begun
 
 
 @dataclass(frozen=True, slots=True)

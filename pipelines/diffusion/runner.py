@@ -50,7 +50,8 @@ class EngineRunner:
         self._niceness = niceness
         self._wake = threading.Condition(threading.RLock())
         # Guarded by _wake:
-        self._inbox: deque[Request] = deque()
+        self._inbox: deque[tuple[Request, float]] = deque()
+        """Each with when it came, by the engine's clock."""
         self._changes: deque[tuple[Mapping[str, ModelSource], Collection[str]]] = deque()
         self._aborts: deque[str] = deque()
         self._in_flight: set[str] = set()  # submitted, with no final output yet
@@ -142,7 +143,7 @@ class EngineRunner:
             if request.id in self._in_flight:
                 raise ValueError(f"Request {request.id!r} is in flight already.")
             self._in_flight.add(request.id)
-            self._inbox.append(request)
+            self._inbox.append((request, self._engine.clock()))
             self._wake.notify()
 
     def change_models(self, add: Mapping[str, ModelSource], remove: Collection[str]) -> None:
@@ -157,7 +158,7 @@ class EngineRunner:
             if request_id not in self._in_flight:
                 return False
             self._in_flight.discard(request_id)
-            arrived = [request for request in self._inbox if request.id != request_id]
+            arrived = [each for each in self._inbox if each[0].id != request_id]
             if len(arrived) == len(self._inbox):
                 self._aborts.append(request_id)
             self._inbox = deque(arrived)
@@ -229,7 +230,7 @@ class EngineRunner:
             while self._changes:
                 self._engine.change_models(*self._changes.popleft())
             while self._inbox:
-                self._engine.add(self._inbox.popleft())
+                self._engine.add(*self._inbox.popleft())
             self._stats = self._engine.stats()
             if self._engine.clock() - self._profiled_at > _PROFILE_SECONDS:
                 self._profiles = self._engine.profiles()

@@ -9,6 +9,8 @@ from importlib.metadata import version
 
 import structlog
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
+from starlette.types import Scope
 
 from serve.access import endpoints as access
 from serve.access.rate_limit import RateLimitFields
@@ -20,7 +22,9 @@ from serve.database import DatabaseUnavailable
 from serve.events import endpoints as events
 from serve.http import problems
 from serve.http.address import Cors, plain_origin
+from serve.http.http_route import route_path
 from serve.http.layers import (
+    PROBES,
     AnswerHeaders,
     Calls,
     RequestLimits,
@@ -30,6 +34,7 @@ from serve.http.layers import (
 from serve.jobs import endpoints as jobs
 from serve.jobs import event_endpoints as job_events
 from serve.models import endpoints as models
+from serve.observability.tracing import tracer_provider
 from serve.openai import endpoints as openai
 from serve.pictures import endpoints as images
 from serve.web import endpoints as gallery
@@ -62,6 +67,20 @@ _CORS_SHOWS = (
 )
 
 
+def _is_untraced(scope: Scope) -> bool:
+    """Probes tell nothing; a WebSocket lives for hours, and its jobs have traces of their own."""
+    return scope["type"] == "websocket" or route_path(scope) in PROBES
+
+
+_TELEMETRY: TelemetryConfig = {
+    "auto_configure": False,  # `start_tracing` does, in every process alike
+    "metrics": False,  # the meter's
+    "logs": False,  # they would hold the messages of exceptions
+    "operation_spans": False,  # five to a request, each of microseconds
+    "exclude": _is_untraced,
+}
+
+
 def create_app(services: Services) -> FastAPI:
     """The API and the gallery on these services, which the app starts, and closes at its end.
 
@@ -83,6 +102,7 @@ def create_app(services: Services) -> FastAPI:
         openapi_tags=[{"name": tag, "description": about} for tag, about in TAGS.items()],
         servers=[{"url": services.settings.http.public_url or "/", "description": "This server."}],
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        telemetry=_TELEMETRY | {"tracer_provider": tracer_provider()},
     )
     app.state.provided = services.by_type()
     app.state.stopping = asyncio.Event()
@@ -115,7 +135,7 @@ def _add_layers(app: FastAPI, services: Services) -> None:
             expose_headers=_CORS_SHOWS,
         )
     app.add_middleware(RateLimitFields, limits=services.jobs.admission.rates)
-    app.add_middleware(RequestMetrics, metrics=services.metrics)
+    app.add_middleware(RequestMetrics, meter=services.meter)
     app.add_middleware(AnswerHeaders)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from serve.api.services import Services
@@ -14,7 +13,7 @@ from serve.errors import ServiceError
 from serve.http.documented import problems
 from serve.http.http_route import HttpRoute
 from serve.http.provided import Provided
-from serve.observability.metrics import ServiceSample, WorkerSample
+from serve.observability.service_sample import ServiceSample, WorkerSample
 from serve.supervise import LoopStuck, check
 from serve.tables import JobState
 
@@ -93,8 +92,8 @@ async def ready(services: Provided[Services]) -> Ready:
         **problems(DatabaseUnavailable),
     },
 )
-async def metrics(services: Provided[Services]) -> Response:
-    """HTTP series are this process's; jobs and workers are the whole service's."""
+async def metrics(request: Request, services: Provided[Services]) -> Response:
+    """The help of each metric says whether it is of this process or of the whole service."""
     counts = await services.jobs.counts()
     backlogs = {
         pool: (await queue.read()).backlog for pool, queue in services.jobs.admission.queues.items()
@@ -117,4 +116,5 @@ async def metrics(services: Provided[Services]) -> Response:
         ],
         deliveries={state.value: count for state, count in deliveries.items()},
     )
-    return Response(services.metrics.render(sample), media_type=CONTENT_TYPE_LATEST)
+    text, media_type = services.registry.render(request.headers.get("accept", ""), sample)
+    return Response(text, media_type=media_type)

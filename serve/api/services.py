@@ -17,7 +17,9 @@ from serve.jobs.limits import ServedModels
 from serve.jobs.sourcing import Sourcing
 from serve.models.loras import Loras
 from serve.models.models import Models
-from serve.observability.metrics import Metrics
+from serve.observability import tracing
+from serve.observability.meter import Meter, Meters
+from serve.observability.registry import Registry
 from serve.pictures.checked_files import CheckedFiles
 from serve.pictures.pictures import Pictures
 from serve.pictures.signed_urls import SignedUrls
@@ -48,7 +50,9 @@ class Services:
     keys: Keys
     tenants: Tenants
     tickets: Tickets
-    metrics: Metrics
+    meter: Meter
+    registry: Registry
+    """What ``/metrics`` shows of what the meter records."""
     drain: Drain
     sockets: OpenSockets
     loops: list[Loop] = field(default_factory=list)
@@ -72,8 +76,10 @@ class Services:
         return [loop for loop in every if not loop.task.done()]
 
 
-def open_services(settings: Settings) -> Services:
+def open_services(settings: Settings, *outlets: Meter) -> Services:
     """The services of one process; nothing is connected yet.
+
+    What ``/metrics`` shows of the process is recorded by the outlets as well.
 
     Raises:
         ModelLoadError: a model's folder is not one.
@@ -84,7 +90,8 @@ def open_services(settings: Settings) -> Services:
     database = Database(settings.database_url.get_secret_value(), settings.database)
     bus = EventBus(settings.redis_url.get_secret_value())
     storage = open_storage(settings.storage)
-    pictures, metrics = Pictures(database, storage), Metrics()
+    pictures, registry = Pictures(database, storage), Registry(tracing.exemplar)
+    meter = Meters(registry, *outlets)
     jobs, served = Jobs(database, bus, storage, settings), ServedModels.read(settings)
     models = Models(database, settings, served, jobs.admission)
     return Services(
@@ -99,12 +106,13 @@ def open_services(settings: Settings) -> Services:
         tickets=Tickets(settings.redis_url.get_secret_value()),
         signed_urls=SignedUrls(database, settings.http),
         storage=storage,
-        files=CheckedFiles(storage, pictures, metrics, redirects=settings.storage_redirects),
+        files=CheckedFiles(storage, pictures, meter, redirects=settings.storage_redirects),
         intake=Intake(database, storage),
-        metrics=metrics,
+        meter=meter,
+        registry=registry,
         drain=Drain(),
         served=served,
         models=models,
         loras=Loras(database, storage, served, models),
-        sockets=OpenSockets(settings.http.max_sockets_per_tenant),
+        sockets=OpenSockets(settings.http.max_sockets_per_tenant, meter),
     )

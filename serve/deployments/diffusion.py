@@ -11,8 +11,11 @@ from ray.serve.handle import DeploymentHandle
 
 from serve.database import Database
 from serve.deployments.postprocess import Postprocess, PostprocessReplicas
+from serve.deployments.ray_meter import RayMeter
+from serve.deployments.replica import replica_name
 from serve.events.bus import WORK, EventBus
 from serve.observability.logging import adopt_loggers, configure_logging
+from serve.observability.tracing import start_tracing, stop_tracing
 from serve.settings import Settings
 from serve.storage import open_storage
 from serve.supervise import Loop, check
@@ -50,8 +53,10 @@ class Diffusion:
         )
 
         configure_logging(settings.log_format, log_prompts=settings.log_prompts)
+        start_tracing(replica_name)
         assert settings.database_url is not None  # noqa: S101 - build_app saw to it
         assert settings.redis_url is not None  # noqa: S101
+        meter = RayMeter()
         self._database = Database(settings.database_url.get_secret_value(), settings.database)
 
         def take_up(settings: Settings, name: str) -> ModelSource:
@@ -65,12 +70,16 @@ class Diffusion:
         # It draws and publishes; the events of all jobs are for those who have clients.
         self._bus = EventBus(settings.redis_url.get_secret_value(), [WORK])
         await self._bus.start()
-        claims = Claims(self._database, self._bus, models.names, settings.jobs.unread_wait_s, pool)
+        claims = Claims(
+            self._database, self._bus, models.names, settings.jobs.unread_wait_s, pool, meter
+        )
         delivery = Delivery(PostprocessReplicas(postprocess), settings.worker)
         sources = SourceLoader(
             open_storage(settings.storage), settings.worker, settings.lora_folder
         )
-        self._worker = Worker(claims, self._bus, sources.load, delivery, settings.worker, hidden)
+        self._worker = Worker(
+            claims, self._bus, sources.load, delivery, settings.worker, hidden, meter
+        )
         batch = settings.served_pools[pool].batch
         engine = DiffusionEngine(models, batch, threads=settings.worker.threads)
         niceness = settings.worker.niceness if device == "cpu" else 0
@@ -109,3 +118,4 @@ class Diffusion:
         await asyncio.gather(self._working, return_exceptions=True)
         await self._bus.close()
         await self._database.close()
+        await asyncio.to_thread(stop_tracing)

@@ -16,7 +16,10 @@ from serve.api.services import open_services
 from serve.database import Database
 from serve.deployments.diffusion import Diffusion
 from serve.deployments.proxy import guarded
+from serve.deployments.ray_meter import RayMeter
+from serve.deployments.replica import replica_name
 from serve.observability.logging import configure_logging
+from serve.observability.tracing import start_tracing, stop_tracing
 from serve.settings import Settings
 from serve.supervise import Loop, RoundDone, check, ignore_round
 from serve.webhooks.courier import Courier
@@ -76,13 +79,14 @@ class Ingress:
     ) -> None:
         # The handles are never called: binding them makes all deployments one application.
         configure_logging(settings.log_format, log_prompts=settings.log_prompts)
+        start_tracing(replica_name)
         if not guarded():
             log.warning(
                 "ingress.proxy_unguarded",
                 cure="Set RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve.deployments.proxy:layers"
                 " on the whole cluster; without it clients may override Serve's time-outs.",
             )
-        self._services = open_services(settings)
+        self._services = open_services(settings, RayMeter())
         database, bus = self._services.database, self._services.bus
         assert settings.database_url is not None  # noqa: S101 - build_app saw to it
         unhurried = Database(
@@ -128,3 +132,4 @@ class Ingress:
     async def __del__(self) -> None:
         """Awaited by Serve at shutdown."""
         await asyncio.gather(*(loop.stop() for loop in self._services.loops))
+        await asyncio.to_thread(stop_tracing)

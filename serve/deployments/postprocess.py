@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from functools import cached_property
 from typing import TypeVar
@@ -12,12 +13,19 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from serve.deployments.ray_meter import RayMeter
+from serve.deployments.replica import replica_name
 from serve.moderation.moderation import Moderation
 from serve.observability.logging import configure_logging
-from serve.pictures.stored_file import StoredFile
+from serve.observability.tracing import TraceContext, start_tracing, stop_tracing
 from serve.settings import Settings
 from serve.storage import Storage, open_storage
-from serve.worker.delivery import PostprocessTask, discard_picture, store_picture
+from serve.worker.delivery import (
+    PostprocessTask,
+    StoredPicture,
+    discard_picture,
+    store_picture,
+)
 from serve.worker.errors import PostprocessLost
 
 T = TypeVar("T")
@@ -28,6 +36,8 @@ class Postprocess:
 
     def __init__(self, settings: Settings) -> None:
         configure_logging(settings.log_format, log_prompts=settings.log_prompts)
+        start_tracing(replica_name)
+        self._meter = RayMeter()
         self._storage_url = settings.storage
         self._moderation = Moderation(settings.moderation)
 
@@ -39,14 +49,25 @@ class Postprocess:
         """
         return open_storage(self._storage_url, make=False)
 
-    async def store(self, image: NDArray[np.uint8], task: PostprocessTask) -> list[StoredFile]:
-        """See `serve.worker.delivery.store_picture`; a picture that is refused is not stored."""
-        await self._moderation.judge_picture(image)
-        return await store_picture(self._storage, image, task)
+    async def store_picture(
+        self, image: NDArray[np.uint8], task: PostprocessTask, trace: TraceContext | None
+    ) -> StoredPicture:
+        """See `serve.worker.delivery.store_picture`; a picture that is refused is not stored.
+
+        When the call or its answer changes, so does the name: a replica of another version then
+        has no such method, and the call is repeated until one of this version gets it.
+        """
+        return await store_picture(
+            self._storage, image, task, trace, self._moderation.judge_picture
+        )
 
     async def discard(self, task: PostprocessTask) -> None:
         """See `serve.worker.delivery.discard_picture`."""
         await discard_picture(self._storage, task)
+
+    async def __del__(self) -> None:
+        """Awaited by Serve at shutdown."""
+        await asyncio.to_thread(stop_tracing)
 
 
 class PostprocessReplicas:
@@ -55,10 +76,12 @@ class PostprocessReplicas:
     def __init__(self, handle: DeploymentHandle[Postprocess]) -> None:
         self._handle = handle
 
-    async def store(self, image: NDArray[np.uint8], task: PostprocessTask) -> list[StoredFile]:
+    async def store_picture(
+        self, image: NDArray[np.uint8], task: PostprocessTask, trace: TraceContext | None
+    ) -> StoredPicture:
         import ray
 
-        return await _answer(self._handle.store.remote(ray.put(image), task))
+        return await _answer(self._handle.store_picture.remote(ray.put(image), task, trace))
 
     async def discard(self, task: PostprocessTask) -> None:
         await _answer(self._handle.discard.remote(task))

@@ -12,7 +12,6 @@ from serve.events.schemas import TicketOut
 from serve.events.socket import EventSocket
 from serve.http.documented import problems, success
 from serve.http.provided import Provided
-from serve.observability.metrics import Metrics
 
 router = APIRouter(tags=["events"], route_class=GuardedRoute)
 
@@ -20,10 +19,9 @@ _TICKET = {"ticket": "wLr0H6u0bq1mD7yT9oJcXfZk2sV5nEpA", "expires_in": TICKET_S}
 
 
 @router.websocket("/v1/events")
-async def events(socket: Annotated[EventSocket, Depends()], metrics: Provided[Metrics]) -> None:
+async def events(socket: Annotated[EventSocket, Depends()]) -> None:
     """Resumes by number: a client that names its last event gets the rest, each once."""
-    with metrics.event_socket():
-        await socket.serve()
+    await socket.serve()
 
 
 @router.post(

@@ -49,15 +49,17 @@ class Event:
     type: EventType
     created_at: datetime
     data: dict[str, Any] = field(default_factory=dict)
+    traceparent: str | None = field(default=None, compare=False)
+    """The job's trace, with its last event: who delivers it adds a span."""
 
     def encode(self) -> bytes:
         """The message between processes."""
-        return to_json(self)
+        return to_json(self, exclude=None if self.traceparent else {"traceparent"})
 
     @cached_property
     def text(self) -> str:
         """The JSON that clients read. It is made once a process, however many clients read it."""
-        return to_json(self, exclude={"tenant_id"}).decode()
+        return to_json(self, exclude={"tenant_id", "traceparent"}).decode()
 
     @cached_property
     def without_preview(self) -> Event:
@@ -70,8 +72,7 @@ class Event:
     @property
     def image_id(self) -> str | None:
         """The picture that the event is about, if it is about one."""
-        image_id = self.data.get("image_id")
-        return image_id if isinstance(image_id, str) else None
+        return text_or_none(self.data.get("image_id"))
 
     @classmethod
     def decode(cls, message: bytes) -> Event:
@@ -89,7 +90,13 @@ class Event:
             type=EventType.read(fields["type"]),
             created_at=datetime.fromisoformat(fields["created_at"]),
             data=event_data(fields["data"]),
+            traceparent=text_or_none(fields.get("traceparent")),
         )
+
+
+def text_or_none(value: Any) -> str | None:
+    """The value if it is a text: another version may have written something else there."""
+    return value if isinstance(value, str) else None
 
 
 def event_data(value: Any) -> dict[str, Any]:

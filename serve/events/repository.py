@@ -44,6 +44,7 @@ _BEYOND = (
         EventRow.type,
         EventRow.created_at,
         EventRow.data,
+        Job.traceparent,
     )
     .join(
         _CURSOR,
@@ -76,8 +77,8 @@ async def events_beyond(
     tenants, jobs, seqs = map(list, zip(*wanted, strict=True))
     rows = await session.execute(_BEYOND, {"tenants": tenants, "jobs": jobs, "seqs": seqs})
     return [
-        Event(tenant_id, job_id, seq, EventType.read(type_), created_at, event_data(data))
-        for tenant_id, job_id, seq, type_, created_at, data in rows
+        Event(tenant_id, job_id, seq, EventType.read(type_), created_at, event_data(data), trace)
+        for tenant_id, job_id, seq, type_, created_at, data, trace in rows
     ]
 
 

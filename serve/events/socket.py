@@ -7,6 +7,7 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import Coroutine, Iterator
+from time import monotonic
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from serve.access.keys import InvalidKey, Keys, Principal
 from serve.access.scopes import InsufficientScope, Scope
 from serve.access.tickets import InvalidTicket, Tickets, TicketsUnavailable
 from serve.errors import ServiceError
+from serve.events.delivered import record_delivery
 from serve.events.event import Event
 from serve.events.feed import Feed, Feeds
 from serve.events.flow_control import SendWindow, WindowFull
@@ -37,6 +39,8 @@ from serve.http.address import may_connect
 from serve.http.fields import printable
 from serve.http.problems import Problem, problem_of
 from serve.http.provided import Provided
+from serve.observability.meter import UNMETERED, Meter
+from serve.observability.metrics import EVENT_SOCKETS
 from serve.settings import Settings
 
 MAX_UNAUTHENTICATED = 200
@@ -83,8 +87,9 @@ class AlreadyAuthenticated(ServiceError):
 class OpenSockets:
     """Counts the WebSockets of one process, and bounds them."""
 
-    def __init__(self, most_per_tenant: int) -> None:
+    def __init__(self, most_per_tenant: int, meter: Meter = UNMETERED) -> None:
         self._most_per_tenant = most_per_tenant
+        self._meter = meter
         self._open: Counter[UUID | None] = Counter()
 
     @contextlib.contextmanager
@@ -99,13 +104,17 @@ class OpenSockets:
             raise CloseSocket(1013, "Too many connections wait for their keys; connect again.")
         if tenant_id is not None and self._open[tenant_id] >= most:
             raise CloseSocket(1013, f"{most} connections are open; close some.")
-        self._open[tenant_id] += 1
+        self._add(tenant_id, 1)
         try:
             yield
         finally:
-            self._open[tenant_id] -= 1
+            self._add(tenant_id, -1)
             if not self._open[tenant_id]:
                 del self._open[tenant_id]
+
+    def _add(self, tenant_id: UUID | None, number: int) -> None:
+        self._open[tenant_id] += number
+        self._meter.set(EVENT_SOCKETS, self._open.total())
 
 
 class EventSocket:
@@ -238,7 +247,9 @@ class EventSocket:
                 if event.type.terminal:
                     self._watched.discard(event.job_id)
                 if text is not None:
+                    began = monotonic()
                     await self._websocket.send_text(text)
+                    record_delivery(event, "websocket", began)
             if not feed.behind:
                 return
             await feed.read_behind()

@@ -10,6 +10,7 @@ from uuid import UUID
 from fastapi.sse import ServerSentEvent
 
 from serve.access.keys import Keys, Principal
+from serve.events.delivered import record_delivery
 from serve.events.feed import Feeds
 from serve.events.flow_control import MESSAGE_COST_BYTES
 
@@ -47,7 +48,9 @@ async def stream_events(
                 budget = budget - cost if affordable else 0  # no smaller progress comes after
                 if affordable:
                     number = str(event.seq) if event.seq else None
+                    began = monotonic()
                     yield ServerSentEvent(raw_data=event.text, event=event.type.value, id=number)
+                    record_delivery(event, "sse", began)
                 if event.type.terminal:
                     return
             if monotonic() >= check_at:

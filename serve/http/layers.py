@@ -23,7 +23,8 @@ from serve.http.problems import (
     problem_of,
     refusal,
 )
-from serve.observability.metrics import Metrics
+from serve.observability.meter import Meter
+from serve.observability.metrics import HTTP_REQUEST_DURATION, HTTP_REQUESTS
 from serve.settings import HttpSettings
 
 MAX_HEADERS = 100
@@ -240,16 +241,16 @@ class AnswerHeaders:
 
 log = structlog.get_logger(__name__)
 
-_PROBES = ("/health", "/ready", "/metrics")
+PROBES = ("/health", "/ready", "/metrics")
 _METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS")
 
 
 class RequestMetrics:
     """Counts, times and logs every HTTP request under its route's template."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, meter: Meter) -> None:
         self._app = app
-        self._metrics = metrics
+        self._meter = meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -271,6 +272,7 @@ class RequestMetrics:
             # A made-up method must not make a new series.
             method = scope["method"] if scope["method"] in _METHODS else "other"
             seconds = time.perf_counter() - started
-            self._metrics.observe_request(method, route, status, seconds)
-            tell = log.debug if route in _PROBES else log.info
+            self._meter.count(HTTP_REQUESTS, method=method, route=route, status=str(status))
+            self._meter.observe(HTTP_REQUEST_DURATION, seconds, method=method, route=route)
+            tell = log.debug if route in PROBES else log.info
             tell("http.request", method=method, route=route, status=status, seconds=seconds)

@@ -17,6 +17,7 @@ from serve.jobs.admission import Admission
 from serve.jobs.errors import IdempotencyConflict, JobFinished, JobUnended, SourceGone
 from serve.jobs.request import JobRequest
 from serve.moderation.moderation import Moderation
+from serve.observability import tracing
 from serve.pictures.pictures import remove_files
 from serve.pictures.repository import delete_pictures, hold_sources
 from serve.settings import Settings
@@ -70,7 +71,7 @@ class Jobs:
                         )
                     price = reservation.job.price
                     job = await repository.insert_job(
-                        session, tenant_id, request, price, idempotency_key
+                        session, tenant_id, request, price, idempotency_key, tracing.current()
                     )
                     if job is None:
                         raise _KeyUsed  # noqa: TRY301 - what is reserved is given back

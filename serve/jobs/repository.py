@@ -38,6 +38,7 @@ from serve.events.event import Event, EventType
 from serve.jobs.price import Price
 from serve.jobs.request import SOURCES, JobRequest
 from serve.jobs.turns import EDGES_S, QueuedPictures, QueuePosition, Turn
+from serve.observability.tracing import TraceContext
 from serve.tables import (
     LIVE,
     CostProfile,
@@ -120,7 +121,17 @@ async def count_jobs(session: Session) -> dict[JobState, int]:
 
 
 def _inserting_job() -> Executable:
-    names = ("tenant_id", "model", "params", "n", "priority", "idempotency_key", "request_digest")
+    names = (
+        "tenant_id",
+        "model",
+        "params",
+        "n",
+        "priority",
+        "idempotency_key",
+        "request_digest",
+        "traceparent",
+        "tracestate",
+    )
     sources = [f"{name}_sha256" for name in SOURCES]
     row: dict[str, Any] = {name: bindparam(name) for name in (*names, *sources)}
     deadline_s = bindparam("deadline_s", type_=Float)
@@ -157,6 +168,7 @@ async def insert_job(
     request: JobRequest,
     price: Price,
     idempotency_key: str | None,
+    trace: TraceContext | None = None,
 ) -> Job | None:
     """The new job with its images, or None where the tenant used the key before.
 
@@ -174,6 +186,8 @@ async def insert_job(
         "request_digest": request.digest() if idempotency_key else None,
         **{f"{name}_sha256": getattr(request, name) for name in SOURCES},
         "deadline_s": request.deadline_s,
+        "traceparent": trace.traceparent if trace else None,
+        "tracestate": trace.tracestate if trace else None,
     }
     job: Job | None = await session.scalar(_INSERT_JOB, shared | columns)
     if job is None:
@@ -226,6 +240,7 @@ async def append_event(
         type=event_type,
         created_at=appended.one(),
         data=data,
+        traceparent=job.traceparent if event_type.terminal else None,
     )
 
 

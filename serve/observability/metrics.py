@@ -1,163 +1,209 @@
-"""Prometheus metrics of one process, in a registry of its own."""
+"""The metrics of one process: each defined once, for every outlet, dashboard and page.
+
+No label's values grow with clients: there is no tenant, key, prompt or path among them.
+"""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from serve.observability.meter import Counter, Gauge, Histogram, Metric
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+"""From a cached answer to a picture that a CPU draws."""
+_SHORT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+"""From a round trip on one machine to a time-out."""
+_STEP_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 10, 60)
 
-LATENCY_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+STAGES = (
+    "waiting",
+    "loading",
+    "encoding",
+    "denoising",
+    "decoding",
+    "postprocessing",
+    "storing",
+    "committing",
+)
+"""What a picture goes through, in this order: the values of the label ``stage``."""
 
-_WORKER_LABELS = ["worker", "pool", "model", "device"]
-_ENGINE_COUNTERS = (
-    ("steps", "sfumato_engine_steps", "Denoising steps of the batch."),
-    ("request_steps", "sfumato_engine_rows", "Requests advanced, summed over the steps."),
-    ("finished", "sfumato_engine_finished", "Pictures finished."),
-    ("failed", "sfumato_engine_failed", "Pictures failed."),
-    ("aborted", "sfumato_engine_aborted", "Pictures aborted."),
-    ("denoise_seconds", "sfumato_engine_denoise_seconds", "Seconds spent denoising."),
+# HTTP
+
+HTTP_REQUESTS = Counter(
+    "sfumato_http_requests_total",
+    "This process: HTTP requests answered.",
+    ("method", "route", "status"),
+)
+HTTP_REQUEST_DURATION = Histogram(
+    "sfumato_http_request_duration_seconds",
+    "This process: seconds from a request's arrival to the end of its answer.",
+    SECONDS,
+    ("method", "route"),
+)
+HTTP_REFUSALS = Counter(
+    "sfumato_http_refusals_total",
+    "This process: requests answered with a problem, by its code.",
+    ("code",),
 )
 
+# Jobs and pictures
 
-@dataclass(frozen=True, slots=True)
-class WorkerSample:
-    """A diffusion replica at its last heartbeat; ``stats`` are EngineStats' numbers."""
+JOBS_SUBMITTED = Counter(
+    "sfumato_jobs_submitted_total",
+    "This process: jobs accepted.",
+    ("pool", "model"),
+)
+JOBS_ENDED = Counter(
+    "sfumato_jobs_ended_total",
+    "This process: jobs that it brought to their end, by their last state.",
+    ("state", "pool", "model"),
+)
+JOB_DURATION = Histogram(
+    "sfumato_job_duration_seconds",
+    "This process: seconds from a job's acceptance to its end.",
+    SECONDS,
+    ("state", "pool", "model"),
+)
+PICTURE_STAGE = Histogram(
+    "sfumato_picture_stage_seconds",
+    "This process: seconds that a picture spent in a stage; waiting is from when it was queued, the"
+    " last time, to the engine's first step for it, without loading.",
+    SECONDS,
+    ("stage", "pool", "model"),
+)
 
-    id: str
-    pool: str
-    model: str
-    device: str
-    slots: int
-    stats: Mapping[str, float]
+# The engine's steps
 
-    @property
-    def labels(self) -> list[str]:
-        return [self.id, self.pool, self.model, self.device]
+STEP_SECONDS = Histogram(
+    "sfumato_step_seconds",
+    "This process: seconds of one denoising step of a batch.",
+    _STEP_SECONDS,
+    ("model", "size"),
+)
+STEP_BATCH_SIZE = Histogram(
+    "sfumato_step_batch_size",
+    "This process: requests that shared a denoising step.",
+    (1, 2, 3, 4, 6, 8, 12, 16, 24, 32),
+    ("model",),
+)
+STEP_BATCH_FILL = Histogram(
+    "sfumato_step_batch_fill_ratio",
+    "This process: share of the batch's places that a denoising step used.",
+    (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1),
+    ("model",),
+)
+STEPS_DISCARDED = Counter(
+    "sfumato_steps_discarded_total",
+    "This process: steps made for pictures that came to nothing: cancelled, expired, handed back"
+    " to the queue or failed.",
+    ("reason",),
+)
 
+# Faults
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ServiceSample(Collector):
-    """The numbers that Postgres holds at the scrape: the same from every process."""
+LEASES_LOST = Counter(
+    "sfumato_leases_lost_total",
+    "This process: leases of its worker that ran out, so that its pictures were queued again.",
+)
+PICTURE_CRASHES = Counter(
+    "sfumato_picture_crashes_total",
+    "This process: pictures that it queued again because their worker was gone.",
+)
+WORKERS_REAPED = Counter(
+    "sfumato_workers_reaped_total",
+    "This process: workers whose lease had run out, and that it deleted.",
+)
+DAMAGED_FILES = Counter(
+    "sfumato_damaged_files_total",
+    "This process: files that were not sent because they were missing or altered.",
+    ("fault",),
+)
 
-    jobs: Mapping[str, int]
-    workers: Sequence[WorkerSample]
-    deliveries: Mapping[str, int]
-    """Webhook deliveries that have not arrived, by state."""
-    backlog_seconds: Mapping[str, float]
-    """By pool, as the next."""
-    wait_seconds: Mapping[str, float]
+# The device and the process
 
-    def collect(self) -> Iterable[Metric]:
-        yield _gauge("sfumato_jobs", "Jobs by state.", "state", self.jobs)
-        yield _gauge(
-            "sfumato_backlog_seconds",
-            "Predicted device seconds of the pictures that are queued, and half of those drawn.",
-            "pool",
-            self.backlog_seconds,
-        )
-        yield _gauge(
-            "sfumato_wait_seconds",
-            "Predicted seconds until all that is queued has begun.",
-            "pool",
-            self.wait_seconds,
-        )
-        yield _gauge(
-            "sfumato_webhook_deliveries",
-            "Webhook deliveries that have not arrived, by state.",
-            "state",
-            self.deliveries,
-        )
-        yield GaugeMetricFamily(
-            "sfumato_workers",
-            "Diffusion replicas with a fresh heartbeat.",
-            value=len(self.workers),
-        )
-        for field, name, text in _ENGINE_COUNTERS:
-            counter = CounterMetricFamily(name, text, labels=_WORKER_LABELS)
-            for worker in self.workers:
-                if field in worker.stats:
-                    counter.add_metric(worker.labels, worker.stats[field])
-            yield counter
-        fill = GaugeMetricFamily(
-            "sfumato_batch_fill",
-            "Requests that shared a denoising step, on average since the replica's start.",
-            labels=_WORKER_LABELS,
-        )
-        slots = GaugeMetricFamily(
-            "sfumato_worker_slots", "Places in the replica's step batch.", labels=_WORKER_LABELS
-        )
-        for worker in self.workers:
-            slots.add_metric(worker.labels, worker.slots)
-            if steps := worker.stats.get("steps"):
-                fill.add_metric(worker.labels, worker.stats.get("request_steps", 0) / steps)
-        yield fill
-        yield slots
+DEVICE_UTILIZATION = Gauge(
+    "sfumato_device_utilization_ratio",
+    "This process: share of the last sample's time in which its device computed.",
+    ("device",),
+)
+DEVICE_MEMORY_USED = Gauge(
+    "sfumato_device_memory_used_bytes",
+    "This process: memory of its device that is in use, by whatever process.",
+    ("device",),
+)
+DEVICE_MEMORY_TOTAL = Gauge(
+    "sfumato_device_memory_total_bytes", "This process: memory of its device.", ("device",)
+)
+DEVICE_POWER = Gauge(
+    "sfumato_device_power_watts", "This process: power that its device draws.", ("device",)
+)
+DEVICE_TEMPERATURE = Gauge(
+    "sfumato_device_temperature_celsius", "This process: temperature of its device.", ("device",)
+)
+DEVICE_ERRORS = Counter(
+    "sfumato_device_errors_total",
+    "This process: errors of its device since the replica's start, by kind: xid, or ECC errors"
+    " that could not be corrected.",
+    ("device", "kind"),
+)
+PROCESS_CPU = Counter(
+    "sfumato_process_cpu_seconds_total", "This process: seconds of CPU time that it has used."
+)
+PROCESS_MEMORY = Gauge(
+    "sfumato_process_resident_memory_bytes", "This process: memory that it holds in RAM."
+)
 
+# What it leans on
 
-class Metrics:
-    """Counts this process's HTTP requests and WebSockets; renders them beside Postgres' numbers.
+DATABASE_CONNECTIONS = Gauge(
+    "sfumato_database_connections",
+    "This process: connections to Postgres, used or idle.",
+    ("state",),
+)
+DATABASE_WAIT = Histogram(
+    "sfumato_database_connection_wait_seconds",
+    "This process: seconds that a transaction waited for a connection.",
+    _SHORT_SECONDS,
+)
+REDIS_ROUND_TRIP = Histogram(
+    "sfumato_redis_round_trip_seconds",
+    "This process: seconds that Redis took to answer.",
+    _SHORT_SECONDS,
+)
+STORAGE_OPERATIONS = Counter(
+    "sfumato_storage_operations_total",
+    "This process: operations of storage, each try counted, by what came of them.",
+    ("operation", "result"),
+)
+STORAGE_SECONDS = Histogram(
+    "sfumato_storage_operation_seconds",
+    "This process: seconds that an operation of storage took.",
+    SECONDS,
+    ("operation",),
+)
 
-    Their series carry a ``process`` label: behind a load balancer a scrape reaches any one
-    ingress, and without it the counters of two would look like one that jumps back.
-    """
+# Events and webhooks
 
-    def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._process = secrets.token_hex(4)
-        labels = ("process", "method", "route")
-        self._requests = Counter(
-            "sfumato_http_requests",
-            "HTTP requests answered.",
-            (*labels, "status"),
-            registry=self._registry,
-        )
-        self._latency = Histogram(
-            "sfumato_http_request_duration_seconds",
-            "Seconds from a request's arrival to the end of its answer.",
-            labels,
-            buckets=LATENCY_BUCKETS,
-            registry=self._registry,
-        )
-        self._damaged_files = Counter(
-            "sfumato_damaged_files",
-            "Answers refused because a stored file was missing, cut or altered.",
-            ("process", "fault"),
-            registry=self._registry,
-        )
-        self._sockets = Gauge(
-            "sfumato_event_sockets",
-            "WebSockets that follow events now.",
-            ("process",),
-            registry=self._registry,
-        )
+EVENT_SOCKETS = Gauge("sfumato_event_sockets", "This process: WebSockets that follow events now.")
+EVENTS_SENT = Counter(
+    "sfumato_events_sent_total", "This process: events sent to clients.", ("type",)
+)
+EVENTS_DROPPED = Counter(
+    "sfumato_events_dropped_total",
+    "This process: events that are not stored, and were left out for a client that lags behind.",
+    ("type",),
+)
+EVENT_DELAY = Histogram(
+    "sfumato_event_delay_seconds",
+    "This process: seconds from an event's `created_at` to its sending to a client that follows.",
+    _SHORT_SECONDS,
+)
+WEBHOOK_ATTEMPTS = Counter(
+    "sfumato_webhook_attempts_total",
+    "This process: attempts to deliver an event to a webhook: delivered, to be retried, or given"
+    " up.",
+    ("result",),
+)
 
-    def event_socket(self) -> AbstractContextManager[None]:
-        """Counts one as long as it is open."""
-        return self._sockets.labels(self._process).track_inprogress()
-
-    def count_damaged_file(self, fault: str) -> None:
-        """Count one file that was not sent: ``missing``, or of another ``size`` or ``content``."""
-        self._damaged_files.labels(self._process, fault).inc()
-
-    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one answered request; ``route`` is the template, never the path of the request."""
-        self._requests.labels(self._process, method, route, str(status)).inc()
-        self._latency.labels(self._process, method, route).observe(seconds)
-
-    def render(self, sample: ServiceSample) -> bytes:
-        """Prometheus' text form."""
-        scrape = CollectorRegistry()
-        scrape.register(sample)
-        return generate_latest(self._registry) + generate_latest(scrape)
-
-
-def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=[label])
-    for each, value in values.items():
-        family.add_metric([each], value)
-    return family
+METRICS: tuple[Metric, ...] = tuple(
+    value for value in list(globals().values()) if isinstance(value, Counter | Gauge | Histogram)
+)
+"""All of them."""

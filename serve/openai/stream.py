@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from pipelines.imaging.format import PictureFormat
 from pipelines.imaging.preview import enlarge_preview
 from serve.errors import ServiceError
+from serve.events.delivered import record_delivery
 from serve.events.event import Event, EventType
 from serve.http.problems import openai_error, problem_of
 from serve.jobs.request import JobRequest
@@ -125,6 +126,7 @@ class PictureStream(StreamingResponse):
                 heard_at = monotonic()
                 yield event
                 if event is not None and event.type.terminal:
+                    record_delivery(event, "sse", heard_at)
                     return
 
     async def _partial(self, event: Event, number: int) -> PartialImage | None:

@@ -18,6 +18,8 @@ from serve.http.errors import ClientLeft, ServerStopping
 from serve.http.provided import provided
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.request import JobRequest
+from serve.observability import tracing
+from serve.observability.tracing import TraceContext
 from serve.openai.errors import outcome_error
 from serve.openai.schemas import (
     Call,
@@ -79,6 +81,14 @@ class WaitingClient:
         if body.stream:
             return PictureStream(self, job, job_request, call, answer_quality(body))
         job = await self.wait(job)
+        trace = TraceContext.of(job.traceparent, job.tracestate)
+        attributes = {"sfumato.job.id": str(job.id), "sfumato.transport": "call"}
+        with tracing.timed("deliver", trace, attributes=attributes):
+            return await self._generation(job, job_request, body)
+
+    async def _generation(
+        self, job: Job, job_request: JobRequest, body: GenerationBody | VariationBody
+    ) -> Generation:
         if deleted := [image for image in job.images if image.deleted_at is not None]:
             raise ImageDeleted(f"Image {deleted[0].id} of job {job.id} was deleted.")
         if body.response_format == "url":

@@ -14,7 +14,8 @@ from uuid import UUID
 
 import structlog
 
-from serve.observability.metrics import Metrics
+from serve.observability.meter import Meter
+from serve.observability.metrics import DAMAGED_FILES
 from serve.pictures.errors import FileDamaged
 from serve.pictures.pictures import Pictures
 from serve.storage import ObjectMissing, Storage
@@ -38,13 +39,13 @@ class CheckedFiles:
     """
 
     def __init__(
-        self, storage: Storage, pictures: Pictures, metrics: Metrics, *, redirects: bool = False
+        self, storage: Storage, pictures: Pictures, meter: Meter, *, redirects: bool = False
     ) -> None:
         """``redirects`` is whether `bucket_url` names any."""
         self._redirects = redirects
         self._storage = storage
         self._pictures = pictures
-        self._metrics = metrics
+        self._meter = meter
         self._trusted: OrderedDict[str, tuple[str, float]] = OrderedDict()  # tag, until when
 
     async def whole(self, tenant_id: UUID, file: Variant) -> bytes:
@@ -103,7 +104,7 @@ class CheckedFiles:
 
     async def _refuse(self, tenant_id: UUID, file: Variant, fault: str) -> NoReturn:
         await self._pictures.get(tenant_id, file.image_id)  # deleted meanwhile, if it raises
-        self._metrics.count_damaged_file(fault)
+        self._meter.count(DAMAGED_FILES, fault=fault)
         log.error("api.file_damaged", fault=fault, storage_key=file.storage_key)
         damage = "is missing from storage" if fault == "missing" else "was altered in storage"
         raise FileDamaged(

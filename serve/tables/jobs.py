@@ -106,6 +106,9 @@ class Job(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     deadline_at: Mapped[datetime | None]
+    traceparent: Mapped[str | None]
+    """The span that submitted it, if one was recorded, as the two headers of W3C Trace Context."""
+    tracestate: Mapped[str | None]
     prompt_words: Mapped[str] = mapped_column(
         TSVECTOR, server_default=FetchedValue(), deferred=True
     )

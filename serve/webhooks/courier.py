@@ -10,8 +10,10 @@ from datetime import timedelta
 from time import monotonic
 
 import structlog
+from opentelemetry.trace import Span, SpanKind
 
 from serve.database import Database, DatabaseUnavailable
+from serve.observability import tracing
 from serve.settings import WebhookSettings
 from serve.supervise import RoundDone, ignore_round
 from serve.webhooks import repository
@@ -86,11 +88,13 @@ class Courier:
             await asyncio.wait(self._sending, return_when=asyncio.FIRST_COMPLETED)
 
     async def _deliver(self, outbound: Outbound, attempt: Attempt) -> None:
-        try:
-            answer = await outbound.post(attempt)
-        except Exception as error:
-            log.exception("courier.unexpected", delivery_id=str(attempt.delivery_id))
-            answer = Answer(None, f"The delivery failed: {type(error).__name__}.")
+        with tracing.timed("webhook", attempt.trace, SpanKind.CLIENT) as call:
+            try:
+                answer = await outbound.post(attempt, tracing.context_of(call.span))
+            except Exception as error:
+                log.exception("courier.unexpected", delivery_id=str(attempt.delivery_id))
+                answer = Answer(None, f"The delivery failed: {type(error).__name__}.")
+            _describe(call.span, attempt, answer)
         log.info(
             "courier.tried",
             delivery_id=str(attempt.delivery_id),
@@ -137,3 +141,19 @@ class Courier:
                     break
             round_done()
         self._prune_at = monotonic() + PRUNE_EVERY_S
+
+
+def _describe(span: Span, attempt: Attempt, answer: Answer) -> None:
+    """The URL is left out: it may hold a token."""
+    span.set_attributes(
+        {
+            "http.request.method": "POST",
+            "sfumato.webhook.id": str(attempt.webhook_id),
+            "sfumato.delivery.id": str(attempt.delivery_id),
+            "sfumato.attempt": attempt.number,
+        }
+    )
+    if answer.status is not None:
+        span.set_attribute("http.response.status_code", answer.status)
+    if not answer.delivered:
+        tracing.fail(span, str(answer.status or "no_answer"))

@@ -16,6 +16,7 @@ from typing import Any
 import httpcore2
 import httpx2
 
+from serve.observability.tracing import TraceContext
 from serve.settings import WebhookSettings
 from serve.webhooks.errors import InvalidUrl
 from serve.webhooks.repository import Answer, Attempt
@@ -57,8 +58,11 @@ class Outbound:
             network_backend=_CheckedNetwork(self._resolvers, settings),
         )
 
-    async def post(self, attempt: Attempt) -> Answer:
-        """Send it once. Whatever a receiver does is an answer, never an exception."""
+    async def post(self, attempt: Attempt, trace: TraceContext | None = None) -> Answer:
+        """Send it once, with the headers of the ``trace`` that the receiver may continue.
+
+        Whatever a receiver does is an answer, never an exception.
+        """
         try:
             url = checked_url(attempt.url, allow_private=self._allow_private)
             target = httpcore2.URL(
@@ -68,6 +72,7 @@ class Outbound:
                 "Host": url.netloc.decode("ascii"),
                 "Content-Type": "application/json",
                 "User-Agent": "Sfumato-Webhooks",
+                **(trace.headers if trace else {}),
                 **signed_headers(
                     attempt.keys, attempt.message_id, attempt.claimed_at, attempt.body
                 ),

@@ -36,7 +36,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from serve.database import Session
 from serve.events.event import event_data
-from serve.tables import Delivery, EventRow, Tenant, Webhook
+from serve.observability.tracing import TraceContext
+from serve.tables import Delivery, EventRow, Job, Tenant, Webhook
 from serve.webhooks.errors import DeliveryNotFound, WebhookNotFound
 
 KEEP_PREVIOUS_SECRET = timedelta(days=1)
@@ -79,6 +80,8 @@ class Attempt:
     keys: tuple[bytes, ...] = field(repr=False)
     """The secret; for a day after a rotation, the previous one as well."""
     body: bytes
+    trace: TraceContext | None = None
+    """That of the event's job, if it is recorded."""
 
     @property
     def message_id(self) -> str:
@@ -262,6 +265,7 @@ async def claim_due(
             Webhook.id == Delivery.webhook_id,
             EventRow.job_id == Delivery.job_id,
             EventRow.seq == Delivery.seq,
+            Job.id == Delivery.job_id,
         )
         .values(attempts=Delivery.attempts + 1, next_at=func.clock_timestamp() + lease)
         .returning(
@@ -270,10 +274,13 @@ async def claim_due(
             Webhook.secret,
             case((keeps_previous, Webhook.previous_secret)),
             EventRow,
+            Job.traceparent,
+            Job.tracestate,
             func.clock_timestamp(),
         )
         .execution_options(synchronize_session=False)
     )
+    rows = await session.execute(claimed)
     attempts = [
         Attempt(
             delivery_id=delivery.id,
@@ -285,8 +292,9 @@ async def claim_due(
             url=url,
             keys=(secret,) if previous is None else (secret, previous),
             body=_body(event),
+            trace=TraceContext.of(traceparent, tracestate),
         )
-        for delivery, url, secret, previous, event, now in await session.execute(claimed)
+        for delivery, url, secret, previous, event, traceparent, tracestate, now in rows
     ]
     return sorted(attempts, key=lambda attempt: attempt.delivery_id)
 

@@ -23,8 +23,11 @@ from serve.database import Database, Session
 from serve.events.bus import EventBus
 from serve.events.event import Event, EventType
 from serve.jobs import transitions
+from serve.jobs.job_meter import JobMeter
 from serve.jobs.repository import append_event, lock_job
 from serve.jobs.request import JobRequest, UnreadableRequest
+from serve.observability.meter import UNMETERED, Meter
+from serve.observability.tracing import TraceContext
 from serve.pictures.stored_file import StoredFile
 from serve.settings import DEFAULT_POOL, JobSettings
 from serve.tables import Image, JobState, Variant
@@ -63,6 +66,7 @@ class Claims:
         models: Sequence[str],
         unread_wait_s: float = JobSettings().unread_wait_s,
         pool: str = DEFAULT_POOL,
+        meter: Meter = UNMETERED,
     ) -> None:
         """``models`` are those of the ``pool``, which the replica draws with; they may change.
 
@@ -72,7 +76,8 @@ class Claims:
         self._bus = bus
         self.models = tuple(models)
         self._first = self.models[0]
-        self._pool = pool
+        self.pool = pool
+        self._job_meter = JobMeter(meter, lambda _: pool)
         self._unread_wait_s = unread_wait_s
         self._unreadable: dict[UUID, float] = {}
         """Jobs that this worker cannot read, and since when."""
@@ -80,7 +85,7 @@ class Claims:
     async def register(self, device: str, slots: int) -> UUID:
         """Announce a worker that is ready to draw; its lease starts now."""
         async with self._database.transaction() as session:
-            return await repository.insert_worker(session, self._pool, self._first, device, slots)
+            return await repository.insert_worker(session, self.pool, self._first, device, slots)
 
     async def heartbeat(self, worker_id: UUID, stats: EngineStats, *, draining: bool) -> bool:
         """Renew the lease; False says that it was lost, with every claim under it."""
@@ -134,7 +139,7 @@ class Claims:
             queues = await queues_of(session, self.models, free + spare, running, passed_by)
             if not queues:
                 return None if await any_queued(session, self.models, passed_by) else []
-            workers, now = await repository.claiming_workers(session, self._pool)
+            workers, now = await repository.claiming_workers(session, self.pool)
             share = await self._share(session, workers)
             judge = Judge(worker_id, free, holding, share, workers, now)
             chosen = take_turns(queues, free + spare, judge)
@@ -170,9 +175,9 @@ class Claims:
         async with self._database.transaction() as session:
             if await any_queued(session, self.models, self._passed_by()):
                 return 0
-            workers, _ = await repository.claiming_workers(session, self._pool)
+            workers, _ = await repository.claiming_workers(session, self.pool)
             share = await self._share(session, workers)
-            elsewhere = await repository.free_places_elsewhere(session, self._pool, worker_id)
+            elsewhere = await repository.free_places_elsewhere(session, self.pool, worker_id)
         return int(max(0, min(holding - share, elsewhere)))
 
     async def held(self, worker_id: UUID) -> list[Claim]:
@@ -222,6 +227,7 @@ class Claims:
             events = await transitions.finish(
                 session, job, JobState.FAILED, now, error=error, error_code=UNREADABLE
             )
+        self._job_meter.ended(job)
         log.warning("worker.unreadable_job_failed", job_id=str(job_id), reason=reason)
         await self._bus.publish(*events)
         return True
@@ -261,6 +267,8 @@ class Claims:
             events.append(await append_event(session, job, EventType.IMAGE_SUCCEEDED, data))
             if left == 0:
                 events += await transitions.finish(session, job, JobState.SUCCEEDED, now)
+        if left == 0:
+            self._job_meter.ended(job)
         await self._bus.publish(*events)
         return True
 
@@ -279,6 +287,7 @@ class Claims:
             events += await transitions.finish(
                 session, job, JobState.FAILED, now, error=reason, error_code=code, data=data
             )
+        self._job_meter.ended(job)
         await self._bus.publish(*events)
         return True
 
@@ -313,6 +322,8 @@ def _claims_to(
             request=requests[image.job_id],
             alone=image.crashes > 0,
             deadline_s=_left(image.job.deadline_at, now),
+            waited_s=max(0.0, (now - image.queued_at).total_seconds()),
+            trace=TraceContext.of(image.job.traceparent, image.job.tracestate),
         )
         for image in sorted(images, key=lambda image: image.id)
         if image.job_id in requests

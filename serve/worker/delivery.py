@@ -7,7 +7,7 @@ replica encodes the picture and stores its files.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
@@ -21,6 +21,8 @@ from pipelines.imaging.errors import ImagingError
 from pipelines.imaging.format import PictureFormat
 from pipelines.imaging.postprocess import PostprocessSpec, process
 from serve.moderation.errors import ContentPolicyViolation, ModerationUnavailable
+from serve.observability import tracing
+from serve.observability.tracing import TraceContext
 from serve.pictures.stored_file import PictureKey, StoredFile
 from serve.settings import WorkerSettings
 from serve.storage import (
@@ -38,6 +40,9 @@ log = structlog.get_logger(__name__)
 
 _REPLACED_WITHIN_S = 120.0  # seconds on an idle machine; 15 were measured on a busy one
 _DISCARD_S = 10.0
+
+Judge = Callable[[NDArray[np.uint8]], Awaitable[None]]
+"""Raises if a picture, (height, width, 3), may not be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +69,23 @@ class PostprocessTask:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class StoredPicture:
+    """The files of a picture, and what the replica that made them took for it."""
+
+    files: Sequence[StoredFile]
+    postprocessing_s: float
+    """For asking the classifier, if there is one, and for encoding."""
+    storing_s: float
+
+
 class PostprocessStep(Protocol):
     """The post-process replicas, as a diffusion replica sees them."""
 
-    async def store(self, image: NDArray[np.uint8], task: PostprocessTask) -> Sequence[StoredFile]:
-        """See `store_picture`; may be repeated.
+    async def store_picture(
+        self, image: NDArray[np.uint8], task: PostprocessTask, trace: TraceContext | None
+    ) -> StoredPicture:
+        """See the function `store_picture`; may be repeated. Its spans continue ``trace``.
 
         Raises:
             PostprocessLost: the replica died, or cannot be reached.
@@ -87,7 +104,9 @@ class Delivery:
         self._step = step
         self._settings = settings
 
-    async def store(self, image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
+    async def store(
+        self, image: NDArray[np.uint8], claim: Claim, trace: TraceContext | None = None
+    ) -> StoredPicture:
         """The files of a picture, (height, width, 3), once all of them are stored.
 
         If storage or moderation does not answer, it tries a few times again; if the replica is
@@ -104,7 +123,7 @@ class Delivery:
         lost_since: float | None = None
         while True:
             try:
-                return await self._try(image, task)
+                return await self._try(image, task, trace)
             except ImagingError as error:
                 raise PictureFailed(f"The picture could not be encoded: {error}") from error
             except PostprocessLost as error:
@@ -132,11 +151,13 @@ class Delivery:
         except (StorageError, PostprocessLost, TimeoutError) as error:
             log.warning("delivery.files_left", image_id=str(task.image_id), error=str(error))
 
-    async def _try(self, image: NDArray[np.uint8], task: PostprocessTask) -> Sequence[StoredFile]:
+    async def _try(
+        self, image: NDArray[np.uint8], task: PostprocessTask, trace: TraceContext | None
+    ) -> StoredPicture:
         limit = self._settings.store_timeout_s
         try:
             async with asyncio.timeout(limit):
-                return await self._step.store(image, task)
+                return await self._step.store_picture(image, task, trace)
         except TimeoutError as error:
             raise StorageUnavailable(
                 f"Storage did not answer within {limit:g} s: check its disk or network, or raise "
@@ -157,32 +178,42 @@ def _not_stored(error: Exception) -> PictureFailed:
 
 
 async def store_picture(
-    storage: Storage, image: NDArray[np.uint8], task: PostprocessTask
-) -> list[StoredFile]:
+    storage: Storage,
+    image: NDArray[np.uint8],
+    task: PostprocessTask,
+    trace: TraceContext | None = None,
+    judge: Judge | None = None,
+) -> StoredPicture:
     """Encode the picture, (height, width, 3) uint8, in every variant, and store each.
 
     It may be retried: encoding is deterministic, and the keys hold the attempt, so that two
-    attempts never write the same file.
+    attempts never write the same file. A picture that ``judge`` refuses is not stored.
 
     Raises:
         StorageError: the storage refused, or failed.
+        Exception: whatever ``judge`` raises.
     """
+    with tracing.timed("postprocess", trace) as encoding:
+        if judge is not None:
+            await judge(image)
+        variants = await asyncio.to_thread(process, image, task.spec)
     stored = []
-    for variant in await asyncio.to_thread(process, image, task.spec):
-        key = str(PictureKey(task.job_id, task.image_id, task.attempt, variant.file_name))
-        await storage.put(key, variant.data, variant.media_type)
-        stored.append(
-            StoredFile(
-                name=variant.name,
-                media_type=variant.media_type,
-                width=variant.width,
-                height=variant.height,
-                size=variant.size,
-                sha256=variant.sha256,
-                storage_key=key,
+    with tracing.timed("store", trace) as storing:
+        for variant in variants:
+            key = str(PictureKey(task.job_id, task.image_id, task.attempt, variant.file_name))
+            await storage.put(key, variant.data, variant.media_type)
+            stored.append(
+                StoredFile(
+                    name=variant.name,
+                    media_type=variant.media_type,
+                    width=variant.width,
+                    height=variant.height,
+                    size=variant.size,
+                    sha256=variant.sha256,
+                    storage_key=key,
+                )
             )
-        )
-    return stored
+    return StoredPicture(stored, encoding.seconds, storing.seconds)
 
 
 async def discard_picture(storage: Storage, task: PostprocessTask) -> None:

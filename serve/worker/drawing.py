@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from time import monotonic
@@ -26,12 +26,15 @@ from pipelines.diffusion.request import (
 )
 from serve.events.bus import EventBus
 from serve.moderation.errors import refused_picture
-from serve.pictures.stored_file import StoredFile
+from serve.observability.meter import Meter
+from serve.observability.tracing import TraceContext
 from serve.worker.claims import Claims
+from serve.worker.delivery import StoredPicture
 from serve.worker.errors import PictureFailed
 from serve.worker.progress import ProgressBoard
 from serve.worker.queue import Claim, Shape
 from serve.worker.source import Source
+from serve.worker.stages import Stages
 
 if TYPE_CHECKING:
     from pipelines.diffusion.runner import EngineRunner
@@ -54,7 +57,9 @@ _HARDLY_BEGUN = 0.1  # of its steps: so much may be drawn again elsewhere
 class PictureStore(Protocol):
     """Where pictures go: `serve.worker.delivery.Delivery`."""
 
-    async def store(self, image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]: ...
+    async def store(
+        self, image: NDArray[np.uint8], claim: Claim, trace: TraceContext | None
+    ) -> StoredPicture: ...
     async def discard(self, claim: Claim) -> None: ...
 
 
@@ -65,6 +70,7 @@ class _Picture:
     claim: Claim
     request_id: str
     output: asyncio.Future[Result | Failure | Expired | None]
+    stages: Stages
     submitted: bool = False
     share_done: float = 0.0
     task: asyncio.Task[None] = field(init=False)
@@ -92,6 +98,7 @@ class Drawings:
         store: PictureStore,
         preview_every: int,
         hidden: Collection[str],
+        meter: Meter,
     ) -> None:
         """``preview_every`` is in steps, for requests that ask for nothing else; 0 for none.
 
@@ -104,19 +111,21 @@ class Drawings:
         self._store = store
         self._preview_every = preview_every
         self._hidden = hidden
+        self._meter = meter
         self._pictures: dict[str, _Picture] = {}  # by request id
 
     def begin(self, claim: Claim) -> None:
         """Start a picture's life, as a task of its own: it may take as long as Postgres is away."""
         request_id = f"{claim.image_id}.{claim.attempt}"
         output = asyncio.get_running_loop().create_future()
-        picture = self._pictures[request_id] = _Picture(claim, request_id, output)
+        stages = Stages(claim, self._claims.pool, self._meter)
+        picture = self._pictures[request_id] = _Picture(claim, request_id, output, stages)
         picture.task = asyncio.create_task(self._live(picture), name=f"picture {request_id}")
         picture.task.add_done_callback(lambda _: self._end(picture))
 
     async def _live(self, picture: _Picture) -> None:
         """Whatever goes wrong, the claim is ended here; one that expired the reaper ends."""
-        claim = picture.claim
+        claim, stages = picture.claim, picture.stages
         try:
             source = Source()
             if claim.sources or claim.request.lora_files:
@@ -127,23 +136,37 @@ class Drawings:
             drawn = await picture.output
             if isinstance(drawn, Result):
                 with _failing("worker.delivery_failed", claim):
-                    began = monotonic()
-                    files = await self._store.store(source.kept_in(drawn.image), claim)
-                    storing_s = monotonic() - began
-                    committed = await self._claims.complete(
-                        claim, files, drawn.seconds, storing_s, drawn.reading
-                    )
-                    if not committed:
-                        log.info("worker.claim_lost", image_id=str(claim.image_id))
+                    await self._deliver(picture, source.kept_in(drawn.image), drawn)
             elif isinstance(drawn, Failure):
                 raise _failure(drawn)
             elif drawn is None:
+                stages.outcome = "handed_back"
                 await self._claims.hand_back(claim)
+            else:
+                stages.outcome = "expired"
         except PictureFailed as error:
+            stages.failed(error.code or "picture_failed")
             failed = await self._claims.fail(claim, str(error), error.code)
             # Files go only once it is certain that this attempt is never committed.
             if failed and picture.output.done():
                 await self._store.discard(claim)
+
+    async def _deliver(self, picture: _Picture, image: NDArray[np.uint8], drawn: Result) -> None:
+        """Store the ``image`` and commit it; raises PictureFailed."""
+        claim, stages = picture.claim, picture.stages
+        stages.drawn(drawn.timing)
+        began = monotonic()
+        stored = await self._store.store(image, claim, stages.context)
+        storing_s = monotonic() - began
+        stages.stored(stored)
+        with stages.committing():
+            committed = await self._claims.complete(
+                claim, stored.files, drawn.seconds, storing_s, drawn.reading
+            )
+        if committed:
+            stages.outcome = "succeeded"
+        else:
+            log.info("worker.claim_lost", image_id=str(claim.image_id))
 
     def _submit(self, picture: _Picture, source: Source) -> None:
         claim = picture.claim
@@ -163,6 +186,7 @@ class Drawings:
 
     def _end(self, picture: _Picture) -> None:
         del self._pictures[picture.request_id]
+        picture.stages.end()
         self.board.drop(picture.claim)
         if not picture.submitted:
             self._bus.work.set()  # a slot is free

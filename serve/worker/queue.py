@@ -13,6 +13,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from serve.jobs.request import JobRequest
+from serve.observability.tracing import TraceContext
 from serve.pictures.stored_file import SourceKey
 
 AFFINITY = timedelta(seconds=5)
@@ -190,7 +191,8 @@ class Claim:
     """A worker's right to draw one picture, good for as long as ``attempt`` is the current one.
 
     ``alone``: it was lost with a worker before, and shares no step. ``deadline_s`` is what is left
-    of its job's deadline, in seconds.
+    of its job's deadline, in seconds. ``waited_s`` is how long it was queued for, this time, by the
+    database's clock.
     """
 
     image_id: UUID
@@ -202,6 +204,9 @@ class Claim:
     request: JobRequest
     alone: bool = False
     deadline_s: float | None = field(default=None, compare=False)
+    waited_s: float = field(default=0.0, compare=False)
+    trace: TraceContext | None = field(default=None, compare=False)
+    """That of its job, if it is recorded."""
 
     @property
     def fence(self) -> tuple[UUID, UUID, int]:

@@ -18,6 +18,8 @@ from serve.events.event import Event
 from serve.jobs import transitions
 from serve.jobs.repository import lock_job
 from serve.models.repository import jobs_of_removed_models
+from serve.observability import tracing
+from serve.observability.tracing import TraceContext
 from serve.settings import Settings
 from serve.supervise import RoundDone, ignore_round
 from serve.tables import Image, Job, JobState
@@ -124,10 +126,33 @@ class Reaper:
         requeued = await repository.release_image(
             session, image.id, image.worker_id, image.attempt, JobState.QUEUED, now, crashed=True
         )
+        if requeued:
+            _record_loss(image, job, now)
         if not requeued or crashes < self._settings.jobs.max_crashes:
             return []
         error = f"Picture {image.index} was lost with its worker {crashes} times: giving up."
         return await transitions.finish(session, job, JobState.FAILED, now, error=error)
+
+
+def _record_loss(image: Image, job: Job, now: datetime) -> None:
+    """The span of the attempt: the worker that drew it cannot record it any more."""
+    span = tracing.begin(
+        "picture",
+        TraceContext.of(job.traceparent, job.tracestate),
+        monotonic() - (now - image.queued_at).total_seconds(),
+        attributes={
+            "sfumato.job.id": str(job.id),
+            "sfumato.image.id": str(image.id),
+            "sfumato.worker.id": str(image.worker_id),
+            "sfumato.attempt": image.attempt,
+            "sfumato.model": image.model,
+            "sfumato.width": image.width,
+            "sfumato.height": image.height,
+            "sfumato.outcome": "lost",
+        },
+    )
+    tracing.fail(span, "worker_lost")
+    span.end()
 
 
 async def _expire(session: Session, job: Job, now: datetime) -> list[Event]:

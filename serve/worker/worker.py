@@ -17,6 +17,7 @@ import structlog
 
 from pipelines.diffusion.request import Output
 from serve.events.bus import EventBus
+from serve.observability.meter import UNMETERED, Meter
 from serve.settings import WorkerSettings
 from serve.supervise import Loop, RoundDone
 from serve.worker.claims import Claims
@@ -48,12 +49,16 @@ class Worker:
         store: PictureStore,
         settings: WorkerSettings,
         hidden: Collection[str] = (),
+        meter: Meter = UNMETERED,
     ) -> None:
         """``hidden`` are models whose pictures nobody may see before they are done."""
         self._claims = claims
         self._bus = bus
         self._settings = settings
-        self._drawings = Drawings(claims, bus, load_source, store, settings.preview_every, hidden)
+        self._meter = meter
+        self._drawings = Drawings(
+            claims, bus, load_source, store, settings.preview_every, hidden, meter
+        )
         self._unsure = False
         """Whether the answer to a claim may have been lost after its COMMIT."""
         self._looked_at = -math.inf

@@ -37,6 +37,6 @@ class Desk:
         """A grey picture, as dark as its index is high."""
         shape = (claim.request.height, claim.request.width, 3)
         pixels = np.full(shape, 200 - claim.index, dtype=np.uint8)
-        files = await store_picture(self._services.storage, pixels, PostprocessTask.of(claim))
+        stored = await store_picture(self._services.storage, pixels, PostprocessTask.of(claim))
         told = reading or PromptReading()
-        assert await self.claims.complete(claim, files, reading=told)
+        assert await self.claims.complete(claim, stored.files, reading=told)

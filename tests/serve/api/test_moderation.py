@@ -65,11 +65,11 @@ async def deliver(services: Services, desk: Desk, grey: int) -> None:
     pixels = np.full((claim.request.height, claim.request.width, 3), grey, dtype=np.uint8)
     delivery = Delivery(Postprocess(services.settings), WorkerSettings(store_tries=1))
     try:
-        files = await delivery.store(pixels, claim)
+        stored = await delivery.store(pixels, claim)
     except PictureFailed as error:
         await desk.claims.fail(claim, str(error), error.code)
     else:
-        await desk.claims.complete(claim, files)
+        await desk.claims.complete(claim, stored.files)
 
 
 async def test_a_refused_picture_fails_its_job_and_leaves_nothing(

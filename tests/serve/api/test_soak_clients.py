@@ -25,8 +25,8 @@ async def _drawing(services: Services) -> AsyncIterator[None]:
         while True:
             for claim in await desk.claim():
                 pixels = np.zeros((claim.request.height, claim.request.width, 3), np.uint8)
-                files = await store_picture(services.storage, pixels, PostprocessTask.of(claim))
-                await desk.claims.complete(claim, files)  # lost where the job was cancelled
+                stored = await store_picture(services.storage, pixels, PostprocessTask.of(claim))
+                await desk.claims.complete(claim, stored.files)  # lost where the job was cancelled
             await asyncio.sleep(0.6)  # so that some are cancelled before
 
     drawing = asyncio.create_task(draw())

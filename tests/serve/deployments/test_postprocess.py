@@ -18,10 +18,10 @@ from pipelines.imaging.errors import InvalidPicture
 from pipelines.imaging.format import PictureFormat
 from pipelines.imaging.postprocess import PostprocessSpec
 from serve.deployments.postprocess import Postprocess, PostprocessReplicas
-from serve.pictures.stored_file import StoredFile
+from serve.observability.tracing import TraceContext
 from serve.settings import Settings
 from serve.storage import StorageUnavailable, open_storage
-from serve.worker.delivery import PostprocessTask
+from serve.worker.delivery import PostprocessTask, StoredPicture
 from serve.worker.errors import PostprocessLost
 
 pytestmark = pytest.mark.service
@@ -36,11 +36,13 @@ class Mortal(Postprocess):
         super().__init__(settings)
         self._order = order
 
-    async def store(self, image: np.ndarray, task: PostprocessTask) -> list[StoredFile]:
+    async def store_picture(
+        self, image: np.ndarray, task: PostprocessTask, trace: TraceContext | None
+    ) -> StoredPicture:
         if self._order.exists():
             self._order.unlink()
             os._exit(1)
-        return await super().store(image, task)
+        return await super().store_picture(image, task, trace)
 
 
 @pytest.fixture(scope="module")
@@ -73,21 +75,21 @@ async def test_errors_of_ours_arrive_as_they_were_raised(
 ) -> None:
     task = new_task()
     with pytest.raises(StorageUnavailable, match="is gone"):
-        await replicas.store(PICTURE, task)
+        await replicas.store_picture(PICTURE, task, None)
     storage = open_storage((folder / "pictures").as_uri())
-    files = await replicas.store(PICTURE, task)
+    files = (await replicas.store_picture(PICTURE, task, None)).files
     assert await storage.get(files[0].storage_key)
     (folder / "pictures").rename(folder / "elsewhere")
     with pytest.raises(StorageUnavailable) as raised:
-        await replicas.store(PICTURE, task)
+        await replicas.store_picture(PICTURE, task, None)
     assert type(raised.value) is StorageUnavailable
     assert str(raised.value).endswith(
         "is gone: mount it or make it again, or set SFUMATO_STORAGE_URL to another folder."
     )
     (folder / "elsewhere").rename(folder / "pictures")
     with pytest.raises(InvalidPicture):
-        await replicas.store(PICTURE[..., 0], task)
-    assert await replicas.store(PICTURE, task) == files
+        await replicas.store_picture(PICTURE[..., 0], task, None)
+    assert (await replicas.store_picture(PICTURE, task, None)).files == files
     await replicas.discard(task)
     assert [page async for page in storage.list()] in ([], [[]])
 
@@ -97,5 +99,5 @@ async def test_a_dead_replica_is_lost_and_another_takes_over(
 ) -> None:
     (folder / "die").touch()
     with pytest.raises(PostprocessLost, match="replica was lost"):
-        await replicas.store(PICTURE, new_task())
-    assert await replicas.store(PICTURE, new_task())
+        await replicas.store_picture(PICTURE, new_task(), None)
+    assert await replicas.store_picture(PICTURE, new_task(), None)

@@ -1,45 +1,59 @@
-"""Metrics in Prometheus' text form."""
+"""The table of a process's metrics keeps the conventions of Prometheus, and its own."""
 
 from __future__ import annotations
 
-from prometheus_client.parser import text_string_to_metric_families
+import re
 
-from serve.observability.metrics import Metrics, ServiceSample, WorkerSample
+import pytest
+
+from serve.observability.meter import Counter, Gauge, Histogram, Metric
+from serve.observability.metrics import METRICS, PICTURE_STAGE, STAGES
+
+UNITS = ("_bytes", "_celsius", "_ratio", "_seconds", "_watts")
+COUNTED = {  # no unit: these are numbers of things
+    "sfumato_database_connections",
+    "sfumato_event_sockets",
+    "sfumato_step_batch_size",
+}
+LABELS = {
+    "code",
+    "device",
+    "fault",
+    "kind",
+    "method",
+    "model",
+    "operation",
+    "pool",
+    "reason",
+    "result",
+    "route",
+    "size",
+    "stage",
+    "state",
+    "status",
+    "type",
+}
+"""Of each somebody other than a client decides how many values there are, or `FirstValues` does."""
+OF_RAY = {"application", "deployment", "replica"}
 
 
-def rendered(metrics: Metrics, *workers: WorkerSample) -> dict[str, list[float]]:
-    known = ServiceSample(
-        jobs={"queued": 2},
-        workers=workers,
-        deliveries={"dead": 1},
-        backlog_seconds={"small": 1.5, "large": 60.0},
-        wait_seconds={"small": 0.5, "large": 20.0},
-    )
-    text = metrics.render(known).decode()
-    values: dict[str, list[float]] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            values.setdefault(sample.name, []).append(sample.value)
-    return values
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_a_metric_keeps_the_conventions(metric: Metric) -> None:
+    assert re.fullmatch(r"sfumato_[a-z][a-z_]*[a-z]", metric.name)
+    assert metric.text.startswith("This process: ")
+    assert metric.text.endswith(".")
+    assert set(metric.labels) <= LABELS - OF_RAY
+    assert isinstance(metric, Counter) == metric.name.endswith("_total")
+    if isinstance(metric, Gauge | Histogram):
+        assert metric.name.endswith(UNITS) or metric.name in COUNTED
+    if isinstance(metric, Histogram):
+        assert list(metric.buckets) == sorted(set(metric.buckets))
+        assert metric.buckets[0] > 0, "Ray refuses others"
+        assert not metric.name.endswith(("_count", "_sum", "_bucket"))
 
 
-def test_fill_is_request_steps_by_steps() -> None:
-    busy = WorkerSample("a", "p", "m", "cpu", 8, {"steps": 4, "request_steps": 10})
-    fresh = WorkerSample("b", "p", "m", "cpu", 8, {"steps": 0, "request_steps": 0})
-    silent = WorkerSample("c", "p", "m", "cpu", 8, {})
-
-    told = rendered(Metrics(), busy, fresh, silent)
-
-    assert told["sfumato_batch_fill"] == [2.5]
-    assert told["sfumato_engine_steps_total"] == [4, 0]
-    assert told["sfumato_workers"] == [3]
-    assert told["sfumato_webhook_deliveries"] == [1]
-    assert told["sfumato_worker_slots"] == [8, 8, 8]
-
-
-def test_two_registries_do_not_meet() -> None:
-    first, second = Metrics(), Metrics()
-    first.observe_request("GET", "/health", 200, 0.01)
-
-    assert rendered(first)["sfumato_http_requests_total"] == [1]
-    assert "sfumato_http_requests_total" not in rendered(second)
+def test_each_is_in_the_table_once() -> None:
+    names = [metric.name for metric in METRICS]
+    assert len(names) == len(set(names)) > 30
+    assert PICTURE_STAGE in METRICS
+    assert len(set(STAGES)) == 8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,10 +13,16 @@ from numpy.typing import NDArray
 
 from pipelines.imaging.errors import InvalidPicture
 from serve.moderation.errors import ContentPolicyViolation, ModerationUnavailable
-from serve.pictures.stored_file import StoredFile
+from serve.observability.tracing import TraceContext
 from serve.settings import WorkerSettings
 from serve.storage import InvalidKey, Storage, open_storage
-from serve.worker.delivery import Delivery, PostprocessTask, discard_picture, store_picture
+from serve.worker.delivery import (
+    Delivery,
+    PostprocessTask,
+    StoredPicture,
+    discard_picture,
+    store_picture,
+)
 from serve.worker.errors import PictureFailed, PostprocessLost
 from serve.worker.queue import Claim
 from serve.worker.retry import pause
@@ -35,12 +41,14 @@ class Postprocess:
         self.storage, self.errors, self.hang_s = storage, list(errors), hang_s
         self.calls = 0
 
-    async def store(self, image: NDArray[np.uint8], task: PostprocessTask) -> Sequence[StoredFile]:
+    async def store_picture(
+        self, image: NDArray[np.uint8], task: PostprocessTask, trace: TraceContext | None
+    ) -> StoredPicture:
         self.calls += 1
         await asyncio.sleep(self.hang_s)
         if self.errors:
             raise self.errors.pop(0)
-        return await store_picture(self.storage, image, task)
+        return await store_picture(self.storage, image, task, trace)
 
     async def discard(self, task: PostprocessTask) -> None:
         await discard_picture(self.storage, task)
@@ -71,7 +79,7 @@ def names(folder: Path) -> list[str]:
 
 async def test_a_lost_replica_is_made_up_for_by_another(tmp_path: Path, claim: Claim) -> None:
     step = Postprocess(open_storage(tmp_path.as_uri()), PostprocessLost("gone"))
-    files = await Delivery(step, SETTINGS).store(PICTURE, claim)
+    files = (await Delivery(step, SETTINGS).store(PICTURE, claim)).files
     assert step.calls == 2
     assert names(tmp_path) == sorted(Path(file.storage_key).name for file in files)
 
@@ -116,7 +124,7 @@ async def test_replicas_that_never_come_back_fail_the_picture(
 async def test_a_bucket_is_tried_again_until_it_answers(s3: S3, claim: Claim) -> None:
     s3.fault = Fault(503, "SlowDown", times=6)  # one more than a single try bears
     step = Postprocess(open_storage("s3://pictures"))
-    files = await Delivery(step, SETTINGS).store(PICTURE, claim)
+    files = (await Delivery(step, SETTINGS).store(PICTURE, claim)).files
     assert step.calls == 2
     assert set(s3.objects) == {f"pictures/{file.storage_key}" for file in files}
 
@@ -197,7 +205,7 @@ async def test_discarding_takes_one_attempt_alone(tmp_path: Path, claim: Claim) 
     await store_picture(storage, PICTURE, second)
     await discard_picture(storage, second)
     listed = {found.key async for page in storage.list() for found in page}
-    assert listed == {file.storage_key for file in kept}
+    assert listed == {file.storage_key for file in kept.files}
 
 
 @pytest.mark.parametrize(

@@ -33,13 +33,19 @@ from serve.events.bus import EventBus
 from serve.events.event import EventType
 from serve.jobs.lifecycle import Jobs
 from serve.moderation.errors import refused_picture
+from serve.observability.tracing import TraceContext
 from serve.openai.errors import outcome_error
 from serve.pictures.stored_file import StoredFile
 from serve.settings import FurtherModelSettings, ModelSettings, Settings, WorkerSettings
 from serve.storage import Storage, open_storage
 from serve.tables import Job, JobState
 from serve.worker.claims import Claims
-from serve.worker.delivery import PostprocessTask, discard_picture, store_picture
+from serve.worker.delivery import (
+    PostprocessTask,
+    StoredPicture,
+    discard_picture,
+    store_picture,
+)
 from serve.worker.drawing import PictureStore
 from serve.worker.errors import EngineDied, PictureFailed
 from serve.worker.queue import Claim
@@ -65,13 +71,22 @@ class Shelf:
     def __init__(self, storage: Storage, instead: Postprocess | None = None) -> None:
         self._storage, self._instead = storage, instead
 
-    async def store(self, image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
+    async def store(
+        self, image: NDArray[np.uint8], claim: Claim, trace: TraceContext | None
+    ) -> StoredPicture:
         if self._instead is not None:
-            return await self._instead(image, claim)
-        return await store_picture(self._storage, image, PostprocessTask.of(claim))
+            return StoredPicture(await self._instead(image, claim), 0.0, 0.0)
+        return await store_picture(self._storage, image, PostprocessTask.of(claim), trace)
 
     async def discard(self, claim: Claim) -> None:
         await discard_picture(self._storage, PostprocessTask.of(claim))
+
+
+async def stored_files(
+    storage: Storage, image: NDArray[np.uint8], claim: Claim
+) -> Sequence[StoredFile]:
+    """What is there once a shelf has it."""
+    return (await Shelf(storage).store(image, claim, None)).files
 
 
 class Workshop:
@@ -411,7 +426,7 @@ async def test_a_picture_that_is_committed_while_a_lost_answer_is_made_up_for_is
     async def store(image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
         await may_store.wait()
         stored.append(claim.image_id)
-        return await Shelf(storage).store(image, claim)
+        return await stored_files(storage, image, claim)
 
     async def lose_one(*args: Any, **room: Any) -> list[Claim]:
         nonlocal answer_lost
@@ -450,7 +465,7 @@ async def test_files_of_a_failed_delivery_stay_where_the_claim_was_lost(
     files: list[StoredFile] = []
 
     async def store(image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
-        files.extend(await Shelf(storage).store(image, claim))
+        files.extend(await stored_files(storage, image, claim))
         async with database.transaction() as session:
             await session.execute(text("UPDATE images SET attempt = attempt + 1"))
         raise PictureFailed("The answer was lost.")
@@ -491,7 +506,7 @@ async def test_pictures_that_wait_for_storage_hold_the_worker_back(
 
     async def slow(image: NDArray[np.uint8], claim: Claim) -> Sequence[StoredFile]:
         await answers.wait()
-        return await Shelf(storage).store(image, claim)
+        return await stored_files(storage, image, claim)
 
     async with workshop.worker(Shelf(storage, slow)) as (worker, _, _task):
         submitted = [await jobs.submit(tenant_id, ask(n=10)) for _ in range(3)]
