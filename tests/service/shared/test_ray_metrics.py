@@ -44,11 +44,7 @@ EXPECTED = {
 def targets(service: Service) -> list[str]:
     """The addresses that Ray writes for Prometheus' service discovery."""
     words = [word for process in service.processes(lambda _: True) for word in process.cmdline()]
-    sessions = {
-        found[1]
-        for word in words
-        if (found := re.match(r"--session[-_]dir=(\S+)", word)) is not None
-    }
+    sessions = {word.partition("=")[2] for word in words if word.startswith("--session-dir=")}
     assert len(sessions) == 1, sessions
     groups = json.loads((Path(sessions.pop()) / "prom_metrics_service_discovery.json").read_text())
     return [address for group in groups for address in group["targets"]]
