@@ -116,7 +116,7 @@ async def succeeded(client: aiohttp.ClientSession) -> float:
     """Jobs of the service that ended well, ever."""
     async with client.get("/metrics") as answer:
         text = await answer.text()
-    found = re.search(r'^sfumato_jobs\{state="succeeded"\} (\S+)$', text, re.MULTILINE)
+    found = re.search(r'^sfumato_jobs\{state="succeeded"[^}]*\} (\S+)$', text, re.MULTILINE)
     return float(found[1]) if found else 0.0
 
 

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from time import monotonic
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from asyncpg import InterfaceError, PostgresError
 from sqlalchemy import event
@@ -20,10 +20,12 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from serve.database_url import DatabaseUrl
 from serve.errors import ServiceError
+from serve.observability.meter import UNMETERED, Meter
+from serve.observability.metrics import DATABASE_CONNECTIONS, DATABASE_WAIT
 from serve.settings import DatabaseSettings
 
 Session = AsyncSession
@@ -147,7 +149,12 @@ class Database:
     """A connection pool of one process."""
 
     def __init__(
-        self, url: str, settings: DatabaseSettings | None = None, *, pool_size: int = 8
+        self,
+        url: str,
+        settings: DatabaseSettings | None = None,
+        *,
+        pool_size: int = 8,
+        meter: Meter = UNMETERED,
     ) -> None:
         """Nothing is connected yet.
 
@@ -162,6 +169,7 @@ class Database:
             pool_timeout=_POOL_TIMEOUT_S,
             pool_use_lifo=True,  # those that are in use stay in use
         )
+        self._meter = meter
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -173,7 +181,16 @@ class Database:
         """
         with typed_errors():
             async with self._sessions() as session, session.begin():
+                asked_at = monotonic()
+                await session.connection()
+                self._meter.observe(DATABASE_WAIT, monotonic() - asked_at)
                 yield session
+
+    def sample(self) -> None:
+        """Tell the meter how many connections there are now."""
+        pool = cast(QueuePool, self.engine.sync_engine.pool)
+        self._meter.set(DATABASE_CONNECTIONS, pool.checkedout(), state="used")
+        self._meter.set(DATABASE_CONNECTIONS, pool.checkedin(), state="idle")
 
     async def close(self) -> None:
         await self.engine.dispose()

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -31,6 +31,7 @@ from pipelines.diffusion.request import (
     Progress,
     Request,
     Result,
+    Step,
 )
 from pipelines.diffusion.speed.device_memory import DeviceMemory, release_memory
 from pipelines.diffusion.trajectory import Trajectory
@@ -39,6 +40,7 @@ from pipelines.diffusion.warm_up import WarmUp
 logger = logging.getLogger(__name__)
 
 _STEP_SHARE = 0.8
+_STEPS_KEPT = 10_000  # for whoever takes them; nobody may
 _READING_SECONDS = 0.5  # how long a step without a batch waits for a model
 
 
@@ -76,6 +78,7 @@ class DiffusionEngine:
         self._decoder: Decoder[Entry] | None = None  # once a family wants one
         self._outputs: list[Output] = []  # of the step that is being made
         self._stats = EngineStats()
+        self._steps: deque[Step] = deque(maxlen=_STEPS_KEPT)
         self.longest_step = 0.0
         """In seconds: the slowest step so far, encoding and decoding included, of those that were
         not ``first_of_kind``."""
@@ -195,8 +198,17 @@ class DiffusionEngine:
         self._bound_memory()
         return more
 
+    def take_steps(self) -> list[Step]:
+        """The steps made since the last call; of very many the latest. From any thread."""
+        steps = []
+        with suppress(IndexError):
+            while True:
+                steps.append(self._steps.popleft())
+        return steps
+
     def reset_stats(self) -> None:
         self._stats = EngineStats()
+        self._steps.clear()
 
     def close(self) -> None:
         """Ends the reading of models; what is still in comes to nothing."""
@@ -435,6 +447,8 @@ class DiffusionEngine:
         cost, params = self.costs[entries[0].model_name], entries[0].request.params
         rows = sum(entry.rows for entry in entries)
         cost.observe(params.width * params.height, rows, seconds)
+        size = params.width, params.height
+        self._steps.append(Step(entries[0].model_name, *size, len(entries), seconds))
         for entry in entries:
             entry.passes += 1
             entry.companions += len(entries)

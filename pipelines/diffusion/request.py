@@ -196,6 +196,20 @@ Output = Progress | Result | Failure | Expired
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A denoising step: so many ``requests`` of one model and size took it together.
+
+    ``seconds`` are those of the forward pass, without encoding and decoding.
+    """
+
+    model: str
+    width: int
+    height: int
+    requests: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStats:
     """Counters since the engine's start. ``request_steps / steps`` is the mean batch in requests.
 

@@ -14,7 +14,7 @@ from pipelines.diffusion.batching.cost import Profile
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.errors import EngineStoppedError
 from pipelines.diffusion.pool import ModelSource
-from pipelines.diffusion.request import EngineStats, Failure, Output, Progress, Request
+from pipelines.diffusion.request import EngineStats, Failure, Output, Progress, Request, Step
 
 _PATIENCE = 10  # times what a step is predicted to take, or the longest so far
 _FIRST_PATIENCE = 600.0  # seconds, for what was never done before: it may compile
@@ -134,6 +134,10 @@ class EngineRunner:
         """What pictures cost, by model: of those that a step was made with. As of some turn ago."""
         with self._wake:
             return self._profiles
+
+    def take_steps(self) -> list[Step]:
+        """As `DiffusionEngine.take_steps`."""
+        return self._engine.take_steps()
 
     def submit(self, request: Request) -> None:
         """Raises EngineStoppedError, or ValueError for an identifier that is in flight."""

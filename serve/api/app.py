@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from serve.access import endpoints as access
 from serve.access.rate_limit import RateLimitFields
-from serve.api import docs, health
+from serve.api import docs, health, metrics
 from serve.api.about import ABOUT, TAGS
 from serve.api.openapi import DescribedAPI, operation_id
 from serve.api.services import Services
@@ -114,7 +114,7 @@ def create_app(services: Services) -> FastAPI:
         access.tenants_router,
         access.keys_router,
         access.usage_router,
-        *(room.router for room in (health, docs, gallery)),
+        *(room.router for room in (health, metrics, docs, gallery)),
     ):
         app.include_router(router)
     return app

@@ -1,10 +1,10 @@
-"""Whether the service lives, whether it can work, and what it counts."""
+"""Whether the service lives, and whether it can work."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from serve.api.services import Services
@@ -13,19 +13,9 @@ from serve.errors import ServiceError
 from serve.http.documented import problems
 from serve.http.http_route import HttpRoute
 from serve.http.provided import Provided
-from serve.observability.service_sample import ServiceSample, WorkerSample
 from serve.supervise import LoopStuck, check
-from serve.tables import JobState
 
 router = APIRouter(tags=["operation"], route_class=HttpRoute)
-
-
-_METRICS = """\
-# HELP sfumato_jobs Jobs by state.
-# TYPE sfumato_jobs gauge
-sfumato_jobs{state="queued"} 2.0
-sfumato_jobs{state="succeeded"} 1841.0
-"""
 
 
 class NotReady(ServiceError):
@@ -78,43 +68,3 @@ async def ready(services: Provided[Services]) -> Ready:
     if not workers and not may_rest:
         raise NotReady(f"No replica has made its first picture with {pool.models[0]!r} yet.")
     return Ready(model=model, workers=len(workers))
-
-
-@router.get(
-    "/metrics",
-    summary="Prometheus metrics",
-    response_class=Response,
-    responses={
-        200: {
-            "content": {"text/plain": {"example": _METRICS}},
-            "description": "Prometheus' text form.",
-        },
-        **problems(DatabaseUnavailable),
-    },
-)
-async def metrics(request: Request, services: Provided[Services]) -> Response:
-    """The help of each metric says whether it is of this process or of the whole service."""
-    counts = await services.jobs.counts()
-    backlogs = {
-        pool: (await queue.read()).backlog for pool, queue in services.jobs.admission.queues.items()
-    }
-    deliveries = await services.webhooks.counts()
-    sample = ServiceSample(
-        backlog_seconds={pool: backlog.seconds for pool, backlog in backlogs.items()},
-        wait_seconds={pool: backlog.wait_s for pool, backlog in backlogs.items()},
-        jobs={state.value: counts.get(state, 0) for state in JobState},
-        workers=[
-            WorkerSample(
-                id=str(worker.id),
-                pool=worker.pool,
-                model=worker.model,
-                device=worker.device,
-                slots=worker.slots,
-                stats=worker.counters,
-            )
-            for worker in await services.jobs.workers()
-        ],
-        deliveries={state.value: count for state, count in deliveries.items()},
-    )
-    text, media_type = services.registry.render(request.headers.get("accept", ""), sample)
-    return Response(text, media_type=media_type)

@@ -18,8 +18,10 @@ from serve.jobs.sourcing import Sourcing
 from serve.models.loras import Loras
 from serve.models.models import Models
 from serve.observability import tracing
+from serve.observability.device import ProcessSample
 from serve.observability.meter import Meter, Meters
 from serve.observability.registry import Registry
+from serve.observability.sampler import Sampler
 from serve.pictures.checked_files import CheckedFiles
 from serve.pictures.pictures import Pictures
 from serve.pictures.signed_urls import SignedUrls
@@ -53,6 +55,8 @@ class Services:
     meter: Meter
     registry: Registry
     """What ``/metrics`` shows of what the meter records."""
+    sampler: Sampler
+    """Not started yet; a scrape samples once more."""
     drain: Drain
     sockets: OpenSockets
     loops: list[Loop] = field(default_factory=list)
@@ -62,7 +66,14 @@ class Services:
         """What routes may ask for, as `serve.http.provided` looks it up."""
         jobs = self.jobs
         sourcing = Sourcing(jobs, self.pictures, self.files, self.intake)
-        parts = (self, sourcing, jobs.feeds, jobs.admission.rates, jobs.admission.ledger)
+        parts = (
+            self,
+            sourcing,
+            self.bus.tally,
+            jobs.feeds,
+            jobs.admission.rates,
+            jobs.admission.ledger,
+        )
         named = get_type_hints(type(self)).items()
         return {
             **{kind: getattr(self, name) for name, kind in named},
@@ -87,12 +98,13 @@ def open_services(settings: Settings, *outlets: Meter) -> Services:
     """
     if not settings.database_url or not settings.redis_url:
         raise ValueError("Set DATABASE_URL and REDIS_URL, or use `sfumato up`, which starts both.")
-    database = Database(settings.database_url.get_secret_value(), settings.database)
-    bus = EventBus(settings.redis_url.get_secret_value())
-    storage = open_storage(settings.storage)
-    pictures, registry = Pictures(database, storage), Registry(tracing.exemplar)
+    registry = Registry(tracing.exemplar)
     meter = Meters(registry, *outlets)
-    jobs, served = Jobs(database, bus, storage, settings), ServedModels.read(settings)
+    database = Database(settings.database_url.get_secret_value(), settings.database, meter=meter)
+    bus = EventBus(settings.redis_url.get_secret_value(), meter=meter)
+    storage = open_storage(settings.storage, meter)
+    pictures = Pictures(database, storage)
+    jobs, served = Jobs(database, bus, storage, settings, meter), ServedModels.read(settings)
     models = Models(database, settings, served, jobs.admission)
     return Services(
         settings=settings,
@@ -110,6 +122,7 @@ def open_services(settings: Settings, *outlets: Meter) -> Services:
         intake=Intake(database, storage),
         meter=meter,
         registry=registry,
+        sampler=Sampler(ProcessSample(meter).sample, database.sample),
         drain=Drain(),
         served=served,
         models=models,

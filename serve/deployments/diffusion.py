@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,10 @@ from serve.deployments.postprocess import Postprocess, PostprocessReplicas
 from serve.deployments.ray_meter import RayMeter
 from serve.deployments.replica import replica_name
 from serve.events.bus import WORK, EventBus
+from serve.observability.device import GpuSample, ProcessSample
 from serve.observability.logging import adopt_loggers, configure_logging
+from serve.observability.meter import Meter
+from serve.observability.sampler import Sampler
 from serve.observability.tracing import start_tracing, stop_tracing
 from serve.settings import Settings
 from serve.storage import open_storage
@@ -57,7 +61,9 @@ class Diffusion:
         assert settings.database_url is not None  # noqa: S101 - build_app saw to it
         assert settings.redis_url is not None  # noqa: S101
         meter = RayMeter()
-        self._database = Database(settings.database_url.get_secret_value(), settings.database)
+        self._database = Database(
+            settings.database_url.get_secret_value(), settings.database, meter=meter
+        )
 
         def take_up(settings: Settings, name: str) -> ModelSource:
             if hides_previews(settings, name):
@@ -68,14 +74,14 @@ class Diffusion:
         hidden = await asyncio.to_thread(hidden_previews, settings, pool)
         device = str(choose_device(settings.served[models.default].device))
         # It draws and publishes; the events of all jobs are for those who have clients.
-        self._bus = EventBus(settings.redis_url.get_secret_value(), [WORK])
+        self._bus = EventBus(settings.redis_url.get_secret_value(), [WORK], meter)
         await self._bus.start()
         claims = Claims(
             self._database, self._bus, models.names, settings.jobs.unread_wait_s, pool, meter
         )
         delivery = Delivery(PostprocessReplicas(postprocess), settings.worker)
         sources = SourceLoader(
-            open_storage(settings.storage), settings.worker, settings.lora_folder
+            open_storage(settings.storage, meter), settings.worker, settings.lora_folder
         )
         self._worker = Worker(
             claims, self._bus, sources.load, delivery, settings.worker, hidden, meter
@@ -93,6 +99,13 @@ class Diffusion:
         self._working = asyncio.create_task(self._worker.run(runner, device), name="worker")
         # A model may be downloaded within a round.
         self._watching = Loop("models", partial(watch.run, claims, runner), stuck_after_s=None)
+        self._sampler = Sampler(
+            ProcessSample(meter).sample,
+            self._database.sample,
+            self._worker.sample,
+            *_gpu_samples(meter, device),
+        )
+        self._sampler.start()
         log.info("diffusion.ready", pool=pool, models=models.names, device=device)
 
     async def check_health(self) -> None:
@@ -115,7 +128,22 @@ class Diffusion:
         if not self._working.done():
             await self._worker.drain()
         await self._watching.stop()
+        await asyncio.to_thread(self._sampler.stop)
         await asyncio.gather(self._working, return_exceptions=True)
         await self._bus.close()
         await self._database.close()
         await asyncio.to_thread(stop_tracing)
+
+
+def _gpu_samples(meter: Meter, device: str) -> list[Callable[[], None]]:
+    """What there is to sample of the replica's GPU; a service without it works as well."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return []
+    try:
+        uuid = str(torch.cuda.get_device_properties(device).uuid)
+        return [GpuSample(meter, uuid, device).sample]
+    except Exception as error:  # noqa: BLE001 - NVML's are as many as there are drivers
+        log.warning("diffusion.gpu_not_sampled", error=f"{type(error).__name__}: {error}")
+        return []

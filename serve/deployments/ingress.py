@@ -88,6 +88,7 @@ class Ingress:
             )
         self._services = open_services(settings, RayMeter())
         database, bus = self._services.database, self._services.bus
+        meter = self._services.meter
         assert settings.database_url is not None  # noqa: S101 - build_app saw to it
         unhurried = Database(
             settings.database_url.get_secret_value(), settings.database.unhurried, pool_size=1
@@ -99,11 +100,14 @@ class Ingress:
         gc.set_threshold(_GARBAGE_OBJECTS, 20, 20)
         self._switch = DeadMansSwitch(self._app.state.stopping)
         loops = self._services.loops
-        loops.append(Loop("reaper", Reaper(database, bus, settings).run))
+        loops.append(
+            Loop("reaper", Reaper(database, bus, settings, meter, self._services.jobs.meter).run)
+        )
         loops.append(Loop("sweeper", sweeper.run, stuck_after_s=None))  # storage may be large
         # A model's description may be downloaded within a round.
         loops.append(Loop("models", self._services.models.watch, stuck_after_s=None))
-        loops.append(Loop("courier", Courier(database, settings.webhooks).run))
+        loops.append(Loop("courier", Courier(database, settings.webhooks, meter=meter).run))
+        self._services.sampler.start()
         loops.append(Loop("dead-mans-switch", self._switch.run))
 
     def __serve_build_asgi_app__(self) -> FastAPI:

@@ -16,7 +16,9 @@ from ray.serve.handle import DeploymentHandle
 from serve.deployments.ray_meter import RayMeter
 from serve.deployments.replica import replica_name
 from serve.moderation.moderation import Moderation
+from serve.observability.device import ProcessSample
 from serve.observability.logging import configure_logging
+from serve.observability.sampler import Sampler
 from serve.observability.tracing import TraceContext, start_tracing, stop_tracing
 from serve.settings import Settings
 from serve.storage import Storage, open_storage
@@ -38,6 +40,7 @@ class Postprocess:
         configure_logging(settings.log_format, log_prompts=settings.log_prompts)
         start_tracing(replica_name)
         self._meter = RayMeter()
+        Sampler(ProcessSample(self._meter).sample).start()
         self._storage_url = settings.storage
         self._moderation = Moderation(settings.moderation)
 
@@ -47,7 +50,7 @@ class Postprocess:
 
         The ingress has made it; a folder that is missing now was deleted, or is not mounted.
         """
-        return open_storage(self._storage_url, make=False)
+        return open_storage(self._storage_url, self._meter, make=False)
 
     async def store_picture(
         self, image: NDArray[np.uint8], task: PostprocessTask, trace: TraceContext | None

@@ -22,7 +22,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from serve.events.event import Event, EventType
-from serve.events.progress import LatestProgress, ProgressPace
+from serve.events.progress import LatestProgress, ProgressPace, ignore_dropped
+from serve.events.tally import EventTally
+from serve.observability.meter import UNMETERED, Meter
+from serve.observability.metrics import REDIS_ROUND_TRIP
 from serve.supervise import Loop, RoundDone
 
 log = structlog.get_logger(__name__)
@@ -50,9 +53,15 @@ class Subscription:
     """
 
     def __init__(
-        self, limit: int = 256, wake: Callable[[Callable[[], None]], None] = operator.call
+        self,
+        limit: int = 256,
+        wake: Callable[[Callable[[], None]], None] = operator.call,
+        dropped: Callable[[Event], None] = ignore_dropped,
     ) -> None:
-        """``wake`` is given the function that wakes the listener, to be called now or soon."""
+        """``wake`` is given the function that wakes the listener, to be called now or soon.
+
+        ``dropped`` is told of progress that the listener never gets.
+        """
         self.overrun = False
         self.jobs: set[UUID] | None = None
         """The jobs whose events are queued; None means every job of the tenant."""
@@ -62,7 +71,7 @@ class Subscription:
         self._limit = limit
         self._wake = wake
         self._events: deque[Event] = deque()
-        self._latest = LatestProgress()
+        self._latest = LatestProgress(dropped)
 
     @property
     def full(self) -> bool:
@@ -122,7 +131,11 @@ class EventBus:
     nothing is published or received, and Postgres alone brings the events.
     """
 
-    def __init__(self, url: str, channels: Sequence[str] = (EVENTS, WORK)) -> None:
+    def __init__(
+        self, url: str, channels: Sequence[str] = (EVENTS, WORK), meter: Meter = UNMETERED
+    ) -> None:
+        self.tally = EventTally(meter)
+        self._meter = meter
         self._channels = channels
         self._redis = redis.from_url(url, socket_connect_timeout=2)
         # Requests wait for what they publish: a Redis that hangs must not hold them up.
@@ -155,10 +168,12 @@ class EventBus:
 
     async def ping(self) -> bool:
         """Whether Redis answers."""
+        sent_at = monotonic()
         try:
             await self._out.ping()
         except (RedisError, OSError):
             return False
+        self._meter.observe(REDIS_ROUND_TRIP, monotonic() - sent_at)
         return True
 
     async def publish(self, *events: Event) -> None:
@@ -183,6 +198,7 @@ class EventBus:
     async def _send(self, *messages: tuple[str, bytes]) -> None:
         if not messages or monotonic() < self._paused_until:
             return
+        sent_at = monotonic()
         try:
             async with self._out.pipeline(transaction=False) as pipe:
                 for channel, message in messages:
@@ -191,11 +207,13 @@ class EventBus:
         except (RedisError, OSError) as error:
             self._paused_until = monotonic() + _PAUSE_S
             log.warning("events.publish_failed", error=str(error), messages=len(messages))
+        else:
+            self._meter.observe(REDIS_ROUND_TRIP, monotonic() - sent_at)
 
     @contextlib.asynccontextmanager
     async def subscribe(self, tenant_id: UUID) -> AsyncIterator[Subscription]:
         """The tenant's events from now on."""
-        subscription = Subscription(wake=self._wake_queue.add)
+        subscription = Subscription(wake=self._wake_queue.add, dropped=self.tally.dropped)
         self._listeners.setdefault(tenant_id, set()).add(subscription)
         try:
             yield subscription

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from serve.errors import ServiceError
 from serve.events.event import Event
-from serve.events.progress import LatestProgress
+from serve.events.progress import LatestProgress, ignore_dropped
 from serve.events.schemas import ServerMessage
 
 WINDOW_BYTES = 128 * 1024
@@ -33,13 +34,16 @@ class SendWindow:
     durable events and replies.
     """
 
-    def __init__(self, window: int = WINDOW_BYTES) -> None:
+    def __init__(
+        self, window: int = WINDOW_BYTES, *, dropped: Callable[[Event], None] = ignore_dropped
+    ) -> None:
+        """``dropped`` is told of progress that the client never gets."""
         self._window = window
         self._costs: deque[int] = deque()
         """Of each message that is not acknowledged, oldest first."""
         self._used = 0
         self._acknowledged = 0
-        self._latest = LatestProgress()
+        self._latest = LatestProgress(dropped)
 
     def reply(self, message: ServerMessage) -> str:
         """A reply's text.
@@ -71,10 +75,10 @@ class SendWindow:
         self._latest.put(event.without_preview)
         return None
 
-    def acknowledge(self, messages: int) -> list[str]:
+    def acknowledge(self, messages: int) -> list[Event]:
         """Note that the client has received so many messages on this connection in all.
 
-        Returns the texts of the kept progress for which there is room now. A number below an
+        Returns the kept progress for which there is room now, to be sent. A number below an
         earlier one is ignored.
 
         Raises:
@@ -90,13 +94,13 @@ class SendWindow:
         while self._acknowledged < messages:
             self._used -= self._costs.popleft()
             self._acknowledged += 1
-        texts = []
+        events = []
         while (event := self._latest.pop()) is not None:
             if not self._count(event.text, self._window // 2):
                 self._latest.put(event)
                 break
-            texts.append(event.text)
-        return texts
+            events.append(event)
+        return events
 
     def _count(self, text: str, room: int) -> bool:
         """Count the text if no more than ``room`` is used with it; returns whether it was."""

@@ -17,14 +17,20 @@ COST_S = 100e-6
 _MAX_REMEMBERED = 10_000
 
 
-class LatestProgress:
-    """The newest progress of each picture."""
+def ignore_dropped(event: Event) -> None:
+    """For a `LatestProgress` whose drops nobody counts."""
 
-    def __init__(self) -> None:
+
+class LatestProgress:
+    """The newest progress of each picture; ``dropped`` is told of each that was not the newest."""
+
+    def __init__(self, dropped: Callable[[Event], None] = ignore_dropped) -> None:
+        self._dropped = dropped
         self._events: dict[tuple[UUID, str | None], Event] = {}
 
     def put(self, event: Event) -> None:
         """Replace the older progress of the same picture."""
+        self._drop((event.job_id, event.image_id))
         self._events[event.job_id, event.image_id] = event
 
     def pop(self) -> Event | None:
@@ -38,9 +44,14 @@ class LatestProgress:
             return
         if event.type.terminal:
             for key in [key for key in self._events if key[0] == event.job_id]:
-                del self._events[key]
+                self._drop(key)
         else:
-            self._events.pop((event.job_id, event.image_id), None)
+            self._drop((event.job_id, event.image_id))
+
+    def _drop(self, key: tuple[UUID, str | None]) -> None:
+        older = self._events.pop(key, None)
+        if older is not None:
+            self._dropped(older)
 
 
 @dataclass

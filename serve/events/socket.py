@@ -7,6 +7,7 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import Coroutine, Iterator
+from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, Literal, TypeVar
 from uuid import UUID
@@ -35,6 +36,7 @@ from serve.events.schemas import (
     WatchAll,
     client_message,
 )
+from serve.events.tally import EventTally
 from serve.http.address import may_connect
 from serve.http.fields import printable
 from serve.http.problems import Problem, problem_of
@@ -133,6 +135,7 @@ class EventSocket:
         tickets: Provided[Tickets],
         settings: Provided[Settings],
         sockets: Provided[OpenSockets],
+        tally: Provided[EventTally],
     ) -> None:
         self._websocket = websocket
         self._sockets = sockets
@@ -140,7 +143,10 @@ class EventSocket:
         self._keys = keys
         self._tickets = tickets
         self._allowed_origins = settings.http.allowed_origins
-        self._window = SendWindow()
+        self._tally = tally
+        self._window = SendWindow(dropped=tally.dropped)
+        self._following_since = datetime.now(UTC)
+        """Earlier events were there before the client asked for them."""
         self._watched: set[UUID] = set()
         self._held: Event | None = None
         """Waits for acknowledgements; nothing is taken from the feed meanwhile."""
@@ -250,6 +256,7 @@ class EventSocket:
                     began = monotonic()
                     await self._websocket.send_text(text)
                     record_delivery(event, "websocket", began)
+                    self._tally.sent(event, self._following_since)
             if not feed.behind:
                 return
             await feed.read_behind()
@@ -285,16 +292,19 @@ class EventSocket:
                         f"A connection follows {MAX_WATCHED} jobs at most; unwatch some,"
                         " or use `watch_all`."
                     )
+                self._following_since = datetime.now(UTC)
                 await feed.watch(job_id, after)
                 self._watched.add(job_id)
             case Unwatch(job_id=job_id):
                 feed.unwatch(job_id)
                 self._watched.discard(job_id)
             case WatchAll():
+                self._following_since = datetime.now(UTC)
                 await feed.watch_all()
             case Ack(messages=messages):
-                for text in self._window.acknowledge(messages):
-                    await self._websocket.send_text(text)
+                for event in self._window.acknowledge(messages):
+                    await self._websocket.send_text(event.text)
+                    self._tally.sent(event, self._following_since)
             case Authenticate():
                 raise AlreadyAuthenticated("This connection has its key already.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from time import monotonic
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from serve.access.keys import Keys, Principal
 from serve.events.delivered import record_delivery
 from serve.events.feed import Feeds
 from serve.events.flow_control import MESSAGE_COST_BYTES
+from serve.events.tally import EventTally
 
 PROGRESS_BYTES = 128 * 1024
 LOOK_EVERY_S = 1.0
@@ -22,6 +24,7 @@ CHECK_KEY_EVERY_S = 15.0
 async def stream_events(
     feeds: Feeds,
     keys: Keys,
+    tally: EventTally,
     stopping: asyncio.Event,
     caller: Principal,
     job_id: UUID,
@@ -35,6 +38,7 @@ async def stream_events(
     counted as on the WebSocket, only durable events are sent. Those carry their number as their id.
     """
     budget = PROGRESS_BYTES
+    following_since = datetime.now(UTC)
     check_at = monotonic() + CHECK_KEY_EVERY_S
     async with feeds.open(caller.tenant_id) as feed:
         await feed.watch(job_id, after)
@@ -46,9 +50,12 @@ async def stream_events(
                 cost = 0 if event.seq else len(event.text.encode()) + MESSAGE_COST_BYTES
                 affordable = cost <= budget
                 budget = budget - cost if affordable else 0  # no smaller progress comes after
-                if affordable:
+                if not affordable:
+                    tally.dropped(event)
+                else:
                     number = str(event.seq) if event.seq else None
                     began = monotonic()
+                    tally.sent(event, following_since)
                     yield ServerSentEvent(raw_data=event.text, event=event.type.value, id=number)
                     record_delivery(event, "sse", began)
                 if event.type.terminal:

@@ -15,6 +15,8 @@ from serve.http.drain import Drain
 from serve.http.errors import ServerStopping
 from serve.http.http_route import route_path
 from serve.http.problems import (
+    INTERNAL_ERROR,
+    PROBLEM_CODE,
     REQUEST_ID,
     SECURITY_HEADERS,
     TOO_LARGE,
@@ -24,7 +26,7 @@ from serve.http.problems import (
     refusal,
 )
 from serve.observability.meter import Meter
-from serve.observability.metrics import HTTP_REQUEST_DURATION, HTTP_REQUESTS
+from serve.observability.metrics import HTTP_REFUSALS, HTTP_REQUEST_DURATION, HTTP_REQUESTS
 from serve.settings import HttpSettings
 
 MAX_HEADERS = 100
@@ -265,9 +267,15 @@ class RequestMetrics:
                 status = message["status"]
             await send(message)
 
+        state = scope.setdefault("state", {})
         try:
             await self._app(scope, receive, send_observed)
+        except Exception:
+            state[PROBLEM_CODE] = INTERNAL_ERROR.code  # its answer is made outside of the layers
+            raise
         finally:
+            if PROBLEM_CODE in state:
+                self._meter.count(HTTP_REFUSALS, code=state[PROBLEM_CODE])
             route = getattr(scope.get("route"), "path_format", "unmatched")
             # A made-up method must not make a new series.
             method = scope["method"] if scope["method"] in _METHODS else "other"

@@ -25,6 +25,8 @@ from serve.storage import StorageUnavailable
 log = structlog.get_logger(__name__)
 
 REQUEST_ID = "X-Request-ID"
+PROBLEM_CODE = "problem_code"
+"""Where a request's state keeps the code of the problem that answers it."""
 TOO_LARGE = "body_too_large"  # the standard library's name for 413 changed with Python 3.13
 SECURITY_HEADERS = {
     "Cache-Control": "no-store",
@@ -126,7 +128,9 @@ def refusal(status: int, code: str, detail: str) -> Problem:
 def answer(problem: Problem, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
     """The problem as the answer to a request, in the shape that the path's clients read."""
     openai = speaks_openai(route_path(scope))
-    request_id = scope.get("state", {}).get("request_id")
+    state = scope.setdefault("state", {})
+    state[PROBLEM_CODE] = problem.code  # for the layer that counts
+    request_id = state.get("request_id")
     named = problem.model_copy(update={"request_id": request_id})
     status, body = status_and_body(named, openai=openai)
     media_type = "application/json" if openai else "application/problem+json"

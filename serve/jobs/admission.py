@@ -70,6 +70,10 @@ class Admission:
         for name, queue in self.queues.items():
             queue.models = active[name]
 
+    def pool_of(self, model: str) -> str:
+        """Empty if the model is not served any more."""
+        return self._pool_of.get(model, "")
+
     def _queue_of(self, request: JobRequest) -> QueueView:
         pool = self._pool_of.get(request.model)
         if pool is None:  # it was removed since the request was validated

@@ -14,6 +14,7 @@ from serve.access.auth import GuardedRoute, Reader
 from serve.access.keys import Keys
 from serve.events.feed import Feeds, JobNotFound
 from serve.events.sse import stream_events
+from serve.events.tally import EventTally
 from serve.http.documented import problems
 from serve.http.errors import NothingToCome
 from serve.http.provided import Provided
@@ -75,12 +76,15 @@ async def follow_job(
     caller: Reader,
     feeds: Provided[Feeds],
     keys: Provided[Keys],
+    tally: Provided[EventTally],
     request: Request,
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-Sent Events until the job's terminal one. `id` is the number of those that are kept;
     resuming after it brings the rest, each once. Progress, which has none, comes until a stream's
     budget for it is spent."""
     stopping = request.app.state.stopping
-    events = stream_events(feeds, keys, stopping, caller, job_id, after, previews=query.previews)
+    events = stream_events(
+        feeds, keys, tally, stopping, caller, job_id, after, previews=query.previews
+    )
     async for event in events:
         yield event

@@ -14,10 +14,13 @@ from serve.events.feed import Feeds, JobNotFound
 from serve.events.repository import existing_jobs
 from serve.jobs import repository, transitions
 from serve.jobs.admission import Admission
+from serve.jobs.census import Census, take_census
 from serve.jobs.errors import IdempotencyConflict, JobFinished, JobUnended, SourceGone
+from serve.jobs.job_meter import JobMeter
 from serve.jobs.request import JobRequest
 from serve.moderation.moderation import Moderation
 from serve.observability import tracing
+from serve.observability.meter import UNMETERED, Meter
 from serve.pictures.pictures import remove_files
 from serve.pictures.repository import delete_pictures, hold_sources
 from serve.settings import Settings
@@ -33,7 +36,12 @@ class Jobs:
     """The jobs of every tenant; each call sees one tenant's only."""
 
     def __init__(
-        self, database: Database, bus: EventBus, storage: Storage, settings: Settings
+        self,
+        database: Database,
+        bus: EventBus,
+        storage: Storage,
+        settings: Settings,
+        meter: Meter = UNMETERED,
     ) -> None:
         self._database = database
         self._bus = bus
@@ -41,6 +49,7 @@ class Jobs:
         self._settings = settings
         self.feeds = Feeds(database, bus)
         self.admission = Admission(database, settings)
+        self.meter = JobMeter(meter, self.admission.pool_of)
         self._moderation = Moderation(settings.moderation)
 
     async def submit(
@@ -88,6 +97,7 @@ class Jobs:
                     "This Idempotency-Key was used for another request; use a new key."
                 ) from refusal
             return accepted
+        self.meter.submitted(job)
         await self._bus.publish(event)
         return job
 
@@ -155,6 +165,8 @@ class Jobs:
             elif job.state is not JobState.CANCELLED:
                 raise JobFinished(f"The job has {job.state}; there is nothing left to cancel.")
             cancelled = await _load(session, tenant_id, job_id)
+        if events:
+            self.meter.ended(cancelled)
         await self._bus.publish(*events)
         return cancelled
 
@@ -190,10 +202,9 @@ class Jobs:
         async with self._database.transaction() as session:
             return await repository.live_workers(session, self._settings.worker.lease_s)
 
-    async def counts(self) -> dict[JobState, int]:
-        """Jobs of all tenants by state."""
-        async with self._database.transaction() as session:
-            return await repository.count_jobs(session)
+    async def census(self) -> Census:
+        """Of all tenants together."""
+        return await take_census(self._database)
 
 
 async def _load(session: Session, tenant_id: UUID, job_id: UUID) -> Job:

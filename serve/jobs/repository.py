@@ -8,6 +8,7 @@ longer than to execute it.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -118,6 +119,16 @@ async def load_jobs(
 async def count_jobs(session: Session) -> dict[JobState, int]:
     rows = await session.execute(select(Job.state, func.count()).group_by(Job.state))
     return dict(rows.all())
+
+
+async def count_live_jobs(session: Session) -> dict[tuple[JobState, str], int]:
+    """Jobs that have not ended, by state and model (jobs_live)."""
+    statement = (
+        select(Job.state, Job.model, func.count())
+        .where(Job.finished_at.is_(None))
+        .group_by(Job.state, Job.model)
+    )
+    return {(state, model): count for state, model, count in await session.execute(statement)}
 
 
 def _inserting_job() -> Executable:
@@ -328,6 +339,28 @@ async def read_queued(
         QueuePosition(tenant_id, priority, slot): QueuedPictures(count, seconds, dearest_s)
         for tenant_id, priority, slot, count, seconds, dearest_s in rows
     }
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedOfModel:
+    """Queued pictures of a model; ``urgency`` is -1, 0 or 1, the sign of their priority."""
+
+    model: str
+    urgency: int
+    pictures: int
+    seconds: float
+    oldest_s: float
+
+
+_QUEUED_BY_MODEL = text("""
+    SELECT model, sign(priority)::int, count(*), sum(seconds),
+        extract(epoch FROM clock_timestamp() - min(queued_at))::float8
+    FROM images WHERE state = 'queued' GROUP BY 1, 2
+""")
+
+
+async def count_queued(session: Session) -> list[QueuedOfModel]:
+    return [QueuedOfModel(*row) for row in await session.execute(_QUEUED_BY_MODEL)]
 
 
 async def read_turns(session: Session, tenant_ids: Collection[UUID]) -> dict[UUID, Turn]:

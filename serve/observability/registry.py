@@ -44,6 +44,10 @@ class Registry:
                     self._histograms[metric] = PrometheusHistogram(
                         name, text, labels, buckets=buckets, registry=self._registry
                     )
+        for kept in (self._counters, self._gauges, self._histograms):
+            for metric, shown in kept.items():
+                if not metric.labels:
+                    shown.labels(self._process)  # shown as 0 from the start
 
     def count(self, metric: Counter, amount: float = 1.0, /, **labels: str) -> None:
         self._counters[metric].labels(process=self._process, **labels).inc(amount)

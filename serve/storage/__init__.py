@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from serve.observability.meter import UNMETERED, Meter
 from serve.storage.bucket import BucketStorage
 from serve.storage.folder import FolderStorage
 from serve.storage.storage import (
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 
-def open_storage(url: str, *, make: bool = True) -> Storage:
+def open_storage(url: str, meter: Meter = UNMETERED, *, make: bool = True) -> Storage:
     """Opens `file:///folder` (made when missing, if ``make``) or `s3://bucket/prefix`.
 
     S3 credentials, region and endpoint come from the usual `AWS_*` variables or the machine's
@@ -51,9 +52,9 @@ def open_storage(url: str, *, make: bool = True) -> Storage:
     """
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path:
-        return FolderStorage(Path(unquote(parts.path)), make=make)
+        return FolderStorage(Path(unquote(parts.path)), meter, make=make)
     if parts.scheme == "s3" and parts.netloc:
-        return BucketStorage(url)
+        return BucketStorage(url, meter)
     raise InvalidStorageUrl(
         f"{url!r} is no storage: give file:///folder or s3://bucket/prefix as SFUMATO_STORAGE_URL."
     )

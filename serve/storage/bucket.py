@@ -10,6 +10,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
+from serve.observability.meter import UNMETERED, Meter
 from serve.storage.storage import (
     Storage,
     StorageForbidden,
@@ -33,7 +34,7 @@ class BucketStorage(Storage):
 
     _store: S3Store
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, meter: Meter = UNMETERED) -> None:
         try:
             store = S3Store.from_url(
                 url,
@@ -45,10 +46,10 @@ class BucketStorage(Storage):
                 f"{url} cannot be used: {str(error).partition(chr(10))[0]}. Check the AWS_* "
                 "variables."
             ) from error
-        super().__init__(store, url)
+        super().__init__(store, url, meter)
 
     async def put(self, key: str, data: bytes, media_type: str) -> None:
-        with self._errors():
+        with self._operation("put"):
             try:
                 await obstore.put_async(
                     self._store,
@@ -63,7 +64,7 @@ class BucketStorage(Storage):
                 await self._expect(key, data)
 
     async def signed_url(self, key: str, ttl_s: int) -> str:
-        with self._errors():
+        with self._operation("sign"):
             path, expires_in = checked_key(key), timedelta(seconds=ttl_s)
             return await obstore.sign_async(self._store, "GET", path, expires_in)
 

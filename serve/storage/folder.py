@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from obstore.store import LocalStore
 
+from serve.observability.meter import UNMETERED, Meter
 from serve.storage.storage import (
     Storage,
     StorageForbidden,
@@ -37,7 +38,7 @@ _TRIES = 10
 class FolderStorage(Storage):
     """Keeps no media type: the caller's row has it. Made when missing, but only on opening."""
 
-    def __init__(self, folder: Path, *, make: bool = True) -> None:
+    def __init__(self, folder: Path, meter: Meter = UNMETERED, *, make: bool = True) -> None:
         self._folder = folder
         self._place = folder.as_uri()
         self._mounted = False
@@ -45,12 +46,12 @@ class FolderStorage(Storage):
             if not make:
                 self._expect_folder()
             store = LocalStore(folder, mkdir=make, automatic_cleanup=True)
-        super().__init__(store, folder.as_uri())
+        super().__init__(store, folder.as_uri(), meter)
         self._mounted = folder.is_mount()
 
     async def put(self, key: str, data: bytes, media_type: str) -> None:
         path = checked_key(key)
-        with self._errors():
+        with self._operation("put"):
             try:
                 await asyncio.to_thread(self._write, path, data)
             except FileExistsError:
@@ -61,7 +62,7 @@ class FolderStorage(Storage):
         return None
 
     async def remove_remains(self, before: datetime) -> int:
-        with self._errors():
+        with self._operation("remove_remains"):
             await self._check_presence()
             return await asyncio.to_thread(_remove_remains, str(self._folder), before.timestamp())
 

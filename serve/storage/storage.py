@@ -8,10 +8,14 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import BaseError
+
+from serve.observability.meter import Meter
+from serve.observability.metrics import STORAGE_OPERATIONS, STORAGE_SECONDS
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -55,6 +59,15 @@ class StorageForbidden(StorageUnavailable):
     """Access is denied: rights, a read-only disk, wrong credentials. Waiting does not help."""
 
 
+_RESULTS: dict[type[Exception], str] = {
+    ObjectMissing: "missing",
+    ObjectExists: "exists",
+    StorageUnavailable: "unavailable",
+    StorageFull: "full",
+    StorageForbidden: "forbidden",
+}
+
+
 def is_key(text: str) -> bool:
     """Whether it names one object inside a storage."""
     return len(text) <= _LONGEST_KEY and _KEY.fullmatch(text) is not None
@@ -89,15 +102,16 @@ class StoredObject:
 
 
 class Storage(ABC):
-    """Bytes by key, such as `job/image/1/original.png`. Picklable; cheap to open again.
+    """Bytes by key, such as `job/image/1/original.png`. Picklable if its meter is; cheap to open.
 
     Every method raises `InvalidKey` for a key (or prefix) with anything but letters, digits,
     `-`, `_`, `.` and `/`, or with a segment that starts with a dot; and `StorageUnavailable` when
     the disk or the network fails: `StorageFull` and `StorageForbidden` where waiting won't help.
     """
 
-    def __init__(self, store: ObjectStore, place: str) -> None:
+    def __init__(self, store: ObjectStore, place: str, meter: Meter) -> None:
         """``place`` is the address, as the operator gave it."""
+        self._meter = meter
         self._store = store
         self._place = place
 
@@ -120,7 +134,7 @@ class Storage(ABC):
         Raises:
             ObjectMissing: there is none.
         """
-        with self._errors(key):
+        with self._operation("get", key):
             await self._check_presence()
             result = await obstore.get_async(self._store, checked_key(key))
             return bytes(await result.bytes_async())
@@ -131,7 +145,7 @@ class Storage(ABC):
         Raises:
             ObjectMissing: there is none.
         """
-        with self._errors(key):
+        with self._operation("look", key):
             await self._check_presence()
             return _stored(await obstore.head_async(self._store, checked_key(key)))
 
@@ -142,7 +156,7 @@ class Storage(ABC):
             ObjectMissing: there is none.
         """
         path = checked_key(key)
-        with self._errors(key):
+        with self._operation("get_range", key):
             await self._check_presence()
             part = await obstore.get_range_async(self._store, path, start=start, end=stop)
             return bytes(part)
@@ -154,7 +168,7 @@ class Storage(ABC):
     async def delete(self, keys: Sequence[str]) -> None:
         """Removes objects; those that are missing are passed over."""
         paths = [checked_key(key) for key in keys]
-        with self._errors():
+        with self._operation("delete"):
             await self._check_presence()
             await self._delete(paths)
 
@@ -165,10 +179,14 @@ class Storage(ABC):
         service did not write never are.
         """
         folder = checked_key(prefix.rstrip("/")) if prefix else None
-        with self._errors():
+        with self._operation("list"):
             await self._check_presence()
-            async for chunk in obstore.list(self._store, folder, chunk_size=_PAGE):
-                yield [_stored(meta) for meta in chunk if is_key(meta["path"])]
+            pages = obstore.list(self._store, folder, chunk_size=_PAGE)
+            page = await anext(pages, None)
+        while page is not None:
+            yield [_stored(meta) for meta in page if is_key(meta["path"])]
+            with self._operation("list"):
+                page = await anext(pages, None)
 
     @abstractmethod
     async def remove_remains(self, before: datetime) -> int:
@@ -189,6 +207,21 @@ class Storage(ABC):
                 f"There is another object {key!r} in {self._place} already; objects never change: "
                 "write under another key."
             )
+
+    @contextmanager
+    def _operation(self, name: str, key: str | None = None) -> Iterator[None]:
+        """Counts and times an operation, and raises as `_errors` does."""
+        began, result = monotonic(), "cancelled"
+        try:
+            with self._errors(key):
+                yield
+            result = "ok"
+        except Exception as error:
+            result = _RESULTS.get(type(error), "failed")
+            raise
+        finally:
+            self._meter.count(STORAGE_OPERATIONS, operation=name, result=result)
+            self._meter.observe(STORAGE_SECONDS, monotonic() - began, operation=name)
 
     @contextmanager
     def _errors(self, key: str | None = None) -> Iterator[None]:

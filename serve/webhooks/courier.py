@@ -14,6 +14,8 @@ from opentelemetry.trace import Span, SpanKind
 
 from serve.database import Database, DatabaseUnavailable
 from serve.observability import tracing
+from serve.observability.meter import UNMETERED, Meter
+from serve.observability.metrics import WEBHOOK_ATTEMPTS
 from serve.settings import WebhookSettings
 from serve.supervise import RoundDone, ignore_round
 from serve.webhooks import repository
@@ -35,12 +37,17 @@ class Courier:
     """
 
     def __init__(
-        self, database: Database, settings: WebhookSettings, tls: ssl.SSLContext | None = None
+        self,
+        database: Database,
+        settings: WebhookSettings,
+        tls: ssl.SSLContext | None = None,
+        meter: Meter = UNMETERED,
     ) -> None:
         """``tls`` names the trusted authorities; None means the system's."""
         self._database = database
         self._settings = settings
         self._tls = tls
+        self._meter = meter
         self._lease = timedelta(seconds=3 * settings.timeout_s)
         self._share = max(1, settings.concurrency // 4)
         self._sending: dict[asyncio.Task[None], Attempt] = {}
@@ -106,12 +113,16 @@ class Courier:
         try:
             async with self._database.transaction() as session:
                 if answer.delivered:
+                    result = "delivered"
                     await repository.mark_delivered(session, attempt, answer)
                 elif answer.gone:
+                    result = "given_up"
                     await repository.disable(session, attempt, answer)
                 else:
                     delay = self._delay(attempt.number, answer.retry_after_s)
+                    result = "given_up" if delay is None else "retried"
                     await repository.mark_failed(session, attempt, answer, delay)
+            self._meter.count(WEBHOOK_ATTEMPTS, result=result)
         except DatabaseUnavailable as error:  # it is sent again after its lease
             log.warning("courier.database_unavailable", error=str(error))
         except Exception:  # likewise; nobody waits for this task

@@ -27,6 +27,7 @@ from pipelines.diffusion.request import (
 from serve.events.bus import EventBus
 from serve.moderation.errors import refused_picture
 from serve.observability.meter import Meter
+from serve.observability.metrics import STEPS_DISCARDED
 from serve.observability.tracing import TraceContext
 from serve.worker.claims import Claims
 from serve.worker.delivery import StoredPicture
@@ -72,6 +73,7 @@ class _Picture:
     output: asyncio.Future[Result | Failure | Expired | None]
     stages: Stages
     submitted: bool = False
+    steps_done: int = 0
     share_done: float = 0.0
     task: asyncio.Task[None] = field(init=False)
 
@@ -188,6 +190,10 @@ class Drawings:
         del self._pictures[picture.request_id]
         picture.stages.end()
         self.board.drop(picture.claim)
+        outcome = picture.stages.outcome
+        if outcome != "succeeded":
+            reason = "cancelled" if outcome == "dropped" else outcome  # or another worker has it
+            self._meter.count(STEPS_DISCARDED, picture.steps_done, reason=reason)
         if not picture.submitted:
             self._bus.work.set()  # a slot is free
 
@@ -201,6 +207,7 @@ class Drawings:
             if picture is None or not picture.drawing:
                 continue
             if isinstance(output, Progress):
+                picture.steps_done = output.step
                 picture.share_done = output.step / output.steps
                 self.board.put(picture.claim, output)
             else:
@@ -264,6 +271,7 @@ class Drawings:
     def stop(self) -> None:
         """End every picture's life where it is; the claims stay open."""
         for picture in self._pictures.values():
+            picture.stages.outcome = "handed_back"
             self._stop(picture)
 
     def _stop(self, picture: _Picture) -> None:

@@ -10,6 +10,8 @@ from uuid import UUID
 
 import structlog
 
+from serve.observability.meter import UNMETERED, Meter
+from serve.observability.metrics import LEASES_LOST
 from serve.settings import WorkerSettings
 from serve.supervise import RoundDone, ignore_round
 from serve.worker.claims import Claims
@@ -37,7 +39,9 @@ class Lease:
         device: str,
         drawings: Drawings,
         settings: WorkerSettings,
+        meter: Meter = UNMETERED,
     ) -> None:
+        self._meter = meter
         self._claims = claims
         self._engine = engine
         self._device = device
@@ -105,6 +109,7 @@ class Lease:
             await self._keep_costs()
             return
         log.warning("worker.lease_lost", drawing=len(self._drawings))
+        self._meter.count(LEASES_LOST)
         self._renewed_at = -math.inf
         self._drawings.keep(set())
         await self._register()

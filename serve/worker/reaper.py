@@ -16,9 +16,12 @@ from serve.database import Database, DatabaseUnavailable, Session
 from serve.events.bus import EventBus
 from serve.events.event import Event
 from serve.jobs import transitions
+from serve.jobs.job_meter import JobMeter
 from serve.jobs.repository import lock_job
 from serve.models.repository import jobs_of_removed_models
 from serve.observability import tracing
+from serve.observability.meter import UNMETERED, Meter
+from serve.observability.metrics import PICTURE_CRASHES, WORKERS_REAPED
 from serve.observability.tracing import TraceContext
 from serve.settings import Settings
 from serve.supervise import RoundDone, ignore_round
@@ -28,8 +31,8 @@ from serve.worker.repository import REAPER_LOCK, try_lock
 
 log = structlog.get_logger(__name__)
 
-_Change = Callable[[Session, Job, datetime], Awaitable[list[Event]]]
-"""Changes a locked job; returns its events, if it ended."""
+_Change = Callable[[Session, Job, datetime], Awaitable[list[Event] | None]]
+"""Changes a locked job; returns its events, if it ended, or None if it was left as it is."""
 
 
 class Reaper:
@@ -40,10 +43,20 @@ class Reaper:
     (docs/decisions/0036-one-database-policy.md).
     """
 
-    def __init__(self, database: Database, bus: EventBus, settings: Settings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        bus: EventBus,
+        settings: Settings,
+        meter: Meter = UNMETERED,
+        jobs: JobMeter | None = None,
+    ) -> None:
+        """``jobs`` records those that it ends; None records none."""
         self._database = database
         self._bus = bus
         self._settings = settings
+        self._meter = meter
+        self._jobs = jobs
         self._reached_at = -inf
         self._watching_since = -inf
 
@@ -87,8 +100,10 @@ class Reaper:
             removed = await jobs_of_removed_models(session)
         if lost:
             log.warning("reaper.workers_lost", workers=len(lost), images=len(abandoned))
+            self._meter.count(WORKERS_REAPED, len(lost))
         for image in abandoned:
-            await self._change(image.job_id, partial(self._requeue, image))
+            if await self._change(image.job_id, partial(self._requeue, image)):
+                self._meter.count(PICTURE_CRASHES)
         for job_id in overdue:
             await self._change(job_id, _expire)
         for job_id in removed:
@@ -105,30 +120,38 @@ class Reaper:
         self._reached_at = now
         return now - self._watching_since
 
-    async def _change(self, job_id: UUID, change: _Change) -> None:
-        """An error of one job, as a row of another version may cause, does not stop the round."""
+    async def _change(self, job_id: UUID, change: _Change) -> bool:
+        """Whether anything changed.
+
+        An error of one job, as a row of another version may cause, does not stop the round.
+        """
+        events = None
         try:
             async with self._database.transaction() as session:
                 job, now = await lock_job(session, job_id)
                 events = await change(session, job, now)
             if events:
+                if self._jobs is not None:
+                    self._jobs.ended(job)
                 await self._bus.publish(*events)
         except DatabaseUnavailable:
             raise
         except Exception:
             log.exception("reaper.job_failed", job_id=str(job_id))
         self._reached_at = monotonic()
+        return events is not None
 
     async def _requeue(
         self, image: Image, session: Session, job: Job, now: datetime
-    ) -> list[Event]:
+    ) -> list[Event] | None:
         crashes = image.crashes + 1
         requeued = await repository.release_image(
             session, image.id, image.worker_id, image.attempt, JobState.QUEUED, now, crashed=True
         )
-        if requeued:
-            _record_loss(image, job, now)
-        if not requeued or crashes < self._settings.jobs.max_crashes:
+        if not requeued:
+            return None
+        _record_loss(image, job, now)
+        if crashes < self._settings.jobs.max_crashes:
             return []
         error = f"Picture {image.index} was lost with its worker {crashes} times: giving up."
         return await transitions.finish(session, job, JobState.FAILED, now, error=error)
@@ -155,16 +178,16 @@ def _record_loss(image: Image, job: Job, now: datetime) -> None:
     span.end()
 
 
-async def _expire(session: Session, job: Job, now: datetime) -> list[Event]:
+async def _expire(session: Session, job: Job, now: datetime) -> list[Event] | None:
     if job.state.terminal:
-        return []
+        return None
     error = "The deadline passed before every picture was drawn."
     return await transitions.finish(session, job, JobState.EXPIRED, now, error=error)
 
 
-async def _fail_without_model(session: Session, job: Job, now: datetime) -> list[Event]:
+async def _fail_without_model(session: Session, job: Job, now: datetime) -> list[Event] | None:
     if job.state.terminal:
-        return []
+        return None
     error = f"The model {job.model!r} was removed; send the job again with another."
     return await transitions.finish(
         session, job, JobState.FAILED, now, error=error, error_code="model_removed"

@@ -25,6 +25,7 @@ from serve.worker.drawing import Drawings, LoadSource, PictureStore
 from serve.worker.errors import EngineDied
 from serve.worker.lease import Lease
 from serve.worker.retry import RETRY_S
+from serve.worker.step_meter import StepMeter
 
 if TYPE_CHECKING:
     from pipelines.diffusion.runner import EngineRunner
@@ -56,6 +57,7 @@ class Worker:
         self._bus = bus
         self._settings = settings
         self._meter = meter
+        self._step_meter = StepMeter(meter)
         self._drawings = Drawings(
             claims, bus, load_source, store, settings.preview_every, hidden, meter
         )
@@ -78,7 +80,9 @@ class Worker:
         self._engine = engine
         self._loop = asyncio.get_running_loop()
         self._drawings.engine = engine
-        self._lease = Lease(self._claims, engine, device, self._drawings, self._settings)
+        self._lease = Lease(
+            self._claims, engine, device, self._drawings, self._settings, self._meter
+        )
         await self._lease.begin()
         pull = Loop("pull", self._pull, fatal=EngineDied)
         lease = Loop("heartbeat", partial(self._lease.keep, self._draining))
@@ -93,6 +97,10 @@ class Worker:
             await asyncio.gather(pull.task, board.task, return_exceptions=True)
             await self._leave()
             self._drained.set()
+
+    def sample(self) -> None:
+        """Record the engine's steps since the last time; for one thread, once ``run`` has begun."""
+        self._step_meter.record(self._engine.take_steps(), self._engine.max_batch)
 
     @property
     def engine_hangs(self) -> bool:

@@ -177,6 +177,6 @@ async def test_metrics_tell_of_workers_of_another_version(
     )
     told = (await client.get("/metrics")).text
     lines = [line for line in told.splitlines() if line.startswith("sfumato_")]
-    assert "sfumato_workers 2.0" in lines
+    assert 'sfumato_workers{pool="default"} 2.0' in lines
     assert [line for line in lines if "engine_failed" in line and 'model="newer"' in line]
     assert [line.split()[-1] for line in lines if line.startswith("sfumato_batch_fill")] == ["1.5"]

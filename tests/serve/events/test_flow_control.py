@@ -41,7 +41,7 @@ class Line:
         self._receive(self.send_window.event(event))
 
     def acknowledge(self, messages: int) -> None:
-        self._receive(*self.send_window.acknowledge(messages))
+        self._receive(*(event.text for event in self.send_window.acknowledge(messages)))
 
     def _receive(self, *texts: str | None) -> None:
         for text in filter(None, texts):

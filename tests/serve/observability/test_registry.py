@@ -121,6 +121,7 @@ def test_an_exemplar_is_in_openmetrics_alone() -> None:
     registry.observe(metrics.DATABASE_WAIT, 0.02)
 
     families = openmetrics_families(registry.render(OPENMETRICS)[0])
+
     shown = [sample.exemplar for family in families for sample in family.samples if sample.exemplar]
     assert [(each.labels, each.value) for each in shown] == [(trace, 0.02)]
     assert b"trace_id" not in registry.render("*/*")[0]

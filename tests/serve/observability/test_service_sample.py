@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from serve.observability.registry import Registry
-from serve.observability.service_sample import ServiceSample, WorkerSample
+from serve.observability.service_sample import QueueSample, ServiceSample, WorkerSample
 
 
 def test_fill_is_request_steps_by_steps() -> None:
@@ -13,7 +13,8 @@ def test_fill_is_request_steps_by_steps() -> None:
     fresh = WorkerSample("b", "p", "m", "cpu", 8, {"steps": 0, "request_steps": 0})
     silent = WorkerSample("c", "p", "m", "cpu", 8, {})
     sample = ServiceSample(
-        jobs={"queued": 2},
+        jobs={("queued", "small", "m"): 2},
+        queues=[QueueSample("small", "high", pictures=3, seconds=4.5, oldest_s=60.0)],
         workers=(busy, fresh, silent),
         deliveries={"dead": 1},
         backlog_seconds={"small": 1.5, "large": 60.0},
@@ -28,6 +29,9 @@ def test_fill_is_request_steps_by_steps() -> None:
             told.setdefault(each.name, []).append(each.value)
     assert told["sfumato_batch_fill"] == [2.5]
     assert told["sfumato_engine_steps_total"] == [4, 0]
-    assert told["sfumato_workers"] == [3]
+    assert told["sfumato_workers"] == [0, 0, 3], "of the two pools, and of one that is going"
+    assert told["sfumato_queue_pictures"] == [3]
+    assert told["sfumato_queue_oldest_seconds"] == [60]
+    assert told["sfumato_queue_seconds"] == [4.5]
     assert told["sfumato_webhook_deliveries"] == [1]
     assert told["sfumato_worker_slots"] == [8, 8, 8]
