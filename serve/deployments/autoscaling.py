@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
-import structlog
 from ray.serve.config import AutoscalingContext
 
 from serve.database import Database, DatabaseUnavailable
@@ -18,7 +18,7 @@ from serve.models.models import active_models
 from serve.observability.logging import redact_records
 from serve.settings import DatabaseSettings
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger("ray.serve")  # the controller's own, in its form
 
 _POLL_S = 2.0
 
@@ -70,4 +70,4 @@ class BacklogPolicy:
             models = await active_models(self._database, self._pool, self._models)
             self._backlog = await read_backlog(self._database, self._pool, models)
         except DatabaseUnavailable as error:
-            log.warning("autoscaling.database_unavailable", error=str(error))
+            log.warning("autoscaling.database_unavailable pool=%s error=%s", self._pool, error)

@@ -127,6 +127,7 @@ def answer(problem: Problem, scope: Scope, headers: Mapping[str, str] | None = N
     """The problem as the answer to a request, in the shape that the path's clients read."""
     openai = speaks_openai(route_path(scope))
     request_id = scope.get("state", {}).get("request_id")
+    structlog.contextvars.bind_contextvars(code=problem.code)  # for the request's line
     named = problem.model_copy(update={"request_id": request_id})
     status, body = status_and_body(named, openai=openai)
     media_type = "application/json" if openai else "application/problem+json"
