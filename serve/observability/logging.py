@@ -60,7 +60,7 @@ _PROMPTS = {
     "detail:": r"(\bDETAIL:\s+)[^\n]+",
     _TRUNCATION: rf"(?s)(\b{_TRUNCATION} .*? tokens: ).*",
 }
-_HIDDEN: ContextVar[re.Pattern[str] | None] = ContextVar("hidden", default=None)
+_HIDDEN: ContextVar[tuple[str, ...]] = ContextVar("hidden", default=())
 _LONG_WORD = 12
 # Controls, line and paragraph separators, changes of the direction of writing, lone surrogates.
 _HARMFUL = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
@@ -132,7 +132,7 @@ def hide(*prompts: str | None) -> None:
         if prompt and (len(prompt) >= _LONG_WORD or " " in prompt or not prompt.isascii())
         for form in (prompt, repr(prompt)[1:-1], json.dumps(prompt)[1:-1])
     }
-    _HIDDEN.set(re.compile("|".join(map(re.escape, forms))) if forms else None)
+    _HIDDEN.set(tuple(sorted(forms, key=len, reverse=True)))  # one may hold another
 
 
 def _add_trace_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -251,9 +251,8 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """The text without secrets, and without prompts unless allowed; its lines stay lines."""
-        hidden = None if self._allow_prompts else _HIDDEN.get()
-        if hidden is not None:
-            text = hidden.sub(REDACTED, text)
+        for prompt in () if self._allow_prompts else _HIDDEN.get():
+            text = text.replace(prompt, REDACTED)
         lowered = text.lower()
         for word, pattern in self._patterns.items():
             if word in lowered:

@@ -56,7 +56,6 @@ def start_sentry(
     import sentry_sdk
     from sentry_sdk.integrations.atexit import AtexitIntegration
     from sentry_sdk.integrations.dedupe import DedupeIntegration
-    from sentry_sdk.integrations.excepthook import ExcepthookIntegration
 
     redact = Redactor(allow_prompts=log_prompts)
 
@@ -73,7 +72,6 @@ def start_sentry(
         integrations=[
             AtexitIntegration(callback=lambda _pending, _timeout: None),
             DedupeIntegration(),
-            ExcepthookIntegration(),
         ],
         before_send=redacted,
         before_send_transaction=redacted,
@@ -88,6 +86,14 @@ def start_sentry(
     if not root.handlers and logging.lastResort is not None:
         root.addHandler(logging.lastResort)  # it writes only as long as there is no handler
     root.addHandler(Reporter())
+
+
+def report(error: Exception) -> None:
+    """Report what ends this process, if Sentry was started."""
+    if "sentry_sdk" in sys.modules:
+        import sentry_sdk
+
+        sentry_sdk.capture_exception(error)
 
 
 class Transactions:
