@@ -50,10 +50,11 @@ def bind(settings: Settings) -> Application:
         raise ValueError("Set DATABASE_URL and REDIS_URL, or use `sfumato up`, which starts both.")
     if "DATABASE_URL" not in os.environ:
         raise ValueError("Set DATABASE_URL in the environment of the cluster: Serve scales by it.")
-    scaling = settings.scaling
+    scaling, log = settings.scaling, replica_log(settings)
     postprocess = serve.deployment(
         ray_actor_options={"num_cpus": POSTPROCESS_CPUS},
         max_ongoing_requests=8,
+        logging_config=log,
         graceful_shutdown_wait_loop_s=_SHUTDOWN_LOOP_S,
         autoscaling_config=AutoscalingConfig(
             min_replicas=scaling.postprocess_min,
@@ -68,7 +69,7 @@ def bind(settings: Settings) -> Application:
     return serve.deployment(
         ray_actor_options={"num_cpus": INGRESS_CPUS, "runtime_env": {"env_vars": _ON_ONE_LOOP}},
         max_ongoing_requests=_SOCKETS,
-        logging_config=LoggingConfig(enable_access_log=False),  # ours logs each request
+        logging_config=log,
         health_check_period_s=1,  # the dead man's switch leans on it
         graceful_shutdown_wait_loop_s=_SHUTDOWN_LOOP_S,
         # Calls that wait for pictures are answered; sockets and streams end by the switch.
@@ -80,6 +81,12 @@ def bind(settings: Settings) -> Application:
             target_ongoing_requests=200,
         ),
     )(Ingress).bind(settings, *diffusion)
+
+
+def replica_log(settings: Settings) -> LoggingConfig:
+    """Of Serve's own lines, until the replica writes them as its own: requests are in ours."""
+    encoding = "JSON" if settings.log_format == "json" else "TEXT"
+    return LoggingConfig(encoding=encoding, enable_access_log=False)
 
 
 def diffusion_name(pool: str) -> str:
@@ -111,6 +118,7 @@ def diffusion_deployment(settings: Settings, name: str) -> serve.Deployment:
             "num_gpus": replica_gpus(settings, pool),
             **({"accelerator_type": pool.accelerator} if pool.accelerator else {}),
         },
+        logging_config=replica_log(settings),
         health_check_period_s=5,
         graceful_shutdown_wait_loop_s=_SHUTDOWN_LOOP_S,
         graceful_shutdown_timeout_s=settings.worker.drain_s + 10,

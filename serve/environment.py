@@ -20,6 +20,7 @@ from serve.settings import Settings
 _SECRETS = {
     "DATABASE_URL",
     "REDIS_URL",
+    "SENTRY_DSN",
     "SFUMATO_API_KEY",
     "SFUMATO_HTTP__URL_SECRET",
     "SFUMATO_HTTP__PREVIOUS_URL_SECRET",

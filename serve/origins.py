@@ -10,7 +10,13 @@ from typing import Any
 
 from serve.config_file import read_config_file
 
-_PLAIN = ("DATABASE_URL", "REDIS_URL")
+_PLAIN = (
+    "DATABASE_URL",
+    "REDIS_URL",
+    "SENTRY_DSN",
+    "SENTRY_ENVIRONMENT",
+    "SENTRY_TRACES_SAMPLE_RATE",
+)
 PREFIX = "SFUMATO_"
 
 

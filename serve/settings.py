@@ -91,6 +91,12 @@ def _redis_url(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _sentry_dsn(secret: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"https?://[^@/\s]+@[^@/\s]+(/[^/\s]+)*/\d+", secret.get_secret_value()):
+        raise ValueError("give a DSN as Sentry shows it, like `https://key@sentry.example/1`")
+    return secret
+
+
 def _buckets(rows: tuple[int, ...]) -> tuple[int, ...]:
     if not rows or list(rows) != sorted({each for each in rows if each > 0}):
         raise ValueError("give numbers of rows from 1 on, each larger than the one before")
@@ -528,6 +534,22 @@ class Settings(BaseSettings):
     """Form of the log lines."""
     log_prompts: bool = False
     """Whether log lines may hold prompts; `[redacted]` stands for them else."""
+    sentry_dsn: Annotated[SecretStr, AfterValidator(_sentry_dsn)] | None = Field(
+        None, validation_alias=AliasChoices("SENTRY_DSN", "sentry_dsn")
+    )
+    """Sentry's address for unexpected errors; unset, none are sent."""
+    sentry_environment: str | None = Field(
+        None, validation_alias=AliasChoices("SENTRY_ENVIRONMENT", "sentry_environment")
+    )
+    """What Sentry calls this installation; unset, `production`."""
+    sentry_traces_sample_rate: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        validation_alias=AliasChoices("SENTRY_TRACES_SAMPLE_RATE", "sentry_traces_sample_rate"),
+    )
+    """Share of the HTTP requests that Sentry times; unset, none. Where OpenTelemetry's traces are
+    exported, Sentry times none."""
     model: ModelSettings = ModelSettings()
     models: dict[Name, FurtherModelSettings] = {}
     """Further models by name, as JSON: `{"sdxl": {"path": "/models/sdxl"}}`."""
@@ -594,6 +616,11 @@ class Settings(BaseSettings):
         """The model's own name where the name is an alias of one; else the name itself."""
         served = self.served
         return next((own for own, model in served.items() if name in model.aliases), name)
+
+    @property
+    def sentry_times_requests(self) -> bool:
+        """Whether Sentry gets a share of the requests' times."""
+        return self.sentry_dsn is not None and bool(self.sentry_traces_sample_rate)
 
     @property
     def served(self) -> dict[str, FurtherModelSettings]:

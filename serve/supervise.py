@@ -63,6 +63,8 @@ class Loop:
         self._expected = expected
         self._turned_at = self._failed_at = monotonic()
         self._pause_s = _FIRST_PAUSE_S
+        self._last_error = ""
+        self._told_stuck = False
         self.task = asyncio.create_task(self._restart(), name=name)
 
     @property
@@ -91,6 +93,14 @@ class Loop:
     def _turn(self) -> None:
         self._turned_at = monotonic()
         self._pause_s = _FIRST_PAUSE_S
+        self._last_error = ""
+        self._told_stuck = False
+
+    def tell_stuck(self) -> None:
+        """Log that it is stuck, once: health checks ask every second."""
+        if not self._told_stuck:
+            self._told_stuck = True
+            log.critical("loop.stuck", loop=self.name, age_s=round(self.age_s, 1))
 
     async def _restart(self) -> None:
         while True:
@@ -100,13 +110,19 @@ class Loop:
                 raise
             except self._expected as error:
                 log.warning("loop.failed", loop=self.name, error=str(error))
-            except Exception:
-                log.exception("loop.broken", loop=self.name)
+            except Exception as error:
+                new = self._new(error)
+                log.exception("loop.broken", loop=self.name, error=repr(error), exc_info=new)
             else:
                 return
             self._failed_at = monotonic()
             pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, _LONGEST_PAUSE_S)
             await asyncio.sleep(pause_s)
+
+    def _new(self, error: Exception) -> bool:
+        """Whether the last round failed otherwise: a traceback is logged once."""
+        last, self._last_error = self._last_error, repr(error)
+        return last != self._last_error
 
 
 def check(loops: Iterable[Loop]) -> None:
@@ -115,6 +131,9 @@ def check(loops: Iterable[Loop]) -> None:
     Raises:
         LoopStuck: the message names all that are.
     """
-    stuck = [f"{loop.name} ({loop.age_s:.0f} s)" for loop in loops if loop.stuck]
+    stuck = [loop for loop in loops if loop.stuck]
+    for loop in stuck:
+        loop.tell_stuck()
     if stuck:
-        raise LoopStuck(f"No round has ended for too long in: {', '.join(stuck)}.")
+        names = ", ".join(f"{loop.name} ({loop.age_s:.0f} s)" for loop in stuck)
+        raise LoopStuck(f"No round has ended for too long in: {names}.")

@@ -9,11 +9,11 @@ import pytest
 from pydantic import BaseModel
 
 from serve.events.event import EventType
+from serve.origins import variable_of
 from serve.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("pipelines/**/*.md")]
-PLAIN = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL"}
 
 
 def _line(description: str | None) -> str:
@@ -29,7 +29,7 @@ def variables() -> dict[str, str]:
             for inner, inner_field in section.model_fields.items():
                 found[f"SFUMATO_{name}__{inner}".upper()] = _line(inner_field.description)
         else:
-            found[PLAIN.get(name, f"SFUMATO_{name.upper()}")] = _line(field.description)
+            found[variable_of([name])] = _line(field.description)
     return found
 
 

@@ -527,15 +527,14 @@ class DiffusionEngine:
             self._fail(request_id, error)
 
     def _fail(self, request_id: str, error: Exception) -> None:
-        reason = str(error)
+        reason, unexpected = str(error), None
         if isinstance(error, torch.OutOfMemoryError):
             logger.warning("Request %s found no memory: %s", request_id, error)
             reason = _NO_MEMORY
         elif not isinstance(error, DiffusionError):
-            logger.error("Request %s failed.", request_id, exc_info=error)
-            reason = f"{type(error).__name__}: {error}"
+            reason, unexpected = f"{type(error).__name__}: {error}", error
         unsafe = isinstance(error, UnsafePictureError)
-        self._outputs.append(Failure(request_id, reason, unsafe))
+        self._outputs.append(Failure(request_id, reason, unsafe, unexpected))
         self._leave(request_id)
         self._stats = replace(self._stats, failed=self._stats.failed + 1)
 

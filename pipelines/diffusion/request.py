@@ -177,12 +177,14 @@ class Result:
 class Failure:
     """The request failed by its own fault or the device's; its batch-mates go on.
 
-    ``unsafe``: its picture was drawn, and the model's safety checker refused it.
+    ``unsafe``: its picture was drawn, and the model's safety checker refused it. ``error`` is set
+    where nobody expected it; whoever takes the failure logs it, as they know whose picture it was.
     """
 
     request_id: str
     reason: str
     unsafe: bool = False
+    error: Exception | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Response, Security, params
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from structlog.contextvars import bind_contextvars
 
 from serve.access.keys import Keys, Principal
 from serve.access.rate_limit import Policy, RateLimits
@@ -54,6 +55,7 @@ async def authorize(request: Request, scopes: Sequence[str]) -> Principal:
     if token is None:
         raise MissingKey("Send an API key: `Authorization: Bearer sfm_…`, or `X-API-Key`.")
     principal = await provided(request, Keys).authenticate(token)
+    bind_contextvars(tenant_id=str(principal.tenant_id))
     for scope in scopes:
         principal.require(Scope(scope))
     request.state.principal = principal

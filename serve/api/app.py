@@ -30,10 +30,12 @@ from serve.http.layers import (
     RequestLimits,
     RequestMetrics,
     TrailingSlash,
+    UnexpectedErrors,
 )
 from serve.jobs import endpoints as jobs
 from serve.jobs import event_endpoints as job_events
 from serve.models import endpoints as models
+from serve.observability.sentry import Transactions
 from serve.observability.tracing import tracer_provider
 from serve.openai import endpoints as openai
 from serve.pictures import endpoints as images
@@ -123,6 +125,7 @@ def create_app(services: Services) -> FastAPI:
 def _add_layers(app: FastAPI, services: Services) -> None:
     """What every request passes; the last added is the outermost."""
     settings = services.settings.http
+    app.add_middleware(UnexpectedErrors)
     app.add_middleware(TrailingSlash)
     app.add_middleware(Calls, drain=services.drain)
     app.add_middleware(RequestLimits, settings=settings)
@@ -135,6 +138,8 @@ def _add_layers(app: FastAPI, services: Services) -> None:
             expose_headers=_CORS_SHOWS,
         )
     app.add_middleware(RateLimitFields, limits=services.jobs.admission.rates)
+    if services.settings.sentry_times_requests and tracer_provider() is None:
+        app.add_middleware(Transactions)
     app.add_middleware(RequestMetrics, meter=services.meter)
     app.add_middleware(AnswerHeaders)
 

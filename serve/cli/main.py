@@ -17,6 +17,7 @@ from serve.cli import bench, config, doctor, generate, keys, models, up
 from serve.cli.target import database_url, settings
 from serve.errors import ServiceError
 from serve.local.errors import LocalServerError
+from serve.observability.sentry import report
 
 
 class CommandGroup(TyperGroup):
@@ -34,6 +35,7 @@ class CommandGroup(TyperGroup):
                 "w", prefix="sfumato-", suffix=".traceback", delete=False, encoding="utf-8"
             ) as file:
                 traceback.print_exception(error, file=file)
+            report(error)
             message = str(error).strip().partition("\n")[0] or "without a word"
             typer.echo(
                 f"✗ This failed unexpectedly ({type(error).__name__}: {message}); please report it"

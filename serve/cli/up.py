@@ -26,6 +26,7 @@ from rich.markup import escape
 from serve.cli import haproxy
 from serve.cli.checks import before_start, ray_cpus
 from serve.cli.target import api_key, base_url, database_url, key_file
+from serve.deployments.replica_log import report_errors
 from serve.errors import ServiceError
 from serve.local.data_folder import FolderLock, write_atomically
 from serve.local.errors import AlreadyRunning, LocalServerError, StartFailed, using_folder
@@ -79,6 +80,7 @@ def overrides(model: str | None, name: str | None, dashboard: bool | None) -> di
 def run(settings: Settings) -> int:
     """Start everything, wait for a signal, stop everything; the exit status."""
     redact_records(log_prompts=settings.log_prompts)
+    report_errors(settings, process="up")
     stop = threading.Event()
     with ExitStack() as parts:
         try:
@@ -295,6 +297,7 @@ def _greet(settings: Settings, cluster: LocalRay) -> None:
     ]
     if cluster.dashboard_url:
         lines.append(f"  Dashboard  {cluster.dashboard_url} [dim](token: `ray get-auth-token`)[/]")
+    lines.append(f"  Logs       {escape(cluster.logs)}")
     tail = 'Try  sfumato generate "red heart" -o heart.png      Stop with Ctrl-C.'
     console.print("\n".join([*lines, "", tail]))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
-import structlog
 from ray.serve.config import AutoscalingContext
 
 from serve.database import Database, DatabaseUnavailable
@@ -18,7 +18,7 @@ from serve.models.models import active_models
 from serve.observability.logging import redact_records
 from serve.settings import DatabaseSettings
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger("ray.serve")  # the controller's own, in its form
 
 _POLL_S = 2.0
 
@@ -52,6 +52,8 @@ class BacklogPolicy:
         self._backlog: Backlog | None = None
         self._poll: asyncio.Task[None] | None = None
         self._polled_at = -math.inf
+        self._failure = ""
+        """The last poll's, which is logged once."""
 
     def __call__(self, context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
         """The number of replicas wanted; Serve keeps it within the configured bounds."""
@@ -69,5 +71,11 @@ class BacklogPolicy:
         try:
             models = await active_models(self._database, self._pool, self._models)
             self._backlog = await read_backlog(self._database, self._pool, models)
-        except DatabaseUnavailable as error:
-            log.warning("autoscaling.database_unavailable", error=str(error))
+        except Exception as error:  # nobody awaits this task
+            if repr(error) != self._failure:
+                unexpected = not isinstance(error, DatabaseUnavailable)
+                text = f"autoscaling.failed {self._pool}: {error}"
+                log.log(logging.ERROR, text, exc_info=unexpected)
+            self._failure = repr(error)
+        else:
+            self._failure = ""

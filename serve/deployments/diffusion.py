@@ -14,9 +14,10 @@ from serve.database import Database
 from serve.deployments.postprocess import Postprocess, PostprocessReplicas
 from serve.deployments.ray_meter import RayMeter
 from serve.deployments.replica import replica_name
+from serve.deployments.replica_log import open_replica_log
 from serve.events.bus import WORK, EventBus
 from serve.observability.device import GpuSample, ProcessSample
-from serve.observability.logging import adopt_loggers, configure_logging
+from serve.observability.logging import adopt_loggers
 from serve.observability.meter import Meter
 from serve.observability.sampler import Sampler
 from serve.observability.tracing import start_tracing, stop_tracing
@@ -56,7 +57,7 @@ class Diffusion:
             open_source,
         )
 
-        configure_logging(settings.log_format, log_prompts=settings.log_prompts)
+        open_replica_log(settings, process="diffusion", pool=pool)
         start_tracing(replica_name)
         assert settings.database_url is not None  # noqa: S101 - build_app saw to it
         assert settings.redis_url is not None  # noqa: S101

@@ -18,7 +18,7 @@ from serve.deployments.diffusion import Diffusion
 from serve.deployments.proxy import guarded
 from serve.deployments.ray_meter import RayMeter
 from serve.deployments.replica import replica_name
-from serve.observability.logging import configure_logging
+from serve.deployments.replica_log import open_replica_log
 from serve.observability.tracing import start_tracing, stop_tracing
 from serve.settings import Settings
 from serve.supervise import Loop, RoundDone, check, ignore_round
@@ -78,7 +78,7 @@ class Ingress:
         self, settings: Settings, *_diffusion: DeploymentHandle[Diffusion]
     ) -> None:
         # The handles are never called: binding them makes all deployments one application.
-        configure_logging(settings.log_format, log_prompts=settings.log_prompts)
+        open_replica_log(settings, process="ingress")
         start_tracing(replica_name)
         if not guarded():
             log.warning(

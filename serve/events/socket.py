@@ -14,6 +14,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from structlog.contextvars import bind_contextvars
 
 from serve.access.auth import MissingKey, key_of
 from serve.access.keys import InvalidKey, Keys, Principal
@@ -162,6 +163,7 @@ class EventSocket:
         try:
             with self._sockets.counted(None):
                 principal = await self._authenticate()
+            bind_contextvars(tenant_id=str(principal.tenant_id))
             with self._sockets.counted(principal.tenant_id):
                 async with self._feeds.open(principal.tenant_id) as feed:
                     # A task of its own wakes without going through the layers around it.

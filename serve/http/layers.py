@@ -9,7 +9,9 @@ from uuid import uuid4
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from serve.http.drain import Drain
 from serve.http.errors import ServerStopping
@@ -237,8 +239,9 @@ class AnswerHeaders:
                         answered.setdefault(name, value)
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            await self._app(scope, receive, send_named)
+        structlog.contextvars.clear_contextvars()  # of a request before it in the same task
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        await self._app(scope, receive, send_named)
 
 
 log = structlog.get_logger(__name__)
@@ -271,11 +274,12 @@ class RequestMetrics:
         try:
             await self._app(scope, receive, send_observed)
         except Exception:
-            state[PROBLEM_CODE] = INTERNAL_ERROR.code  # its answer is made outside of the layers
+            state[PROBLEM_CODE] = INTERNAL_ERROR.code  # its answer had begun already
             raise
         finally:
-            if PROBLEM_CODE in state:
-                self._meter.count(HTTP_REFUSALS, code=state[PROBLEM_CODE])
+            refusal = {"code": state[PROBLEM_CODE]} if PROBLEM_CODE in state else {}
+            if refusal:
+                self._meter.count(HTTP_REFUSALS, **refusal)
             route = getattr(scope.get("route"), "path_format", "unmatched")
             # A made-up method must not make a new series.
             method = scope["method"] if scope["method"] in _METHODS else "other"
@@ -283,4 +287,39 @@ class RequestMetrics:
             self._meter.count(HTTP_REQUESTS, method=method, route=route, status=str(status))
             self._meter.observe(HTTP_REQUEST_DURATION, seconds, method=method, route=route)
             tell = log.debug if route in PROBES else log.info
-            tell("http.request", method=method, route=route, status=status, seconds=seconds)
+            tell(
+                "http.request",
+                method=method,
+                route=route,
+                status=status,
+                seconds=round(seconds, 6),
+                **refusal,
+            )
+
+
+class UnexpectedErrors:
+    """Answers an unexpected error with 500, and logs it.
+
+    Starlette's own handler raises the error again, and the server logs it a second time.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = scope["type"] != "http"
+
+        async def send_noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noted)
+        except (ClientDisconnect, WebSocketDisconnect):
+            raise
+        except Exception:
+            log.exception("api.unexpected", path=scope["path"])
+            if begun:  # only a cut connection tells the client
+                raise
+            await answer(INTERNAL_ERROR, scope)(scope, receive, send)

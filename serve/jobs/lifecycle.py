@@ -7,6 +7,8 @@ from datetime import datetime
 from time import monotonic
 from uuid import UUID
 
+from structlog.contextvars import bind_contextvars
+
 from serve.database import Database, Session
 from serve.events.bus import EventBus
 from serve.events.event import EventType
@@ -20,6 +22,7 @@ from serve.jobs.job_meter import JobMeter
 from serve.jobs.request import JobRequest
 from serve.moderation.moderation import Moderation
 from serve.observability import tracing
+from serve.observability.logging import hide
 from serve.observability.meter import UNMETERED, Meter
 from serve.pictures.pictures import remove_files
 from serve.pictures.repository import delete_pictures, hold_sources
@@ -69,6 +72,7 @@ class Jobs:
             ModerationUnavailable: that could not be found out.
             SourceGone: a source that it names is not kept any more.
         """
+        hide(request.prompt, request.negative_prompt)
         self._moderation.screen(request.prompt, request.negative_prompt)
         try:
             async with self.admission.reserve(tenant_id, request) as reservation:
@@ -88,6 +92,7 @@ class Jobs:
                     event = await repository.append_event(session, job, EventType.QUEUED, data)
                     await self.admission.ledger.charge(session, job, reservation.job.seconds)
                 reservation.accepted = True
+            bind_contextvars(job_id=str(job.id))
         except (*Admission.REFUSALS, _KeyUsed) as refusal:
             accepted = await self._accepted_before(tenant_id, idempotency_key)
             if accepted is None:
@@ -113,6 +118,7 @@ class Jobs:
             InsufficientQuota, RateLimitExceeded, Overloaded: it would not.
             ContentPolicyViolation: its prompts are on the block-list.
         """
+        hide(request.prompt, request.negative_prompt)
         self._moderation.screen(request.prompt, request.negative_prompt)
         try:
             await self.admission.precheck(tenant_id, request)
@@ -208,6 +214,7 @@ class Jobs:
 
 
 async def _load(session: Session, tenant_id: UUID, job_id: UUID) -> Job:
+    bind_contextvars(job_id=str(job_id))
     await session.flush()
     job = await repository.load_job(session, tenant_id, job_id)
     if job is None:
@@ -216,6 +223,7 @@ async def _load(session: Session, tenant_id: UUID, job_id: UUID) -> Job:
 
 
 async def _lock(session: Session, tenant_id: UUID, job_id: UUID) -> tuple[Job, datetime]:
+    bind_contextvars(job_id=str(job_id))
     if not await existing_jobs(session, [(tenant_id, job_id)]):
         raise _no_job(job_id)
     return await repository.lock_job(session, job_id)

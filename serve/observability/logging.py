@@ -5,13 +5,16 @@ No line holds a secret, a prompt unless the settings allow it, or characters tha
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import structlog
+from opentelemetry import trace
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -57,6 +60,8 @@ _PROMPTS = {
     "detail:": r"(\bDETAIL:\s+)[^\n]+",
     _TRUNCATION: rf"(?s)(\b{_TRUNCATION} .*? tokens: ).*",
 }
+_HIDDEN: ContextVar[tuple[str, ...]] = ContextVar("hidden", default=())
+_LONG_WORD = 12
 # Controls, line and paragraph separators, changes of the direction of writing, lone surrogates.
 _HARMFUL = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 _FORGING = re.compile(rf"[{_HARMFUL}]")
@@ -67,17 +72,23 @@ _TRACEBACKS = structlog.processors.ExceptionRenderer(
 
 
 def configure_logging(
-    form: Literal["console", "json"], *, level: int = logging.INFO, log_prompts: bool = False
+    form: Literal["console", "json"],
+    *,
+    level: int = logging.INFO,
+    log_prompts: bool = False,
+    handlers: Sequence[logging.Handler] = (),
 ) -> None:
     """Send every log line of the process, ours and the libraries', to stderr in one form.
 
-    Each line has the variables that `structlog.contextvars.bind_contextvars` binds
-    (``request_id``, ``job_id``). No line holds a secret, and none holds a prompt unless
-    ``log_prompts``.
+    Where ``handlers`` are given, they write the lines instead. Each line has the variables that
+    `structlog.contextvars.bind_contextvars` binds (``request_id``, ``job_id``), and the
+    ``trace_id`` of the current span, if there is one. No line holds a secret, and none holds a
+    prompt unless ``log_prompts``.
     """
     redact_records(log_prompts=log_prompts)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace_id,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -91,23 +102,50 @@ def configure_logging(
     ending: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     redact = Redactor(allow_prompts=log_prompts)
     if form == "json":
-        ending += [_TRACEBACKS, redact, structlog.processors.JSONRenderer()]
+        ending += [_TRACEBACKS, redact, _lead, structlog.processors.JSONRenderer()]
     else:
         console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
         ending += [structlog.processors.format_exc_info, redact, console]
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=ending)
-    )
-    handler.addFilter(_is_no_truncation)
     root = logging.getLogger()
-    root.handlers = [handler]
+    root.handlers = list(handlers) or [logging.StreamHandler(sys.stderr)]
+    for handler in root.handlers:
+        handler.setFormatter(
+            structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=ending)
+        )
+        handler.addFilter(_is_no_truncation)
     root.setLevel(level)
     # Each request is logged by the service itself, with its id.
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
     # It logs each WebSocket with its query, which may hold a ticket.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     logging.getLogger("httpx2").setLevel(logging.WARNING)
+
+
+def hide(*prompts: str | None) -> None:
+    """Redact these prompts wherever a log line of this task quotes them, in whatever form.
+
+    A single short word stays: to cut it out would make other lines unreadable.
+    """
+    forms = {
+        form
+        for prompt in prompts
+        if prompt and (len(prompt) >= _LONG_WORD or " " in prompt or not prompt.isascii())
+        for form in (prompt, repr(prompt)[1:-1], json.dumps(prompt)[1:-1])
+    }
+    _HIDDEN.set(tuple(sorted(forms, key=len, reverse=True)))  # one may hold another
+
+
+def _add_trace_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    span = trace.get_current_span().get_span_context()
+    if span.is_valid:
+        event.setdefault("trace_id", trace.format_trace_id(span.trace_id))
+    return event
+
+
+def _lead(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """What people look for first comes first."""
+    first = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
+    return {**first, **event}
 
 
 def redact_records(*, log_prompts: bool = False) -> None:
@@ -179,9 +217,14 @@ class Redactor:
         patterns = _SECRETS if allow_prompts else _SECRETS | _PROMPTS
         self._patterns = {word: re.compile(pattern) for word, pattern in patterns.items()}
         self._fields = _SECRET_FIELDS if allow_prompts else _SECRET_FIELDS | _PROMPT_FIELDS
+        self._allow_prompts = allow_prompts
 
     def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
         return {_line(name): self._field(name, value) for name, value in event.items()}
+
+    def tree(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields, and all that is in them, redacted."""
+        return {name: self._value(value) for name, value in fields.items()}
 
     def _field(self, name: str, value: Any) -> Any:
         if name.lower() in self._fields and value is not None:
@@ -208,6 +251,8 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """The text without secrets, and without prompts unless allowed; its lines stay lines."""
+        for prompt in () if self._allow_prompts else _HIDDEN.get():
+            text = text.replace(prompt, REDACTED)
         lowered = text.lower()
         for word, pattern in self._patterns.items():
             if word in lowered:

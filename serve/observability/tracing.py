@@ -51,6 +51,13 @@ class TraceContext:
         return {"traceparent": self.traceparent, **state}
 
 
+def ids_of(trace_context: TraceContext | None) -> dict[str, str]:
+    """What log lines have of a trace that goes on outside of the current span."""
+    if trace_context is None:
+        return {}
+    return {"trace_id": trace_context.traceparent.split("-")[1]}
+
+
 def start_tracing(instance: Callable[[], str]) -> None:
     """Record the process's spans from now on, if the environment names where to.
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import anyio
 from fastapi import Request, Response
+from structlog.contextvars import bind_contextvars
 
 from pipelines.imaging.postprocess import ORIGINAL
 from serve.errors import ServiceError
@@ -19,6 +20,7 @@ from serve.http.provided import provided
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.request import JobRequest
 from serve.observability import tracing
+from serve.observability.logging import hide
 from serve.observability.tracing import TraceContext
 from serve.openai.errors import outcome_error
 from serve.openai.schemas import (
@@ -78,6 +80,9 @@ class WaitingClient:
             with anyio.CancelScope(shield=True), contextlib.suppress(ServiceError):
                 await self.abandon(await submitting)
             raise
+        # Again: `submit` did both in a task of its own.
+        hide(job_request.prompt, job_request.negative_prompt)
+        bind_contextvars(job_id=str(job.id))
         if body.stream:
             return PictureStream(self, job, job_request, call, answer_quality(body))
         job = await self.wait(job)

@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import Depends, Header, Query, Request, Response, Security
 from fastapi.responses import RedirectResponse
 from fastapi.security import SecurityScopes
+from structlog.contextvars import bind_contextvars
 
 from serve.access.auth import authorize, bearer, header
 from serve.access.scopes import Scope
@@ -36,7 +37,9 @@ async def _tenant_of_request(
 ) -> UUID:
     if signature is None:
         return (await authorize(request, needed.scopes)).tenant_id
-    return await provided(request, SignedUrls).tenant_of(signature, image_id, variant)
+    tenant_id = await provided(request, SignedUrls).tenant_of(signature, image_id, variant)
+    bind_contextvars(tenant_id=str(tenant_id))
+    return tenant_id
 
 
 Downloader = Annotated[UUID, Security(_tenant_of_request, scopes=[Scope.READ])]

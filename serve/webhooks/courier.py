@@ -66,7 +66,8 @@ class Courier:
                 attempts = await self._claim(round_done)
                 round_done()
                 for attempt in attempts:
-                    task = asyncio.create_task(self._deliver(self._outbound, attempt))
+                    with structlog.contextvars.bound_contextvars(**attempt.ids):
+                        task = asyncio.create_task(self._deliver(self._outbound, attempt))
                     self._sending[task] = attempt
                     task.add_done_callback(self._sending.pop)
                 await self._pause(idle=not attempts)
@@ -95,21 +96,16 @@ class Courier:
             await asyncio.wait(self._sending, return_when=asyncio.FIRST_COMPLETED)
 
     async def _deliver(self, outbound: Outbound, attempt: Attempt) -> None:
+        unexpected = None
         with tracing.timed("webhook", attempt.trace, SpanKind.CLIENT) as call:
             try:
                 answer = await outbound.post(attempt, tracing.context_of(call.span))
-            except Exception as error:
-                log.exception("courier.unexpected", delivery_id=str(attempt.delivery_id))
+            except Exception as error:  # noqa: BLE001 - the next try may find it gone
+                unexpected = error
                 answer = Answer(None, f"The delivery failed: {type(error).__name__}.")
             _describe(call.span, attempt, answer)
-        log.info(
-            "courier.tried",
-            delivery_id=str(attempt.delivery_id),
-            webhook_id=str(attempt.webhook_id),
-            attempt=attempt.number,
-            status=answer.status,
-            error=answer.error,
-        )
+        tell = log.error if unexpected else log.info
+        tell("courier.tried", status=answer.status, error=answer.error, exc_info=unexpected)
         try:
             async with self._database.transaction() as session:
                 if answer.delivered:
@@ -126,7 +122,7 @@ class Courier:
         except DatabaseUnavailable as error:  # it is sent again after its lease
             log.warning("courier.database_unavailable", error=str(error))
         except Exception:  # likewise; nobody waits for this task
-            log.exception("courier.record_failed", delivery_id=str(attempt.delivery_id))
+            log.exception("courier.record_failed")
 
     def _delay(self, number: int, retry_after_s: float) -> timedelta | None:
         """How long to wait after the try of that number; None after the last one.

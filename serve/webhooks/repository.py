@@ -36,7 +36,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from serve.database import Session
 from serve.events.event import event_data
-from serve.observability.tracing import TraceContext
+from serve.observability.tracing import TraceContext, ids_of
 from serve.tables import Delivery, EventRow, Job, Tenant, Webhook
 from serve.webhooks.errors import DeliveryNotFound, WebhookNotFound
 
@@ -71,6 +71,7 @@ class Attempt:
     delivery_id: UUID
     webhook_id: UUID
     tenant_id: UUID
+    job_id: UUID
     number: int
     """1 for the first try."""
     lease_until: datetime
@@ -82,6 +83,18 @@ class Attempt:
     body: bytes
     trace: TraceContext | None = None
     """That of the event's job, if it is recorded."""
+
+    @property
+    def ids(self) -> dict[str, str | int]:
+        """What log lines of the attempt have."""
+        return {
+            "delivery_id": str(self.delivery_id),
+            "webhook_id": str(self.webhook_id),
+            "job_id": str(self.job_id),
+            "tenant_id": str(self.tenant_id),
+            "attempt": self.number,
+            **ids_of(self.trace),
+        }
 
     @property
     def message_id(self) -> str:
@@ -286,6 +299,7 @@ async def claim_due(
             delivery_id=delivery.id,
             webhook_id=delivery.webhook_id,
             tenant_id=delivery.tenant_id,
+            job_id=delivery.job_id,
             number=delivery.attempts,
             lease_until=delivery.next_at,
             claimed_at=now,

@@ -51,6 +51,7 @@ class PostprocessTask:
 
     image_id: UUID
     job_id: UUID
+    tenant_id: UUID
     attempt: int
     spec: PostprocessSpec
 
@@ -60,6 +61,7 @@ class PostprocessTask:
         return cls(
             image_id=claim.image_id,
             job_id=claim.job_id,
+            tenant_id=claim.tenant_id,
             attempt=claim.attempt,
             spec=PostprocessSpec(
                 format=PictureFormat(request.output_format),
@@ -67,6 +69,16 @@ class PostprocessTask:
                 metadata=request.metadata(claim.index),
             ),
         )
+
+    @property
+    def ids(self) -> dict[str, str | int]:
+        """What log lines of the picture have."""
+        return {
+            "job_id": str(self.job_id),
+            "image_id": str(self.image_id),
+            "tenant_id": str(self.tenant_id),
+            "attempt": self.attempt,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +148,7 @@ class Delivery:
                 if attempt >= self._settings.store_tries or not _may_pass(error):
                     raise _not_stored(error) from error
                 reason = str(error)
-            log.warning(
-                "delivery.failed", image_id=str(task.image_id), attempt=attempt, error=reason
-            )
+            log.warning("delivery.failed", tries=attempt, error=reason)
             await asyncio.sleep(pause(attempt))
             attempt += 1
 
@@ -149,7 +159,7 @@ class Delivery:
             async with asyncio.timeout(_DISCARD_S):
                 await self._step.discard(task)
         except (StorageError, PostprocessLost, TimeoutError) as error:
-            log.warning("delivery.files_left", image_id=str(task.image_id), error=str(error))
+            log.warning("delivery.files_left", error=str(error))
 
     async def _try(
         self, image: NDArray[np.uint8], task: PostprocessTask, trace: TraceContext | None

@@ -26,6 +26,7 @@ from pipelines.diffusion.request import (
 )
 from serve.events.bus import EventBus
 from serve.moderation.errors import refused_picture
+from serve.observability.logging import hide
 from serve.observability.meter import Meter
 from serve.observability.metrics import STEPS_DISCARDED
 from serve.observability.tracing import TraceContext
@@ -44,13 +45,6 @@ log = structlog.get_logger(__name__)
 
 LoadSource = Callable[[Claim], Awaitable[Source]]
 """Fetches what a claim is drawn from; raises PictureFailed."""
-
-_PROBLEMS = {
-    "worker.loading_failed": "The source picture or a LoRA could not be read",
-    "worker.request_failed": "The picture's parameters could not be used",
-    "worker.delivery_failed": "The picture could not be delivered",
-}
-"""What the client is told of an unexpected error, by the event that the log has."""
 
 _HARDLY_BEGUN = 0.1  # of its steps: so much may be drawn again elsewhere
 
@@ -122,22 +116,24 @@ class Drawings:
         output = asyncio.get_running_loop().create_future()
         stages = Stages(claim, self._claims.pool, self._meter)
         picture = self._pictures[request_id] = _Picture(claim, request_id, output, stages)
-        picture.task = asyncio.create_task(self._live(picture), name=f"picture {request_id}")
+        with structlog.contextvars.bound_contextvars(**claim.ids):
+            picture.task = asyncio.create_task(self._live(picture), name=f"picture {request_id}")
         picture.task.add_done_callback(lambda _: self._end(picture))
 
     async def _live(self, picture: _Picture) -> None:
         """Whatever goes wrong, the claim is ended here; one that expired the reaper ends."""
         claim, stages = picture.claim, picture.stages
+        hide(claim.request.prompt, claim.request.negative_prompt)
         try:
             source = Source()
             if claim.sources or claim.request.lora_files:
-                with _failing("worker.loading_failed", claim):
+                with _failing("The source picture or a LoRA could not be read"):
                     source = await self._load_source(claim)
-            with _failing("worker.request_failed", claim):
+            with _failing("The picture's parameters could not be used"):
                 self._submit(picture, source)
             drawn = await picture.output
             if isinstance(drawn, Result):
-                with _failing("worker.delivery_failed", claim):
+                with _failing("The picture could not be delivered"):
                     await self._deliver(picture, source.kept_in(drawn.image), drawn)
             elif isinstance(drawn, Failure):
                 raise _failure(drawn)
@@ -148,6 +144,8 @@ class Drawings:
                 stages.outcome = "expired"
         except PictureFailed as error:
             stages.failed(error.code or "picture_failed")
+            tell = log.error if error.unexpected else log.warning
+            tell("picture.failed", error=str(error), code=error.code, exc_info=error.unexpected)
             failed = await self._claims.fail(claim, str(error), error.code)
             # Files go only once it is certain that this attempt is never committed.
             if failed and picture.output.done():
@@ -167,8 +165,8 @@ class Drawings:
             )
         if committed:
             stages.outcome = "succeeded"
-        else:
-            log.info("worker.claim_lost", image_id=str(claim.image_id))
+        event = "picture.succeeded" if committed else "picture.claim_lost"
+        log.info(event, seconds=round(drawn.seconds, 4))
 
     def _submit(self, picture: _Picture, source: Source) -> None:
         claim = picture.claim
@@ -267,6 +265,7 @@ class Drawings:
             if picture.drawing and picture.claim.image_id not in held:
                 self.engine.abort(picture.request_id)
                 self._stop(picture)
+                log.info("picture.dropped", **picture.claim.ids)
 
     def stop(self) -> None:
         """End every picture's life where it is; the claims stay open."""
@@ -285,23 +284,22 @@ class Drawings:
 
 
 @contextmanager
-def _failing(event: str, claim: Claim) -> Iterator[None]:
+def _failing(problem: str) -> Iterator[None]:
     """An error in this part of a picture's life fails the picture alone.
 
-    An unexpected one is logged as ``event``; the client learns its `_PROBLEMS`.
+    Of an unexpected one the client learns the ``problem`` and its type.
     """
     try:
         yield
     except PictureFailed:
         raise
     except Exception as error:
-        log.exception(event, image_id=str(claim.image_id))
-        raise PictureFailed(f"{_PROBLEMS[event]}: {type(error).__name__}.") from error
+        message = f"{problem}: {type(error).__name__}."
+        raise PictureFailed(message, unexpected=error) from error
 
 
 def _failure(output: Failure) -> PictureFailed:
     if not output.unsafe:
-        return PictureFailed(output.reason)
-    log.info("moderation.refused", side="picture", reason="the model's safety checker")
+        return PictureFailed(output.reason, unexpected=output.error)
     refused = refused_picture()
     return PictureFailed(refused.message, refused.code)

@@ -6,12 +6,16 @@ from __future__ import annotations
 class PictureFailed(Exception):
     """A picture cannot be drawn or delivered; the message is for the client.
 
-    ``code`` is the job's ``error_code``, where the failure has one.
+    ``code`` is the job's ``error_code``, where the failure has one. ``unexpected`` is an error that
+    nobody expected: it is logged with its traceback.
     """
 
-    def __init__(self, message: str, code: str | None = None) -> None:
+    def __init__(
+        self, message: str, code: str | None = None, unexpected: Exception | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
+        self.unexpected = unexpected
 
 
 class PostprocessLost(Exception):

@@ -53,6 +53,7 @@ class Lease:
         self._still_s = 0.0
         """How long the engine's loop has not turned."""
         self._costs_kept_at = -math.inf
+        self._hanging = False
 
     @property
     def held(self) -> bool:
@@ -83,9 +84,11 @@ class Lease:
         while True:
             self._watch_engine()
             if self._still_s <= self._engine.patience:
+                self._hanging = False
                 await self._beat(draining.is_set())
-            else:
-                log.warning(
+            elif not self._hanging:
+                self._hanging = True
+                log.critical(
                     "worker.engine_hangs",
                     still_s=round(self._still_s, 1),
                     patience_s=round(self._engine.patience, 1),
@@ -108,7 +111,7 @@ class Lease:
             self._renewed_at = sent_at
             await self._keep_costs()
             return
-        log.warning("worker.lease_lost", drawing=len(self._drawings))
+        log.warning("worker.lease_lost", worker_id=str(self.worker_id), drawing=len(self._drawings))
         self._meter.count(LEASES_LOST)
         self._renewed_at = -math.inf
         self._drawings.keep(set())

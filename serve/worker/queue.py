@@ -13,7 +13,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from serve.jobs.request import JobRequest
-from serve.observability.tracing import TraceContext
+from serve.observability.tracing import TraceContext, ids_of
 from serve.pictures.stored_file import SourceKey
 
 AFFINITY = timedelta(seconds=5)
@@ -212,6 +212,18 @@ class Claim:
     def fence(self) -> tuple[UUID, UUID, int]:
         """By which Postgres knows whether it is the current claim."""
         return self.image_id, self.worker_id, self.attempt
+
+    @property
+    def ids(self) -> dict[str, str | int]:
+        """What log lines of the picture have."""
+        return {
+            "job_id": str(self.job_id),
+            "image_id": str(self.image_id),
+            "tenant_id": str(self.tenant_id),
+            "model": self.request.model,
+            "attempt": self.attempt,
+            **ids_of(self.trace),
+        }
 
     @property
     def sources(self) -> dict[str, SourceKey]:

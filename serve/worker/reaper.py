@@ -98,9 +98,9 @@ class Reaper:
             abandoned = await repository.abandoned_images(session)
             overdue = await repository.overdue_jobs(session)
             removed = await jobs_of_removed_models(session)
-        if lost:
-            log.warning("reaper.workers_lost", workers=len(lost), images=len(abandoned))
-            self._meter.count(WORKERS_REAPED, len(lost))
+        for worker_id in lost:
+            log.warning("reaper.worker_lost", worker_id=str(worker_id))
+        self._meter.count(WORKERS_REAPED, len(lost))
         for image in abandoned:
             if await self._change(image.job_id, partial(self._requeue, image)):
                 self._meter.count(PICTURE_CRASHES)
@@ -126,18 +126,25 @@ class Reaper:
         An error of one job, as a row of another version may cause, does not stop the round.
         """
         events = None
-        try:
-            async with self._database.transaction() as session:
-                job, now = await lock_job(session, job_id)
-                events = await change(session, job, now)
-            if events:
-                if self._jobs is not None:
-                    self._jobs.ended(job)
-                await self._bus.publish(*events)
-        except DatabaseUnavailable:
-            raise
-        except Exception:
-            log.exception("reaper.job_failed", job_id=str(job_id))
+        with structlog.contextvars.bound_contextvars(job_id=str(job_id)):
+            try:
+                async with self._database.transaction() as session:
+                    job, now = await lock_job(session, job_id)
+                    events = await change(session, job, now)
+                if events:
+                    log.warning(
+                        "reaper.job_ended",
+                        tenant_id=str(job.tenant_id),
+                        state=job.state,
+                        error=job.error,
+                    )
+                    if self._jobs is not None:
+                        self._jobs.ended(job)
+                    await self._bus.publish(*events)
+            except DatabaseUnavailable:
+                raise
+            except Exception:
+                log.exception("reaper.failed")
         self._reached_at = monotonic()
         return events is not None
 
@@ -151,6 +158,15 @@ class Reaper:
         if not requeued:
             return None
         _record_loss(image, job, now)
+        log.warning(
+            "reaper.picture_taken",
+            image_id=str(image.id),
+            tenant_id=str(image.tenant_id),
+            worker_id=str(image.worker_id),
+            attempt=image.attempt,
+            crashes=crashes,
+            **tracing.ids_of(TraceContext.of(job.traceparent)),
+        )
         if crashes < self._settings.jobs.max_crashes:
             return []
         error = f"Picture {image.index} was lost with its worker {crashes} times: giving up."

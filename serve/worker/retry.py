@@ -44,7 +44,8 @@ def until_connected(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[
             try:
                 return await method(*args, **kwargs)
             except DatabaseUnavailable as error:
-                log.warning("worker.database_unavailable", error=str(error))
+                if attempt == 1:  # every picture in hand repeats its call
+                    log.warning("worker.database_unavailable", error=str(error))
                 await asyncio.sleep(pause(attempt, RETRY_S))
                 attempt += 1
 

@@ -104,7 +104,7 @@ class SourceLoader:
                 if last or not passing:
                     message = f"The {what} could not be read: {reason}"
                     raise PictureFailed(message) from error
-                log.warning("source.failed", key=str(key), attempt=attempt, error=reason)
+                log.warning("source.failed", storage_key=str(key), tries=attempt, error=reason)
             await asyncio.sleep(pause(attempt))
             attempt += 1
         if await asyncio.to_thread(_sha256, file) != key.sha256:

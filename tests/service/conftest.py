@@ -67,6 +67,12 @@ class Service:
     def output(self) -> str:
         return (self.folder / "up.log").read_text()
 
+    @property
+    def ray_logs(self) -> Path:
+        """The folder of all that Ray and Serve write; `sfumato up` tells Serve's part of it."""
+        (of_serve,) = re.findall(r"^  Logs +(\S+)$", self.output, re.MULTILINE)
+        return Path(of_serve).parent
+
     def client(self) -> httpx2.Client:
         return httpx2.Client(
             base_url=self.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=120

@@ -17,16 +17,13 @@ from serve.local.port import free_port
 from serve.settings import ScalingSettings, Settings, WorkerSettings
 from tests.conftest import query
 from tests.service.conftest import KEY, LIVE, wait_for
+from tests.service.secrecy import NEGATIVE, PROMPT, WORDS, files_below, tellers
 
 _NODE_CPUS = 2
 _REPLICA_CPUS = 1.5  # so that no two fit on one node
 _OBJECT_STORE_BYTES = 128 * 2**20
 _SHARED = "SELECT count(DISTINCT worker_id) FROM images WHERE state = 'running'"
 _PASSWORD = "what-no-log-may-hold"
-# Longer than the model reads, so that diffusers would tell its end; of words that no log has else.
-_PROMPT = "a panda " * 20 + "zyxophant quibberel"
-_NEGATIVE = "a dog " * 20 + "vorbelgrim shtulk"
-_SECRETS = (_PASSWORD, KEY, *_PROMPT.split()[-2:], *_NEGATIVE.split()[-2:])
 _PICTURES = 8  # of a job: as many as two replicas hold
 
 
@@ -89,7 +86,7 @@ class TwoNodes:
     def logs(self) -> list[Path]:
         """All that Ray and Serve write, of both nodes."""
         session = Path(self.cluster.head_node.get_session_dir_path())  # type: ignore[attr-defined]
-        return [file for file in (session / "logs").rglob("*") if file.is_file()]
+        return files_below(session / "logs")
 
     def close(self) -> None:
         import ray
@@ -123,11 +120,7 @@ def nodes(
     logs = nodes.logs()
     nodes.close()
     assert len(logs) > 10
-    told = {
-        secret: [file.name for file in logs if secret in file.read_text(errors="replace")]
-        for secret in _SECRETS
-    }
-    assert told == {secret: [] for secret in _SECRETS}
+    assert tellers([_PASSWORD, KEY, *WORDS], logs) == {}
 
 
 async def admit(database_url: str) -> None:
@@ -144,8 +137,8 @@ def test_two_nodes_share_a_job_and_a_drained_one_loses_nothing(nodes: TwoNodes) 
 
         def submit(steps: int) -> str:
             body = {
-                "prompt": _PROMPT,
-                "negative_prompt": _NEGATIVE,
+                "prompt": PROMPT,
+                "negative_prompt": NEGATIVE,
                 "n": _PICTURES,
                 "num_inference_steps": steps,
             }

@@ -10,11 +10,13 @@ import httpx2
 import numpy as np
 import openai
 import pytest
+from numpy.typing import NDArray
 
 from serve.api.services import Services
-from serve.deployments.postprocess import Postprocess
+from serve.deployments.postprocess import Postprocess, result_of
+from serve.observability.tracing import TraceContext
 from serve.settings import ModerationSettings, Settings, WorkerSettings
-from serve.worker.delivery import Delivery
+from serve.worker.delivery import Delivery, PostprocessTask, StoredPicture
 from serve.worker.errors import PictureFailed
 from tests.serve.api.conftest import count_rows
 from tests.serve.api.drawing import Desk
@@ -59,11 +61,23 @@ async def test_prompts_are_refused_at_the_door(
     assert (await client.post("/v1/jobs", json={"prompt": "a gruesome rum"})).status_code == 202
 
 
+class InThisProcess(Postprocess):
+    """As its callers see it, without Ray."""
+
+    async def store_picture(
+        self, image: NDArray[np.uint8], task: PostprocessTask, trace: TraceContext | None
+    ) -> StoredPicture:
+        return result_of(await super().store_picture(image, task, trace))
+
+    async def discard(self, task: PostprocessTask) -> None:
+        result_of(await self.discard_picture(task))
+
+
 async def deliver(services: Services, desk: Desk, grey: int) -> None:
     """Draw the one claimed picture as a worker does, as light as ``grey``."""
     [claim] = await desk.claim()
     pixels = np.full((claim.request.height, claim.request.width, 3), grey, dtype=np.uint8)
-    delivery = Delivery(Postprocess(services.settings), WorkerSettings(store_tries=1))
+    delivery = Delivery(InThisProcess(services.settings), WorkerSettings(store_tries=1))
     try:
         stored = await delivery.store(pixels, claim)
     except PictureFailed as error:

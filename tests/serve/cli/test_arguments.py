@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from serve.cli.main import app
 from serve.local.port import free_port
+from tests.serve.observability.told import reported
 
 run = CliRunner().invoke
 KEY = "a-key-of-24-characters-or-more"
@@ -161,8 +162,12 @@ def test_what_nobody_foresaw_is_told_in_a_line(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr("serve.cli.doctor.run", lambda _: 1 // 0)
-    result = run(app, ["doctor"])
+    with reported(process="up") as reports:
+        result = run(app, ["doctor"])
     assert result.exit_code == 1
+    (event,) = reports.events
+    assert event["exception"]["values"][0]["type"] == "ZeroDivisionError"
+    assert event["tags"] == {"process": "up"}
     assert "ZeroDivisionError: integer division" in result.output
     assert "Traceback" not in result.output
     (kept,) = tmp_path.glob("sfumato-*.traceback")

@@ -17,7 +17,7 @@ from ray.serve.handle import DeploymentHandle
 from pipelines.imaging.errors import InvalidPicture
 from pipelines.imaging.format import PictureFormat
 from pipelines.imaging.postprocess import PostprocessSpec
-from serve.deployments.postprocess import Postprocess, PostprocessReplicas
+from serve.deployments.postprocess import ExpectedError, Postprocess, PostprocessReplicas
 from serve.observability.tracing import TraceContext
 from serve.settings import Settings
 from serve.storage import StorageUnavailable, open_storage
@@ -38,7 +38,7 @@ class Mortal(Postprocess):
 
     async def store_picture(
         self, image: np.ndarray, task: PostprocessTask, trace: TraceContext | None
-    ) -> StoredPicture:
+    ) -> StoredPicture | ExpectedError:
         if self._order.exists():
             self._order.unlink()
             os._exit(1)
@@ -67,7 +67,7 @@ def replicas(folder: Path) -> Iterator[PostprocessReplicas]:
 
 def new_task() -> PostprocessTask:
     spec = PostprocessSpec(format=PictureFormat.PNG, quality=None, metadata={})
-    return PostprocessTask(uuid4(), uuid4(), 1, spec)
+    return PostprocessTask(uuid4(), uuid4(), uuid4(), 1, spec)
 
 
 async def test_errors_of_ours_arrive_as_they_were_raised(

@@ -11,7 +11,6 @@ from email.utils import format_datetime
 from uuid import UUID
 
 import pytest
-import structlog
 from standardwebhooks import WebhookVerificationError
 
 from serve.database import Database
@@ -20,6 +19,7 @@ from serve.tables import Webhook
 from serve.webhooks.signature import spell
 from serve.webhooks.subscriptions import Webhooks
 from tests.serve.conftest import ask, make_tenant
+from tests.serve.observability.told import logged
 from tests.serve.webhooks.conftest import TERMINAL, Run, rows, settled, states
 from tests.serve.webhooks.receiver import Receiver, receiving
 
@@ -59,22 +59,22 @@ async def test_the_log_tells_neither_secret_nor_url(
     receiver: Receiver,
     webhook: Webhook,
     courier: Run,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("serve.webhooks.courier.log", structlog.get_logger())  # none that is cached
     receiver.answers = [500]
-    await end_a_job(jobs, tenant_id)
-    with structlog.testing.capture_logs() as lines:
+    job_id = await end_a_job(jobs, tenant_id)
+    with logged() as lines:
         async with courier(attempts=2):
             await receiver.hears(2)
             async with asyncio.timeout(10):
-                while len(lines) < 2:
+                while len(lines.of("courier.tried")) < 2:
                     await asyncio.sleep(0.01)
 
-    logged = repr(lines)
-    assert str(webhook.id) in logged
+    ids = {"webhook_id": str(webhook.id), "tenant_id": str(tenant_id), "job_id": str(job_id)}
+    for number, line in enumerate(lines.of("courier.tried"), start=1):
+        assert ids.items() <= line.items()
+        assert line["attempt"] == number
     for hidden in ("/hook?a=1", spell(webhook.secret), repr(webhook.secret)):
-        assert hidden not in logged
+        assert hidden not in lines.text
 
 
 async def test_another_secret_does_not_verify(

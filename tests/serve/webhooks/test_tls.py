@@ -59,6 +59,7 @@ async def post(url: str, trusted: Path | None) -> Answer:
         delivery_id=uuid4(),
         webhook_id=uuid4(),
         tenant_id=UUID(int=0),
+        job_id=uuid4(),
         number=1,
         lease_until=now,
         claimed_at=now,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -200,7 +201,7 @@ async def test_the_unforeseen_goes_on_to_the_worker(tmp_path: Path, claim: Claim
 async def test_discarding_takes_one_attempt_alone(tmp_path: Path, claim: Claim) -> None:
     storage = open_storage(tmp_path.as_uri())
     first, second = PostprocessTask.of(claim), PostprocessTask.of(claim)
-    second = PostprocessTask(second.image_id, second.job_id, 2, second.spec)
+    second = replace(second, attempt=2)
     kept = await store_picture(storage, PICTURE, first)
     await store_picture(storage, PICTURE, second)
     await discard_picture(storage, second)
