@@ -89,6 +89,7 @@ def create_app(services: Services) -> FastAPI:
     To drain the process, set ``app.state.stopping``: open WebSockets then close with 1012, and
     clients reconnect by themselves.
     """
+    provider = tracer_provider()
     app = DescribedAPI(
         title="Sfumato",
         summary="Pictures out of haze.",
@@ -104,7 +105,7 @@ def create_app(services: Services) -> FastAPI:
         openapi_tags=[{"name": tag, "description": about} for tag, about in TAGS.items()],
         servers=[{"url": services.settings.http.public_url or "/", "description": "This server."}],
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        telemetry=_TELEMETRY | {"tracer_provider": tracer_provider()},
+        telemetry=_TELEMETRY | {"tracing": provider is not None, "tracer_provider": provider},
     )
     app.state.provided = services.by_type()
     app.state.stopping = asyncio.Event()

@@ -12,7 +12,7 @@ def record_delivery(event: Event, transport: str, began: float) -> None:
 
     Nothing is recorded of an event that is not a job's last.
     """
-    if event.traceparent is not None:
+    if event.type.terminal and event.traceparent is not None:
         span = tracing.begin(
             "deliver",
             TraceContext(event.traceparent),

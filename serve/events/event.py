@@ -50,7 +50,7 @@ class Event:
     created_at: datetime
     data: dict[str, Any] = field(default_factory=dict)
     traceparent: str | None = field(default=None, compare=False)
-    """The job's trace, with its last event: who delivers it adds a span."""
+    """The job's trace, at least with its last event: who delivers that adds a span."""
 
     def encode(self) -> bytes:
         """The message between processes."""

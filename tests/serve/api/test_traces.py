@@ -291,3 +291,11 @@ async def test_without_an_endpoint_nothing_is_kept(
     async with services.database.transaction() as session:
         row = await session.execute(text("SELECT traceparent, tracestate FROM jobs"))
         assert row.one() == (None, None)
+
+
+async def test_exemplars_lead_to_traces(collector: Collector, client: httpx2.AsyncClient) -> None:
+    await client.get("/v1/models", headers=CLIENT)
+    accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    page = (await client.get("/metrics", headers=accept)).text
+    shown = [line for line in page.splitlines() if TRACE in line]
+    assert any(line.startswith("sfumato_http_request_duration_seconds_bucket") for line in shown)

@@ -40,6 +40,8 @@ class Collector:
 
     def __init__(self) -> None:
         self.spans: list[Collected] = []
+        self.heard: list[dict[str, str]] = []
+        """The headers of what came elsewhere: it serves as a webhook's receiver, too."""
         self.address = ""
 
     def take(self, body: bytes) -> None:
@@ -94,8 +96,10 @@ def collecting() -> Iterator[Collector]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
-            assert self.path == "/v1/traces"
-            collector.take(body)
+            if self.path == "/v1/traces":
+                collector.take(body)
+            else:
+                collector.heard.append({name.lower(): text for name, text in self.headers.items()})
             answer = ExportTraceServiceResponse().SerializeToString()
             self.send_response(200)
             self.send_header("Content-Type", "application/x-protobuf")
