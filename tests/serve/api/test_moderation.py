@@ -72,6 +72,9 @@ class InThisProcess(Postprocess):
     async def discard(self, task: PostprocessTask) -> None:
         result_of(await self.discard_picture(task))
 
+    def __del__(self) -> None:  # type: ignore[override] # nobody awaits it here
+        pass
+
 
 async def deliver(services: Services, desk: Desk, grey: int) -> None:
     """Draw the one claimed picture as a worker does, as light as ``grey``."""
