@@ -31,6 +31,9 @@ def main(
     saturated_size: Annotated[
         int, typer.Option(help="Pixels a side of what only capacities are measured of; 0: nothing.")
     ] = 128,
+    threads: Annotated[
+        str, typer.Option(help="Of torch: each is tried, and every arm has its fastest.")
+    ] = ",".join(map(str, Plan().threads)),
     rounds: Annotated[int, typer.Option(help="Passes of each arm at each load.")] = 2,
     seconds: Annotated[float, typer.Option(help="How long requests come in a pass.")] = 60.0,
     out: Annotated[Path, typer.Option(help="The folder of results and report.")] = Path(
@@ -51,6 +54,7 @@ def main(
         loads=_some("--loads", loads, float),
         size=size,
         saturated_size=saturated_size or None,
+        threads=_some("--threads", threads, int),
         rounds=rounds,
         seconds=seconds,
     )

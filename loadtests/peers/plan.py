@@ -75,8 +75,9 @@ class Plan:
             seconds=10.0,
             grace_s=10.0,
             clients=8,
-            pictures=16,
+            pictures=8,
             limit_s=20.0,
+            warm_up=6,
             alone=1,
             steps=(1, 2, 3),
         )
@@ -117,7 +118,7 @@ class Plan:
         for arm in self.arms:
             tried = len(self.tried(arm))
             start = STARTS_IN_S.get(arm, 10) + self.warm_up * 0.5
-            guess += len(self.traces) * tried * (start + 0.7 * self.limit_s)
+            guess += len(self.traces) * tried * (start + 0.4 * self.limit_s)
             most += len(self.traces) * tried * (start + 60 + self.limit_s)
             rounds = self.rounds * len(self.traces)
             guess += rounds * (start + len(self.loads) * (self.seconds + 0.2 * self.grace_s))
