@@ -7,16 +7,15 @@ import signal
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-import torch
 import typer
 
 from loadtests.peers.arms import Arm
 from loadtests.peers.comparison import Comparison
+from loadtests.peers.machine import describe_machine
 from loadtests.peers.plan import Plan, Trace
 from loadtests.peers.plot import svg
 from loadtests.peers.report import markdown
 from loadtests.peers.results import Results
-from pipelines.bench.machine import describe_machine
 
 T = TypeVar("T")
 
@@ -66,7 +65,7 @@ def main(
         guess, most = plan.minutes
         typer.echo(f"This takes about {guess:.0f} minutes, and {most:.0f} at most.")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that every arm is ended
-        results.add(describe_machine(torch.device("cpu")))
+        results.add(describe_machine())
         comparison = Comparison(plan, results)
         asyncio.run(comparison.measure())
         failures = comparison.failures

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from loadtests.peers.arms import Arm
 from loadtests.peers.client import Sample
 from loadtests.peers.figures import Latency, highest_rate, ratio, summarize
+from loadtests.peers.machine import Machine
 from loadtests.peers.results import Results, Subject
-from pipelines.bench.machine import Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def fastest_alone(results: Results, subject: Subject) -> dict[int, float]:
 
 
 def _parts(results: Results) -> Iterator[list[str]]:
-    yield [_machine(each) for each in results.records if isinstance(each, Machine)][-1:]
+    yield [str(each) for each in results.records if isinstance(each, Machine)][-1:]
     for subject in results.subjects:
         yield ["", f"## {subject.trace}, {subject.size}x{subject.size} pixels"]
         yield _capacities(results, subject)
@@ -65,14 +65,6 @@ def _parts(results: Results) -> Iterator[list[str]]:
             yield _latencies(by_rate)
             yield _ratios(by_rate)
             yield _highest_rates(by_rate)
-
-
-def _machine(about: Machine) -> str:
-    return (
-        f"{about.cpu}, {about.cores} hardware threads; load average {about.load_average:.1f} at the"
-        f" start; Python {about.python}, torch {about.torch}, diffusers {about.diffusers};"
-        f" {about.date}"
-    )
 
 
 def _capacities(results: Results, subject: Subject) -> list[str]:

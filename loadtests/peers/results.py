@@ -11,8 +11,8 @@ from pydantic import TypeAdapter
 
 from loadtests.peers.arms import Arm, Configuration
 from loadtests.peers.client import Sample
+from loadtests.peers.machine import Machine
 from loadtests.peers.plan import Trace
-from pipelines.bench.machine import Machine
 
 
 @dataclass(frozen=True, slots=True)
