@@ -62,11 +62,11 @@ def main(
     results = Results(out / ("quick.jsonl" if quick else "results.jsonl"))
     failures: list[str] = []
     if not report:
-        guess, most = plan.minutes
+        comparison = Comparison(plan, results)
+        guess, most = comparison.minutes
         typer.echo(f"This takes about {guess:.0f} minutes, and {most:.0f} at most.")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that every arm is ended
         results.add(describe_machine())
-        comparison = Comparison(plan, results)
         asyncio.run(comparison.measure())
         failures = comparison.failures
     if not results.subjects:

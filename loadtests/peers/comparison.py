@@ -10,7 +10,7 @@ import typer
 
 from loadtests.peers.arms import Arm, ArmFailed, Configuration, running
 from loadtests.peers.client import Client
-from loadtests.peers.plan import Plan
+from loadtests.peers.plan import Plan, Trace
 from loadtests.peers.results import Capacity, Pass, Results, Subject
 from loadtests.up import StartFailed
 
@@ -25,6 +25,16 @@ class Comparison:
         self._plan = plan
         self._results = results
         self.failures: list[str] = []
+
+    @property
+    def minutes(self) -> tuple[float, float]:
+        """What it takes at a guess, and at most."""
+        return self._plan.minutes(self._is_measured)
+
+    def _is_measured(self, trace: Trace, size: int, configuration: Configuration) -> bool:
+        """Whether its capacity is."""
+        found = self._results.capacities(Subject(trace, size))
+        return any(each.configuration == configuration for each in found)
 
     async def measure(self) -> None:
         """Measure what the plan asks for and the results don't have."""
@@ -45,7 +55,7 @@ class Comparison:
 
     async def _capacity(self, subject: Subject, configuration: Configuration) -> None:
         plan, trace, size = self._plan, subject.trace, subject.size
-        if any(each.configuration == configuration for each in self._results.capacities(subject)):
+        if self._is_measured(trace, size, configuration):
             return
         async with self._ready(subject, configuration) as client:
             alone = {}

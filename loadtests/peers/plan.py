@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import product
 
 from loadtests.peers.arms import STARTS_IN_S, Arm, Configuration, configurations
 from pipelines.bench.plan import GUIDANCE_SCALES
@@ -111,19 +112,24 @@ class Plan:
         requests = self.make(trace, self.size, count, number, f"{load} {number}")
         return poisson_trace(requests, rate, number)
 
-    @property
-    def minutes(self) -> tuple[float, float]:
-        """What the run takes at a guess, and at most if every arm starts."""
+    def minutes(self, measured: Callable[[Trace, int, Configuration], bool]) -> tuple[float, float]:
+        """What the run takes at a guess, and at most if every arm starts.
+
+        Capacities of a trace, a size in pixels and a configuration that are ``measured`` already
+        cost nothing.
+        """
         guess = most = 0.0
-        for arm in self.arms:
-            tried = len(self.tried(arm))
+        for trace, arm in product(self.traces, self.arms):
             start = STARTS_IN_S.get(arm, 10) + self.warm_up * 0.5
-            guess += len(self.traces) * tried * (start + 0.4 * self.limit_s)
-            most += len(self.traces) * tried * (start + 60 + self.limit_s)
-            rounds = self.rounds * len(self.traces)
+            tried = self.tried(arm)
+            left = sum(not measured(trace, self.size, each) for each in tried)
+            guess += left * (start + 0.4 * self.limit_s)
+            most += left * (start + 60 + self.limit_s)
+            rounds = self.rounds if self.loads else 0
             guess += rounds * (start + len(self.loads) * (self.seconds + 0.2 * self.grace_s))
             most += rounds * len(self.loads) * (start + self.seconds + self.grace_s)
-            if self.saturated_size is not None:
-                guess += len(self.traces) * (start + 3 * self.warm_up + self.limit_s)
-                most += len(self.traces) * (start + 6 * self.warm_up + self.limit_s)
+            large = self.saturated_size
+            if large is not None and not any(measured(trace, large, each) for each in tried):
+                guess += start + 3 * self.warm_up + self.limit_s
+                most += start + 6 * self.warm_up + self.limit_s
         return guess / 60, most / 60

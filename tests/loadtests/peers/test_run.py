@@ -1,4 +1,4 @@
-"""`python -m loadtests.peers` with the two arms that need nothing but diffusers."""
+"""`python -m loadtests.peers` with an arm that needs nothing but diffusers."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def peers(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.model
 def test_a_run_in_parts_makes_one_report(tmp_path: Path) -> None:
-    first = peers(tmp_path, "--arms=plain,grouped", "--loads=")
+    first = peers(tmp_path, "--arms=grouped", "--loads=")
     assert first.returncode == 0, first.stderr
     second = peers(tmp_path, "--arms=grouped", "--loads=0.5")
     assert second.returncode == 0, second.stderr
     results = Results(tmp_path / "quick.jsonl")
     subject = Subject(Trace.MIXED, Plan().size)
-    rates = {each.configuration.arm: each.pictures_per_s for each in results.capacities(subject)}
-    assert set(rates) == {Arm.PLAIN, Arm.GROUPED}
+    (capacity,) = results.capacities(subject)
     (only,) = results.passes
+    assert only.configuration == capacity.configuration
     assert only.configuration.arm is Arm.GROUPED
-    assert only.rate == pytest.approx(0.5 * max(rates.values()))
+    assert only.rate == pytest.approx(0.5 * capacity.pictures_per_s)
     assert all(sample.drawn for sample in only.samples)
     report = (tmp_path / "report.md").read_text()
     assert report == second.stdout[second.stdout.index(report[:40]) :][: len(report)]
-    assert "| plain | none | 1 | " in report
+    assert "| grouped | equal requests | 1 | " in report
     plot = ElementTree.parse(tmp_path / "report.svg").getroot()  # noqa: S314 - our own
     assert plot.tag.endswith("svg")
 
