@@ -1,1 +1,1 @@
-"""Other ways to serve the same model, for `sfumato bench served --peer`."""
+"""Other ways to serve the same model, and `python -m loadtests.peers`, which compares them."""
