@@ -1,0 +1,53 @@
+"""``python -m loadtests.monitoring``: the files of `k8s/monitoring`, and a dashboard's picture."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loadtests.monitoring.dashboards import dashboards
+from loadtests.monitoring.files import files
+from loadtests.monitoring.prometheus import scraping
+from loadtests.soak.clients import Load
+from loadtests.soak.service import started
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command("files")
+def write() -> None:
+    """Write the dashboards and the PrometheusRule again."""
+    for path, text in files().items():
+        path.write_text(text)
+        typer.echo(path.name)
+
+
+@app.command()
+def picture(
+    name: Annotated[str, typer.Option("--dashboard", help="Which one.")] = "service",
+    seconds: Annotated[float, typer.Option(help="Of load.")] = 90,
+    jobs_per_s: Annotated[float, typer.Option(help="Of the load.")] = 1.0,
+    out: Annotated[Path, typer.Option(help="The picture.")] = Path("docs/dashboard.webp"),
+) -> None:
+    """Start the service and Prometheus, load the one, and draw what the other has scraped."""
+    asyncio.run(_picture(name, seconds, jobs_per_s, out))
+
+
+async def _picture(name: str, seconds: float, jobs_per_s: float, out: Path) -> None:
+    from loadtests.monitoring.picture import draw  # of the extra `dev`, as `files` is not
+
+    (board,) = (each for each in dashboards() if each.name == name)
+    async with started() as (service, root), scraping(service.url, root) as prometheus:
+        load = Load(service, jobs_per_s, seed=1)
+        await load.run(seconds)
+        for fault in await prometheus.unhealthy_targets():
+            typer.echo(f"not scraped: {fault}")
+        empty = await draw(board, prometheus, seconds, out)
+    typer.echo(f"{out}: {sum(load.tally.asked.values())} clients; empty: {', '.join(empty) or '-'}")
+
+
+if __name__ == "__main__":
+    app()
