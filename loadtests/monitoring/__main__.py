@@ -1,4 +1,4 @@
-"""``python -m loadtests.monitoring``: the files of `k8s/monitoring`, and a dashboard's picture."""
+"""``python -m loadtests.monitoring``: its files, a picture of a dashboard, and drills."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from loadtests.monitoring.dashboards import dashboards
 from loadtests.monitoring.files import files
 from loadtests.monitoring.prometheus import scraping
+from loadtests.monitoring.rehearsal import DRILLS, rehearse
 from loadtests.soak.clients import Load
 from loadtests.soak.service import started
 
@@ -43,10 +44,16 @@ async def _picture(name: str, seconds: float, jobs_per_s: float, out: Path) -> N
     async with started() as (service, root), scraping(service.url, root) as prometheus:
         load = Load(service, jobs_per_s, seed=1)
         await load.run(seconds)
-        for fault in await prometheus.unhealthy_targets():
-            typer.echo(f"not scraped: {fault}")
         empty = await draw(board, prometheus, seconds, out)
     typer.echo(f"{out}: {sum(load.tally.asked.values())} clients; empty: {', '.join(empty) or '-'}")
+
+
+@app.command("rehearse")
+def rehearse_one(
+    fault: Annotated[str, typer.Argument(help=", ".join(DRILLS))],
+) -> None:
+    """Start the service and Prometheus, inject a fault, and wait until its alert fires."""
+    asyncio.run(rehearse(DRILLS[fault]))
 
 
 if __name__ == "__main__":

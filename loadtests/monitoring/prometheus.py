@@ -70,15 +70,6 @@ class Prometheus:
         series: list[Series] = found["result"]
         return series
 
-    async def unhealthy_targets(self) -> list[str]:
-        """Addresses that could not be scraped, each with its error."""
-        found = await self._ask("targets", state="active")
-        return [
-            f"{each['scrapeUrl']}: {each['lastError'] or each['health']}"
-            for each in found["activeTargets"]
-            if each["health"] != "up"
-        ]
-
     async def _ask(self, what: str, **query: str | float) -> Any:
         answer = await self.client.get(f"/api/v1/{what}", params=query)
         body = answer.json()
@@ -145,6 +136,15 @@ def _configuration(url: str, root: int) -> dict[str, Any]:
             {
                 "job_name": "ray",
                 "file_sd_configs": [{"files": [str(ray_logs(root).parent / _RAY_TARGETS)]}],
+                # Ray names this machine's address, at which not all of its endpoints listen.
+                "relabel_configs": [
+                    {
+                        "source_labels": ["__address__"],
+                        "regex": r".*:(\d+)",
+                        "replacement": "127.0.0.1:$1",
+                        "target_label": "__address__",
+                    }
+                ],
             },
             {
                 "job_name": "sfumato",
