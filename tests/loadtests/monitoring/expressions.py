@@ -10,28 +10,12 @@ import yaml
 from loadtests.monitoring.dashboards import RULES
 from serve.observability.meter import Histogram
 from serve.observability.metrics import METRICS
+from serve.observability.service_sample import SERVICE_METRICS
 
 Labels = frozenset[str]
 NONE: Labels = frozenset()
 RAY = frozenset({"application", "deployment", "replica", "NodeAddress"})
 """Of the labels that Ray adds, those that an expression may use."""
-SERVICE = {
-    "sfumato_jobs": {"state", "pool", "model"},
-    "sfumato_queue_pictures": {"pool", "priority"},
-    "sfumato_queue_oldest_seconds": {"pool", "priority"},
-    "sfumato_queue_seconds": {"pool", "priority"},
-    "sfumato_backlog_seconds": {"pool"},
-    "sfumato_wait_seconds": {"pool"},
-    "sfumato_workers": {"pool"},
-    "sfumato_webhook_deliveries": {"state"},
-    "sfumato_engine_steps_total": {"worker", "pool", "model", "device"},
-    "sfumato_engine_rows_total": {"worker", "pool", "model", "device"},
-    "sfumato_engine_finished_total": {"worker", "pool", "model", "device"},
-    "sfumato_engine_failed_total": {"worker", "pool", "model", "device"},
-    "sfumato_engine_aborted_total": {"worker", "pool", "model", "device"},
-    "sfumato_engine_denoise_seconds_total": {"worker", "pool", "model", "device"},
-    "sfumato_worker_slots": {"worker", "pool", "model", "device"},
-}
 FOREIGN = {
     "ray_node_cpu_utilization": {"NodeAddress"},
     "ray_node_disk_utilization_percentage": {"NodeAddress"},
@@ -45,7 +29,8 @@ FOREIGN = {
 
 def known() -> dict[str, Labels]:
     """Every name that may stand in an expression, with its labels."""
-    found = {name: frozenset(labels) for name, labels in {**SERVICE, **FOREIGN}.items()}
+    found = {name: frozenset(labels) for name, labels in FOREIGN.items()}
+    found |= {metric.name: frozenset(metric.labels) for metric in SERVICE_METRICS}
     for metric in METRICS:
         labels = frozenset(metric.labels) | RAY
         if isinstance(metric, Histogram):
