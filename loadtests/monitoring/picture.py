@@ -66,11 +66,12 @@ async def _draw(axes: Axes, panel: Panel, prometheus: Prometheus, seconds: float
             values = [float(value) for _, value in series["values"]]
             axes.plot(seconds_ago, values, label=_legend(legend, series), linewidth=1.4)
     axes.set_title(panel.title)
-    axes.set_ylim(bottom=0)
     axes.set_xlim(-seconds, 0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} s"))
     if panel.unit in _FORMATS:
         axes.yaxis.set_major_formatter(_FORMATS[panel.unit])
+    axes.margins(y=0.25)  # room for the legend
+    axes.set_ylim(bottom=0)
     lines = axes.get_lines()
     if lines:
         axes.legend(loc="upper left", ncols=2)

@@ -19,7 +19,7 @@ from loadtests.soak.clients import Load
 from loadtests.soak.service import started
 
 QUIET_S = 60.0
-"""Of load before the fault, in which nothing may fire."""
+"""Of load before the fault, after which its alert may not even be pending."""
 FIRES_WITHIN_S = 420.0
 _JOBS_PER_S = 0.5
 _LEASE_S = 20.0
@@ -27,7 +27,7 @@ _LEASE_S = 20.0
 
 
 class Unexpected(Exception):
-    """An alert fired without a fault, or did not with one."""
+    """An alert was raised without its fault, or not by it."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ async def rehearse(drill: Drill) -> None:
     """Inject the fault into a loaded service, and wait for the alert.
 
     Raises:
-        Unexpected: it did not fire, or one fired before.
+        Unexpected: it did not fire, or was raised without the fault.
     """
     async with (
         started() as (service, root),
@@ -86,8 +86,8 @@ async def rehearse(drill: Drill) -> None:
         _loaded(service),
     ):
         await asyncio.sleep(QUIET_S)
-        if early := await prometheus.summaries():
-            raise Unexpected(f"Without a fault: {early}")
+        if drill.alert in await prometheus.alerts():
+            raise Unexpected(f"{drill.alert} without a fault")
         began = monotonic()
         await drill.inject(service, root)
         await _until_it_fires(prometheus, drill.alert)
