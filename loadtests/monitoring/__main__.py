@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from time import monotonic
 from typing import Annotated
 
 import typer
@@ -30,7 +31,7 @@ def write() -> None:
 def picture(
     name: Annotated[str, typer.Option("--dashboard", help="Which one.")] = "service",
     seconds: Annotated[float, typer.Option(help="Of load.")] = 90,
-    jobs_per_s: Annotated[float, typer.Option(help="Of the load.")] = 1.0,
+    jobs_per_s: Annotated[float, typer.Option(help="Of the load.")] = 1.5,
     out: Annotated[Path, typer.Option(help="The picture.")] = Path("docs/dashboard.webp"),
 ) -> None:
     """Start the service and Prometheus, load the one, and draw what the other has scraped."""
@@ -42,9 +43,9 @@ async def _picture(name: str, seconds: float, jobs_per_s: float, out: Path) -> N
 
     (board,) = (each for each in dashboards() if each.name == name)
     async with started() as (service, root), scraping(service.url, root) as prometheus:
-        load = Load(service, jobs_per_s, seed=1)
+        load, began = Load(service, jobs_per_s, seed=1), monotonic()
         await load.run(seconds)
-        empty = await draw(board, prometheus, seconds, out)
+        empty = await draw(board, prometheus, monotonic() - began, out)
     typer.echo(f"{out}: {sum(load.tally.asked.values())} clients; empty: {', '.join(empty) or '-'}")
 
 

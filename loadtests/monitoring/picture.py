@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, PercentFormatter
@@ -16,6 +17,8 @@ from loadtests.monitoring.dashboards import Dashboard, Panel
 from loadtests.monitoring.prometheus import Prometheus, Series
 
 COLUMNS = 3
+_HEADROOM = 1.4
+"""Above the highest value, for the legend."""
 _WINDOW = "20s"
 """What `$__rate_interval` is here: several scrapes, and short beside a minute of load."""
 _FORMATS = {
@@ -70,9 +73,9 @@ async def _draw(axes: Axes, panel: Panel, prometheus: Prometheus, seconds: float
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} s"))
     if panel.unit in _FORMATS:
         axes.yaxis.set_major_formatter(_FORMATS[panel.unit])
-    axes.margins(y=0.25)  # room for the legend
-    axes.set_ylim(bottom=0)
     lines = axes.get_lines()
+    highest = max((np.nanmax(line.get_ydata(), initial=0) for line in lines), default=0)
+    axes.set_ylim(0, _HEADROOM * highest or 1)
     if lines:
         axes.legend(loc="upper left", ncols=2)
     return len(lines)
