@@ -27,14 +27,16 @@ ELSEWHERE = re.compile(
 
 
 def asked() -> set[str]:
-    """Each metric that a dashboard names."""
+    """Each metric that a dashboard names; ``level:…`` are recorded by Prometheus itself."""
     queries = [
         query
         for board in dashboards()
         for panel in board.panels
         for query in panel.queries.values()
     ]
-    return {name for query in queries for name in re.findall(r"\b(?:ray_|sfumato_)\w+", query)}
+    return {
+        name for query in queries for name in re.findall(r"(?<![:\w])(?:ray_|sfumato_)\w+", query)
+    }
 
 
 def endpoints(service: Service) -> Iterator[str]:
