@@ -24,7 +24,7 @@ PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 SERVICES := --numprocesses 2 --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast chaos chaos-long soak peers load nightly lint audit format clean
+.PHONY: help run test test-fast prometheus dashboards chaos chaos-long soak peers load nightly lint audit format clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,6 +49,17 @@ test: $(VENV)/dev.stamp ## Run every test
 
 test-fast: $(VENV)/dev.stamp ## Run the tests that neither start the service nor draw real pictures
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not service and not model'
+
+# Unpacked, not installed: Debian's package would start a server. Elsewhere put both programs on PATH.
+$(VENV)/prometheus:
+	mkdir -p $(VENV)
+	cd $(VENV) && apt-get download -qq prometheus && dpkg -x prometheus_*.deb prometheus && rm prometheus_*.deb
+
+prometheus: $(VENV)/prometheus ## Get Debian's Prometheus and promtool for this folder, without root
+
+dashboards: $(VENV)/dev.stamp ## Write the dashboards, and draw one of a loaded service (3 minutes; needs Prometheus)
+	$(BIN)/python -m loadtests.monitoring files
+	$(BIN)/python -m loadtests.monitoring picture
 
 chaos: $(VENV)/dev.stamp ## Kill 30 processes under 300 jobs, and check that nothing was lost (5 minutes)
 	$(BIN)/python -m loadtests.chaos --seed $(SEED) --jobs 300 --kills 30 --minutes 4

@@ -82,15 +82,17 @@ class Load:
         """Ask for so long, then wait until each job has ended or its client's patience."""
         async with self._service.client() as client, self._idle_sockets():
             browsing = asyncio.create_task(self._browse(client))
-            async with asyncio.TaskGroup() as clients:
-                began, number = monotonic(), 0
-                while number / self._rate < seconds:
-                    await asyncio.sleep(max(0.0, began + number / self._rate - monotonic()))
-                    kind, steps = self._chance.choice(_KINDS), self._chance.randint(*_STEPS)
-                    clients.create_task(self._one(client, kind, steps))
-                    number += 1
-            browsing.cancel()
-            await asyncio.gather(browsing, return_exceptions=True)
+            try:
+                async with asyncio.TaskGroup() as clients:
+                    began, number = monotonic(), 0
+                    while number / self._rate < seconds:
+                        await asyncio.sleep(max(0.0, began + number / self._rate - monotonic()))
+                        kind, steps = self._chance.choice(_KINDS), self._chance.randint(*_STEPS)
+                        clients.create_task(self._one(client, kind, steps))
+                        number += 1
+            finally:
+                browsing.cancel()
+                await asyncio.gather(browsing, return_exceptions=True)
             await self._look_at_the_rest(client)
 
     async def _one(self, client: httpx2.AsyncClient, kind: Kind, steps: int) -> None:

@@ -106,6 +106,7 @@ def open_services(settings: Settings, *outlets: Meter) -> Services:
     pictures = Pictures(database, storage)
     jobs, served = Jobs(database, bus, storage, settings, meter), ServedModels.read(settings)
     models = Models(database, settings, served, jobs.admission)
+    sockets = OpenSockets(settings.http.max_sockets_per_tenant, meter)
     return Services(
         settings=settings,
         database=database,
@@ -122,10 +123,10 @@ def open_services(settings: Settings, *outlets: Meter) -> Services:
         intake=Intake(database, storage),
         meter=meter,
         registry=registry,
-        sampler=Sampler(ProcessSample(meter).sample, database.sample),
+        sampler=Sampler(ProcessSample(meter).sample, database.sample, sockets.sample),
         drain=Drain(),
         served=served,
         models=models,
         loras=Loras(database, storage, served, models),
-        sockets=OpenSockets(settings.http.max_sockets_per_tenant, meter),
+        sockets=sockets,
     )

@@ -94,6 +94,40 @@ CUSTOM: dict[tuple[str, str], Json] = {
         },
         *("selector", "podMetricsEndpoints"),
     ),
+    ("monitoring.coreos.com/v1", "PrometheusRule"): obj(
+        {
+            "groups": array(
+                obj(
+                    {
+                        "name": TEXT,
+                        "interval": DURATION,
+                        "rules": array(
+                            {
+                                "oneOf": [
+                                    obj(
+                                        {"record": TEXT, "labels": TEXTS, "expr": TEXT},
+                                        *("record", "expr"),
+                                    ),
+                                    obj(
+                                        {
+                                            "alert": TEXT,
+                                            "for": DURATION,
+                                            "expr": TEXT,
+                                            "labels": TEXTS,
+                                            "annotations": TEXTS,
+                                        },
+                                        *("alert", "expr"),
+                                    ),
+                                ]
+                            }
+                        ),
+                    },
+                    *("name", "rules"),
+                )
+            )
+        },
+        "groups",
+    ),
 }
 """Of other operators' kinds the fields that we use, as their documentation has them."""
 

@@ -1,0 +1,86 @@
+"""A running service exposes what the dashboards ask for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+
+import httpx2
+import websockets.sync.client
+from prometheus_client.parser import text_string_to_metric_families
+
+from loadtests.chaos.processes import ray_logs
+from loadtests.monitoring.dashboards import dashboards
+from tests.loadtests.monitoring.expressions import known
+from tests.service.conftest import KEY, Service, wait_for
+
+RAYS_OWN = frozenset({"Component", "SessionName", "Version", "WorkerId", "otel_scope_name"})
+ELSEWHERE = re.compile(
+    "ray_sfumato_device_"  # a GPU
+    "|kubelet_"
+    "|ray_sfumato_(damaged_files|events_dropped|leases_lost|picture_crashes|steps_discarded"
+    "|webhook_attempts|workers_reaped)_total"  # what has not happened is not counted
+)
+"""Of the names in dashboards, those that a healthy service on a CPU does not expose."""
+
+
+def asked() -> set[str]:
+    """Each metric that a dashboard names; ``level:…`` are recorded by Prometheus itself."""
+    queries = [
+        query
+        for board in dashboards()
+        for panel in board.panels
+        for query in panel.queries.values()
+    ]
+    return {
+        name for query in queries for name in re.findall(r"(?<![:\w])(?:ray_|sfumato_)\w+", query)
+    }
+
+
+def endpoints(service: Service) -> Iterator[str]:
+    """Those that Prometheus would scrape, on loopback."""
+    yield f"{service.url}/metrics"
+    session = ray_logs(service.process.pid).parent
+    groups = json.loads((session / "prom_metrics_service_discovery.json").read_text())
+    for address in (each for group in groups for each in group["targets"]):
+        yield f"http://127.0.0.1:{address.rpartition(':')[2]}/metrics"
+
+
+def exposed(service: Service) -> dict[str, set[str]]:
+    """Every metric with the labels that any of its series has."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for url in endpoints(service):
+        try:
+            text = httpx2.get(url, timeout=30, trust_env=False).text
+        except httpx2.ConnectError:  # Ray names ports of the autoscaler too, which may not run
+            continue
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                found[sample.name] |= set(sample.labels)
+    return found
+
+
+def test_what_dashboards_ask_for_is_exposed(service: Service) -> None:
+    with service.client() as client:
+        client.get("/v1/images/none")  # a refusal
+        with websockets.sync.client.connect(
+            service.url.replace("http", "ws") + "/v1/events",
+            additional_headers={"Authorization": f"Bearer {KEY}"},
+            proxy=None,
+        ) as socket:
+            socket.send('{"type": "watch_all"}')
+            answer = client.post("/v1/images/generations", json={"prompt": "red heart"})
+            answer.raise_for_status()
+            socket.recv(timeout=30)
+    wanted = {name for name in asked() if not ELSEWHERE.match(name)}
+    # Ray's agents hear from a process every ten seconds.
+    wait_for("all are exposed", lambda: not wanted - exposed(service).keys())
+    labels = known()
+    wrong = {
+        name: found
+        for name, found in exposed(service).items()
+        if name in labels and not found <= labels[name] | RAYS_OWN | {"process", "NodeAddress"}
+    }
+    assert wrong == {}
