@@ -123,7 +123,7 @@ async def test_replicas_that_never_come_back_fail_the_picture(
 
 
 async def test_a_bucket_is_tried_again_until_it_answers(s3: S3, claim: Claim) -> None:
-    s3.fault = Fault(503, "SlowDown", times=6)  # one more than a single try bears
+    s3.fault = Fault(503, "SlowDown", times=11)  # one more than two files bear in a single try
     step = Postprocess(open_storage("s3://pictures"))
     files = (await Delivery(step, SETTINGS).store(PICTURE, claim)).files
     assert step.calls == 2
@@ -149,11 +149,15 @@ async def test_a_disk_that_fills_between_two_files_keeps_none(
         storage = open_storage(disk.as_uri())
         put = type(storage).put
         seen = []
+        filled = asyncio.Event()
 
         async def put_and_fill(self: Storage, key: str, data: bytes, media_type: str) -> None:
+            if not key.endswith("original.png"):
+                await filled.wait()
             await put(self, key, data, media_type)
             seen.extend(names(disk))
             fill(disk)
+            filled.set()
 
         monkeypatch.setattr(type(storage), "put", put_and_fill)
         step = Postprocess(storage)
