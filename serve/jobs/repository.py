@@ -121,14 +121,16 @@ async def count_jobs(session: Session) -> dict[JobState, int]:
     return dict(rows.all())
 
 
+LIVE_JOBS = (
+    select(Job.state, Job.model, func.count())
+    .where(Job.finished_at.is_(None))
+    .group_by(Job.state, Job.model)
+)
+
+
 async def count_live_jobs(session: Session) -> dict[tuple[JobState, str], int]:
-    """Jobs that have not ended, by state and model (jobs_live)."""
-    statement = (
-        select(Job.state, Job.model, func.count())
-        .where(Job.finished_at.is_(None))
-        .group_by(Job.state, Job.model)
-    )
-    return {(state, model): count for state, model, count in await session.execute(statement)}
+    """Jobs that have not ended, by state and model."""
+    return {(state, model): count for state, model, count in await session.execute(LIVE_JOBS)}
 
 
 def _inserting_job() -> Executable:
@@ -352,7 +354,7 @@ class QueuedOfModel:
     oldest_s: float
 
 
-_QUEUED_BY_MODEL = text("""
+QUEUED_BY_MODEL = text("""
     SELECT model, sign(priority)::int, count(*), sum(seconds),
         extract(epoch FROM clock_timestamp() - min(queued_at))::float8
     FROM images WHERE state = 'queued' GROUP BY 1, 2
@@ -360,7 +362,7 @@ _QUEUED_BY_MODEL = text("""
 
 
 async def count_queued(session: Session) -> list[QueuedOfModel]:
-    return [QueuedOfModel(*row) for row in await session.execute(_QUEUED_BY_MODEL)]
+    return [QueuedOfModel(*row) for row in await session.execute(QUEUED_BY_MODEL)]
 
 
 async def read_turns(session: Session, tenant_ids: Collection[UUID]) -> dict[UUID, Turn]:

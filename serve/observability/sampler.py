@@ -10,6 +10,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 EVERY_S = 2.0
+_STOP_S = 5.0
 
 
 class Sampler:
@@ -32,7 +33,7 @@ class Sampler:
         """After a last round, if it has begun."""
         self._stopping.set()
         if self._thread.ident is not None:
-            self._thread.join(EVERY_S)
+            self._thread.join(_STOP_S)
 
     def sample(self) -> None:
         """One round, in the caller's thread."""

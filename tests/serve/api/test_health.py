@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections import Counter
 from dataclasses import asdict
 
 import httpx2
@@ -35,19 +36,17 @@ async def add_worker(services: Services, **changes: object) -> None:
         session.add(Worker(**{**fields, **changes}))
 
 
-async def samples(client: httpx2.AsyncClient) -> dict[tuple[str, str], float]:
-    """Every sample by name and the label that tells it from its siblings."""
+async def samples(client: httpx2.AsyncClient) -> Counter[tuple[str, str]]:
+    """The sum of the samples by name and by the label that tells them from their siblings."""
     answer = await client.get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain")
-    return {
-        (
-            sample.name,
-            sample.labels.get("state") or sample.labels.get("route") or "",
-        ): sample.value
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-    }
+    found: Counter[tuple[str, str]] = Counter()
+    for family in text_string_to_metric_families(answer.text):
+        for sample in family.samples:
+            label = sample.labels.get("state") or sample.labels.get("route") or ""
+            found[sample.name, label] += sample.value  # type: ignore[assignment] # numbers
+    return found
 
 
 async def test_alive(anonymous: httpx2.AsyncClient) -> None:
