@@ -17,10 +17,10 @@ NONE: Labels = frozenset()
 RAY = frozenset({"application", "deployment", "replica", "NodeAddress"})
 """Of the labels that Ray adds, those that an expression may use."""
 FOREIGN = {
-    "ray_node_cpu_utilization": {"NodeAddress"},
-    "ray_node_disk_utilization_percentage": {"NodeAddress"},
-    "ray_node_mem_total": {"NodeAddress"},
-    "ray_node_mem_used": {"NodeAddress"},
+    "ray_node_cpu_utilization": {"ip"},
+    "ray_node_disk_utilization_percentage": {"ip"},
+    "ray_node_mem_total": {"ip"},
+    "ray_node_mem_used": {"ip"},
     "kubelet_volume_stats_available_bytes": {"namespace", "persistentvolumeclaim"},
     "kubelet_volume_stats_capacity_bytes": {"namespace", "persistentvolumeclaim"},
 }

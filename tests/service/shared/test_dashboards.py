@@ -16,7 +16,6 @@ from loadtests.monitoring.dashboards import dashboards
 from tests.loadtests.monitoring.expressions import known
 from tests.service.conftest import KEY, Service, wait_for
 
-RAYS_OWN = frozenset({"Component", "SessionName", "Version", "WorkerId", "otel_scope_name"})
 ELSEWHERE = re.compile(
     "ray_sfumato_device_"  # a GPU
     "|kubelet_"
@@ -77,10 +76,6 @@ def test_what_dashboards_ask_for_is_exposed(service: Service) -> None:
     wanted = {name for name in asked() if not ELSEWHERE.match(name)}
     # Ray's agents hear from a process every ten seconds.
     wait_for("all are exposed", lambda: not wanted - exposed(service).keys())
-    labels = known()
-    wrong = {
-        name: found
-        for name, found in exposed(service).items()
-        if name in labels and not found <= labels[name] | RAYS_OWN | {"process", "NodeAddress"}
-    }
-    assert wrong == {}
+    labels, found = known(), exposed(service)
+    absent = {name: labels[name] - found[name] for name in wanted}
+    assert {name: missing for name, missing in absent.items() if missing} == {}
