@@ -117,6 +117,16 @@ async def scrape(client: httpx2.AsyncClient, services: Services) -> Told:
     return read(answer.text)
 
 
+async def scrape_backlog(client: httpx2.AsyncClient, services: Services) -> Told:
+    """Once the backlog, which is that of the last look, has all that is queued."""
+    async with asyncio.timeout(30):
+        while True:
+            told = await scrape(client, services)
+            if told("sfumato_backlog_seconds") == pytest.approx(told("sfumato_queue_seconds")):
+                return told
+            await asyncio.sleep(0.3)
+
+
 class Replica:
     """A diffusion replica, all but Ray."""
 
@@ -171,6 +181,14 @@ async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not holds():
             await asyncio.sleep(0.05)
+
+
+async def heartbeat(services: Services) -> None:
+    """Until the one worker has told its counters."""
+    async with asyncio.timeout(30):
+        while not any(worker.stats for worker in await services.jobs.workers()):
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)  # what was sent arrives
 
 
 async def ended(client: httpx2.AsyncClient, job: dict[str, Any]) -> dict[str, Any]:
@@ -245,9 +263,7 @@ async def test_every_value_of_a_known_workload(
         assert (await ended(client, hurried))["state"] == "expired"
         first = await submit(client, n=3)
         urgent = await submit(client, priority=7)
-        for _ in range(3):  # the backlog is that of the last look, which each scrape renews
-            waiting = await scrape(client, services)
-            await asyncio.sleep(0.7)
+        waiting = await scrape_backlog(client, services)
 
         async with replica.running():
             followed = asyncio.create_task(client.get(f"/v1/jobs/{first['id']}/events"))
@@ -273,7 +289,7 @@ async def test_every_value_of_a_known_workload(
             async with services.database.transaction() as session:
                 await session.execute(text("DELETE FROM workers"))  # its lease is lost
             await until(lambda: replica.told()("sfumato_leases_lost_total") == 1)
-            await asyncio.sleep(1)  # it registers again, and its next heartbeat has the counters
+            await heartbeat(services)
             told = await scrape(client, services)
             drew, stats = replica.told(), replica.runner.stats()
         courier.cancel()
