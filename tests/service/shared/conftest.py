@@ -18,7 +18,11 @@ URL_SECRET = "what-no-log-may-hold-and-signs-urls"
 def service() -> Iterator[Service]:
     """None of its logs may hold a secret in the end, whatever the tests have asked of it."""
     for folder in short_folder():
-        settings = {"SFUMATO_HTTP__URL_SECRET": URL_SECRET, "SFUMATO_LOG_FORMAT": "json"}
+        settings = {
+            "SFUMATO_HTTP__URL_SECRET": URL_SECRET,
+            "SFUMATO_LOG_FORMAT": "json",
+            "RAY_metrics_report_interval_ms": "1000",  # ten seconds by default
+        }
         service = start(folder, free_port(), **settings)
         yield service
         if service.process.poll() is None:
