@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -71,10 +73,13 @@ def samples_of(deployment: str, families: dict[str, Metric]) -> dict[str, list[S
     }
 
 
-def drawn_by_stage(samples: dict[str, list[Sample]]) -> dict[str, float]:
-    """Pictures that each stage has seen."""
-    stages = samples.get("sfumato_picture_stage_seconds", [])
-    return {s.labels["stage"]: s.value for s in stages if s.name.endswith("_count")}
+def drawn_by_stage(samples: dict[str, list[Sample]]) -> Mapping[str, int]:
+    """Pictures that each stage has seen, of all models and replicas."""
+    drawn: defaultdict[str, int] = defaultdict(int)
+    for sample in samples.get("sfumato_picture_stage_seconds", []):
+        if sample.name.endswith("_count"):
+            drawn[sample.labels["stage"]] += int(sample.value)
+    return drawn
 
 
 def test_each_replica_is_on_the_nodes_endpoint(service: Service) -> None:
