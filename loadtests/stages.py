@@ -11,12 +11,11 @@ import asyncio
 import os
 import secrets
 import shutil
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from statistics import median
 from typing import Annotated
@@ -24,11 +23,11 @@ from typing import Annotated
 import httpx2
 import psutil
 import typer
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from rich.console import Console
 from rich.table import Table
 
+from loadtests.collector import Collected, Collector, collecting
+from loadtests.soak.family import members
 from loadtests.up import Up, short_folder
 from serve.local.port import free_port
 
@@ -37,8 +36,6 @@ TIMEOUT_S = 120.0
 WARM_UP = 4
 _EXPORTED_S = 3.0
 _NS_PER_MS = 1e6
-
-_SERVERS = "postgres", "valkey", "raylet", "gcs"
 
 STAGES = (
     "client to ingress",
@@ -58,43 +55,12 @@ STAGES = (
 )
 
 
-class Spans:
-    """Receives traces by OTLP over HTTP; each trace's spans by its id."""
-
-    def __init__(self) -> None:
-        self.by_trace: defaultdict[bytes, list[Span]] = defaultdict(list)
-        spans = self.by_trace
-
-        class Receiver(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                    for scope in resource.scope_spans:
-                        for span in scope.spans:
-                            spans[span.trace_id].append(span)
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One picture; instants are nanoseconds of Unix time."""
+    """One picture; instants are nanoseconds of Unix time. Its span is the client's own."""
 
-    trace_id: bytes
+    trace_id: str
+    span_id: str
     sent: int
     answered: int
 
@@ -102,13 +68,13 @@ class Call:
     def seconds(self) -> float:
         return (self.answered - self.sent) / 1e9
 
-    def stages(self, spans: Iterable[Span]) -> dict[str, float]:
+    def stages(self, spans: Iterable[Collected]) -> dict[str, float]:
         """Milliseconds by stage; empty where a span is missing."""
         began, ended = {}, {}
-        for span in sorted(spans, key=lambda span: span.start_time_unix_nano):
-            name = "request" if span.kind == Span.SPAN_KIND_SERVER else span.name
+        for span in spans:
+            name = "request" if span.parent_id == self.span_id else span.name
             name = "place" if name == "queue" and name in began else name
-            began[name], ended[name] = span.start_time_unix_nano, span.end_time_unix_nano
+            began[name], ended[name] = span.began, span.ended
         try:
             instants = (
                 self.sent,
@@ -144,10 +110,17 @@ def main(
 
 
 async def _run(steps: int, pictures: int, clients: int, seconds: float) -> None:
-    folder, port, spans = short_folder("stages"), free_port(), Spans()
+    with collecting() as collector:
+        await _measure(collector, steps, pictures, clients, seconds)
+
+
+async def _measure(
+    collector: Collector, steps: int, pictures: int, clients: int, seconds: float
+) -> None:
+    folder, port = short_folder("stages"), free_port()
     environment = {
         **os.environ,
-        "OTEL_EXPORTER_OTLP_ENDPOINT": spans.url,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.address,
         "OTEL_BSP_SCHEDULE_DELAY": "500",
         "SFUMATO_API_KEY": KEY,
         "SFUMATO_DATA_DIR": str(folder / "data"),
@@ -178,28 +151,26 @@ async def _run(steps: int, pictures: int, clients: int, seconds: float) -> None:
         await asyncio.sleep(_EXPORTED_S)
     finally:
         await up.stop()
-        spans.close()
         shutil.rmtree(folder, ignore_errors=True)
     columns = f"{steps} steps alone", f"{clients} clients, {len(full) / took:.2f}/s"
-    _print("ms (p50)", columns, [_medians(calls, spans) for calls in (alone, full)])
+    _print("ms (p50)", columns, [_medians(calls, collector) for calls in (alone, full)])
     _print("ms of CPU a picture", columns, [alone_cpu, full_cpu])
 
 
 async def _draw(client: httpx2.AsyncClient, steps: int) -> Call:
-    trace_id = secrets.token_bytes(16)
-    traceparent = f"00-{trace_id.hex()}-{secrets.token_hex(8)}-01"
+    trace_id, span_id = secrets.token_hex(16), secrets.token_hex(8)
     sent = time.time_ns()
     answer = await client.post(
         "/v1/images/generations",
         json={"prompt": "a red heart", "num_inference_steps": steps},
-        headers={"traceparent": traceparent},
+        headers={"traceparent": f"00-{trace_id}-{span_id}-01"},
     )
     answer.raise_for_status()
-    return Call(trace_id, sent, time.time_ns())
+    return Call(trace_id, span_id, sent, time.time_ns())
 
 
-def _medians(calls: list[Call], spans: Spans) -> dict[str, float]:
-    whole = [stages for call in calls if (stages := call.stages(spans.by_trace[call.trace_id]))]
+def _medians(calls: list[Call], collector: Collector) -> dict[str, float]:
+    whole = [stages for call in calls if (stages := call.stages(collector.of(call.trace_id)))]
     if len(whole) < len(calls):
         typer.echo(f"{len(calls) - len(whole)} of {len(calls)} traces are incomplete.")
     medians = {name: median(stages[name] for stages in whole) for name in STAGES}
@@ -207,25 +178,13 @@ def _medians(calls: list[Call], spans: Spans) -> dict[str, float]:
 
 
 def _cpu_seconds(pid: int) -> dict[str, float]:
-    """By process, of the command and all that it started."""
-    command = psutil.Process(pid)
+    """By role, of the command and all that it started."""
     seconds: defaultdict[str, float] = defaultdict(float)
-    for process in (command, *command.children(recursive=True)):
-        try:
-            times, words = process.cpu_times(), process.cmdline()
-        except psutil.Error:
-            continue
-        seconds[_name(words)] += times.user + times.system
+    for role, process in members(pid):
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            seconds[role] += times.user + times.system
     return seconds
-
-
-def _name(words: list[str]) -> str:
-    first = words[0] if words else ""
-    if first.startswith("ray::"):
-        return first.removeprefix("ray::").replace("ServeReplica:sfumato:", "").partition(".")[0]
-    return next(
-        (name for name in ("postgres", "valkey", "raylet", "gcs") if name in first), "other"
-    )
 
 
 def _cpu_since(before: Mapping[str, float], pid: int, pictures: int) -> dict[str, float]:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from pipelines.bench.machine import cpu_model
+
 _OURS = ("torch", "diffusers", "transformers", "fastapi", "ray")
 _PEERS = Path(__file__).with_name("requirements.txt")
 
@@ -37,17 +39,10 @@ def describe_machine() -> Machine:
     peers = re.findall(r"^(\S+)==(\S+)$", _PEERS.read_text(encoding="utf-8"), re.MULTILINE)
     return Machine(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        cpu=_cpu(),
+        cpu=cpu_model(),
         cores=os.cpu_count() or 1,
         load_average=os.getloadavg()[0],
         versions={"Python": platform.python_version()}
         | {name: version(name) for name in _OURS}
         | dict(peers),
     )
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    text = info.read_text(encoding="utf-8") if info.is_file() else ""
-    found = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
-    return found[1] if found else platform.machine()

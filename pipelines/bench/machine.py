@@ -7,10 +7,10 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import diffusers
-import torch
-import transformers
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,11 @@ class Machine:
 
 def describe_machine(device: torch.device) -> Machine:
     """Read now; no name of the machine is in it."""
-    cpu = _cpu_model()
+    import diffusers
+    import torch
+    import transformers
+
+    cpu = cpu_model()
     return Machine(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
@@ -48,7 +52,8 @@ def describe_machine(device: torch.device) -> Machine:
     )
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """As the kernel names it. Needs no torch."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -73,6 +73,12 @@ class Service:
         (of_serve,) = re.findall(r"^  Logs +(\S+)$", self.output, re.MULTILINE)
         return Path(of_serve).parent
 
+    def ray_endpoints(self) -> list[str]:
+        """The URLs that Ray names for Prometheus' service discovery, on loopback."""
+        found = self.ray_logs.parent / "prom_metrics_service_discovery.json"
+        targets = [each for group in json.loads(found.read_text()) for each in group["targets"]]
+        return [f"http://127.0.0.1:{target.rpartition(':')[2]}/metrics" for target in targets]
+
     def client(self) -> httpx2.Client:
         return httpx2.Client(
             base_url=self.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=120

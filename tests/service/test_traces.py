@@ -8,8 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from loadtests.collector import Collected, Collector, collecting
 from serve.local.port import free_port
-from tests.serve.observability.collector import Collected, Collector, collecting
 from tests.service.conftest import Service, short_folder, start, wait_for
 
 PROMPT = "a heron that nobody may read of"

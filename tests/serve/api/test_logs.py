@@ -6,12 +6,12 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
+from loadtests.collector import collecting
 from serve.api.app import create_app
 from serve.api.services import Services
 from serve.jobs.admission import Admission
 from serve.observability.tracing import start_tracing, stop_tracing
 from tests.serve.api.conftest import client_of
-from tests.serve.observability.collector import collecting
 from tests.serve.observability.told import logged
 
 PROMPT = "a violet cathedral"

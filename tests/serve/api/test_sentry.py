@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from loadtests.collector import collecting
 from serve.access.scopes import Scope
 from serve.api.app import create_app
 from serve.api.services import Services
@@ -17,7 +18,6 @@ from serve.jobs.admission import Admission
 from serve.observability.tracing import start_tracing, stop_tracing
 from serve.settings import Settings
 from tests.serve.api.conftest import client_of
-from tests.serve.observability.collector import collecting
 from tests.serve.observability.told import DSN, reported
 
 PROMPT = "a violet cathedral"

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 from websockets.asyncio.client import connect
 
+from loadtests.collector import Collected, Collector, collecting
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.runner import EngineRunner
 from serve.api.services import Services, open_services
@@ -28,7 +29,6 @@ from serve.worker.claims import Claims
 from serve.worker.source import SourceLoader
 from serve.worker.worker import Worker
 from tests.serve.conftest import model_folder
-from tests.serve.observability.collector import Collected, Collector, collecting
 from tests.serve.webhooks.conftest import hasty
 from tests.serve.webhooks.receiver import Receiver, receiving
 from tests.serve.worker.test_worker import Shelf

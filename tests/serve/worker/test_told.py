@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from opentelemetry import trace
 
+from loadtests.collector import collecting
 from pipelines.diffusion.engine import DiffusionEngine
 from pipelines.diffusion.families.stable_diffusion import StableDiffusion
 from serve.database import Database
@@ -26,7 +27,6 @@ from serve.worker.queue import Claim
 from serve.worker.reaper import Reaper
 from tests.serve.conftest import MODEL, ask
 from tests.serve.jobs.test_lifecycle import age_worker, worker
-from tests.serve.observability.collector import collecting
 from tests.serve.observability.told import logged, reported
 from tests.serve.worker.test_worker import (
     LONG,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 
 import httpx2
 import websockets.sync.client
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtests.chaos.processes import ray_logs
 from loadtests.monitoring.dashboards import dashboards
 from tests.loadtests.monitoring.expressions import known
 from tests.service.conftest import KEY, Service, wait_for
@@ -38,19 +35,10 @@ def asked() -> set[str]:
     }
 
 
-def endpoints(service: Service) -> Iterator[str]:
-    """Those that Prometheus would scrape, on loopback."""
-    yield f"{service.url}/metrics"
-    session = ray_logs(service.process.pid).parent
-    groups = json.loads((session / "prom_metrics_service_discovery.json").read_text())
-    for address in (each for group in groups for each in group["targets"]):
-        yield f"http://127.0.0.1:{address.rpartition(':')[2]}/metrics"
-
-
 def exposed(service: Service) -> dict[str, set[str]]:
     """Every metric with the labels that any of its series has."""
     found: dict[str, set[str]] = defaultdict(set)
-    for url in endpoints(service):
+    for url in (f"{service.url}/metrics", *service.ray_endpoints()):
         try:
             text = httpx2.get(url, timeout=30, trust_env=False).text
         except httpx2.ConnectError:  # Ray names ports of the autoscaler too, which may not run

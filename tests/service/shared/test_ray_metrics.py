@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 
 import httpx2
 from prometheus_client.metrics_core import Metric
@@ -44,20 +42,11 @@ EXPECTED = {
 """What each kind of replica has after a picture."""
 
 
-def targets(service: Service) -> list[str]:
-    """The addresses that Ray writes for Prometheus' service discovery."""
-    words = [word for process in service.processes(lambda _: True) for word in process.cmdline()]
-    sessions = {word.partition("=")[2] for word in words if word.startswith("--session-dir=")}
-    assert len(sessions) == 1, sessions
-    groups = json.loads((Path(sessions.pop()) / "prom_metrics_service_discovery.json").read_text())
-    return [address for group in groups for address in group["targets"]]
-
-
 def scrape(service: Service) -> dict[str, Metric]:
     """Our families of all nodes, by their names in the table."""
     families: dict[str, Metric] = {}
-    for address in targets(service):
-        text = httpx2.get(f"http://{address}/metrics", timeout=30, trust_env=False).text
+    for url in service.ray_endpoints():
+        text = httpx2.get(url, timeout=30, trust_env=False).text
         for family in text_string_to_metric_families(text):
             if family.name.startswith("ray_sfumato_"):
                 suffix = "_total" if family.type == "counter" else ""

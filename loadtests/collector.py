@@ -73,10 +73,15 @@ class Collector:
         )
 
     def wait_for(self, condition: Callable[[], bool], seconds: float = 20) -> None:
-        """Until it is so; what has come is shown if that is not in time."""
+        """Until it is so.
+
+        Raises:
+            TimeoutError: it was not so in time; the message is what has come.
+        """
         until = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < until, "\n".join(map(str, self.spans))
+            if time.monotonic() >= until:
+                raise TimeoutError("\n".join(map(str, self.spans)))
             time.sleep(0.02)
 
 
