@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from serve.local.errors import StartFailed
 
+# Above the ports of Ray's workers, and below those that Linux gives to whoever asks for any.
+_PORTS = range(20_000, 30_000)
 _RANGES = range(30_000, 32_000, 100)
-"""Below the ports that Linux gives to clients, and above those of Ray's workers."""
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of loopback that nobody listens on now, and that no process gets by chance.
+
+    Raises:
+        StartFailed: all are taken.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise StartFailed(f"Each port from {_PORTS.start} to {_PORTS.stop - 1} is taken.")
 
 
 @contextmanager
