@@ -65,7 +65,9 @@ def main(
         comparison = Comparison(plan, results)
         guess, most = comparison.minutes
         typer.echo(f"This takes about {guess:.0f} minutes, and {most:.0f} at most.")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that every arm is ended
+        # So that every arm is ended. A shell starts what is in its background deaf to SIGINT.
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.default_int_handler)
         results.add(describe_machine())
         asyncio.run(comparison.measure())
         failures = comparison.failures

@@ -8,7 +8,7 @@ import io
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import mean, median
 from typing import Any, Self
 
 import aiohttp
@@ -111,23 +111,25 @@ class Client:
         await asyncio.gather(*(ask() for _ in range(clients)))
 
     async def saturate(
-        self, requests: Iterable[Request], clients: int, pictures: int, limit_s: float
+        self, requests: Sequence[Request], clients: int, pictures: int, limit_s: float
     ) -> float:
         """Pictures a second for clients that ask again once they are served.
 
         The first picture of each client does not count: the batches fill meanwhile. It ends after
-        ``pictures`` more, or after ``limit_s``.
+        ``pictures`` more, or after ``limit_s``. A picture counts by its share of the mean steps:
+        those that end within the time may be shorter or longer than most, by the server's order.
 
         Raises:
             ArmFailed: too few came in that time.
         """
         source = iter(requests)
-        ended: list[float] = []
+        ended: list[tuple[float, int]] = []
 
         async def ask() -> None:
             while len(ended) < clients + pictures:
-                await self.draw(next(source))
-                ended.append(time.perf_counter())
+                request = next(source)
+                await self.draw(request)
+                ended.append((time.perf_counter(), request.params.num_inference_steps))
 
         asking = [asyncio.ensure_future(ask()) for _ in range(clients)]
         done, late = await asyncio.wait(
@@ -141,7 +143,9 @@ class Client:
             raise ArmFailed(
                 f"It drew {len(ended)} pictures for {clients} clients in {limit_s:g} s."
             )
-        return (len(counted) - 1) / (counted[-1] - counted[0])
+        mean_steps = mean(each.params.num_inference_steps for each in requests)
+        steps = sum(steps for _, steps in counted[1:])
+        return steps / mean_steps / (counted[-1][0] - counted[0][0])
 
     async def replay(self, arrivals: Sequence[Arrival], limit_s: float) -> list[Sample]:
         """One for each arrival; what is not drawn after ``limit_s`` from the start is given up."""
