@@ -52,12 +52,12 @@ class Plan:
     threads: tuple[int, ...] = tuple(sorted({1, os.cpu_count() or 1}))
     documented: bool = False
     rounds: int = 2
-    requests: int = 80
+    requests: int = 160
     seconds: float = 60.0
     grace_s: float = 30.0
     clients: int = 32
-    pictures: int = 64
-    limit_s: float = 75.0
+    pictures: int = 160
+    limit_s: float = 45.0
     warm_up: int = 18
     alone: int = 3
     steps: tuple[int, ...] | None = None
