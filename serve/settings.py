@@ -286,7 +286,7 @@ class JobSettings(Section):
 
 
 class LimitSettings(Section):
-    """What each tenant may ask for, where nothing else is set for it; 0 is no limit."""
+    """What holds for each tenant for which nothing else is set; of numbers, 0 is no limit."""
 
     requests_per_minute: Limit = 0
     """Requests that change something; so many at once as well."""
@@ -296,6 +296,8 @@ class LimitSettings(Section):
     """So many of them at once; 0 for a minute's worth."""
     gpu_seconds_per_month: Limit = 0
     """Predicted GPU seconds of a calendar month in UTC."""
+    withhold_prompts: bool = False
+    """Whether files of pictures leave out their prompts."""
 
 
 class WebhookSettings(Section):

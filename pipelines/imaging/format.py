@@ -8,12 +8,36 @@ from pipelines.imaging.errors import InvalidPicture, InvalidQuality
 
 
 class PictureFormat(StrEnum):
-    """A file format by the name that clients use (`output_format`)."""
+    """A file format by the name that clients use (`output_format`).
 
-    PNG = "png"
-    WEBP = "webp"
-    JPEG = "jpeg"
-    AVIF = "avif"
+    Another one is a row here, and a module of its name in `pipelines.imaging.formats`.
+    """
+
+    extension: str
+    """Of the file's name, without the dot."""
+    default_quality: int | None
+    """Where a visible loss begins to cost more than the bytes that it saves; None if lossless."""
+    longest_side: int
+    """The most pixels a side may have."""
+
+    PNG = "png", "png", None, 2**31 - 1
+    WEBP = "webp", "webp", 85, 16_383
+    JPEG = "jpeg", "jpg", 90, 65_500  # of libjpeg; the format has 35 more
+    AVIF = "avif", "avif", 75, 65_536
+
+    def __new__(
+        cls,
+        name: str,
+        extension: str = "",  # a type checker takes a lookup by name for a call of this
+        default_quality: int | None = None,
+        longest_side: int = 0,
+    ) -> PictureFormat:
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.extension = extension
+        member.default_quality = default_quality
+        member.longest_side = longest_side
+        return member
 
     @property
     def media_type(self) -> str:
@@ -21,27 +45,9 @@ class PictureFormat(StrEnum):
         return f"image/{self.value}"
 
     @property
-    def extension(self) -> str:
-        """Of the file's name, without the dot."""
-        return "jpg" if self is PictureFormat.JPEG else self.value
-
-    @property
     def takes_quality(self) -> bool:
         """Whether the format is lossy, so that a quality means something."""
-        return self is not PictureFormat.PNG
-
-    @property
-    def longest_side(self) -> int:
-        """The most pixels a side may have."""
-        match self:
-            case PictureFormat.PNG:
-                return 2**31 - 1
-            case PictureFormat.WEBP:
-                return 16_383
-            case PictureFormat.JPEG:
-                return 65_500  # of libjpeg; the format has 35 more
-            case PictureFormat.AVIF:
-                return 65_536
+        return self.default_quality is not None
 
 
 def check_size(format: PictureFormat, width: int, height: int) -> None:  # noqa: A002

@@ -14,7 +14,7 @@ from pipelines.imaging.colour_profile import png_profile
 from pipelines.imaging.errors import Animated, BrokenFile, UnknownFormat
 from pipelines.imaging.format import PictureFormat
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MOST_CHUNKS = 16_384  # a file of 128 MiB in the usual pieces of 8 KiB
 _MOST_SCANS = 256  # of a progressive JPEG: each one passes over all of its pixels
 _PADDING = b"\0\t\n\r "  # what tools append to files that they take for text or for blocks
@@ -46,7 +46,7 @@ def read_header(file: bytes) -> Header:
         Animated: it has several frames.
         BrokenFile: it is cut short, or has something behind its end.
     """
-    if file.startswith(_PNG):
+    if file.startswith(PNG_SIGNATURE):
         return _png(file)
     if file.startswith(b"\xff\xd8\xff"):
         return _jpeg(file)
@@ -62,10 +62,10 @@ def read_header(file: bytes) -> Header:
 def _png(file: bytes) -> Header:
     """Chunk by chunk; those of text, profiles and time are left out, however large they unpack."""
     whole = memoryview(file)
-    kept: list[bytes | memoryview] = [_PNG]
+    kept: list[bytes | memoryview] = [PNG_SIGNATURE]
     colour: dict[bytes, bytes] = {}
-    end = len(_PNG)
-    for kind, begin, end in _chunks(file):
+    end = len(PNG_SIGNATURE)
+    for kind, begin, end in png_chunks(file):
         if kind == b"eXIf":
             kept.insert(2, whole[begin:end])  # before the pixels, where Pillow sees it unasked
         elif kind in _DRAWN:
@@ -79,9 +79,13 @@ def _png(file: bytes) -> Header:
     return Header(PictureFormat.PNG, b"".join(kept), width, height, png_profile(colour))
 
 
-def _chunks(file: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The kind of each chunk up to the last, and where it begins and ends."""
-    at = len(_PNG)
+def png_chunks(file: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The kind of each chunk up to the last, and where it begins and ends.
+
+    Raises:
+        Animated, BrokenFile: as `read_header` does.
+    """
+    at = len(PNG_SIGNATURE)
     for _ in range(_MOST_CHUNKS):
         if at + 12 > len(file):
             raise BrokenFile("The PNG file is cut short; send all of it.")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ORIGINAL = "original"
 THUMBNAIL = "thumbnail"
+_LARGE_THUMBNAIL = "thumbnail-512"
+_THUMBNAIL_SIDES = {_LARGE_THUMBNAIL: 512, THUMBNAIL: 256}
 _THUMBNAIL_QUALITY = 80
 
 
@@ -57,9 +59,10 @@ class Variant:
 
 
 def process(image: NDArray[np.uint8], spec: PostprocessSpec) -> list[Variant]:
-    """The files of one picture: the original, and its thumbnail as WebP.
+    """The files of one picture: the original, and thumbnails as WebP.
 
-    The same picture and spec give the same bytes.
+    A picture of at most 256 pixels a side has one thumbnail of its own size, a larger one also a
+    thumbnail of up to 512. The same picture and spec give the same bytes.
 
     Args:
         image: (height, width, 3), RGB.
@@ -68,25 +71,31 @@ def process(image: NDArray[np.uint8], spec: PostprocessSpec) -> list[Variant]:
     Raises:
         ImagingError: the picture or the spec cannot be made into files.
     """
-    small = thumbnail(image)
-    files = [
-        (ORIGINAL, spec.format, image, encode(image, spec.format, spec.quality, spec.metadata)),
-        (
-            THUMBNAIL,
-            PictureFormat.WEBP,
-            small,
-            encode(small, PictureFormat.WEBP, _THUMBNAIL_QUALITY),
-        ),
-    ]
-    return [
-        Variant(
-            name=name,
-            format=format_,
-            width=pixels.shape[1],
-            height=pixels.shape[0],
-            size=len(data),
-            sha256=hashlib.sha256(data).hexdigest(),
-            data=data,
-        )
-        for name, format_, pixels, data in files
-    ]
+    file = encode(image, spec.format, spec.quality, spec.metadata)
+    variants = [variant_of(ORIGINAL, spec.format, image, file)]
+    small = image
+    for name, side in _THUMBNAIL_SIDES.items():
+        if name == _LARGE_THUMBNAIL and max(image.shape) <= _THUMBNAIL_SIDES[THUMBNAIL]:
+            continue
+        small = thumbnail(small, side)
+        file = encode(small, PictureFormat.WEBP, _THUMBNAIL_QUALITY)
+        variants.append(variant_of(name, PictureFormat.WEBP, small, file))
+    return variants
+
+
+def variant_of(
+    name: str,
+    format: PictureFormat,  # noqa: A002 the field's own word
+    pixels: NDArray[np.uint8],
+    file: bytes,
+) -> Variant:
+    """The file of that name with these pixels, (height, width, 3)."""
+    return Variant(
+        name=name,
+        format=format,
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        size=len(file),
+        sha256=hashlib.sha256(file).hexdigest(),
+        data=file,
+    )

@@ -12,10 +12,8 @@ from pipelines.imaging.encode import picture_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LONGEST_SIDE = 256
 
-
-def thumbnail(image: NDArray[np.uint8], longest_side: int = LONGEST_SIDE) -> NDArray[np.uint8]:
+def thumbnail(image: NDArray[np.uint8], longest_side: int) -> NDArray[np.uint8]:
     """Shrinks a picture until its longer side fits; one that fits already stays as it is.
 
     Args:

@@ -88,7 +88,7 @@ Weight = Annotated[float, Field(gt=0, le=1000)]
 
 
 class LimitsBody(StrictBody):
-    """A tenant's own limits: 0 is no limit, null what the settings say."""
+    """What holds for a tenant: of numbers 0 is no limit; null is what the settings say."""
 
     requests_per_minute: Limit | None = Field(
         None, description="Requests that change something.", examples=[120]
@@ -101,6 +101,9 @@ class LimitsBody(StrictBody):
     )
     gpu_seconds_per_month: Limit | None = Field(
         None, description="Of a calendar month in UTC.", examples=[100_000]
+    )
+    withhold_prompts: bool | None = Field(
+        None, description="Whether its pictures' files leave out their prompts.", examples=[True]
     )
 
 

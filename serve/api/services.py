@@ -23,6 +23,7 @@ from serve.observability.meter import Meter, Meters
 from serve.observability.registry import Registry
 from serve.observability.sampler import Sampler
 from serve.pictures.checked_files import CheckedFiles
+from serve.pictures.conversions import Conversions
 from serve.pictures.pictures import Pictures
 from serve.pictures.signed_urls import SignedUrls
 from serve.pictures.sources import Intake
@@ -46,6 +47,7 @@ class Services:
     jobs: Jobs
     pictures: Pictures
     files: CheckedFiles
+    conversions: Conversions
     intake: Intake
     signed_urls: SignedUrls
     webhooks: Webhooks
@@ -106,6 +108,7 @@ def open_services(settings: Settings, *outlets: Meter) -> Services:
     pictures = Pictures(database, storage)
     jobs, served = Jobs(database, bus, storage, settings, meter), ServedModels.read(settings)
     models = Models(database, settings, served, jobs.admission)
+    files = CheckedFiles(storage, pictures, meter, redirects=settings.storage_redirects)
     sockets = OpenSockets(settings.http.max_sockets_per_tenant, meter)
     return Services(
         settings=settings,
@@ -119,7 +122,8 @@ def open_services(settings: Settings, *outlets: Meter) -> Services:
         tickets=Tickets(settings.redis_url.get_secret_value()),
         signed_urls=SignedUrls(database, settings.http),
         storage=storage,
-        files=CheckedFiles(storage, pictures, meter, redirects=settings.storage_redirects),
+        files=files,
+        conversions=Conversions(database, storage, files),
         intake=Intake(database, storage),
         meter=meter,
         registry=registry,

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from pipelines.bench.output_file import output_file
-from serve.cli import bench, config, doctor, generate, keys, models, up
+from serve.cli import bench, config, doctor, generate, inspect, keys, models, redraw, up
 from serve.cli.target import database_url, settings
 from serve.errors import ServiceError
 from serve.local.errors import LocalServerError
@@ -107,6 +107,34 @@ def draw(
     }
     given = {name: value for name, value in options.items() if value is not None}
     raise typer.Exit(generate.run(settings(), prompt, output, given))
+
+
+_PICTURE = typer.Argument(help="A PNG, JPEG, WebP or AVIF file.", exists=True, dir_okay=False)
+
+
+@app.command("inspect")
+def tell(
+    file: Annotated[Path, _PICTURE],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Print how a picture was made: with Sfumato, AUTOMATIC1111 or ComfyUI."""
+    raise typer.Exit(inspect.run(file, as_json))
+
+
+@app.command("redraw")
+def draw_again(
+    file: Annotated[Path, _PICTURE],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="PNG file to write.", callback=output_file),
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="Instead of the file's.")] = None,
+    model: Annotated[str | None, typer.Option(help="Instead of the file's.")] = None,
+) -> None:
+    """Draw a picture again from what its file says, and say by how much the two differ."""
+    options = {"prompt": prompt, "model": model}
+    given = {name: value for name, value in options.items() if value is not None}
+    raise typer.Exit(redraw.run(settings(), file, output, given))
 
 
 @app.command("migrate")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from time import monotonic
 from uuid import UUID
@@ -74,6 +75,8 @@ class Jobs:
         """
         hide(request.prompt, request.negative_prompt)
         self._moderation.screen(request.prompt, request.negative_prompt)
+        if (await self.admission.rates.tenants.of(tenant_id)).withhold_prompts:
+            request = replace(request, withhold_prompt=True)
         try:
             async with self.admission.reserve(tenant_id, request) as reservation:
                 await self._moderation.judge_prompt(request.prompt)

@@ -18,7 +18,7 @@ from pipelines.diffusion.errors import ModelLoadError, RequestError
 from pipelines.diffusion.request import LoraScale, NoiseScheduler
 from pipelines.imaging.errors import ImagingError
 from pipelines.imaging.format import PictureFormat, check_quality, check_size
-from pipelines.imaging.metadata import check_length
+from pipelines.imaging.metadata.embed import check_length
 from pipelines.imaging.source import fitted_size
 from serve.errors import naming_model
 from serve.http.errors import InvalidValue
@@ -231,6 +231,7 @@ class Limits:
             seed=seed,
             scheduler=scheduler,
             clip_skip=clip_skip,
+            withhold_prompt=bool(body.withhold_prompt),
             loras=loras,
             lora_files={
                 each.name: self._lora_files[each.name]

@@ -19,8 +19,11 @@ from serve.pictures.stored_file import SourceKey
 SOURCES = ("image", "mask", "control_image")
 """The fields of a `JobRequest` that name stored pictures."""
 # Left out where unset, so that requests of earlier versions keep their digests.
-_OPTIONAL = (*SOURCES, "strength", "control", "loras", "lora_files", "clip_skip")
-_OPTIONAL_METADATA = ("control", "loras", "lora_files", "clip_skip")
+_OPTIONAL = (
+    *(*SOURCES, "strength", "control", "loras", "lora_files", "clip_skip"),
+    "withhold_prompt",
+)
+_OPTIONAL_METADATA = tuple(name for name in _OPTIONAL if name != "withhold_prompt")
 
 
 class UnreadableRequest(Exception):
@@ -50,7 +53,8 @@ class JobRequest:
     (`serve.pictures.source_key`) of the picture's size; ``strength`` goes with the first two, as in
     ``SamplingParams``, ``control`` with the last. ``lora_files`` has the SHA-256 of those ``loras``
     whose files are in storage (`serve.pictures.stored_file.LoraKey`), by name: a LoRA that is
-    replaced changes no job that was accepted before.
+    replaced changes no job that was accepted before. ``withhold_prompt``: the pictures' files do
+    not tell what was asked.
     """
 
     model: str
@@ -76,6 +80,7 @@ class JobRequest:
     loras: tuple[LoraScale, ...] = ()
     lora_files: Mapping[str, str] = field(default_factory=dict)
     clip_skip: int = 0
+    withhold_prompt: bool = False
 
     def as_params(self) -> dict[str, Any]:
         """The JSON that ``jobs.params`` keeps; of sources and adapters only those there are.
@@ -145,10 +150,12 @@ class JobRequest:
 
     def metadata(self, index: int) -> dict[str, Any]:
         """How picture ``index`` is drawn, for its file's metadata; JSON can hold it."""
+        prompts = {"prompt": self.prompt, "negative_prompt": self.negative_prompt}
         metadata: dict[str, Any] = {
             "model": self.model,
-            "prompt": self.prompt,
-            "negative_prompt": self.negative_prompt,
+            **({} if self.withhold_prompt else prompts),
+            "width": self.width,
+            "height": self.height,
             "num_inference_steps": self.num_inference_steps,
             "guidance_scale": self.guidance_scale,
             "scheduler": self.scheduler.value,

@@ -17,7 +17,7 @@ from serve.tables import Job, JobState
 
 _IMAGE_ID = "019ab2f4-6c1f-7b44-8e21-90d4a6f2c713"
 
-OutputFormat = Literal["png", "webp", "jpeg"]
+OutputFormat = Literal["png", "webp", "jpeg", "avif"]
 
 _OTHER_NAMES = {
     "text": "prompt",
@@ -143,8 +143,14 @@ class PictureBody(StrictBody):
     )
     output_compression: int | None = Field(
         None,
-        description="Quality of WebP and JPEG, 0 to 100; PNG is lossless and takes none.",
+        description="Quality of WebP, JPEG and AVIF, 0 to 100; PNG is lossless and takes none.",
         examples=[90],
+    )
+    withhold_prompt: bool | None = Field(
+        None,
+        description="Whether the pictures' files leave out `prompt` and `negative_prompt`. A tenant"
+        " may be set to do so always.",
+        examples=[True],
     )
     priority: int | None = Field(
         None,

@@ -314,7 +314,7 @@ class ModelOut(BaseModel):
     needs_image: bool = Field(description="Whether it draws from a picture only.", examples=[False])
     needs_mask: bool = Field(description="Whether that needs a mask as well.", examples=[False])
     max_clip_skip: int = Field(description="The most that `clip_skip` may be.", examples=[3])
-    output_formats: list[OutputFormat] = Field(examples=[["png", "webp", "jpeg"]])
+    output_formats: list[OutputFormat] = Field(examples=[["png", "webp", "jpeg", "avif"]])
 
     @classmethod
     def of(cls, name: str, models: ServedModels) -> Self:

@@ -7,23 +7,39 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from pipelines.imaging.format import PictureFormat
 from serve.access.auth import Drawer, GuardedRoute, Reader
 from serve.database import DatabaseUnavailable
-from serve.http.documented import header, openai_errors, success
+from serve.http.documented import form_body, header, openai_errors, success
+from serve.http.errors import InvalidForm, InvalidValue, MissingField
+from serve.http.form import read_form
 from serve.http.provided import Provided
 from serve.pictures.checked_files import CheckedFiles
+from serve.pictures.conversions import Conversions
 from serve.pictures.downloads import ByteRange, Downloader, IfNoneMatch, IfRange, answer_file
 from serve.pictures.errors import (
+    AnimatedPicture,
     FileDamaged,
+    FormatImpossible,
     ImageDeleted,
     ImageNotFound,
     ImageUnfinished,
+    InvalidPictureFile,
     RangeNotSatisfiable,
+    UnsupportedPicture,
     VariantNotFound,
 )
 from serve.pictures.pictures import Pictures
-from serve.pictures.schemas import PictureChange, PictureList, PictureOut, PicturePage
+from serve.pictures.schemas import (
+    InspectBody,
+    OriginOut,
+    PictureChange,
+    PictureList,
+    PictureOut,
+    PicturePage,
+)
 from serve.pictures.signed_urls import InvalidSignature
+from serve.pictures.sources import Intake
 from serve.settings import Settings
 from serve.storage import StorageUnavailable
 
@@ -47,6 +63,22 @@ async def list_images(
         after=page.last_seen(*of),
     )
     return PictureList(**page.answer(images, PictureOut.of, *of))
+
+
+@router.post(
+    "/v1/images/inspect",
+    summary="Read how a picture was made",
+    responses=openai_errors(
+        *(InvalidForm, MissingField, InvalidValue),
+        *(InvalidPictureFile, UnsupportedPicture, AnimatedPicture),
+    ),
+    openapi_extra=form_body(InspectBody, "image"),
+)
+async def inspect_image(request: Request, _caller: Reader, intake: Provided[Intake]) -> OriginOut:
+    """What a file says of itself: one of this service, of AUTOMATIC1111 or of ComfyUI. It is a
+    multipart form, and the file is not kept."""
+    async with read_form(request, InspectBody, required="image") as form:
+        return OriginOut.of(await intake.origin(form.files["image"]))
 
 
 @router.get(
@@ -104,7 +136,11 @@ _PART = {
 }
 _NOT_AGAIN = {"description": "The client has it already.", "headers": _UNCHANGED}
 _FILE: dict[str, Any] = {"content": {"image/*": {}}}
-_ERRORS = (InvalidSignature, ImageNotFound, VariantNotFound, ImageDeleted, FileDamaged)
+_ERRORS = (
+    *(InvalidSignature, ImageNotFound, VariantNotFound, ImageDeleted),
+    *(FormatImpossible, FileDamaged),
+)
+_FORMATS = frozenset(PictureFormat)
 _NO_SUCH_BYTES = RangeNotSatisfiable(
     "The file has 6184 bytes, and none of those asked for; ask within 0-6183.", size=6184
 )
@@ -138,16 +174,23 @@ async def download(
     tenant_id: Downloader,
     pictures: Provided[Pictures],
     files: Provided[CheckedFiles],
+    conversions: Provided[Conversions],
     request: Request,
     download: Annotated[bool, Query(description="Whether browsers save the file.")] = False,
     if_none_match: IfNoneMatch = None,
     byte_range: ByteRange = None,
     if_range: IfRange = None,
 ) -> Response:
-    """A file never changes: its ETag is its SHA-256. One byte range may be asked for. A signed URL,
-    as a generation with `response_format: "url"` answers it, opens it without a key."""
+    """`variant` is one of the picture's files, or a format: `png`, `jpeg`, `webp` or `avif` is made
+    when it is first opened, and kept.
+
+    A file never changes: its ETag is its SHA-256. One byte range may be asked for. A signed URL, as
+    a generation with `response_format: "url"` answers it, opens it without a key.
+    """
     image = await pictures.get(tenant_id, image_id)
     file = next((file for file in image.variants if file.name == variant), None)
+    if file is None and variant in _FORMATS:
+        file = await conversions.get(image, PictureFormat(variant))
     if file is None:
         names = ", ".join(file.name for file in image.variants) or "none yet"
         raise VariantNotFound(

@@ -64,6 +64,15 @@ class VariantNotFound(ServiceError):
     example = "The image has no file 'large'; it has: original, thumbnail."
 
 
+class FormatImpossible(ServiceError):
+    status = 422
+    code = "format_impossible"
+    title = "The format cannot hold the picture"
+    example = (
+        "There is no webp of this picture: webp holds at most 16383 pixels a side: ask for png."
+    )
+
+
 class FileDamaged(ServiceError):
     """A stored file is not what was stored; only its operator can mend that."""
 

@@ -7,6 +7,7 @@ other.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -31,7 +32,7 @@ from sqlalchemy.orm import joinedload, selectinload
 
 from serve.database import Session
 from serve.pictures.schemas import PicturePage
-from serve.pictures.stored_file import PictureKey, SourceKey
+from serve.pictures.stored_file import PictureKey, SourceKey, StoredFile
 from serve.tables import LIVE, SHOWN, Image, Job, Source, Variant
 
 _SHOWN = text(f"images.{SHOWN.replace(' AND ', ' AND images.')}")
@@ -102,6 +103,21 @@ async def set_favourite(session: Session, image_id: UUID, favourite: bool) -> No
         .values(favourite=favourite)
         .execution_options(synchronize_session=False)
     )
+
+
+async def add_variant(session: Session, image_id: UUID, file: StoredFile) -> Variant | None:
+    """One more file of the picture, or the one of that name that it has; None if it was deleted."""
+    kept = await session.scalar(
+        select(Image.id)
+        .where(Image.id == image_id, Image.deleted_at.is_(None))
+        .with_for_update(key_share=True, read=True)
+    )
+    if kept is None:
+        return None
+    await session.execute(
+        insert(Variant).values(image_id=image_id, **asdict(file)).on_conflict_do_nothing()
+    )
+    return await session.get_one(Variant, (image_id, file.name))
 
 
 async def delete_pictures(

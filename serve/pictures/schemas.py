@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from pipelines.imaging.metadata.origin import Origin
 from serve.http.fields import Moment, RowOut, StrictBody, Text
 from serve.http.page import Listing, Page
 from serve.tables import MAX_SEED, Image, Job, JobState, Variant
@@ -71,6 +72,40 @@ class PictureChange(StrictBody):
     """What of a finished picture can be changed."""
 
     favourite: bool = Field(description="Whether it is a favourite.", examples=[True])
+
+
+class InspectBody(StrictBody):
+    """The file alone is sent."""
+
+
+class OriginOut(BaseModel):
+    """How a picture was made, as its file says."""
+
+    software: str | None = Field(
+        description="What made it; null if the file does not say.", examples=["Sfumato 0.1.0"]
+    )
+    parameters: dict[str, Any] = Field(
+        description="By the names of `POST /v1/jobs`; a model or LoRA may not be served here.",
+        examples=[EXAMPLE_PARAMS],
+    )
+    other: dict[str, str] = Field(
+        description="What has no name there, as the software called it.",
+        examples=[{"Model hash": "6ce0161689"}],
+    )
+    created_at: str | None = Field(
+        description="When it was asked for.", examples=["2026-11-24T05:45:00+00:00"]
+    )
+
+    @classmethod
+    def of(cls, origin: Origin | None) -> Self:
+        if origin is None:
+            return cls(software=None, parameters={}, other={}, created_at=None)
+        return cls(
+            software=origin.software,
+            parameters=dict(origin.parameters),
+            other=dict(origin.other),
+            created_at=origin.created_at,
+        )
 
 
 class VariantOut(RowOut):

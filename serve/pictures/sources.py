@@ -14,6 +14,8 @@ import anyio.to_thread
 from PIL.Image import Image as Picture
 
 from pipelines.imaging import errors as imaging
+from pipelines.imaging.metadata.origin import Origin
+from pipelines.imaging.metadata.read import read_origin
 from pipelines.imaging.source import (
     mask_pixels,
     open_upload,
@@ -64,6 +66,14 @@ class Intake:
         """
         return await anyio.to_thread.run_sync(_own_size, image, limiter=self._places)
 
+    async def origin(self, image: Upload) -> Origin | None:
+        """What the file says of how its picture was made; None if it says nothing.
+
+        Raises:
+            InvalidPictureFile: it is none.
+        """
+        return await anyio.to_thread.run_sync(_origin, image, limiter=self._places)
+
     async def keep(
         self, tenant_id: UUID, size: Size, uploads: Mapping[str, Upload]
     ) -> dict[str, str]:
@@ -106,6 +116,12 @@ class Intake:
 # The following functions read the uploads, and therefore run in a thread.
 
 
+def _origin(image: Upload) -> Origin | None:
+    with _naming(image):
+        image.file.seek(0)
+        return read_origin(image.file.read())
+
+
 def _own_size(image: Upload) -> Size:
     with _opened(image) as picture:
         return upright_size(picture)
@@ -124,9 +140,15 @@ def _source_file(name: str, uploads: Mapping[str, Upload], size: Size) -> bytes:
 @contextmanager
 def _opened(upload: Upload) -> Iterator[Picture]:
     """The upload's picture; an error in it names the upload's field."""
-    try:
+    with _naming(upload):
         upload.file.seek(0)
         yield open_upload(upload.file.read())
+
+
+@contextmanager
+def _naming(upload: Upload) -> Iterator[None]:
+    try:
+        yield
     except imaging.InvalidUpload as error:
         refusal = _REFUSALS.get(type(error), InvalidPictureFile)
         raise refusal(f"{upload.param}: {error}", param=upload.param) from error

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from uuid import UUID
 
+from pipelines.imaging.postprocess import Variant
+
 _SOURCE_KEY = re.compile(r"sources/([0-9a-f-]{36})/([0-9a-f]{64})\.png")
 _LORA_KEY = re.compile(r"loras/([0-9a-f]{64})\.safetensors")
 
@@ -21,6 +23,19 @@ class StoredFile:
     size: int
     sha256: str
     storage_key: str
+
+    @classmethod
+    def of(cls, file: Variant, key: str) -> StoredFile:
+        """The file, stored under that key."""
+        return cls(
+            name=file.name,
+            media_type=file.media_type,
+            width=file.width,
+            height=file.height,
+            size=file.size,
+            sha256=file.sha256,
+            storage_key=key,
+        )
 
 
 @dataclass(frozen=True, slots=True)

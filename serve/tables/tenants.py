@@ -47,6 +47,8 @@ class Tenant(Base):
     gpu_seconds_per_minute: Mapped[float | None]
     gpu_seconds_burst: Mapped[float | None]
     gpu_seconds_per_month: Mapped[float | None]
+    withhold_prompts: Mapped[bool | None]
+    """Whether its pictures' files leave out what was asked; NULL is what the settings say."""
 
 
 class ApiKey(Base):

@@ -320,6 +320,7 @@ def _claims_to(
             index=image.index,
             attempt=image.attempt,
             request=requests[image.job_id],
+            submitted_at=image.job.created_at,
             alone=image.crashes > 0,
             deadline_s=_left(image.job.deadline_at, now),
             waited_s=max(0.0, (now - image.queued_at).total_seconds()),

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC
+from importlib.metadata import version
 from time import monotonic
 from typing import Protocol
 from uuid import UUID
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 
 from pipelines.imaging.errors import ImagingError
 from pipelines.imaging.format import PictureFormat
+from pipelines.imaging.metadata.xmp import SOFTWARE
 from pipelines.imaging.postprocess import PostprocessSpec, Variant, process
 from serve.moderation.errors import ContentPolicyViolation, ModerationUnavailable
 from serve.observability import tracing
@@ -66,7 +69,7 @@ class PostprocessTask:
             spec=PostprocessSpec(
                 format=PictureFormat(request.output_format),
                 quality=request.output_compression,
-                metadata=request.metadata(claim.index),
+                metadata=request.metadata(claim.index) | _made_by(claim),
             ),
         )
 
@@ -107,6 +110,15 @@ class PostprocessStep(Protocol):
 
     async def discard(self, task: PostprocessTask) -> None:
         """See `discard_picture`; raises the same."""
+
+
+def _made_by(claim: Claim) -> dict[str, str]:
+    """Nothing of the present moment: a retry writes the same bytes."""
+    software = {"software": f"{SOFTWARE} {version('sfumato')}"}
+    if claim.submitted_at is None:
+        return software
+    created = claim.submitted_at.astimezone(UTC)
+    return {**software, "created_at": created.isoformat(timespec="seconds")}
 
 
 class Delivery:
@@ -211,15 +223,7 @@ async def store_picture(
     async def put(variant: Variant) -> StoredFile:
         key = str(PictureKey(task.job_id, task.image_id, task.attempt, variant.file_name))
         await storage.put(key, variant.data, variant.media_type)
-        return StoredFile(
-            name=variant.name,
-            media_type=variant.media_type,
-            width=variant.width,
-            height=variant.height,
-            size=variant.size,
-            sha256=variant.sha256,
-            storage_key=key,
-        )
+        return StoredFile.of(variant, key)
 
     with tracing.timed("store", trace) as storing:
         # At once: a disk syncs several files in the time of one. None is still being written when

@@ -192,7 +192,7 @@ class Claim:
 
     ``alone``: it was lost with a worker before, and shares no step. ``deadline_s`` is what is left
     of its job's deadline, in seconds. ``waited_s`` is how long it was queued for, this time, by the
-    database's clock.
+    database's clock. ``submitted_at`` is when its job was accepted.
     """
 
     image_id: UUID
@@ -202,6 +202,7 @@ class Claim:
     index: int
     attempt: int
     request: JobRequest
+    submitted_at: datetime | None = None
     alone: bool = False
     deadline_s: float | None = field(default=None, compare=False)
     waited_s: float = field(default=0.0, compare=False)

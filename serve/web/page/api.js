@@ -52,10 +52,11 @@ export class Api {
 
   async #fetch(method, path, body) {
     const headers = { Authorization: `Bearer ${this.key}` };
-    if (body) headers["Content-Type"] = "application/json";
+    const isForm = body instanceof FormData;
+    if (body && !isForm) headers["Content-Type"] = "application/json";
     let answer;
     try {
-      answer = await fetch(path, { method, headers, body: body && stringify(body) });
+      answer = await fetch(path, { method, headers, body: body && !isForm ? stringify(body) : body });
     } catch {
       throw new Refused(0, { detail: "The server does not answer." });
     }

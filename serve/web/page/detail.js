@@ -10,9 +10,10 @@ export class Detail {
 
   /**
    * `neighbour(card, 1 | -1)` is the next older or newer card; `reuse(picture)` fills the form;
+   * `again(picture)` draws it with another seed;
    * `favour(card, yes)` and `remove(card)` do so on the server, and on the page once it has.
    */
-  constructor(api, { neighbour, reuse, favour, remove }) {
+  constructor(api, { neighbour, again, reuse, favour, remove }) {
     this.api = api;
     this.neighbour = neighbour;
     this.remove = remove;
@@ -28,6 +29,10 @@ export class Detail {
     byId("detail-reuse").onclick = () => {
       this.#dialog.close();
       reuse(this.#card.picture);
+    };
+    byId("detail-again").onclick = () => {
+      this.#dialog.close();
+      again(this.#card.picture);
     };
     this.#dialog.onclick = (event) => {
       if (event.target === this.#dialog) this.#dialog.close();
@@ -46,6 +51,7 @@ export class Detail {
     byId("detail-prompt").textContent = picture.prompt;
     byId("detail-image").alt = picture.prompt;
     this.#star();
+    byId("detail-again").hidden = Boolean(picture.params.image || picture.params.control_image);
     byId("detail-facts").replaceChildren(...facts(picture));
     byId("detail-newer").disabled = !this.neighbour(card, -1);
     byId("detail-older").disabled = !this.neighbour(card, 1);

@@ -2,20 +2,17 @@
 
 import { Api, Refused, findKey, keepKey } from "./api.js";
 import { Card } from "./card.js";
+import { Composer } from "./composer.js";
 import { Detail } from "./detail.js";
 import { Feed } from "./feed.js";
 import { Search } from "./search.js";
 import { status, watchReadiness } from "./status.js";
 
 const PAGE = 24;
-const SUGGESTIONS = [
-  "a red heart",
-  "a panda",
-  "a yellow star",
-  "a pink elephant",
-  "a rocket",
-  "a sunflower",
-  "an apple on a yellow background",
+// What of a job's parameters a request may have, but for the seed and the number of pictures.
+const REPEATED = [
+  "prompt", "negative_prompt", "model", "width", "height", "num_inference_steps", "guidance_scale",
+  "scheduler", "loras", "clip_skip", "output_format", "output_compression",
 ];
 const LIVE = new Set(["queued", "running"]);
 const ENDS = new Set(["job.succeeded", "job.failed", "job.cancelled", "job.expired"]);
@@ -33,7 +30,8 @@ class Gallery {
     this.api = new Api(key);
     this.detail = new Detail(this.api, {
       neighbour: this.#neighbour,
-      reuse: this.#reuse,
+      again: this.#again,
+      reuse: ({ params, seed }) => this.composer.fill({ ...params, seed }),
       favour: this.#favour,
       remove: this.#remove,
     });
@@ -44,14 +42,16 @@ class Gallery {
       badKey: () => askForKey("This key is not valid."),
     });
     byId("more").onclick = () => this.#older().catch(this.#complain);
-    byId("composer").onsubmit = (event) => {
-      event.preventDefault();
-      this.#submit();
-    };
+    this.scroll = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && byId("more").click(), {
+      rootMargin: "600px",
+    });
+    this.scroll.observe(byId("more"));
+    this.composer = new Composer(this.api, this.#submit);
   }
 
   close() {
     this.feed.close();
+    this.scroll.disconnect();
     grid.replaceChildren();
   }
 
@@ -88,7 +88,8 @@ class Gallery {
   async #older() {
     const query = this.search.query;
     const path = `v1/images?limit=${PAGE}&after=${this.#next}&${query}`;
-    const pictures = await this.api.json("GET", path);
+    byId("more").hidden = true; // once at a time; while it is hidden it cannot come into view
+    const pictures = await this.api.json("GET", path).finally(() => (byId("more").hidden = false));
     if (query !== this.search.query) return;
     for (const picture of pictures.data) this.#finished(picture, (card) => grid.append(card));
     this.#page(pictures);
@@ -163,27 +164,14 @@ class Gallery {
     setTimeout(() => this.#emptiness(), 400);
   }
 
-  async #submit() {
-    const number = (id) => (byId(id).value === "" ? undefined : Number(byId(id).value));
-    const button = byId("composer").querySelector(".primary");
-    byId("composer-fault").textContent = "";
-    button.disabled = true;
-    try {
-      const job = await this.api.json("POST", "v1/jobs", {
-        prompt: byId("prompt").value,
-        n: number("n"),
-        num_inference_steps: number("steps"),
-        guidance_scale: number("guidance"),
-        seed: byId("seed").value === "" ? undefined : BigInt(byId("seed").value),
-        negative_prompt: byId("negative").value || undefined,
-      });
-      this.#emerging(job);
-    } catch (refused) {
-      this.#refused(refused, byId("composer-fault"));
-    } finally {
-      button.disabled = false;
-    }
-  }
+  #submit = async (request) => this.#emerging(await this.api.json("POST", "v1/jobs", request));
+
+  /** The same once more, but for its seed. */
+  #again = async ({ params }) => {
+    const kept = REPEATED.filter((name) => params[name] !== null && params[name] !== undefined);
+    const request = Object.fromEntries(kept.map((name) => [name, params[name]]));
+    await this.#submit(request).catch(this.#complain);
+  };
 
   async #cancel(jobId) {
     try {
@@ -215,18 +203,6 @@ class Gallery {
     const order = new Map([...grid.children].map((root, place) => [root, place]));
     shown.sort((one, other) => order.get(one.root) - order.get(other.root));
     return shown[shown.indexOf(card) + by];
-  };
-
-  #reuse = ({ prompt, params, seed }) => {
-    byId("prompt").value = prompt;
-    byId("n").value = 1;
-    byId("steps").value = params.num_inference_steps;
-    byId("guidance").value = params.guidance_scale;
-    byId("seed").value = seed;
-    byId("negative").value = params.negative_prompt;
-    byId("options").open = true;
-    byId("prompt").focus();
-    scrollTo({ top: 0, behavior: "smooth" });
   };
 
   #connected(state) {
@@ -283,23 +259,6 @@ byId("key-form").onsubmit = (event) => {
   open(key);
 };
 byId("change-key").onclick = () => askForKey();
-byId("prompt").onkeydown = (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) byId("composer").requestSubmit();
-};
-for (const prompt of SUGGESTIONS) {
-  const item = document.createElement("li");
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "quiet";
-  button.textContent = prompt;
-  button.onclick = () => {
-    byId("prompt").value = prompt;
-    byId("prompt").focus();
-  };
-  item.append(button);
-  byId("suggestions").append(item);
-}
-
 addEventListener("hashchange", () => location.hash.startsWith("#key=") && open(findKey()));
 const key = findKey();
 if (key) open(key);

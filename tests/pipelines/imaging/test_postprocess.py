@@ -8,14 +8,14 @@ import pytest
 
 from pipelines.imaging.errors import ImagingError
 from pipelines.imaging.format import PictureFormat
-from pipelines.imaging.metadata import read_metadata
+from pipelines.imaging.metadata.read import read_origin
 from pipelines.imaging.postprocess import PostprocessSpec, process
 from tests.pipelines.imaging.pictures import decode, file_format, scene
 
 
-def test_a_picture_becomes_an_original_and_a_thumbnail() -> None:
+def test_a_picture_becomes_an_original_and_thumbnails() -> None:
     image = scene(640, 320)
-    original, thumbnail = process(image, PostprocessSpec(metadata={"seed": 5}))
+    original, large, thumbnail = process(image, PostprocessSpec(metadata={"seed": 5}))
 
     assert (original.name, original.media_type, original.file_name) == (
         "original",
@@ -28,9 +28,13 @@ def test_a_picture_becomes_an_original_and_a_thumbnail() -> None:
         "thumbnail.webp",
     )
     assert (original.width, original.height) == (640, 320)
+    assert (large.name, large.file_name) == ("thumbnail-512", "thumbnail-512.webp")
+    assert (large.width, large.height) == (512, 256)
     assert (thumbnail.width, thumbnail.height) == (256, 128)
     assert np.array_equal(decode(original.data), image)
-    assert read_metadata(original.data) == {"seed": 5}
+    origin = read_origin(original.data)
+    assert origin is not None
+    assert origin.parameters == {"seed": 5}
 
 
 @pytest.mark.parametrize("format_", PictureFormat)
@@ -40,6 +44,11 @@ def test_the_manifest_is_true_of_the_bytes(format_: PictureFormat) -> None:
         assert variant.size == len(variant.data)
         assert decode(variant.data).shape == (variant.height, variant.width, 3)
         assert f"image/{(file_format(variant.data) or '').lower()}" == variant.media_type
+
+
+def test_a_thumbnail_is_never_larger_than_the_picture() -> None:
+    _original, large, _thumbnail = process(scene(200, 300), PostprocessSpec())
+    assert (large.width, large.height) == (200, 300)
 
 
 def test_a_small_picture_is_its_own_thumbnail() -> None:

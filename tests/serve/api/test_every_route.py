@@ -59,6 +59,7 @@ DOORS = {
     "POST /v1/images/generations": Door(Scope.GENERATE, NO_MODEL),
     "POST /v1/images/edits": Door(Scope.GENERATE),
     "POST /v1/images/variations": Door(Scope.GENERATE),
+    "POST /v1/images/inspect": READ,
     "GET /v1/images": READ,
     "GET /v1/images/{image_id}": READ,
     "GET /v1/images/{image_id}/{variant}": READ,

@@ -43,7 +43,7 @@ async def test_what_a_request_may_ask_of_each(client: httpx2.AsyncClient) -> Non
     assert (first["default_guidance_scale"], flow["max_pixels"]) == (3.0, 128 * 128)
     assert (first["takes_image"], first["needs_image"], first["needs_mask"]) == (True, False, False)
     assert (first["max_clip_skip"], flow["max_clip_skip"]) == (3, 0)
-    assert first["output_formats"] == ["png", "webp", "jpeg"]
+    assert first["output_formats"] == ["png", "webp", "jpeg", "avif"]
 
 
 @pytest.mark.parametrize("alias", ALIASES)

@@ -18,6 +18,7 @@ ROUTES = {
     "/v1/images/generations": {"post"},
     "/v1/images/edits": {"post"},
     "/v1/images/variations": {"post"},
+    "/v1/images/inspect": {"post"},
     "/v1/images": {"get"},
     "/v1/images/{image_id}": {"get", "patch", "delete"},
     "/v1/images/{image_id}/{variant}": {"get", "head"},

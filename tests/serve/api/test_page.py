@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -14,7 +15,10 @@ from fastapi import FastAPI
 from playwright.async_api import Page, async_playwright
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pipelines.imaging.encode import encode
 from serve.api.services import Services
+from tests.pipelines.imaging.metadata.files import AUTOMATIC1111, METADATA, png
+from tests.pipelines.imaging.pictures import scene
 from tests.serve.api.conftest import serving
 from tests.serve.api.drawing import Desk
 
@@ -24,6 +28,14 @@ CHROMIUM = os.environ.get("CHROMIUM") or next(
 PREFIX = "/art"
 LARGEST = 2**63 - 2
 """The largest seed of a single picture: that of a second one must be a number as well."""
+
+DROP = """base64 => {
+  const bytes = Uint8Array.from(atob(base64), (each) => each.charCodeAt(0));
+  const dropped = new DataTransfer();
+  dropped.items.add(new File([bytes], "picture.png", { type: "image/png" }));
+  document.body.dispatchEvent(new DragEvent("drop", { bubbles: true, dataTransfer: dropped }));
+}"""
+"""Drops a file on the page."""
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; CHROMIUM may name one")
 
@@ -156,4 +168,81 @@ async def test_the_reference_below_a_path(address: str) -> None:
         await page.get_by_text("Draw pictures").first.wait_for()
         assert f"{address}/openapi.json" in asked
         assert [url for url in asked if not url.startswith((f"{address}/", "blob:", "data:"))] == []
+        assert not errors
+
+
+async def test_the_form_offers_what_the_model_takes_and_enter_draws(
+    address: str, key: str, client: httpx2.AsyncClient
+) -> None:
+    async with browsing(f"{address}/#key={key}") as (page, _, errors):
+        await page.click("#options summary")
+        await page.wait_for_selector("#format option[value=avif]", state="attached")
+        await page.fill("#prompt", "a red heart")
+        await page.fill("#size", "64x96")
+        await page.select_option("#scheduler", "euler")
+        await page.select_option("#format", "webp")
+        await page.fill("#n", "1")
+        await page.press("#prompt", "Shift+Enter")
+        assert await page.input_value("#prompt") == "a red heart\n"
+        await page.press("#prompt", "Enter")
+        await page.wait_for_selector(".card.live")
+        params = (await client.get("/v1/jobs?limit=1")).json()["data"][0]["params"]
+        asked = ("width", "height", "scheduler", "output_format", "n")
+        assert [params[name] for name in asked] == [64, 96, "euler", "webp", 1]
+        assert not errors
+
+
+async def test_a_picture_is_drawn_again_with_another_seed(
+    address: str, key: str, client: httpx2.AsyncClient, services: Services
+) -> None:
+    await submit(client, seed=7, num_inference_steps=3, scheduler="ddim", output_format="jpeg")
+    await finish(services)
+    async with browsing(f"{address}/#key={key}") as (page, _, errors):
+        await page.locator("#grid > .card button.frame").first.click()
+        await page.click("#detail-again")
+        await page.wait_for_selector(".card.live")
+        params = (await client.get("/v1/jobs?limit=1")).json()["data"][0]["params"]
+        assert params["seed"] != 7
+        kept = ("prompt", "num_inference_steps", "scheduler", "output_format")
+        assert [params[name] for name in kept] == ["a red heart", 3, "ddim", "jpeg"]
+        assert not errors
+
+
+@pytest.mark.parametrize(
+    ("file", "prompt"),
+    [
+        (png(parameters=AUTOMATIC1111), "a lighthouse"),
+        (encode(scene(8, 8), metadata={**METADATA, "seed": LARGEST}), METADATA["prompt"]),
+        (encode(scene(8, 8)), None),
+    ],
+)
+async def test_a_file_that_is_dropped_fills_the_form(
+    address: str, key: str, file: bytes, prompt: str | None
+) -> None:
+    async with browsing(f"{address}/#key={key}") as (page, _, errors):
+        await page.wait_for_selector("#format option[value=avif]", state="attached")
+        await page.evaluate(DROP, base64.b64encode(file).decode())
+        if prompt is None:
+            await page.locator("#composer-fault:not(:empty)").wait_for()
+            assert await page.input_value("#prompt") == ""
+            return
+        await page.get_by_text("Settings taken from a picture").wait_for(state="attached")
+        assert await page.input_value("#prompt") == prompt
+        seed = "7" if prompt == "a lighthouse" else str(LARGEST)
+        assert await page.input_value("#seed") == seed
+        assert not errors
+
+
+async def test_older_pictures_come_as_they_scroll_into_view(
+    address: str, key: str, client: httpx2.AsyncClient, services: Services
+) -> None:
+    for _ in range(7):
+        await submit(client, n=4)
+        await finish(services)
+    async with browsing(f"{address}/#key={key}") as (page, _, errors):
+        await page.locator("#grid > .card").nth(23).wait_for()
+        await page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        await page.locator("#grid > .card").nth(27).wait_for()
+        assert await page.locator("#grid > .card").count() == 28
+        assert await page.locator("#more").is_hidden()
         assert not errors

@@ -18,6 +18,7 @@ UNSET = {
     "gpu_seconds_per_minute": None,
     "gpu_seconds_burst": None,
     "gpu_seconds_per_month": None,
+    "withhold_prompts": None,
 }
 
 

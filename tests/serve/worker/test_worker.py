@@ -8,6 +8,7 @@ import io
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -26,7 +27,7 @@ from pipelines.diffusion.loading import load_model
 from pipelines.diffusion.pool import ModelPool
 from pipelines.diffusion.request import Output, Request, Result
 from pipelines.diffusion.runner import EngineRunner
-from pipelines.imaging.metadata import read_metadata
+from pipelines.imaging.metadata.read import read_origin
 from serve.database import Database, DatabaseUnavailable
 from serve.deployments.pool import open_pool
 from serve.events.bus import EventBus
@@ -311,9 +312,11 @@ async def test_one_replica_draws_with_two_models_that_have_room_for_one(
     assert np.abs(alone[MODEL] - alone["second"]).max() > 10
     for job in done:
         file = await storage.get(job.images[0].variants[0].storage_key)
-        told = read_metadata(file)
-        assert told is not None
-        assert told["model"] == job.model
+        origin = read_origin(file)
+        assert origin is not None
+        assert origin.parameters["model"] == job.model
+        assert origin.created_at == job.created_at.isoformat(timespec="seconds")
+        assert origin.software == f"Sfumato {version('sfumato')}"
         pixels = np.asarray(Image.open(io.BytesIO(file)), dtype=np.int16)
         assert np.abs(pixels - alone[job.model]).max() <= 1  # rounding, by the batch's size
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -37,6 +38,21 @@ def test_the_openai_client_gets_a_red_heart(service: Service) -> None:
     assert centre.mean() > 0.5, "the middle of a red heart is red"
     assert not reddish[-height // 8 :, : width // 6].any(), "a heart ends in a point"
     assert [model.id for model in client.models.list()] == ["sfumato-embedded", "twin"]
+
+
+def test_a_picture_is_drawn_again_from_its_file(service: Service) -> None:
+    drawn = service.run("generate", "red heart", "-o", "heart.png", "--seed", "3", "--steps", "5")
+    assert drawn.returncode == 0, drawn.stderr
+    told = service.run("inspect", "heart.png", "--json")
+    parameters = json.loads(told.stdout)["parameters"]
+    asked = ("prompt", "seed", "num_inference_steps", "scheduler")
+    assert [parameters[name] for name in asked] == ["red heart", 3, 5, "default"]
+
+    same = service.run("redraw", "heart.png")
+    assert (same.returncode, same.stdout) == (0, "The pictures are identical.\n"), same.stderr
+    other = service.run("redraw", "heart.png", "--prompt", "blue star", "-o", "star.png")
+    assert "of the pixels differ" in other.stdout
+    assert pixels((service.folder / "star.png").read_bytes()).shape == (64, 64, 3)
 
 
 def test_a_further_model_draws_by_its_own_settings(service: Service) -> None:
