@@ -21,7 +21,10 @@ from pipelines.imaging.metadata.xmp import origin_of, read_xmp
 _COMFYUI_GRAPH = "prompt"
 # ComfyUI's WebP files have the graph behind its name in one of these.
 _COMFYUI_TAGS = (ExifTags.Base.Make, ExifTags.Base.Model)
-_BROKEN = (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError)
+_BROKEN = (
+    *(OSError, SyntaxError, ValueError, TypeError, RuntimeError),  # the last one of AVIF's decoder
+    *(struct.error, Image.DecompressionBombError),
+)
 
 
 def read_origin(file: bytes) -> Origin | None:

@@ -26,6 +26,7 @@ from pipelines.diffusion.request import (
     SamplingParams,
 )
 from pipelines.diffusion.runner import EngineRunner
+from pipelines.imaging.metadata.read import read_metadata
 from pipelines.imaging.source import open_upload, source_pixels
 from serve.api.services import Services, open_services
 from serve.deployments.pool import open_pool
@@ -214,7 +215,8 @@ async def test_what_a_file_tells_of_it(client: httpx2.AsyncClient, services: Ser
     await desk.finish(claim)
 
     file = await client.get(f"/v1/images/{job['images'][0]['id']}/original")
-    told = json.loads(Image.open(io.BytesIO(file.content)).info["sfumato"])
+    told = read_metadata(file.content)
+    assert told is not None
     assert (told["loras"], told["clip_skip"], told["control"]) == (loras, 1, EDGES)
 
 

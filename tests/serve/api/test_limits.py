@@ -101,7 +101,6 @@ async def asked(client: httpx2.AsyncClient, route: str, **fields: object) -> htt
         ({"scheduler": "lcm", "num_inference_steps": 150}, "num_inference_steps"),
         ({"size": "16384x8", "output_format": "webp"}, "size"),
         ({"size": "65504x8", "output_format": "jpeg"}, "size"),
-        ({"negative_prompt": "🦊" * 4000, "output_format": "jpeg"}, "prompt"),
     ],
 )
 async def test_what_neither_scheduler_nor_encoder_can_do_is_no_job(
@@ -111,13 +110,30 @@ async def test_what_neither_scheduler_nor_encoder_can_do_is_no_job(
     fields: dict[str, object],
     param: str,
 ) -> None:
-    long = {"prompt": "🦊" * 4000} if param == "prompt" else {}
-    answer = await asked(client, route, **fields, **long)
+    answer = await asked(client, route, **fields)
 
     told = answer.json().get("error") or answer.json()
     assert answer.status_code == (422 if route == "jobs" else 400), answer.text
     assert told["param"] == param
     assert await count_rows(services.database, "jobs") == 0
+
+
+async def test_a_prompt_too_long_for_the_file_is_no_job(
+    services: Services, key: str, client: httpx2.AsyncClient
+) -> None:
+    """Where the operator allows such prompts: those of the default always fit."""
+    jobs = services.settings.jobs.model_copy(update={"max_prompt_chars": 40_000})
+    settings = services.settings.model_copy(update={"jobs": jobs})
+    models = ServedModels(settings, services.served.descriptions)
+    app = create_app(replace(services, settings=settings, served=models))
+    body = {"prompt": "🦊" * 20_000}
+    async with client_of(app, key) as caller:
+        refused = await caller.post("/v1/jobs", json={**body, "output_format": "jpeg"})
+        taken = await caller.post("/v1/jobs", json=body)
+
+    assert (refused.status_code, refused.json()["param"]) == (422, "prompt")
+    assert "ask for png" in refused.json()["detail"]
+    assert taken.status_code == 202, taken.text
 
 
 async def test_png_takes_what_others_cannot(client: httpx2.AsyncClient) -> None:
