@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 from typing import Any, NamedTuple
 
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -21,10 +20,6 @@ from pipelines.imaging.metadata.xmp import origin_of, read_xmp
 _COMFYUI_GRAPH = "prompt"
 # ComfyUI's WebP files have the graph behind its name in one of these.
 _COMFYUI_TAGS = (ExifTags.Base.Make, ExifTags.Base.Model)
-_BROKEN = (
-    *(OSError, SyntaxError, ValueError, TypeError, RuntimeError),  # the last one of AVIF's decoder
-    *(struct.error, Image.DecompressionBombError),
-)
 
 
 def read_origin(file: bytes) -> Origin | None:
@@ -77,7 +72,7 @@ def _of_others(file: bytes) -> _Blocks:
             xmp = picture.info.get("xmp", b"")
     except UnidentifiedImageError as error:
         raise UnknownFormat("The file is not a PNG, JPEG, WebP or AVIF picture.") from error
-    except _BROKEN as error:
+    except Exception as error:
         raise BrokenFile("The file cannot be read; save it anew.") from error
     graphs = (str(exif.get(tag, "")) for tag in _COMFYUI_TAGS)
     name = f"{_COMFYUI_GRAPH}:"
