@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.imaging.encode import encode
@@ -21,8 +22,13 @@ def convert(file: bytes, format: PictureFormat) -> Variant:  # noqa: A002 the fi
         MetadataTooLong: the format has no room for what it says.
         FormatUnavailable: this machine's libraries lack the format.
     """
-    with Image.open(io.BytesIO(file)) as picture:
-        pixels = np.asarray(picture.convert("RGB"))
+    pixels = pixels_of(file)
     return variant_of(
         format.value, format, pixels, encode(pixels, format, metadata=read_metadata(file))
     )
+
+
+def pixels_of(file: bytes) -> NDArray[np.uint8]:
+    """(height, width, 3), RGB, of a file whose size needs no check."""
+    with Image.open(io.BytesIO(file)) as picture:
+        return np.asarray(picture.convert("RGB"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from PIL import Image
 
+from pipelines.imaging.convert import pixels_of
 from pipelines.imaging.metadata.origin import Origin
 from serve.cli.client import call
 from serve.cli.inspect import Unreadable, origin_of
@@ -43,7 +42,7 @@ def run(settings: Settings, file: Path, output: Path | None, given: Mapping[str,
     png = base64.b64decode(answer["data"][0]["b64_json"])
     if output is not None:
         output.write_bytes(png)
-    typer.echo(difference(_pixels(file.read_bytes()), _pixels(png)))
+    typer.echo(difference(pixels_of(file.read_bytes()), pixels_of(png)))
     return 0
 
 
@@ -80,8 +79,3 @@ def difference(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> str:
         f"{share:.1%} of the pixels differ, by {error.max()} of 255 at most and {error.mean():.2f}"
         " on average."
     )
-
-
-def _pixels(file: bytes) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(file)) as picture:
-        return np.asarray(picture.convert("RGB"))

@@ -117,9 +117,8 @@ class Intake:
 
 
 def _origin(image: Upload) -> Origin | None:
-    with _naming(image):
-        image.file.seek(0)
-        return read_origin(image.file.read())
+    with _read(image) as file:
+        return read_origin(file)
 
 
 def _own_size(image: Upload) -> Size:
@@ -140,15 +139,16 @@ def _source_file(name: str, uploads: Mapping[str, Upload], size: Size) -> bytes:
 @contextmanager
 def _opened(upload: Upload) -> Iterator[Picture]:
     """The upload's picture; an error in it names the upload's field."""
-    with _naming(upload):
-        upload.file.seek(0)
-        yield open_upload(upload.file.read())
+    with _read(upload) as file:
+        yield open_upload(file)
 
 
 @contextmanager
-def _naming(upload: Upload) -> Iterator[None]:
+def _read(upload: Upload) -> Iterator[bytes]:
+    """The upload's file; an error in it names the upload's field."""
     try:
-        yield
+        upload.file.seek(0)
+        yield upload.file.read()
     except imaging.InvalidUpload as error:
         refusal = _REFUSALS.get(type(error), InvalidPictureFile)
         raise refusal(f"{upload.param}: {error}", param=upload.param) from error

@@ -155,7 +155,7 @@ def _numbers(told: dict[str, str]) -> dict[str, Any]:
             continue
         del told[name]
     schedule = told.get("Schedule type")
-    scheduler = scheduler_of(told.get("Sampler", ""), schedule)
+    scheduler = _scheduler_of(told.get("Sampler", ""), schedule)
     if scheduler is not None:
         found["scheduler"] = scheduler
         told.pop("Sampler", None)
@@ -175,7 +175,7 @@ def _size(text: str) -> dict[str, Any]:
     return {"width": width, "height": height}
 
 
-def scheduler_of(sampler: str, schedule: str | None) -> str | None:
+def _scheduler_of(sampler: str, schedule: str | None) -> str | None:
     """Our name of a noise scheduler; None if we have none."""
     if schedule is None and sampler.endswith(" Karras"):  # before version 1.9
         sampler, schedule = sampler.removesuffix(" Karras"), "Karras"
