@@ -11,6 +11,9 @@ from pipelines.diffusion.batching.limit import BatchLimit
 from pipelines.diffusion.batching.slack import SOFT_DEADLINE, QueuedRequest
 
 _ROUNDING = 1e-9
+_FIRST_LARGER = 16
+_MOST_BETWEEN = 512
+"""Steps that end where the device saturates, before one is larger."""
 
 
 class StepBatcher:
@@ -28,6 +31,10 @@ class StepBatcher:
     requests. Those that have begun hold at most ``memory`` bytes together; one that is larger by
     itself begins when no other has. A newcomer that does not fit keeps all that rank after it
     from beginning until it does.
+
+    Where a device saturates is known from few steps, perhaps of a bad moment, and steps that end
+    there say nothing of larger ones. So now and then, ever more seldom, a step may have twice as
+    many: its caller learns what it took.
 
     A step with room takes every request of its lane that may begin: who waits for a free slot has
     it with the lane's next step. And nobody starves. From a known time on (``QueuedRequest.rank``)
@@ -51,6 +58,9 @@ class StepBatcher:
         self._places = count()
         self._limits: dict[Hashable, BatchLimit] = {}  # of the lanes that ran out of memory
         self._last: tuple[Hashable, int] | None = None  # lane and size of the step being made
+        self._ended_early = False
+        """Whether the step being made would have more requests, but for what saturates."""
+        self._until_larger = self._between_larger = _FIRST_LARGER
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -127,23 +137,39 @@ class StepBatcher:
             return []
         now = self._clock()
         ranked = sorted(self._requests.values(), key=lambda r: (r.rank(now), r.place))
-        batch = self._draw(ranked)
+        batch = self._draw(ranked, saturating=1)
+        if self._ended_early and self._larger_is_due():
+            batch = self._draw(ranked, saturating=2)
         self._last = (batch[0].key, len(batch))
         return [request.id for request in batch]
 
-    def _draw(self, ranked: list[QueuedRequest]) -> list[QueuedRequest]:
+    def _draw(self, ranked: list[QueuedRequest], saturating: int) -> list[QueuedRequest]:
+        """``saturating``: as many times what saturates the device."""
         batch: list[QueuedRequest] = []
         free = self._free_bytes(ranked[0])
         filled, saturated = 0.0, 0.0
+        self._ended_early = False
         for request in ranked:
             if not request.begun and request.size > free:
                 free = -1  # nothing that ranks after it may begin
-            elif not batch or self._joins(request, batch, filled, saturated):
+            elif not batch or self._fits(request, batch, filled):
+                if batch and saturated + request.saturation > saturating + _ROUNDING:
+                    self._ended_early = True
+                    continue
                 batch.append(request)
                 filled, saturated = filled + request.fill, saturated + request.saturation
                 free -= 0 if request.begun else request.size
                 request.begun = True
         return batch
+
+    def _larger_is_due(self) -> bool:
+        """After a number of steps that ended where the device saturates; each time of more."""
+        self._until_larger -= 1
+        if self._until_larger:
+            return False
+        self._between_larger = min(2 * self._between_larger, _MOST_BETWEEN)
+        self._until_larger = self._between_larger
+        return True
 
     def _free_bytes(self, first: QueuedRequest) -> float:
         """What newcomers may take; enough for the first of them where nothing has begun."""
@@ -152,17 +178,12 @@ class StepBatcher:
         begun = [request.size for request in self._requests.values() if request.begun]
         return self.memory - sum(begun) if begun else max(self.memory, first.size)
 
-    def _joins(
-        self, request: QueuedRequest, batch: list[QueuedRequest], filled: float, saturated: float
-    ) -> bool:
+    def _fits(self, request: QueuedRequest, batch: list[QueuedRequest], filled: float) -> bool:
+        """By its tensors, and by the memory that there is."""
         key = batch[0].key
         limit = self._limits.get(key)
         most = min(self.max_batch, limit.size) if limit else self.max_batch
-        fits = (
-            filled + request.fill <= 1 + _ROUNDING
-            and saturated + request.saturation <= 1 + _ROUNDING
-        )
-        return request.key == key and len(batch) < most and fits
+        return request.key == key and len(batch) < most and filled + request.fill <= 1 + _ROUNDING
 
     def _settle(self) -> None:
         """The last step was made: its lane's limit may have held long enough to grow."""

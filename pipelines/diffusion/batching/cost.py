@@ -104,11 +104,13 @@ class CostModel:
         """The fewest rows, a power of two, of within 5 % of the best throughput up to ``most``.
 
         More rows than these make every request in the step slower and hardly any sooner. It is
-        ``most`` until steps of different numbers of rows were measured.
+        ``most`` until steps of different numbers of rows were measured, and no less than the fewest
+        of these: half a picture is not known to take half the time.
         """
         if not self._denoise.has_shape():
             return most
-        choices = [1 << i for i in range(most.bit_length())]
+        fewest = min(most, self._denoise.fewest_rows(pixels))
+        choices = [rows for i in range(most.bit_length()) if (rows := 1 << i) >= fewest]
         seconds = {rows: self.seconds_per_step(pixels, rows) for rows in [*choices, most]}
         if not all(seconds.values()):
             return most

@@ -62,6 +62,15 @@ class Curve:
         """Whether any size was measured at more than one number of rows."""
         return any(len(points) > 1 for points in self._points.values())
 
+    def fewest_rows(self, pixels: int) -> float:
+        """The fewest rows of this size whose value is not taken from fewer pixels than measured.
+
+        Raises:
+            ValueError: no size was measured at more than one number of rows.
+        """
+        size = self._nearest_shape(pixels)
+        return min(self._points[size]) * size / pixels
+
     def clear(self) -> None:
         self._windows.clear()
         self._points.clear()
@@ -84,14 +93,18 @@ class Curve:
         if len(points) > 1:
             return _on_line(points, rows)
         ((known, value),) = points.items()
-        shaped = [other for other in self._points if len(self._points[other]) > 1]
-        if shaped:
-            nearest = min(shaped, key=lambda other: max(other / size, size / other))
+        if self.has_shape():
+            nearest = self._nearest_shape(size)
             line = self._points[nearest]
             at_known = _on_line(line, known * size / nearest)
             if at_known > 0:
                 return value * (_on_line(line, rows * size / nearest) / at_known)
         return value * rows / known
+
+    def _nearest_shape(self, pixels: int) -> int:
+        """Of the sizes that were measured at more than one number of rows."""
+        shaped = [size for size, points in self._points.items() if len(points) > 1]
+        return min(shaped, key=lambda size: max(size / pixels, pixels / size))
 
 
 def _on_line(points: dict[int, float], rows: float) -> float:

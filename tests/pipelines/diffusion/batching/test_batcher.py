@@ -15,7 +15,9 @@ from hypothesis.stateful import (
 )
 
 from pipelines.diffusion.batching.batcher import StepBatcher
+from pipelines.diffusion.batching.cost import CostModel
 from pipelines.diffusion.batching.slack import AGEING, LATE_WEIGHT, SOFT_DEADLINE
+from pipelines.diffusion.request import SamplingParams
 
 
 class Clock:
@@ -107,7 +109,38 @@ def test_a_step_ends_where_the_device_saturates() -> None:
     batcher, _ = make(8)
     for i in range(8):
         batcher.add(str(i), 1, seconds=1, saturation=0.5)
-    assert [len(batcher.next_batch()) for _ in range(33)] == [2] * 33
+    sizes = [len(batcher.next_batch()) for _ in range(16 + 32 + 64)]
+    assert sizes == [2] * 15 + [4] + [2] * 31 + [4] + [2] * 63 + [4]
+
+
+def test_a_step_that_is_not_full_needs_no_trial_of_a_larger_one() -> None:
+    batcher, _ = make(8)
+    for i in range(2):
+        batcher.add(str(i), 1, seconds=1, saturation=0.5)
+    assert [len(batcher.next_batch()) for _ in range(40)] == [2] * 40
+    batcher.add("third", 1, seconds=1, saturation=0.5)
+    assert [len(batcher.next_batch()) for _ in range(16)] == [2] * 15 + [3]
+
+
+def test_what_was_measured_at_a_bad_moment_is_measured_again() -> None:
+    """Steps of 16 rows take hardly longer than of 2, and seemed to take as much longer."""
+    batcher, _ = make(8)
+    cost = CostModel()
+    request = SamplingParams(
+        prompt="a fox", width=64, height=64, num_inference_steps=20, guidance_scale=5.0, seed=0
+    )
+    pixels = request.width * request.height
+    for rows in (2, 4, 8, 16):
+        cost.observe(pixels, rows, 0.02 * rows)
+    assert cost.saturation(pixels, most=16) == 2
+    for _ in range(16 + 32 + 64 + 1):
+        for place in range(8):  # each is done after a step, and another comes
+            batcher.remove(str(place))
+            share = cost.saturation_share(request, most=16)
+            batcher.add(str(place), 1, seconds=1, saturation=share)
+        rows = 2 * len(batcher.next_batch())
+        cost.observe(pixels, rows, 0.03 + 0.001 * rows)
+    assert rows == 16
 
 
 def test_bytes_are_held_until_a_request_leaves() -> None:
@@ -302,7 +335,7 @@ class AnyTraffic(RuleBasedStateMachine):
         assert {request.lane for request in batch} == {batch[0].lane}
         assert len(batch) <= min(self.cap, self.most.get(batch[0].lane, 99))
         assert len(batch) == 1 or sum(request.fill for request in batch) <= 1.0001
-        assert len(batch) == 1 or sum(request.load for request in batch) <= 1.0001
+        assert len(batch) == 1 or sum(request.load for request in batch) <= 2.0001
         if self.memory is not None:
             sizes = [request.size for request in self.known.values() if request.begun]
             assert sum(sizes) <= self.memory or sum(sizes) == max(sizes)

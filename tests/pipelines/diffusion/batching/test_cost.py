@@ -91,6 +91,16 @@ def test_saturation_by_size() -> None:
     assert cost.saturation(SMALL, most=6) == 6
 
 
+def test_a_smaller_picture_saturates_no_sooner() -> None:
+    """Of fewer pixels than the smallest step that was measured nothing is known."""
+    cost = CostModel()
+    for rows in (2, 4, 8, 16):
+        cost.observe(4 * SMALL, rows, 0.01 * rows)
+    assert cost.saturation(4 * SMALL, most=16) == 2
+    assert cost.saturation(SMALL, most=16) == 8
+    assert cost.saturation(16 * SMALL, most=16) == 1
+
+
 def test_saturation_is_not_guessed_from_steps_of_one_fill() -> None:
     cost = CostModel()
     assert cost.saturation(SMALL, most=8) == 8
