@@ -9,11 +9,9 @@ from itertools import count
 
 from pipelines.diffusion.batching.limit import BatchLimit
 from pipelines.diffusion.batching.slack import SOFT_DEADLINE, QueuedRequest
+from pipelines.diffusion.batching.trial import Trial
 
 _ROUNDING = 1e-9
-_FIRST_LARGER = 16
-_MOST_BETWEEN = 512
-"""Steps that end where the device saturates, before one is larger."""
 
 
 class StepBatcher:
@@ -60,7 +58,7 @@ class StepBatcher:
         self._last: tuple[Hashable, int] | None = None  # lane and size of the step being made
         self._ended_early = False
         """Whether the step being made would have more requests, but for what saturates."""
-        self._until_larger = self._between_larger = _FIRST_LARGER
+        self._trials: dict[Hashable, Trial] = {}  # of the lanes that the device saturates
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -99,6 +97,8 @@ class StepBatcher:
         """
         if request_id in self._requests:
             raise ValueError(f"Request {request_id!r} is in the engine already.")
+        if saturation > 0:
+            self._trials.setdefault(key, Trial()).learnt(saturation)
         now = self._clock()
         due = now + SOFT_DEADLINE * seconds if deadline is None else max(now, deadline)
         self._requests[request_id] = QueuedRequest(
@@ -138,7 +138,7 @@ class StepBatcher:
         now = self._clock()
         ranked = sorted(self._requests.values(), key=lambda r: (r.rank(now), r.place))
         batch = self._draw(ranked, saturating=1)
-        if self._ended_early and self._larger_is_due():
+        if self._ended_early and self._trials[batch[0].key].due():
             batch = self._draw(ranked, saturating=2)
         self._last = (batch[0].key, len(batch))
         return [request.id for request in batch]
@@ -161,15 +161,6 @@ class StepBatcher:
                 free -= 0 if request.begun else request.size
                 request.begun = True
         return batch
-
-    def _larger_is_due(self) -> bool:
-        """After a number of steps that ended where the device saturates; each time of more."""
-        self._until_larger -= 1
-        if self._until_larger:
-            return False
-        self._between_larger = min(2 * self._between_larger, _MOST_BETWEEN)
-        self._until_larger = self._between_larger
-        return True
 
     def _free_bytes(self, first: QueuedRequest) -> float:
         """What newcomers may take; enough for the first of them where nothing has begun."""

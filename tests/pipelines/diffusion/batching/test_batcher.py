@@ -133,7 +133,7 @@ def test_what_was_measured_at_a_bad_moment_is_measured_again() -> None:
     for rows in (2, 4, 8, 16):
         cost.observe(pixels, rows, 0.02 * rows)
     assert cost.saturation(pixels, most=16) == 2
-    for _ in range(16 + 32 + 64 + 1):
+    for _ in range(3 * 16 + 1):
         for place in range(8):  # each is done after a step, and another comes
             batcher.remove(str(place))
             share = cost.saturation_share(request, most=16)
