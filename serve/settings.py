@@ -374,6 +374,37 @@ class ModerationSettings(Section):
         return judged and not self.unjudged_previews
 
 
+class CredentialSettings(Section):
+    """Signatures in files that say where a picture is from (C2PA)."""
+
+    enabled: bool = False
+    """Whether pictures' files are signed."""
+    certificate: Path | None = None
+    """PEM file of the certificate, followed by its issuers'; unset, a self-made one in the data
+    folder."""
+    private_key: Path | None = None
+    """PEM file of the certificate's key, without a password."""
+    trust: Path | None = None
+    """PEM file of issuers whose pictures `verify` trusts, beside this service's own."""
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError(
+                "a certificate signs with its key: give `certificate` and `private_key`, or neither"
+            )
+        return self
+
+
+class TrendSettings(Section):
+    """What is told of prompts' words."""
+
+    k: int = Field(5, ge=2, le=1_000_000)
+    """Tenants that must have asked for a term before others are told of it."""
+    keep_days: int = Field(90, ge=35, le=36_500)
+    """Days that counts are kept; `7d` compares with the four weeks before."""
+
+
 class ScalingSettings(Section):
     """Replica bounds that Ray Serve autoscales between, and what a replica reserves."""
 
@@ -565,6 +596,8 @@ class Settings(BaseSettings):
     webhooks: WebhookSettings = WebhookSettings()
     database: DatabaseSettings = DatabaseSettings()
     moderation: ModerationSettings = ModerationSettings()
+    credentials: CredentialSettings = CredentialSettings()
+    trends: TrendSettings = TrendSettings()
     scaling: ScalingSettings = ScalingSettings()
     http: HttpSettings = HttpSettings()
 

@@ -23,6 +23,10 @@ class FormatUnavailable(ImagingError):
     """This machine's Pillow was built without the format."""
 
 
+class InvalidCertificate(ImagingError):
+    """Pictures cannot be signed with a certificate, or with its key."""
+
+
 class InvalidUpload(ImagingError):
     """A picture that came in is none that is taken; the message names the cure."""
 

@@ -38,6 +38,17 @@ class Header:
     profile: bytes | None = None
 
 
+def format_of(file: bytes) -> PictureFormat | None:
+    """By its first bytes alone; None if it is none of ours."""
+    if file.startswith(PNG_SIGNATURE):
+        return PictureFormat.PNG
+    if file.startswith(b"\xff\xd8\xff"):
+        return PictureFormat.JPEG
+    if file.startswith(b"RIFF") and file[8:12] == b"WEBP":
+        return PictureFormat.WEBP
+    return PictureFormat.AVIF if file[4:12] == b"ftypavif" else None
+
+
 def read_header(file: bytes) -> Header:
     """The header of a PNG, JPEG or WebP file, told by its content alone.
 
@@ -46,12 +57,10 @@ def read_header(file: bytes) -> Header:
         Animated: it has several frames.
         BrokenFile: it is cut short, or has something behind its end.
     """
-    if file.startswith(PNG_SIGNATURE):
-        return _png(file)
-    if file.startswith(b"\xff\xd8\xff"):
-        return _jpeg(file)
-    if file.startswith(b"RIFF") and file[8:12] == b"WEBP":
-        return _webp(file)
+    readers = {PictureFormat.PNG: _png, PictureFormat.JPEG: _jpeg, PictureFormat.WEBP: _webp}
+    kind = format_of(file)
+    if kind in readers:
+        return readers[kind](file)
     if file[4:8] == b"ftyp" and file[8:12] in _HEIF:
         raise UnknownFormat(
             "The file is a HEIC picture, as phones keep them; export it as a JPEG, and send that."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.imaging.encode import encode
 from pipelines.imaging.format import PictureFormat
+from pipelines.imaging.placeholder import placeholder
 from pipelines.imaging.thumbnail import thumbnail
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from pipelines.imaging.credentials.sign import CredentialSigner
 
 ORIGINAL = "original"
 THUMBNAIL = "thumbnail"
@@ -54,24 +57,38 @@ class Variant:
 
     @property
     def file_name(self) -> str:
-        """Such as `original.png`."""
-        return f"{self.name}.{self.format.extension}"
+        """Such as `original-9c1185a5c5e9fc54.png`: other content has another name."""
+        return f"{self.name}-{self.sha256[:16]}.{self.format.extension}"
 
 
-def process(image: NDArray[np.uint8], spec: PostprocessSpec) -> list[Variant]:
-    """The files of one picture: the original, and thumbnails as WebP.
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """A picture's files, the original first, and its BlurHash."""
+
+    files: list[Variant]
+    blurhash: str
+
+
+def process(
+    image: NDArray[np.uint8], spec: PostprocessSpec, signer: CredentialSigner | None = None
+) -> Processed:
+    """The original, thumbnails as WebP, and the placeholder.
 
     A picture of at most 256 pixels a side has one thumbnail of its own size, a larger one also a
-    thumbnail of up to 512. The same picture and spec give the same bytes.
+    thumbnail of up to 512. The same picture and spec give the same bytes, unless they are
+    signed.
 
     Args:
         image: (height, width, 3), RGB.
         spec: What was asked.
+        signer: Adds content credentials to the original.
 
     Raises:
         ImagingError: the picture or the spec cannot be made into files.
     """
     file = encode(image, spec.format, spec.quality, spec.metadata)
+    if signer is not None:
+        file = signer.sign(file, spec.format, spec.metadata)
     variants = [variant_of(ORIGINAL, spec.format, image, file)]
     small = image
     for name, side in _THUMBNAIL_SIDES.items():
@@ -80,7 +97,7 @@ def process(image: NDArray[np.uint8], spec: PostprocessSpec) -> list[Variant]:
         small = thumbnail(small, side)
         file = encode(small, PictureFormat.WEBP, _THUMBNAIL_QUALITY)
         variants.append(variant_of(name, PictureFormat.WEBP, small, file))
-    return variants
+    return Processed(variants, placeholder(small))
 
 
 def variant_of(

@@ -21,6 +21,7 @@ from serve.access.remembered import Remembered
 from serve.access.scopes import DEFAULT_SCOPES, InsufficientScope, Scope, with_included
 from serve.database import Database, DatabaseUnavailable
 from serve.errors import ServiceError
+from serve.observability.meter import UNMETERED, Meter
 from serve.tables import ApiKey
 
 MARK = "sfm_"
@@ -80,11 +81,11 @@ class Keys:
     remembered: a new key works at once.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, meter: Meter = UNMETERED) -> None:
         self._database = database
-        self._principals = Remembered(self._find)
+        self._principals = Remembered("keys", self._find, meter)
         """With the end of each, on this process's clock."""
-        self._confirmed = Remembered(self._confirm)
+        self._confirmed = Remembered("keys", self._confirm, meter)
 
     async def create(
         self,

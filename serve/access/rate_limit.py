@@ -16,6 +16,7 @@ from serve.access.remembered import Bounded
 from serve.access.tenants import TenantLimits
 from serve.database import Database
 from serve.errors import ServiceError
+from serve.observability.meter import UNMETERED, Meter
 from serve.settings import LimitSettings, Settings
 
 _MINUTE_S = 60.0
@@ -47,11 +48,11 @@ class RateLimitExceeded(ServiceError):
 class RateLimits:
     """Takes from each tenant's buckets, and remembers what was left in them."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: Settings, meter: Meter = UNMETERED) -> None:
         """Raises ValueError where there is no REDIS_URL."""
         if settings.redis_url is None:
             raise ValueError("Set REDIS_URL, or use `sfumato up`, which starts a Valkey.")
-        self.tenants = TenantLimits(database, settings.limits)
+        self.tenants = TenantLimits(database, settings.limits, meter)
         self._buckets = Buckets(settings.redis_url.get_secret_value(), settings.scaling.ingress_max)
         self._last: Bounded[UUID, dict[Policy, Taken]] = Bounded()
 

@@ -9,6 +9,9 @@ from math import inf
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
+from serve.observability.meter import UNMETERED, Meter
+from serve.observability.metrics import CACHE_LOOKUPS
+
 FRESH_S = 5.0
 _MOST = 10_000
 
@@ -33,8 +36,13 @@ class Remembered(Generic[K, V]):
     that is asked for steadily never waits.
     """
 
-    def __init__(self, read: Callable[[K], Coroutine[Any, Any, V]]) -> None:
+    def __init__(
+        self, name: str, read: Callable[[K], Coroutine[Any, Any, V]], meter: Meter = UNMETERED
+    ) -> None:
+        """``name`` is the metric's label ``cache``."""
+        self._name = name
         self._read = read
+        self._meter = meter
         self._known: Bounded[K, tuple[float, V]] = Bounded()
         self._reading: dict[K, asyncio.Task[V]] = {}
 
@@ -42,13 +50,15 @@ class Remembered(Generic[K, V]):
         """What ``read`` returns for the key; raises what it raises."""
         known = self._known.get(key)
         age_s = inf if known is None else monotonic() - known[0]
+        fresh = age_s < FRESH_S
+        self._meter.count(CACHE_LOOKUPS, cache=self._name, result="hit" if fresh else "miss")
         if known is not None and age_s < FRESH_S / 2:
             return known[1]
         if key not in self._reading:
             reading = asyncio.create_task(self._read_again(key))
             reading.add_done_callback(_mark_retrieved)
             self._reading[key] = reading
-        if known is not None and age_s < FRESH_S:
+        if known is not None and fresh:
             return known[1]
         return await asyncio.shield(self._reading[key])
 

@@ -12,6 +12,7 @@ from serve.access import repository
 from serve.access.remembered import Remembered
 from serve.database import Database, DatabaseUnavailable
 from serve.errors import ServiceError
+from serve.observability.meter import UNMETERED, Meter
 from serve.settings import LimitSettings
 from serve.tables import Tenant
 
@@ -85,8 +86,10 @@ class Tenants:
 class TenantLimits(Remembered[UUID, LimitSettings]):
     """Each tenant's limits: its own before the settings'. Old ones hold while Postgres is away."""
 
-    def __init__(self, database: Database, defaults: LimitSettings) -> None:
-        super().__init__(self._limits)
+    def __init__(
+        self, database: Database, defaults: LimitSettings, meter: Meter = UNMETERED
+    ) -> None:
+        super().__init__("limits", self._limits, meter)
         self._database = database
         self._defaults = defaults
 

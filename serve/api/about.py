@@ -59,5 +59,6 @@ TAGS = {
     "keys": "API keys, their scopes and expiry. Admins manage their own tenant's keys, operators"
     " any tenant's.",
     "usage": "What a tenant has used, by day and model, and what its quota leaves.",
+    "trends": "What is asked for and liked, by words of the prompts.",
     "operation": "Health, readiness and metrics: for load balancers, Kubernetes and Prometheus.",
 }

@@ -39,6 +39,7 @@ from serve.observability.sentry import Transactions
 from serve.observability.tracing import tracer_provider
 from serve.openai import endpoints as openai
 from serve.pictures import endpoints as images
+from serve.trends import endpoints as trends
 from serve.web import endpoints as gallery
 from serve.webhooks import endpoints as webhooks
 
@@ -117,6 +118,7 @@ def create_app(services: Services) -> FastAPI:
         access.tenants_router,
         access.keys_router,
         access.usage_router,
+        trends.router,
         *(room.router for room in (health, metrics, docs, gallery)),
     ):
         app.include_router(router)

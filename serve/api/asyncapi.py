@@ -70,6 +70,7 @@ _DATA: dict[str, Json] = {
     EventType.IMAGE_SUCCEEDED: {
         **_PICTURE,
         "variants": ["original", "thumbnail"],
+        "blurhash": "L6Pj0^jE.AyE_3t7t7R**0o#DgR4",
         "drawing_s": 0.512,
         "storing_s": 0.019,
     },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import get_type_hints
 
 from serve.access.keys import Keys
@@ -24,12 +25,14 @@ from serve.observability.registry import Registry
 from serve.observability.sampler import Sampler
 from serve.pictures.checked_files import CheckedFiles
 from serve.pictures.conversions import Conversions
+from serve.pictures.credentials import open_signer, open_verifier
 from serve.pictures.pictures import Pictures
 from serve.pictures.signed_urls import SignedUrls
 from serve.pictures.sources import Intake
 from serve.settings import Settings
 from serve.storage import Storage, open_storage
 from serve.supervise import Loop
+from serve.trends.trends import Trends
 from serve.webhooks.subscriptions import Webhooks
 
 
@@ -53,6 +56,7 @@ class Services:
     webhooks: Webhooks
     keys: Keys
     tenants: Tenants
+    trends: Trends
     tickets: Tickets
     meter: Meter
     registry: Registry
@@ -117,14 +121,15 @@ def open_services(settings: Settings, *outlets: Meter) -> Services:
         jobs=jobs,
         pictures=pictures,
         webhooks=Webhooks(database, settings.webhooks),
-        keys=Keys(database),
+        keys=Keys(database, meter),
         tenants=Tenants(database),
+        trends=Trends(database, settings.trends),
         tickets=Tickets(settings.redis_url.get_secret_value()),
         signed_urls=SignedUrls(database, settings.http),
         storage=storage,
         files=files,
-        conversions=Conversions(database, storage, files),
-        intake=Intake(database, storage),
+        conversions=Conversions(database, storage, files, open_signer(settings)),
+        intake=Intake(database, storage, partial(open_verifier, settings)),
         meter=meter,
         registry=registry,
         sampler=Sampler(ProcessSample(meter).sample, database.sample, sockets.sample),

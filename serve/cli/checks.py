@@ -52,6 +52,7 @@ def _faults(settings: Settings) -> list[Finding]:
         *(partial(check_description, name, model) for name, model in settings.served.items()),
         check_resources,
         check_moderation,
+        check_credentials,
         check_storage,
     ]
     if settings.database_url is not None:
@@ -182,6 +183,23 @@ def check_moderation(settings: Settings) -> Finding:
     parts = [f"block-list {moderation.blocklist}"] if moderation.blocklist else []
     parts += [f"classifier {moderation.classifier}"] if moderation.classifier else []
     return Finding("Moderation", ", ".join(parts) or "no block-list, no classifier")
+
+
+def check_credentials(settings: Settings) -> Finding:
+    """Signs a picture, if pictures are signed, and reads whom to trust."""
+    if not settings.credentials.enabled and settings.credentials.trust is None:
+        return Finding("Content credentials", "off")
+    from serve.pictures.credentials import NoCredentials, open_signer, open_verifier
+
+    try:
+        open_signer(settings)
+        open_verifier(settings)
+    except NoCredentials as error:
+        return Finding("Content credentials", "no picture can be signed", error.message)
+    if not settings.credentials.enabled:
+        return Finding("Content credentials", f"off; trusted: {settings.credentials.trust}")
+    own = settings.credentials.certificate
+    return Finding("Content credentials", f"certificate {own}" if own else "self-made certificate")
 
 
 def check_storage(settings: Settings) -> Finding:

@@ -36,6 +36,7 @@ def run(settings: Settings) -> int:
         checks.check_storage,
         _service,
         checks.check_moderation,
+        checks.check_credentials,
         _ray_dashboard,
     ]
     status = 0

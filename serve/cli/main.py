@@ -13,10 +13,10 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from pipelines.bench.output_file import output_file
-from serve.cli import bench, config, doctor, generate, inspect, keys, models, redraw, up
+from serve.cli import bench, config, doctor, generate, inspect, keys, models, redraw, up, verify
 from serve.cli.target import database_url, settings
 from serve.errors import ServiceError
-from serve.local.errors import LocalServerError
+from serve.local.errors import LocalServerError, using_folder
 from serve.observability.sentry import report
 
 
@@ -135,6 +135,29 @@ def draw_again(
     options = {"prompt": prompt, "model": model}
     given = {name: value for name, value in options.items() if value is not None}
     raise typer.Exit(redraw.run(settings(), file, output, given))
+
+
+@app.command("verify")
+def check_origin(
+    file: Annotated[Path, _PICTURE],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Say where a picture is from, and whether it was altered, by its content credentials."""
+    raise typer.Exit(verify.run(settings(), file, as_json))
+
+
+@app.command("credentials")
+def make_credentials(
+    folder: Annotated[Path, typer.Argument(help="Where the two files go.", file_okay=False)],
+) -> None:
+    """Make a certificate of your own to sign pictures with, and its key."""
+    from serve.pictures.credentials import make_pair
+
+    with using_folder(folder):
+        made = make_pair(folder)
+    typer.echo(
+        f"{'Made' if made else 'Kept'} {folder}/certificate.pem and {folder}/private-key.pem."
+    )
 
 
 @app.command("migrate")

@@ -120,6 +120,7 @@ def _start(settings: Settings, parts: ExitStack) -> tuple[Settings, LocalRay]:
     leftovers.end()
     check_port(settings)
     check_key(settings)
+    _make_credentials(settings)
     if faults := before_start(settings):
         raise StartFailed(f"{faults[0].name}: {faults[0].state}. {faults[0].cure}")
     if settings.database_url is None:
@@ -180,6 +181,15 @@ def check_key(settings: Settings) -> None:
             f"{key_file(settings)} holds no key of {MIN_CHARS} characters or more: write the right"
             " one there, or remove the file to have another one made."
         )
+
+
+def _make_credentials(settings: Settings) -> None:
+    """Make a certificate if pictures are to be signed, and there is none."""
+    if settings.credentials.enabled and settings.credentials.certificate is None:
+        from serve.pictures.credentials import make_pair, own_folder
+
+        with using_folder(settings.data_dir.resolve()):
+            make_pair(own_folder(settings))
 
 
 async def _prepare(settings: Settings) -> Settings:

@@ -22,6 +22,7 @@ from serve.deployments.replica_log import open_replica_log
 from serve.observability.tracing import start_tracing, stop_tracing
 from serve.settings import Settings
 from serve.supervise import Loop, RoundDone, check, ignore_round
+from serve.trends.counting import TermCounter
 from serve.webhooks.courier import Courier
 from serve.worker.reaper import Reaper
 from serve.worker.sweeper import Sweeper
@@ -107,6 +108,7 @@ class Ingress:
         # A model's description may be downloaded within a round.
         loops.append(Loop("models", self._services.models.watch, stuck_after_s=None))
         loops.append(Loop("courier", Courier(database, settings.webhooks, meter=meter).run))
+        loops.append(Loop("trends", TermCounter(database, settings.trends).run))
         self._services.sampler.start()
         loops.append(Loop("dead-mans-switch", self._switch.run))
 

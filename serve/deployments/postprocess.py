@@ -23,6 +23,7 @@ from serve.moderation.moderation import Moderation
 from serve.observability.device import ProcessSample
 from serve.observability.sampler import Sampler
 from serve.observability.tracing import TraceContext, ids_of, start_tracing, stop_tracing
+from serve.pictures.credentials import open_signer
 from serve.settings import Settings
 from serve.storage import Storage, StorageError, open_storage
 from serve.worker.delivery import (
@@ -49,6 +50,7 @@ class Postprocess:
         Sampler(ProcessSample(self._meter).sample).start()
         self._storage_url = settings.storage
         self._moderation = Moderation(settings.moderation)
+        self._signer = open_signer(settings)
 
     @cached_property
     def _storage(self) -> Storage:
@@ -58,7 +60,7 @@ class Postprocess:
         """
         return open_storage(self._storage_url, self._meter, make=False)
 
-    async def store_picture(
+    async def store(
         self, image: NDArray[np.uint8], task: PostprocessTask, trace: TraceContext | None
     ) -> StoredPicture | ExpectedError:
         """See `serve.worker.delivery.store_picture`; a picture that is refused is not stored.
@@ -71,7 +73,12 @@ class Postprocess:
         with structlog.contextvars.bound_contextvars(**task.ids, **ids_of(trace)):
             try:
                 return await store_picture(
-                    self._storage, image, task, trace, self._moderation.judge_picture
+                    self._storage,
+                    image,
+                    task,
+                    trace,
+                    self._moderation.judge_picture,
+                    self._signer,
                 )
             except EXPECTED as error:
                 return error
@@ -101,7 +108,7 @@ class PostprocessReplicas:
     ) -> StoredPicture:
         import ray
 
-        return await _answer(self._handle.store_picture.remote(ray.put(image), task, trace))
+        return await _answer(self._handle.store.remote(ray.put(image), task, trace))
 
     async def discard(self, task: PostprocessTask) -> None:
         await _answer(self._handle.discard_picture.remote(task))

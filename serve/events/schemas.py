@@ -111,6 +111,7 @@ class Stored(BaseModel):
     image_id: UUID
     index: int = Field(description="Which of the job's pictures, from 0.")
     variants: list[str] = Field(description="Its files, at `/v1/images/{image_id}/{variant}`.")
+    blurhash: str | None = Field(None, description="The picture's BlurHash.")
     drawing_s: float = Field(description="Seconds from prompt to pixels, in its step batch.")
     storing_s: float = Field(description="Seconds that encoding and storing it took.")
     warnings: list[JobWarning] = Field(

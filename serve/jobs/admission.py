@@ -24,6 +24,7 @@ from serve.jobs.errors import ModelNotFound, Overloaded
 from serve.jobs.price import PriceList
 from serve.jobs.request import JobRequest
 from serve.jobs.turns import UNKNOWN_TURN, PredictedWait, PricedJob, QueuePosition, Turns
+from serve.observability.meter import UNMETERED, Meter
 from serve.settings import DEFAULT_POOL, Settings
 from serve.tables import JobState
 
@@ -55,18 +56,20 @@ class Admission:
 
     REFUSALS: ClassVar = (InsufficientQuota, RateLimitExceeded, Overloaded)
 
-    def __init__(self, database: Database, settings: Settings) -> None:
-        self.rates = RateLimits(database, settings)
+    def __init__(self, database: Database, settings: Settings, meter: Meter = UNMETERED) -> None:
+        self.rates = RateLimits(database, settings, meter)
         self.ledger = Ledger(database, self.rates.tenants)
         self.queues = {
             name: QueueView(database, pool.models, settings.jobs.max_wait_s, name)
             for name, pool in settings.served_pools.items()
         }
         self._pool_of = settings.pool_of
+        self.path_of = _paths(settings)
+        """Each model's, by its name."""
 
     def follow(self, settings: Settings, active: Mapping[str, Sequence[str]]) -> None:
         """Models have changed; ``active`` are those of each pool that are drawn with."""
-        self._pool_of = settings.pool_of
+        self._pool_of, self.path_of = settings.pool_of, _paths(settings)
         for name, queue in self.queues.items():
             queue.models = active[name]
 
@@ -275,3 +278,7 @@ class QueueView:
         now = monotonic()
         fresh_until = now + max(_FRESH_S, (now - began) / _MAX_SHARE_OF_TIME)
         return Snapshot(prices, backlog, Turns(turns, queued), slots, fresh_until)
+
+
+def _paths(settings: Settings) -> Mapping[str, str]:
+    return {name: model.path for name, model in settings.served.items()}

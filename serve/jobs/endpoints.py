@@ -119,7 +119,9 @@ async def submit_job(
         seed_for=seed_name(caller.tenant_id, key),
     )
     job_request = await sourcing.keep(caller.tenant_id, job_request, key, control=body.control)
-    job = await jobs.submit(caller.tenant_id, job_request, idempotency_key=key)
+    job = await jobs.submit(
+        caller.tenant_id, job_request, idempotency_key=key, reuse=body.cache == "allow"
+    )
     response.headers["Location"] = path_to(f"/v1/jobs/{job.id}", request)
     return JobOut.of(job)
 

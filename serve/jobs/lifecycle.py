@@ -25,11 +25,14 @@ from serve.moderation.moderation import Moderation
 from serve.observability import tracing
 from serve.observability.logging import hide
 from serve.observability.meter import UNMETERED, Meter
+from serve.observability.metrics import CACHE_LOOKUPS
 from serve.pictures.pictures import remove_files
 from serve.pictures.repository import delete_pictures, hold_sources
 from serve.settings import Settings
 from serve.storage import Storage
 from serve.tables import Job, JobState, Worker
+from serve.trends.repository import note
+from serve.trends.signal import SignalKind
 
 
 class _KeyUsed(Exception):
@@ -52,17 +55,23 @@ class Jobs:
         self._storage = storage
         self._settings = settings
         self.feeds = Feeds(database, bus)
-        self.admission = Admission(database, settings)
+        self.admission = Admission(database, settings, meter)
         self.meter = JobMeter(meter, self.admission.pool_of)
+        self._lookups = meter
         self._moderation = Moderation(settings.moderation)
 
     async def submit(
-        self, tenant_id: UUID, request: JobRequest, *, idempotency_key: str | None = None
+        self,
+        tenant_id: UUID,
+        request: JobRequest,
+        *,
+        idempotency_key: str | None = None,
+        reuse: bool = False,
     ) -> Job:
         """Accept a job. Once this returns, the job survives any crash.
 
         A request that was accepted before under the same key gets the same job again, whatever the
-        limits are by now.
+        limits are by now. With ``reuse`` a job of the tenant that has the same pictures is as good.
 
         Raises:
             IdempotencyConflict: the tenant used the key for another request.
@@ -77,6 +86,9 @@ class Jobs:
         self._moderation.screen(request.prompt, request.negative_prompt)
         if (await self.admission.rates.tenants.of(tenant_id)).withhold_prompts:
             request = replace(request, withhold_prompt=True)
+        recipe = request.recipe(self.admission.path_of.get(request.model, ""))
+        if reuse and (drawn := await self._drawn_before(tenant_id, recipe, idempotency_key)):
+            return drawn
         try:
             async with self.admission.reserve(tenant_id, request) as reservation:
                 await self._moderation.judge_prompt(request.prompt)
@@ -87,13 +99,21 @@ class Jobs:
                         )
                     price = reservation.job.price
                     job = await repository.insert_job(
-                        session, tenant_id, request, price, idempotency_key, tracing.current()
+                        session,
+                        tenant_id,
+                        request,
+                        price,
+                        idempotency_key,
+                        recipe,
+                        tracing.current(),
                     )
                     if job is None:
                         raise _KeyUsed  # noqa: TRY301 - what is reserved is given back
                     data = {"n": job.n, "model": job.model, "prompt": job.prompt}
                     event = await repository.append_event(session, job, EventType.QUEUED, data)
                     await self.admission.ledger.charge(session, job, reservation.job.seconds)
+                    if not request.withhold_prompt:
+                        await note(session, job.id, SignalKind.ASKED)
                 reservation.accepted = True
             bind_contextvars(job_id=str(job.id))
         except (*Admission.REFUSALS, _KeyUsed) as refusal:
@@ -136,6 +156,20 @@ class Jobs:
         async with self._database.transaction() as session:
             job = await repository.job_by_idempotency_key(session, tenant_id, idempotency_key)
             return await _load(session, tenant_id, job.id) if job else None
+
+    async def _drawn_before(
+        self, tenant_id: UUID, recipe: bytes, idempotency_key: str | None
+    ) -> Job | None:
+        """A finished job with the same pictures, unless the key stands for a job."""
+        async with self._database.transaction() as session:
+            if idempotency_key is not None and await repository.job_by_idempotency_key(
+                session, tenant_id, idempotency_key
+            ):
+                return None
+            found = await repository.job_by_recipe(session, tenant_id, recipe)
+            job = await _load(session, tenant_id, found) if found else None
+        self._lookups.count(CACHE_LOOKUPS, cache="pictures", result="hit" if job else "miss")
+        return job
 
     async def get(self, tenant_id: UUID, job_id: UUID) -> Job:
         """The job with its images and their variants.

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Uuid,
     any_,
     bindparam,
+    exists,
     func,
     literal_column,
     select,
@@ -142,6 +143,7 @@ def _inserting_job() -> Executable:
         "priority",
         "idempotency_key",
         "request_digest",
+        "recipe",
         "traceparent",
         "tracestate",
     )
@@ -181,6 +183,7 @@ async def insert_job(
     request: JobRequest,
     price: Price,
     idempotency_key: str | None,
+    recipe: bytes,
     trace: TraceContext | None = None,
 ) -> Job | None:
     """The new job with its images, or None where the tenant used the key before.
@@ -197,6 +200,7 @@ async def insert_job(
         "params": request.as_params(),
         "idempotency_key": idempotency_key,
         "request_digest": request.digest() if idempotency_key else None,
+        "recipe": recipe,
         **{f"{name}_sha256": getattr(request, name) for name in SOURCES},
         "deadline_s": request.deadline_s,
         "traceparent": trace.traceparent if trace else None,
@@ -219,6 +223,22 @@ async def insert_job(
     for image in images:
         set_committed_value(image, "variants", [])
     return job
+
+
+async def job_by_recipe(session: Session, tenant_id: UUID, recipe: bytes) -> UUID | None:
+    """The first job of the tenant whose pictures are those of the recipe, and are all there."""
+    deleted = exists().where(Image.job_id == Job.id, Image.deleted_at.is_not(None))
+    return await session.scalar(
+        select(Job.id)
+        .where(
+            Job.tenant_id == tenant_id,
+            Job.recipe == recipe,
+            text("jobs.state = 'succeeded'"),  # as the index says it
+            ~deleted,
+        )
+        .order_by(Job.id)
+        .limit(1)
+    )
 
 
 # Events

@@ -25,6 +25,9 @@ _OPTIONAL = (
 )
 _OPTIONAL_METADATA = tuple(name for name in _OPTIONAL if name != "withhold_prompt")
 
+_UNSEEN = ("priority", "deadline_s", "partial_images")
+"""Fields of which the pictures show nothing."""
+
 
 class UnreadableRequest(Exception):
     """A job's parameters are another version's; the message says which part is unknown."""
@@ -124,6 +127,12 @@ class JobRequest:
         params = self.as_params()
         params.pop("lora_files", None)
         return hashlib.sha256(orjson.dumps(params, option=orjson.OPT_SORT_KEYS)).digest()
+
+    def recipe(self, model_path: str) -> bytes:
+        """SHA-256 of all that the pictures depend on: of equal recipes they are equal."""
+        params = {name: value for name, value in self.as_params().items() if name not in _UNSEEN}
+        described = orjson.dumps([model_path, params], option=orjson.OPT_SORT_KEYS)
+        return hashlib.sha256(described).digest()
 
     @property
     def made_steps(self) -> int:

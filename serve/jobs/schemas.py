@@ -146,6 +146,13 @@ class PictureBody(StrictBody):
         description="Quality of WebP, JPEG and AVIF, 0 to 100; PNG is lossless and takes none.",
         examples=[90],
     )
+    cache: Literal["allow"] | None = Field(
+        None,
+        description="`allow`: if your tenant had the very same pictures drawn before, their job is"
+        " answered, and nothing is drawn or charged. It takes a `seed`: without one all pictures"
+        " differ.",
+        examples=["allow"],
+    )
     withhold_prompt: bool | None = Field(
         None,
         description="Whether the pictures' files leave out `prompt` and `negative_prompt`. A tenant"

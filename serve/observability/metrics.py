@@ -163,6 +163,11 @@ DATABASE_WAIT = Histogram(
     "This process: seconds that a transaction waited for a connection.",
     _SHORT_SECONDS,
 )
+CACHE_LOOKUPS = Counter(
+    "sfumato_cache_lookups_total",
+    "This process: lookups in a cache, by whether it held the answer: hit or miss.",
+    ("cache", "result"),
+)
 REDIS_ROUND_TRIP = Histogram(
     "sfumato_redis_round_trip_seconds",
     "This process: seconds that Redis took to answer.",

@@ -71,7 +71,12 @@ class WaitingClient:
         # A task of its own: a cancellation could fall between the commit and the job's id, and
         # under Python 3.11 redis-py swallows one that arrives while it writes (asyncio.wait_for).
         submitting = asyncio.create_task(
-            self.jobs.submit(self._tenant_id, job_request, idempotency_key=self._key),
+            self.jobs.submit(
+                self._tenant_id,
+                job_request,
+                idempotency_key=self._key,
+                reuse=body.cache == "allow",
+            ),
             name="submit",
         )
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import anyio
@@ -20,6 +21,9 @@ from serve.pictures.stored_file import PictureKey, StoredFile
 from serve.storage import Storage
 from serve.tables import Image, Variant
 
+if TYPE_CHECKING:
+    from pipelines.imaging.credentials.sign import CredentialSigner
+
 _AT_ONCE = 2
 """A conversion takes a core for some tenths of a second."""
 
@@ -32,7 +36,15 @@ class Conversions:
     sweeper's.
     """
 
-    def __init__(self, database: Database, storage: Storage, files: CheckedFiles) -> None:
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        files: CheckedFiles,
+        signer: CredentialSigner | None = None,
+    ) -> None:
+        """``signer`` signs them, as the originals are."""
+        self._signer = signer
         self._database = database
         self._storage = storage
         self._files = files
@@ -60,11 +72,12 @@ class Conversions:
     async def _make(self, image: Image, original: Variant, wanted: PictureFormat) -> Variant:
         content = await self._files.whole(image.tenant_id, original)
         try:
-            made = await anyio.to_thread.run_sync(convert, content, wanted, limiter=self._places)
+            made = await anyio.to_thread.run_sync(
+                convert, content, wanted, self._signer, limiter=self._places
+            )
         except ImagingError as error:
             raise FormatImpossible(f"There is no {wanted} of this picture: {error}") from error
-        name = f"{wanted}-{made.sha256[:16]}.{wanted.extension}"
-        key = str(PictureKey(image.job_id, image.id, image.attempt, name))
+        key = str(PictureKey(image.job_id, image.id, image.attempt, made.file_name))
         await self._storage.put(key, made.data, made.media_type)
         file = StoredFile.of(made, key)
         async with self._database.transaction() as session:

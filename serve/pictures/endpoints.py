@@ -31,6 +31,7 @@ from serve.pictures.errors import (
 )
 from serve.pictures.pictures import Pictures
 from serve.pictures.schemas import (
+    CredentialsOut,
     InspectBody,
     OriginOut,
     PictureChange,
@@ -79,6 +80,24 @@ async def inspect_image(request: Request, _caller: Reader, intake: Provided[Inta
     multipart form, and the file is not kept."""
     async with read_form(request, InspectBody, required="image") as form:
         return OriginOut.of(await intake.origin(form.files["image"]))
+
+
+@router.post(
+    "/v1/images/verify",
+    summary="Ask where a picture is from",
+    responses=openai_errors(
+        *(InvalidForm, MissingField, InvalidValue),
+        *(InvalidPictureFile, UnsupportedPicture, AnimatedPicture),
+    ),
+    openapi_extra=form_body(InspectBody, "image"),
+)
+async def verify_image(
+    request: Request, _caller: Reader, intake: Provided[Intake]
+) -> CredentialsOut:
+    """By the content credentials (C2PA) in its file: who signed it, and whether it was altered
+    since. It is a multipart form, and the file is not kept."""
+    async with read_form(request, InspectBody, required="image") as form:
+        return CredentialsOut.of(await intake.credentials(form.files["image"]))
 
 
 @router.get(
@@ -196,6 +215,8 @@ async def download(
         raise VariantNotFound(
             f"Image {image_id} has no file {variant[:100]!r}; it has: {names}.", param="variant"
         )
+    if download and byte_range is None and request.method == "GET":
+        await pictures.saved(image)
     return await answer_file(
         request,
         files,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from uuid import UUID
 
 import structlog
 
-from serve.database import Database, Session
+from serve.database import Database, DatabaseUnavailable, Session
 from serve.pictures.errors import ImageDeleted, ImageNotFound, ImageUnfinished
 from serve.pictures.repository import delete_pictures, load_image, load_images, set_favourite
 from serve.pictures.schemas import PicturePage
 from serve.storage import Storage, StorageError
 from serve.tables import Image
+from serve.trends.repository import note
+from serve.trends.signal import SignalKind
 
 log = structlog.get_logger(__name__)
 
@@ -51,9 +54,17 @@ class Pictures:
             ImageNotFound, ImageDeleted: as `get` does.
         """
         async with self._database.transaction() as session:
-            await self._load_kept(session, tenant_id, image_id)
+            before = await self._load_kept(session, tenant_id, image_id)
             await set_favourite(session, image_id, favourite)
+            if favourite and not before.favourite:
+                await _note(session, before, SignalKind.FAVOURED)
             return await self._load_kept(session, tenant_id, image_id)
+
+    async def saved(self, image: Image) -> None:
+        """Somebody keeps a file of the picture; while Postgres is away it is not noted."""
+        with suppress(DatabaseUnavailable):
+            async with self._database.transaction() as session:
+                await _note(session, image, SignalKind.DOWNLOADED)
 
     async def delete(self, tenant_id: UUID, image_id: UUID) -> None:
         """Delete the picture and its files; one that is deleted already stays so.
@@ -83,6 +94,11 @@ class Pictures:
         if image.deleted_at is not None:
             raise ImageDeleted(f"Image {image_id} was deleted.")
         return image
+
+
+async def _note(session: Session, image: Image, kind: SignalKind) -> None:
+    if not image.job.params.get("withhold_prompt"):
+        await note(session, image.job_id, kind)
 
 
 async def remove_files(storage: Storage, keys: Sequence[str]) -> None:

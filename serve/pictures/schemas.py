@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel, Field
@@ -12,6 +12,9 @@ from pipelines.imaging.metadata.origin import Origin
 from serve.http.fields import Moment, RowOut, StrictBody, Text
 from serve.http.page import Listing, Page
 from serve.tables import MAX_SEED, Image, Job, JobState, Variant
+
+if TYPE_CHECKING:
+    from pipelines.imaging.credentials.verify import Credentials
 
 EXAMPLE_PARAMS = {
     "model": "sfumato-embedded",
@@ -108,6 +111,34 @@ class OriginOut(BaseModel):
         )
 
 
+class CredentialsOut(BaseModel):
+    """Where a picture is from, as the content credentials in its file say."""
+
+    status: Literal["trusted", "intact", "altered", "none"] = Field(
+        description="`trusted`: as it was signed, by somebody whom this service trusts; `intact`:"
+        " as it was signed, by somebody; `altered`: changed since, or not signed as it should be;"
+        " `none`: it has no credentials, which says nothing of its origin.",
+        examples=["trusted"],
+    )
+    signer: str | None = Field(None, examples=["Sfumato (self-made)"])
+    self_made: bool = Field(
+        False, description="Whether the signer's certificate says that a service made it itself."
+    )
+    software: str | None = Field(None, examples=["Sfumato 0.1.0"])
+    actions: list[str] = Field([], examples=[["c2pa.created"]])
+    source_type: str | None = Field(
+        None, description="IPTC's digital source type.", examples=["trainedAlgorithmicMedia"]
+    )
+    created_at: str | None = Field(None, examples=["2026-11-24T05:45:00+00:00"])
+    faults: list[str] = Field([], description="What speaks against them.")
+
+    @classmethod
+    def of(cls, found: Credentials | None) -> Self:
+        if found is None:
+            return cls(status="none")
+        return cls.model_validate(found, from_attributes=True)
+
+
 class VariantOut(RowOut):
     """One file of a picture."""
 
@@ -143,6 +174,11 @@ class ImageOut(RowOut):
     created_at: datetime
     finished_at: datetime | None = Field(examples=["2026-11-24T05:45:02.480113Z"])
     favourite: bool = Field(examples=[False])
+    blurhash: str | None = Field(
+        description="The picture in some thirty characters, to show until its file has arrived:"
+        " [BlurHash](https://blurha.sh).",
+        examples=["L6Pj0^jE.AyE_3t7t7R**0o#DgR4"],
+    )
     deleted_at: datetime | None = Field(
         description="When it was deleted: it has no files from then on, and is not listed."
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import anyio
@@ -36,6 +38,9 @@ from serve.pictures.errors import (
 from serve.pictures.stored_file import SourceKey
 from serve.storage import Storage, StorageUnavailable
 
+if TYPE_CHECKING:
+    from pipelines.imaging.credentials.verify import Credentials, Verifier
+
 _PUT_S = 30.0
 _AT_ONCE = 2
 _ALONE_FROM = 4096 * 4096  # pixels: of larger ones, which take the most memory, one at a time
@@ -53,7 +58,11 @@ Size = tuple[int, int]
 class Intake:
     """Makes sources of uploads, a few at a time in each process, before their job is accepted."""
 
-    def __init__(self, database: Database, storage: Storage) -> None:
+    def __init__(
+        self, database: Database, storage: Storage, open_verifier: Callable[[], Verifier]
+    ) -> None:
+        """The verifier is opened when it is first needed."""
+        self._open_verifier = open_verifier
         self._database = database
         self._storage = storage
         self._places = anyio.CapacityLimiter(_AT_ONCE)
@@ -73,6 +82,24 @@ class Intake:
             InvalidPictureFile: it is none.
         """
         return await anyio.to_thread.run_sync(_origin, image, limiter=self._places)
+
+    async def credentials(self, image: Upload) -> Credentials | None:
+        """What the file's content credentials say; None if it has none.
+
+        Raises:
+            InvalidPictureFile: it is none.
+            NoCredentials: the certificates that are trusted cannot be read.
+        """
+
+        def verify() -> Credentials | None:
+            with _read(image) as file:
+                return self._verifier.verify(file)
+
+        return await anyio.to_thread.run_sync(verify, limiter=self._places)
+
+    @cached_property
+    def _verifier(self) -> Verifier:
+        return self._open_verifier()
 
     async def keep(
         self, tenant_id: UUID, size: Size, uploads: Mapping[str, Upload]

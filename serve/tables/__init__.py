@@ -18,6 +18,7 @@ from serve.tables.jobs import (
 )
 from serve.tables.models import Lora, ModelChange
 from serve.tables.tenants import ApiKey, Delivery, Secret, Tenant, Usage, Webhook
+from serve.tables.trends import Signal, TermCount
 
 __all__ = [
     "LIVE",
@@ -34,8 +35,10 @@ __all__ = [
     "Lora",
     "ModelChange",
     "Secret",
+    "Signal",
     "Source",
     "Tenant",
+    "TermCount",
     "Usage",
     "Variant",
     "Webhook",

@@ -54,6 +54,13 @@ class Job(Base):
         Index("jobs_by_end", "tenant_id", "finished_at"),
         Index("jobs_by_state", "tenant_id", "state", "id"),
         Index("jobs_by_model", "tenant_id", "model", "id"),
+        Index(
+            "jobs_by_recipe",
+            "tenant_id",
+            "recipe",
+            "id",
+            postgresql_where=text("state = 'succeeded'"),
+        ),
         Index("jobs_by_words", "prompt_words", postgresql_using="gin"),
         Index(
             "jobs_with_deadline",
@@ -90,6 +97,8 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(server_default="0")
     idempotency_key: Mapped[str | None]
     request_digest: Mapped[bytes | None]
+    recipe: Mapped[bytes | None]
+    """`JobRequest.recipe`: jobs of the same one have the same pictures."""
     image_sha256: Mapped[str | None]
     """The source that it is drawn from; the next two are further sources. They keep the files."""
     mask_sha256: Mapped[str | None]
@@ -189,6 +198,8 @@ class Image(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
     favourite: Mapped[bool] = mapped_column(server_default=text("false"))
+    blurhash: Mapped[str | None]
+    """What a client shows until the picture's file has arrived."""
     deleted_at: Mapped[datetime | None]
     """Set when its client deleted it; the row stays, its variants and their files do not."""
 

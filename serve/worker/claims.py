@@ -240,6 +240,8 @@ class Claims:
         drawing_s: float = 0.0,
         storing_s: float = 0.0,
         reading: PromptReading = PromptReading(),  # noqa: B008 - it is frozen
+        *,
+        blurhash: str | None = None,
     ) -> bool:
         """Commit a picture whose files are stored; False says that the claim was lost.
 
@@ -249,7 +251,10 @@ class Claims:
         warnings = _prompt_warnings(reading)
         async with self._database.transaction() as session:
             job, now = await lock_job(session, claim.job_id)
-            if not await release_image(session, *claim.fence, JobState.SUCCEEDED, now):
+            ended = await release_image(
+                session, *claim.fence, JobState.SUCCEEDED, now, blurhash=blurhash
+            )
+            if not ended:
                 return False
             session.add_all(Variant(image_id=claim.image_id, **asdict(file)) for file in files)
             left = await repository.count_live_images(session, job.id)
@@ -260,6 +265,7 @@ class Claims:
                 "image_id": str(claim.image_id),
                 "index": claim.index,
                 "variants": sorted(file.name for file in files),
+                "blurhash": blurhash,
                 "drawing_s": round(drawing_s, 4),
                 "storing_s": round(storing_s, 4),
                 **({"warnings": warnings} if warnings else {}),

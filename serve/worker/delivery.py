@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from importlib.metadata import version
 from time import monotonic
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 import numpy as np
@@ -38,6 +38,9 @@ from serve.storage import (
 from serve.worker.errors import PictureFailed, PostprocessLost
 from serve.worker.queue import Claim
 from serve.worker.retry import pause
+
+if TYPE_CHECKING:  # a diffusion replica needs no library for it
+    from pipelines.imaging.credentials.sign import CredentialSigner
 
 log = structlog.get_logger(__name__)
 
@@ -86,9 +89,10 @@ class PostprocessTask:
 
 @dataclass(frozen=True, slots=True)
 class StoredPicture:
-    """The files of a picture, and what the replica that made them took for it."""
+    """What post-processing made of a picture, and how long it took."""
 
     files: Sequence[StoredFile]
+    blurhash: str
     postprocessing_s: float
     """For asking the classifier, if there is one, and for encoding."""
     storing_s: float
@@ -134,9 +138,9 @@ class Delivery:
         """The files of a picture, (height, width, 3), once all of them are stored.
 
         If storage or moderation does not answer, it tries a few times again; if the replica is
-        lost, until Serve has had time to replace it. Each try writes the same bytes under the same
-        keys. A full or forbidden storage, and a picture that is refused or cannot be encoded, are
-        final.
+        lost, until Serve has had time to replace it. A try may leave files that no row names,
+        for the sweeper. A full or forbidden storage, and a picture that is refused or cannot be
+        encoded, are final.
 
         Raises:
             PictureFailed: it gave up; the message is for the client, and some files may be
@@ -205,11 +209,12 @@ async def store_picture(
     task: PostprocessTask,
     trace: TraceContext | None = None,
     judge: Judge | None = None,
+    signer: CredentialSigner | None = None,
 ) -> StoredPicture:
     """Encode the picture, (height, width, 3) uint8, in every variant, and store each.
 
-    It may be retried: encoding is deterministic, and the keys hold the attempt, so that two
-    attempts never write the same file. A picture that ``judge`` refuses is not stored.
+    It may be retried: the keys hold the attempt and the content's hash, so that no file takes the
+    place of another. A picture that ``judge`` refuses is not stored.
 
     Raises:
         StorageError: the storage refused, or failed.
@@ -218,7 +223,7 @@ async def store_picture(
     with tracing.timed("postprocess", trace) as encoding:
         if judge is not None:
             await judge(image)
-        variants = await asyncio.to_thread(process, image, task.spec)
+        processed = await asyncio.to_thread(process, image, task.spec, signer)
 
     async def put(variant: Variant) -> StoredFile:
         key = str(PictureKey(task.job_id, task.image_id, task.attempt, variant.file_name))
@@ -228,9 +233,9 @@ async def store_picture(
     with tracing.timed("store", trace) as storing:
         # At once: a disk syncs several files in the time of one. None is still being written when
         # the error of another is raised.
-        files = await asyncio.gather(*map(put, variants), return_exceptions=True)
+        files = await asyncio.gather(*map(put, processed.files), return_exceptions=True)
         stored = [_stored(file) for file in files]
-    return StoredPicture(stored, encoding.seconds, storing.seconds)
+    return StoredPicture(stored, processed.blurhash, encoding.seconds, storing.seconds)
 
 
 def _stored(file: StoredFile | BaseException) -> StoredFile:

@@ -161,7 +161,12 @@ class Drawings:
         stages.stored(stored)
         with stages.committing():
             committed = await self._claims.complete(
-                claim, stored.files, drawn.seconds, storing_s, drawn.reading
+                claim,
+                stored.files,
+                drawn.seconds,
+                storing_s,
+                drawn.reading,
+                blurhash=stored.blurhash,
             )
         if committed:
             stages.outcome = "succeeded"

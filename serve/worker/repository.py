@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
+    BindParameter,
     Integer,
     String,
     Update,
@@ -258,7 +259,7 @@ async def lock_queued_jobs(session: Session, job_ids: set[UUID]) -> Sequence[Job
     return (await session.scalars(_LOCK_QUEUED, {"job_ids": list(job_ids)})).all()
 
 
-def _releasing(since: str) -> Update:
+def _releasing(since: str, **further: BindParameter[Any]) -> Update:
     return (
         update(_IMAGES)
         .where(
@@ -273,6 +274,7 @@ def _releasing(since: str) -> Update:
                 "worker_id": None,
                 "crashes": _IMAGES.c.crashes + bindparam("crashed", type_=Integer),
                 since: bindparam("now"),
+                **further,
             }
         )
         .returning(_IMAGES.c.id)
@@ -280,7 +282,7 @@ def _releasing(since: str) -> Update:
 
 
 _REQUEUE = _releasing("queued_at")
-_END = _releasing("finished_at")
+_END = _releasing("finished_at", blurhash=bindparam("hash"))
 
 
 async def release_image(
@@ -292,23 +294,23 @@ async def release_image(
     now: datetime,
     *,
     crashed: bool = False,
+    blurhash: str | None = None,
 ) -> bool:
     """End the worker's claim, or False where it is no longer the current one.
 
     ``crashed`` counts a crash of the picture: it is drawn alone from now on.
     """
-    released = await session.scalar(
-        _REQUEUE if state is JobState.QUEUED else _END,
-        {
-            "image_id": image_id,
-            "claimed_by": worker_id,
-            "claimed_as": attempt,
-            "released_as": state,
-            "crashed": int(crashed),
-            "now": now,
-        },
-    )
-    return released is not None
+    values = {
+        "image_id": image_id,
+        "claimed_by": worker_id,
+        "claimed_as": attempt,
+        "released_as": state,
+        "crashed": int(crashed),
+        "now": now,
+    }
+    if state is JobState.QUEUED:
+        return await session.scalar(_REQUEUE, values) is not None
+    return await session.scalar(_END, {**values, "hash": blurhash}) is not None
 
 
 _COUNT_LIVE = select(func.count()).where(Image.job_id == bindparam("job_id"), Image.state.in_(LIVE))

@@ -236,7 +236,7 @@ def faults(asked: JobRequest, image: NDArray[np.uint8]) -> list[str]:
         return [f"drawn as {image.shape}: {asked}"]
     claim = Claim(uuid4(), uuid4(), uuid4(), uuid4(), index=0, attempt=1, request=asked)
     try:
-        original, *_ = process(image, PostprocessTask.of(claim).spec)
+        original = process(image, PostprocessTask.of(claim).spec).files[0]
     except Exception as error:  # noqa: BLE001 - every kind is a fault
         return [f"{type(error).__name__}: {error} {asked}"]
     with Image.open(io.BytesIO(original.data)) as file:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image
 
 from pipelines.imaging.errors import MetadataTooLong
 from pipelines.imaging.format import PictureFormat
@@ -34,14 +34,20 @@ def check_length(
         exif_and_xmp(metadata, format)
 
 
-def png_chunks(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The options of Pillow's `save` that write `metadata` (what JSON can hold) into a PNG."""
+def png_chunks(metadata: Mapping[str, Any] | None) -> list[tuple[bytes, bytes]]:
+    """The chunks that say `metadata` (what JSON can hold), each with its kind."""
     if metadata is None:
-        return {}
-    chunks = PngImagePlugin.PngInfo()
-    chunks.add_itxt(PNG_TEXT, write_text(metadata))
-    chunks.add_itxt(PNG_XMP, write_xmp(metadata))
-    return {"pnginfo": chunks, "exif": _exif(metadata, None)}
+        return []
+    return [
+        (b"iTXt", _text(PNG_TEXT, write_text(metadata))),
+        (b"iTXt", _text(PNG_XMP, write_xmp(metadata))),
+        (b"eXIf", _exif(metadata, None).removeprefix(b"Exif\0\0")),
+    ]
+
+
+def _text(keyword: str, text: str) -> bytes:
+    """Not compressed, in no language, without a translated keyword."""
+    return keyword.encode() + b"\0" + b"\0\0" + b"\0" + b"\0" + text.encode("utf-8", "replace")
 
 
 def exif_and_xmp(

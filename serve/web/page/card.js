@@ -1,5 +1,7 @@
 // A picture in the grid: first haze, then a preview that clears, then itself.
 
+import { placeholder } from "./blurhash.js";
+
 function element(tag, className, text) {
   const made = document.createElement(tag);
   if (className) made.className = className;
@@ -68,6 +70,8 @@ export class Card {
     this.star.addEventListener("click", () => favour(this, !this.picture.favourite));
     frame.after(this.star);
     this.favoured(picture.favourite);
+    const blurred = !frame.children.length && picture.blurhash && placeholder(picture.blurhash);
+    if (blurred) frame.append(blurred);
     const image = element("img", "picture");
     image.alt = picture.prompt;
     frame.append(image);

@@ -1,5 +1,6 @@
 // One picture, large, with what it was made of.
 
+import { Compare } from "./compare.js";
 import { confirmDeletion } from "./confirm.js";
 
 const byId = (id) => document.getElementById(id);
@@ -17,6 +18,15 @@ export class Detail {
     this.api = api;
     this.neighbour = neighbour;
     this.remove = remove;
+    const compare = (this.compare = new Compare(api));
+    byId("detail-compare").onclick = async () => {
+      const card = this.#card;
+      this.#dialog.close();
+      await compare.pick(card);
+    };
+    byId("detail-download").onclick = () => {
+      api.send("GET", `v1/images/${this.#card.picture.id}/original?download=true`).catch(() => {}); // for the trends
+    };
     byId("detail-star").onclick = async () => {
       const card = this.#card;
       await favour(card, !card.picture.favourite);
@@ -52,6 +62,7 @@ export class Detail {
     byId("detail-image").alt = picture.prompt;
     this.#star();
     byId("detail-again").hidden = Boolean(picture.params.image || picture.params.control_image);
+    byId("detail-compare").textContent = this.compare.label(card);
     byId("detail-facts").replaceChildren(...facts(picture));
     byId("detail-newer").disabled = !this.neighbour(card, -1);
     byId("detail-older").disabled = !this.neighbour(card, 1);

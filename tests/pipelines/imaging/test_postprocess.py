@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 
+import blurhash
 import numpy as np
 import pytest
 
@@ -15,22 +16,24 @@ from tests.pipelines.imaging.pictures import decode, file_format, scene
 
 def test_a_picture_becomes_an_original_and_thumbnails() -> None:
     image = scene(640, 320)
-    original, large, thumbnail = process(image, PostprocessSpec(metadata={"seed": 5}))
+    processed = process(image, PostprocessSpec(metadata={"seed": 5}))
+    original, large, thumbnail = processed.files
 
     assert (original.name, original.media_type, original.file_name) == (
         "original",
         "image/png",
-        "original.png",
+        f"original-{original.sha256[:16]}.png",
     )
     assert (thumbnail.name, thumbnail.media_type, thumbnail.file_name) == (
         "thumbnail",
         "image/webp",
-        "thumbnail.webp",
+        f"thumbnail-{thumbnail.sha256[:16]}.webp",
     )
     assert (original.width, original.height) == (640, 320)
-    assert (large.name, large.file_name) == ("thumbnail-512", "thumbnail-512.webp")
+    assert large.name == "thumbnail-512"
     assert (large.width, large.height) == (512, 256)
     assert (thumbnail.width, thumbnail.height) == (256, 128)
+    assert blurhash.components(processed.blurhash) == (4, 3)
     assert np.array_equal(decode(original.data), image)
     origin = read_origin(original.data)
     assert origin is not None
@@ -39,7 +42,7 @@ def test_a_picture_becomes_an_original_and_thumbnails() -> None:
 
 @pytest.mark.parametrize("format_", PictureFormat)
 def test_the_manifest_is_true_of_the_bytes(format_: PictureFormat) -> None:
-    for variant in process(scene(300, 200), PostprocessSpec(format=format_)):
+    for variant in process(scene(300, 200), PostprocessSpec(format=format_)).files:
         assert variant.sha256 == hashlib.sha256(variant.data).hexdigest()
         assert variant.size == len(variant.data)
         assert decode(variant.data).shape == (variant.height, variant.width, 3)
@@ -47,12 +50,12 @@ def test_the_manifest_is_true_of_the_bytes(format_: PictureFormat) -> None:
 
 
 def test_a_thumbnail_is_never_larger_than_the_picture() -> None:
-    _original, large, _thumbnail = process(scene(200, 300), PostprocessSpec())
+    _original, large, _thumbnail = process(scene(200, 300), PostprocessSpec()).files
     assert (large.width, large.height) == (200, 300)
 
 
 def test_a_small_picture_is_its_own_thumbnail() -> None:
-    _original, thumbnail = process(scene(64, 64), PostprocessSpec())
+    _original, thumbnail = process(scene(64, 64), PostprocessSpec()).files
     assert (thumbnail.width, thumbnail.height) == (64, 64)
 
 
@@ -63,7 +66,9 @@ def test_a_retry_gives_the_same_files() -> None:
 
 def test_the_quality_reaches_the_original() -> None:
     low, high = (
-        process(scene(128, 128), PostprocessSpec(format=PictureFormat.WEBP, quality=quality))[0]
+        process(scene(128, 128), PostprocessSpec(format=PictureFormat.WEBP, quality=quality)).files[
+            0
+        ]
         for quality in (5, 95)
     )
     assert low.size < high.size

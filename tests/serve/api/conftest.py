@@ -22,6 +22,7 @@ from serve.api.app import create_app
 from serve.api.services import Services, open_services
 from serve.database import Database
 from serve.settings import FurtherModelSettings, ModelSettings, Settings
+from tests.serve.api.browser import PREFIX, below
 
 MODEL = ModelDescription(
     class_name="StableDiffusionPipeline",
@@ -185,3 +186,9 @@ async def keys_without_postgres(
 
     yield leave
     await nowhere.close()
+
+
+@pytest.fixture
+async def address(app: FastAPI) -> AsyncIterator[str]:
+    async with serving(below(PREFIX, app)) as server:
+        yield f"{server}{PREFIX}"

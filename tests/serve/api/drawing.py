@@ -8,6 +8,7 @@ import numpy as np
 
 from pipelines.diffusion.request import EngineStats, PromptReading
 from serve.api.services import Services
+from serve.pictures.credentials import open_signer
 from serve.worker.claims import Claims
 from serve.worker.delivery import PostprocessTask, store_picture
 from serve.worker.queue import Claim
@@ -37,6 +38,13 @@ class Desk:
         """A grey picture, as dark as its index is high."""
         shape = (claim.request.height, claim.request.width, 3)
         pixels = np.full(shape, 200 - claim.index, dtype=np.uint8)
-        stored = await store_picture(self._services.storage, pixels, PostprocessTask.of(claim))
+        stored = await store_picture(
+            self._services.storage,
+            pixels,
+            PostprocessTask.of(claim),
+            signer=open_signer(self._services.settings),
+        )
         told = reading or PromptReading()
-        assert await self.claims.complete(claim, stored.files, reading=told)
+        assert await self.claims.complete(
+            claim, stored.files, reading=told, blurhash=stored.blurhash
+        )

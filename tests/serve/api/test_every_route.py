@@ -38,7 +38,7 @@ class Door:
     body: dict[str, Any] | None = None
     params: dict[str, Any] = field(default_factory=dict)
     shared: bool = False
-    """A list that is the same for all."""
+    """A list that is the same for all, or has no ids."""
     foreign: int = 404
     """What a path with another tenant's ids is answered."""
 
@@ -60,6 +60,7 @@ DOORS = {
     "POST /v1/images/edits": Door(Scope.GENERATE),
     "POST /v1/images/variations": Door(Scope.GENERATE),
     "POST /v1/images/inspect": READ,
+    "POST /v1/images/verify": READ,
     "GET /v1/images": READ,
     "GET /v1/images/{image_id}": READ,
     "GET /v1/images/{image_id}/{variant}": READ,
@@ -92,6 +93,7 @@ DOORS = {
     "POST /v1/keys": Door(Scope.ADMIN, {"name": "another"}),
     "GET /v1/keys": ADMIN,
     "DELETE /v1/keys/{key_id}": ADMIN,
+    "GET /v1/trends": Door(Scope.READ, shared=True),
     "GET /v1/usage": READ,
     "PATCH /v1/images/{image_id}": Door(Scope.GENERATE, {"favourite": True}),
     "DELETE /v1/images/{image_id}": GENERATE,

@@ -348,6 +348,9 @@ def check_ingress(told: Told, pictures: int, heard: Counter[str]) -> None:
     assert told("sfumato_events_dropped_total", type="image.progress") > 0
     assert 0 < told("sfumato_event_delay_seconds_count") <= told("sfumato_events_sent_total")
     assert told("sfumato_event_delay_seconds_bucket", le="5.0") > 0
+    for cache in ("keys", "limits"):
+        assert told("sfumato_cache_lookups_total", cache=cache, result="miss") >= 1
+        assert told("sfumato_cache_lookups_total", cache=cache, result="hit") >= 1
     assert told("sfumato_redis_round_trip_seconds_bucket", le="1.0") > 0
     assert told("sfumato_database_connection_wait_seconds_count") > 10
     assert told("sfumato_database_connections", state="idle") >= 1

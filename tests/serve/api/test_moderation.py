@@ -67,7 +67,7 @@ class InThisProcess(Postprocess):
     async def store_picture(
         self, image: NDArray[np.uint8], task: PostprocessTask, trace: TraceContext | None
     ) -> StoredPicture:
-        return result_of(await super().store_picture(image, task, trace))
+        return result_of(await self.store(image, task, trace))
 
     async def discard(self, task: PostprocessTask) -> None:
         result_of(await self.discard_picture(task))
@@ -86,7 +86,7 @@ async def deliver(services: Services, desk: Desk, grey: int) -> None:
     except PictureFailed as error:
         await desk.claims.fail(claim, str(error), error.code)
     else:
-        await desk.claims.complete(claim, stored.files)
+        await desk.claims.complete(claim, stored.files, blurhash=stored.blurhash)
 
 
 async def test_a_refused_picture_fails_its_job_and_leaves_nothing(

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import os
-import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
+import blurhash
 import httpx2
+import numpy as np
 import pytest
-from fastapi import FastAPI
-from playwright.async_api import Page, async_playwright
-from starlette.types import ASGIApp, Receive, Scope, Send
+from playwright.async_api import Route
 
 from pipelines.imaging.encode import encode
 from serve.api.services import Services
 from tests.pipelines.imaging.metadata.files import AUTOMATIC1111, METADATA, png
 from tests.pipelines.imaging.pictures import scene
-from tests.serve.api.conftest import serving
-from tests.serve.api.drawing import Desk
+from tests.serve.api.browser import browsing, finish, needs_chromium, submit
 
-CHROMIUM = os.environ.get("CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-PREFIX = "/art"
 LARGEST = 2**63 - 2
 """The largest seed of a single picture: that of a second one must be a number as well."""
 
@@ -37,56 +28,9 @@ DROP = """base64 => {
 }"""
 """Drops a file on the page."""
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; CHROMIUM may name one")
+PIXELS = "it => [...it.getContext('2d').getImageData(0, 0, it.width, it.height).data]"
 
-
-def below(prefix: str, app: ASGIApp) -> ASGIApp:
-    """A proxy that takes the prefix away, and has nothing elsewhere."""
-
-    async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"]
-        stripped = path.removeprefix(prefix) if path.startswith(f"{prefix}/") else "/not/below"
-        await app({**scope, "path": stripped, "raw_path": stripped.encode()}, receive, send)
-
-    return proxy
-
-
-@pytest.fixture
-async def address(app: FastAPI) -> AsyncIterator[str]:
-    async with serving(below(PREFIX, app)) as server:
-        yield f"{server}{PREFIX}"
-
-
-@asynccontextmanager
-async def browsing(url: str) -> AsyncIterator[tuple[Page, list[str], list[str]]]:
-    """The page, with the paths that it asks for and the errors that it tells of."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
-        )
-        page = await browser.new_page()
-        asked: list[str] = []
-        errors: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("websocket", lambda socket: asked.append(socket.url.replace("ws:", "http:")))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("response", lambda told: errors.append(told.url) if told.status == 404 else None)
-        await page.goto(url)
-        yield page, asked, errors
-        await browser.close()
-
-
-async def submit(client: httpx2.AsyncClient, **fields: Any) -> dict[str, Any]:
-    answer = await client.post("/v1/jobs", json={"prompt": "a red heart", **fields})
-    assert answer.status_code == 202, answer.text
-    job: dict[str, Any] = answer.json()
-    return job
-
-
-async def finish(services: Services) -> None:
-    desk = Desk(services)
-    for claim in await desk.claim():
-        await desk.finish(claim)
+pytestmark = needs_chromium
 
 
 @pytest.mark.parametrize("seed", [7, 2**53 + 1, LARGEST])
@@ -230,6 +174,55 @@ async def test_a_file_that_is_dropped_fills_the_form(
         assert await page.input_value("#prompt") == prompt
         seed = "7" if prompt == "a lighthouse" else str(LARGEST)
         assert await page.input_value("#seed") == seed
+        assert not errors
+
+
+async def test_two_pictures_are_compared(
+    address: str, key: str, client: httpx2.AsyncClient, services: Services
+) -> None:
+    for seed in (7, 8):
+        await submit(client, seed=seed)
+    await finish(services)
+    async with browsing(f"{address}/#key={key}") as (page, _, errors):
+        cards = page.locator("#grid > .card button.frame")
+        await cards.nth(1).click()
+        await page.get_by_role("button", name="Compare", exact=True).click()
+        await cards.nth(0).click()
+        await page.get_by_role("button", name="Compare with “a red heart”").click()
+        assert "seed 7" in str(await page.locator("#compare-left-told").text_content())
+        assert "seed 8" in str(await page.locator("#compare-right-told").text_content())
+        await page.locator("#compare-line").press("Home")
+        left, right = page.locator("#compare-left"), page.locator("#compare-right")
+        assert (
+            await left.evaluate("it => getComputedStyle(it).clipPath") == "inset(0px 100% 0px 0px)"
+        )
+        assert await right.evaluate("it => it.naturalWidth") == 64
+        await page.keyboard.press("Escape")
+        assert await page.locator("#compare").is_hidden()
+        assert not errors
+
+
+async def test_a_placeholder_stands_until_the_file_arrives(
+    address: str, key: str, client: httpx2.AsyncClient, services: Services
+) -> None:
+    await submit(client)
+    await finish(services)
+    [picture] = (await client.get("/v1/images")).json()["data"]
+    async with browsing(f"{address}/#key={key}") as (page, _, errors):
+        arrives = asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            await arrives.wait()
+            await route.continue_()
+
+        await page.route("**/thumbnail*", hold)
+        await page.reload()
+        shown = await page.locator("#grid canvas").evaluate(PIXELS)
+        expected = np.array(blurhash.decode(picture["blurhash"], 24, 24))
+        assert np.abs(np.reshape(shown, (24, 24, 4))[..., :3] - expected).max() <= 1
+        arrives.set()
+        await page.locator("#grid img.shown").wait_for()
+        await page.locator("#grid canvas").wait_for(state="detached")
         assert not errors
 
 

@@ -16,6 +16,7 @@ COUNTED = {  # no unit: these are numbers of things
     "sfumato_step_batch_size",
 }
 LABELS = {
+    "cache",
     "code",
     "device",
     "fault",

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from sqlalchemy import text
 
+from pipelines.imaging.credentials.verify import Verifier
 from pipelines.imaging.source import read_source, source_file
 from serve.database import Database
 from serve.events.bus import EventBus
@@ -44,7 +45,7 @@ def storage(tmp_path: Path) -> Storage:
 
 @pytest.fixture
 def sources(database: Database, storage: Storage) -> Intake:
-    return Intake(database, storage)
+    return Intake(database, storage, Verifier)
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ class Shelf:
         self, image: NDArray[np.uint8], claim: Claim, trace: TraceContext | None
     ) -> StoredPicture:
         if self._instead is not None:
-            return StoredPicture(await self._instead(image, claim), 0.0, 0.0)
+            return StoredPicture(await self._instead(image, claim), "", 0.0, 0.0)
         return await store_picture(self._storage, image, PostprocessTask.of(claim), trace)
 
     async def discard(self, claim: Claim) -> None:
