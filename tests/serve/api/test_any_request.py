@@ -46,7 +46,7 @@ WITH_KEY = 65
 WITHOUT_KEY = 15
 WITH_FILES = 30
 """Cases of one operation at most, beside those that cover its parameters one by one."""
-TAKES_FILES = "^/v1/images/(edits|variations|inspect)$"
+TAKES_FILES = "^/v1/images/(edits|variations|inspect|verify)$"
 DESTROYS = {"deleteImage", "deletePictures", "removeWebhook", "revokeKey"}
 TWIN = {"name": "twin", "path": str(MODEL_PATH)}
 """It may be paused and removed, and no other is."""
