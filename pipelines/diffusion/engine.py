@@ -383,7 +383,7 @@ class DiffusionEngine:
 
     def _enter(self, entry: Entry, model: Model) -> None:
         params, cost = entry.request.params, self.costs[entry.model_name]
-        most = self.max_batch * cost.guided_rows
+        most = self._most_rows(cost)
         measured = entry.model_name in self._warm_up.measured
         lane = model.batch_key(params) if isinstance(model, Family) else None
         self._batcher.add(
@@ -446,7 +446,10 @@ class DiffusionEngine:
             return
         cost, params = self.costs[entries[0].model_name], entries[0].request.params
         rows = sum(entry.rows for entry in entries)
+        before = cost.saturation_share(params, self._most_rows(cost))
         cost.observe(params.width * params.height, rows, seconds)
+        if cost.saturation_share(params, self._most_rows(cost)) != before:
+            self._share_anew(entries[0].model_name, params.width, params.height)
         size = params.width, params.height
         self._steps.append(Step(entries[0].model_name, *size, len(entries), seconds))
         for entry in entries:
@@ -460,6 +463,22 @@ class DiffusionEngine:
             request_steps=self._stats.request_steps + len(entries),
             denoise_seconds=self._stats.denoise_seconds + seconds,
         )
+
+    def _share_anew(self, model: str, width: int, height: int) -> None:
+        """Where the device saturates at that size is known better now."""
+        if model not in self._warm_up.measured:
+            return
+        cost = self.costs[model]
+        for id_, entry in self._entries.items():
+            params = entry.request.params
+            if (entry.model_name, params.width, params.height) == (model, width, height) and (
+                id_ in self._batcher
+            ):
+                share = cost.saturation_share(params, self._most_rows(cost))
+                self._batcher.saturates(id_, share)
+
+    def _most_rows(self, cost: CostModel) -> int:
+        return self.max_batch * cost.guided_rows
 
     def _advance(self, running: Running, prediction: Tensor) -> None:
         request, trajectory = running.request, running.trajectory

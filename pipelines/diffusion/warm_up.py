@@ -122,12 +122,13 @@ def measure(
 ) -> Iterator[None]:
     """A step a slice; in rounds, so that what else the machine does falls on all sizes alike.
 
-    Of each size the shortest step counts, as one measurement: later ones soon outweigh it.
+    Of each size the median counts, as one measurement: later ones soon outweigh it. (The shortest
+    would flatter small steps, which end before anybody else has the core.)
     """
     params = plain_params(family.description, guidance_scale=5.0)
     pixels = params.width * params.height
     trajectories = [family.prepare(params, family.encode(params)) for _ in range(max_batch)]
-    shortest: dict[int, float] = {}
+    steps: dict[int, list[float]] = {}
     for _ in range(_ROUNDS):
         pictures = 1
         while pictures <= max_batch:
@@ -135,16 +136,16 @@ def measure(
             start = clock()
             # To its end on the device; the latents stay as they are.
             peak = memory.peak_of(lambda: _all_finite(family.denoise(batch)))  # noqa: B023
-            shortest[rows] = min(shortest.get(rows, math.inf), clock() - start)
+            steps.setdefault(rows, []).append(clock() - start)
             if peak is not None:
                 cost.observe_step_bytes(pixels, rows, peak)
             yield
-            if shortest[rows] > _LONGEST_STEP:
+            if median(steps[rows]) > _LONGEST_STEP:
                 break
             pictures *= 2
     cost.clear()  # the steps of the first picture were slow in ways that no other will be
-    for rows, seconds in shortest.items():
-        cost.observe(pixels, rows, seconds)
+    for rows, seconds in steps.items():
+        cost.observe(pixels, rows, median(seconds))
 
 
 def choose_threads(family: Family, max_batch: int, most: int, clock: Clock) -> int:

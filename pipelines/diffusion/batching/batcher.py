@@ -97,17 +97,23 @@ class StepBatcher:
         """
         if request_id in self._requests:
             raise ValueError(f"Request {request_id!r} is in the engine already.")
-        if saturation > 0:
-            self._trials.setdefault(key, Trial()).learnt(saturation)
         now = self._clock()
         due = now + SOFT_DEADLINE * seconds if deadline is None else max(now, deadline)
         self._requests[request_id] = QueuedRequest(
             request_id, key, next(self._places), due, seconds, size, fill, saturation
         )
+        if saturation > 0:
+            self.saturates(request_id, saturation)
 
     def update(self, request_id: str, seconds: float) -> None:
         """So much work is left of it, in seconds when alone. KeyError if it is not here."""
         self._requests[request_id].seconds = seconds
+
+    def saturates(self, request_id: str, share: float) -> None:
+        """Its share of what saturates the device is another one. KeyError if it is not here."""
+        request = self._requests[request_id]
+        request.saturation = share
+        self._trials.setdefault(request.key, Trial()).learnt(share)
 
     def remove(self, request_id: str) -> bool:
         """Whether it was here. Its slot and its bytes are free for the next step."""
