@@ -138,7 +138,7 @@ def service(
             database_url=database_url,
             redis_url=valkey_url,
             data_dir=tmp_path_factory.mktemp("served"),
-            jobs=JobSettings(wait_timeout_s=0.1),
+            jobs=JobSettings(wait_timeout_s=0.5),
         )
         with served(settings, MODEL) as (address, key):
             headers = {"Authorization": f"Bearer {key}"}
