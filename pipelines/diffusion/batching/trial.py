@@ -22,7 +22,7 @@ class Trial:
     """Of the shares of a saturated step that requests have had."""
 
     def learnt(self, share: float) -> None:
-        """A newcomer's share; if it is much less than any, larger steps have paid."""
+        """A request's share; if it is much less than any, larger steps have paid."""
         if share < _LESS * self.least:
             self.until = self.between = _FIRST
             self.least = share

@@ -19,11 +19,10 @@ from pipelines.imaging.encode import encode
 from pipelines.imaging.errors import ImagingError, InvalidCertificate
 from pipelines.imaging.format import PictureFormat
 from pipelines.imaging.header import format_of
-from pipelines.imaging.metadata.xmp import SOFTWARE
+from pipelines.imaging.metadata.xmp import SOFTWARE, SOURCE_TYPES
 
-_SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
-_DRAWN = f"{_SOURCE_TYPES}trainedAlgorithmicMedia"
-_DRAWN_FROM_A_PICTURE = f"{_SOURCE_TYPES}compositeWithTrainedAlgorithmicMedia"
+_DRAWN = f"{SOURCE_TYPES}trainedAlgorithmicMedia"
+_DRAWN_FROM_A_PICTURE = f"{SOURCE_TYPES}compositeWithTrainedAlgorithmicMedia"
 _PICTURES = ("image", "control_image")
 """Parameters that name a picture which the client sent."""
 _CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}

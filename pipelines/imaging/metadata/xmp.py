@@ -18,7 +18,8 @@ from pipelines.imaging.metadata.origin import Origin
 
 SOFTWARE = "Sfumato"
 _NAMESPACE = "urn:sfumato:xmp:1"
-_TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+_TRAINED = f"{SOURCE_TYPES}trainedAlgorithmicMedia"
 _PACKET = """\
 <?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
