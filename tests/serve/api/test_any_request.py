@@ -48,6 +48,7 @@ WITH_FILES = 30
 """Cases of one operation at most, beside those that cover its parameters one by one."""
 TAKES_FILES = "^/v1/images/(edits|variations|inspect|verify)$"
 DESTROYS = {"deleteImage", "deletePictures", "removeWebhook", "revokeKey"}
+UNFINISHED = "SELECT id FROM jobs WHERE state IN ('queued', 'running') LIMIT 1"
 TWIN = {"name": "twin", "path": str(MODEL_PATH)}
 """It may be paused and removed, and no other is."""
 KINDS = [Phase.explicit, Phase.generate]  # one that fails is told as it is, not shrunk
@@ -103,6 +104,7 @@ turns = count()
 
 @dataclass(frozen=True, slots=True)
 class Service:
+    database_url: str
     address: str
     headers: dict[str, str]
     there: dict[str, str]
@@ -114,6 +116,13 @@ class Service:
         """The case's path parameters, of what exists."""
         there = self.spare if _name(case) in DESTROYS else self.there
         return {name: there[name] for name in case.path_parameters}
+
+    def wait_until_idle(self) -> None:
+        """What was sent before is drawn."""
+        deadline = time.monotonic() + 60
+        while query(self.database_url, UNFINISHED):
+            assert time.monotonic() < deadline, "what was sent before is not drawn"
+            time.sleep(0.05)
 
 
 # Without any parameter schemathesis' items have one node id together under pytest 9, and of those
@@ -176,7 +185,7 @@ def service(
                 "name": "ink",
             }
             spare["key_id"] = key_of_tenant["id"]
-            yield Service(address, headers, there, spare)
+            yield Service(database_url, address, headers, there, spare)
 
 
 def breaks_only_as_expected(
@@ -230,6 +239,7 @@ def test_answers_files_as_promised(case: Case, service: Service, session: reques
     # Of a dozen values at random hardly ever all can be drawn.
     if _asks_well(case) and isinstance(case.body, dict) and next(turns) % 2:
         prompt = {"prompt": "a red heart"} if "prompt" in case.body else {}
+        service.wait_until_idle()
         if case.media_type == "application/json":
             case.body = {
                 "images": [{"image_url": data_url(picture.getvalue())}],
