@@ -1,8 +1,11 @@
-"""The gallery and the operator's page: a few files of the package, under a policy that lets in nothing else."""
+"""The gallery and the operator's page, under a policy that lets in nothing else."""
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
 
 from serve.http.http_route import HttpRoute
 from serve.http.static_files import packaged
@@ -19,6 +22,8 @@ async def index(request: Request) -> Response:
 
 @router.get("/operator")
 async def operator(request: Request) -> Response:
+    if request.scope.get("raw_path", b"").endswith(b"/"):  # the links of the page are relative
+        return RedirectResponse("../operator", HTTPStatus.PERMANENT_REDIRECT)
     return packaged("web/page", "operator.html", request, _POLICY)
 
 
