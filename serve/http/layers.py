@@ -56,7 +56,7 @@ FORM, JSON = "multipart/form-data", "application/json"
 UPLOADS = {
     "/v1/images/edits": (FORM, JSON),
     "/v1/images/variations": (FORM,),
-    "/v1/jobs/edits": (FORM,),
+    "/v1/edits": (FORM,),
 }
 """The routes that take pictures, and as what."""
 _LORA = re.compile(r"/v1/operator/models/.+/loras/[^/]+")

@@ -151,7 +151,7 @@ async def submit_job(
 
 
 @router.post(
-    "/v1/jobs/edits",
+    "/v1/edits",
     status_code=202,
     summary="Submit a job that draws from a picture",
     responses={

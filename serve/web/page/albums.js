@@ -24,7 +24,7 @@ export class Albums {
   }
 
   close() {
-    for (const url of this.#covers.values()) url.then(URL.revokeObjectURL);
+    for (const url of this.#covers.values()) url.then((it) => URL.revokeObjectURL(it), () => {});
     byId("album-list").replaceChildren();
   }
 

@@ -141,7 +141,8 @@ export class Composer {
 
   #show() {
     byId("prompt").focus();
-    scrollTo({ top: 0, behavior: "smooth" });
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    scrollTo({ top: 0, behavior: still ? "instant" : "smooth" });
   }
 
   async #showing(work) {

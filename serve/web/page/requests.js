@@ -23,7 +23,7 @@ export class Requests {
     const headers = { "Idempotency-Key": this.#key(stringify(fields), source?.files) };
     try {
       const job = await (source
-        ? this.api.json("POST", "v1/jobs/edits", form(fields, source.files), headers)
+        ? this.api.json("POST", "v1/edits", form(fields, source.files), headers)
         : this.api.json("POST", "v1/jobs", fields, headers));
       this.#unanswered = null;
       return job;

@@ -46,7 +46,7 @@ WITH_KEY = 65
 WITHOUT_KEY = 15
 WITH_FILES = 30
 """Cases of one operation at most, beside those that cover its parameters one by one."""
-TAKES_FILES = "^/v1/(images/(edits|variations|inspect|verify)|jobs/edits)$"
+TAKES_FILES = "^/v1/(images/(edits|variations|inspect|verify)|edits)$"
 DESTROYS = {"deleteAlbum", "deleteImage", "deletePictures", "removeWebhook", "revokeKey"}
 UNFINISHED = "SELECT id FROM jobs WHERE state IN ('queued', 'running') LIMIT 1"
 TWIN = {"name": "twin", "path": str(MODEL_PATH)}

@@ -67,7 +67,7 @@ DOORS = {
     "GET /v1/images/{image_id}": READ,
     "GET /v1/images/{image_id}/{variant}": READ,
     "POST /v1/jobs": Door(Scope.GENERATE, NO_MODEL),
-    "POST /v1/jobs/edits": Door(Scope.GENERATE),
+    "POST /v1/edits": Door(Scope.GENERATE),
     "GET /v1/jobs": READ,
     "GET /v1/jobs/{job_id}": READ,
     "DELETE /v1/jobs/{job_id}": GENERATE,

@@ -18,7 +18,7 @@ PROMPT = {"prompt": "a red heart"}
 
 async def ask(client: httpx2.AsyncClient, mask: bytes | None = None, **fields: Any) -> Any:
     files = {"image": GOOD} | ({} if mask is None else {"mask": mask})
-    return await client.post("/v1/jobs/edits", data=PROMPT | fields, files=files)
+    return await client.post("/v1/edits", data=PROMPT | fields, files=files)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ async def test_the_same_key_and_picture_is_the_same_job(client: httpx2.AsyncClie
     headers = {"Idempotency-Key": "order-1042"}
     asked = [("a.png", GOOD), ("b.png", GOOD), ("c.png", file_of(picture(48, 64)))]
     answers = [
-        await client.post("/v1/jobs/edits", data=PROMPT, files={"image": each}, headers=headers)
+        await client.post("/v1/edits", data=PROMPT, files={"image": each}, headers=headers)
         for each in asked
     ]
     assert [answer.status_code for answer in answers] == [202, 202, 422]
@@ -84,6 +84,6 @@ async def test_what_is_wrong_is_named(client: httpx2.AsyncClient) -> None:
         ),
         ({"json": PROMPT}, 400, "invalid_form", None),
     ):
-        answer = await client.post("/v1/jobs/edits", **sent)
+        answer = await client.post("/v1/edits", **sent)
         told = answer.json()
         assert (answer.status_code, told["code"], told.get("param")) == (status, code, param), told

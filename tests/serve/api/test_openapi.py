@@ -36,7 +36,7 @@ ROUTES = {
     "/v1/albums": {"get", "post"},
     "/v1/albums/{album_id}": {"get", "patch", "delete"},
     "/v1/albums/{album_id}/images/{image_id}": {"put", "delete"},
-    "/v1/jobs/edits": {"post"},
+    "/v1/edits": {"post"},
     "/v1/operator/models": {"get", "post"},
     "/v1/operator/models/{model}": {"patch", "delete"},
     "/v1/tenants": {"get", "post"},
