@@ -115,13 +115,17 @@ class Gallery {
     if (this.#jobs.has(job.id)) return;
     const waiting = job.images.filter(({ state }) => LIVE.has(state));
     this.#jobs.set(job.id, new Set(waiting.map(({ id }) => id)));
-    for (const { id, state } of waiting) { // the last comes first, as in the list
+    for (const { id, state } of waiting) {
       if (this.#cards.has(id)) continue;
       const card = new Card(job.prompt);
       card.root.classList.add("live");
+      card.root.dataset.id = id;
       card.emerge(() => this.#cancel(job.id), { begun: state === "running", of: waiting.length });
       this.#cards.set(id, card);
-      grid.prepend(card.root);
+      // The last comes first, as in the list; events may bring jobs in another order.
+      const live = [...grid.querySelectorAll(":scope > .live")];
+      const after = live.find((root) => root.dataset.id < id) ?? grid.querySelector(":scope > :not(.live)");
+      grid.insertBefore(card.root, after);
     }
     this.feed.watch(job.id, job.last_seq);
     this.#emptiness();

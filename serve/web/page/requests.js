@@ -20,15 +20,17 @@ export class Requests {
   /** The accepted job; `source` is what `Source.asked` tells. */
   async submit(request, source = null) {
     const fields = source ? { ...request, strength: source.strength } : request;
-    const headers = { "Idempotency-Key": this.#key(stringify(fields), source?.files) };
+    const files = source?.files;
+    const told = stringify(fields);
+    const key = this.#isAgain(told, files) ? this.#unanswered.key : random();
+    this.#unanswered = null;
+    const headers = { "Idempotency-Key": key };
     try {
-      const job = await (source
-        ? this.api.json("POST", "v1/edits", form(fields, source.files), headers)
+      return await (files
+        ? this.api.json("POST", "v1/edits", form(fields, files), headers)
         : this.api.json("POST", "v1/jobs", fields, headers));
-      this.#unanswered = null;
-      return job;
     } catch (refused) {
-      if (refused.status && refused.status < 500) this.#unanswered = null;
+      if (!refused.status || refused.status >= 500) this.#unanswered = { told, files, key };
       throw refused;
     }
   }
@@ -45,12 +47,10 @@ export class Requests {
     return this.submit(request, { strength: VARIED_STRENGTH, files });
   }
 
-  #key(told, files) {
+  #isAgain(told, files) {
     const last = this.#unanswered;
-    const same =
-      last?.told === told && last.files?.image === files?.image && last.files?.mask === files?.mask;
-    if (!same) this.#unanswered = { told, files, key: random() };
-    return this.#unanswered.key;
+    const same = (name) => last.files?.[name] === files?.[name];
+    return last?.told === told && same("image") && same("mask");
   }
 }
 
