@@ -35,16 +35,20 @@ export class Albums {
 
   /** All of them, and the shelf anew. */
   async load() {
+    this.#albums = await this.#all("");
+    if (!this.#albums.some(({ id }) => id === this.#chosen)) this.#chosen = null;
+    this.#shelve();
+  }
+
+  async #all(filter) {
     const found = [];
     let after = "";
     do {
-      const page = await this.api.json("GET", `v1/albums?limit=100${after}`);
+      const page = await this.api.json("GET", `v1/albums?limit=100${filter}${after}`);
       found.push(...page.data);
       after = page.has_more ? `&after=${page.next}` : "";
     } while (after);
-    this.#albums = found;
-    if (!found.some(({ id }) => id === this.#chosen)) this.#chosen = null;
-    this.#shelve();
+    return found;
   }
 
   /** This picture is in view now. */
@@ -145,11 +149,11 @@ export class Albums {
     const { id } = this.#picture;
     return this.#showing("detail-albums-fault", async () => {
       const [having] = await Promise.all([
-        this.api.json("GET", `v1/albums?limit=100&image=${id}`),
+        this.#all(`&image=${id}`),
         this.load(),
       ]);
       if (this.#picture.id !== id) return;
-      const within = new Set(having.data.map((album) => album.id));
+      const within = new Set(having.map((album) => album.id));
       byId("detail-album-list").replaceChildren(
         ...this.#albums.map((album) => this.#box(album, within.has(album.id))),
       );

@@ -58,17 +58,20 @@ async def browsing(url: str, **options: Any) -> AsyncIterator[tuple[Page, list[s
         await browser.close()
 
 
-_DROP = """base64 => {
+_DROP = """([base64, pasted]) => {
   const bytes = Uint8Array.from(atob(base64), (each) => each.charCodeAt(0));
   const dropped = new DataTransfer();
   dropped.items.add(new File([bytes], "picture.png", { type: "image/png" }));
-  document.body.dispatchEvent(new DragEvent("drop", { bubbles: true, dataTransfer: dropped }));
+  const event = pasted
+    ? new ClipboardEvent("paste", { bubbles: true, clipboardData: dropped })
+    : new DragEvent("drop", { bubbles: true, dataTransfer: dropped });
+  document.body.dispatchEvent(event);
 }"""
 
 
-async def drop(page: Page, file: bytes) -> None:
-    """A PNG on the page."""
-    await page.evaluate(_DROP, base64.b64encode(file).decode())
+async def drop(page: Page, file: bytes, *, pasted: bool = False) -> None:
+    """A PNG on the page, with the mouse or from the clipboard."""
+    await page.evaluate(_DROP, [base64.b64encode(file).decode(), pasted])
 
 
 async def submit(client: httpx2.AsyncClient, **fields: Any) -> dict[str, Any]:

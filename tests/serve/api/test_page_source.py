@@ -57,12 +57,13 @@ async def stored(storage: Storage, key: object) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(file)))
 
 
-async def test_a_dropped_picture_is_drawn_from_at_the_chosen_strength(
-    address: str, key: str, client: httpx2.AsyncClient, services: Services
+@pytest.mark.parametrize("pasted", [False, True])
+async def test_a_picture_is_drawn_from_at_the_chosen_strength(
+    address: str, key: str, client: httpx2.AsyncClient, services: Services, pasted: bool
 ) -> None:
     async with browsing(f"{address}/#key={key}") as (page, _, errors):
         await page.wait_for_selector("#format option[value=avif]", state="attached")
-        await drop(page, file_of(picture(96, 64)))
+        await drop(page, file_of(picture(96, 64)), pasted=pasted)
         await page.locator("#source").wait_for()
         await page.fill("#prompt", "a red heart")
         await page.fill("#strength", "0.35")
