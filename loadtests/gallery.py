@@ -48,8 +48,20 @@ QUERIES = {
     "a model": "model=sfumato-embedded",
     "a seed": "seed=4242",
     "before a moment": "day",
+    "an album of 10,000 pictures": "album=large",
+    "an album of 20 old pictures": "album=small",
+    "two albums": "albums",
     "trends": "trends",
 }
+_ALBUMS = {
+    "large": "seed % 10 = 0 ORDER BY id DESC LIMIT 10000",
+    "small": "true ORDER BY id LIMIT 20",
+}
+"""By name, which pictures are in it."""
+_ALBUM = """
+WITH made AS (INSERT INTO albums (tenant_id, name) VALUES (:tenant, :name) RETURNING id)
+INSERT INTO album_pictures (album_id, image_id)
+SELECT made.id, chosen.id FROM made, (SELECT id FROM images WHERE """
 _FILL = """
 WITH made AS (
     INSERT INTO jobs (id, tenant_id, state, model, params, n, last_seq, created_at, finished_at)
@@ -141,8 +153,11 @@ async def _fill(services: Services, tenant_id: UUID, pictures: int) -> None:
                     "key": key,
                 },
             )
+        for name, which in _ALBUMS.items():
+            chosen = text(f"{_ALBUM}{which}) chosen")
+            await session.execute(chosen, {"tenant": tenant_id, "name": name})
     async with database.transaction() as session:
-        for table in ("jobs", "images", "variants"):
+        for table in ("jobs", "images", "variants", "albums", "album_pictures"):
             await session.execute(text(f"ANALYZE {table}"))
     await database.close()
 
@@ -160,6 +175,12 @@ async def _ask(
     if query == "day":  # in the middle of what was filled in
         middle = (await client.get("/v1/images?limit=1&q=zebra")).json()["data"][0]["created_at"]
         path = f"/v1/images?limit=24&created_before={middle}"
+    if query == "albums":
+        path = "/v1/albums?limit=24"
+    if query.startswith("album="):
+        listed = (await client.get("/v1/albums")).json()["data"]
+        album = next(each["id"] for each in listed if query.endswith(each["name"]))
+        path = f"/v1/images?limit=24&album={album}"
     if query == "after":
         first = (await client.get("/v1/images?limit=24")).json()
         path = f"/v1/images?limit=24&after={first['next']}"

@@ -45,6 +45,7 @@ A job's events come as Server-Sent Events, on a WebSocket of many jobs, and by w
 TAGS = {
     "images": "Pictures. Requests and errors under `/v1/images` take OpenAI's shape, so that its"
     " clients work unchanged.",
+    "albums": "Pictures put together by name; a picture may be in several.",
     "jobs": "Submit now, look later: an accepted job survives the connection and any crash of the"
     " service.",
     "events": "What happens to jobs, as it happens. The WebSocket and the messages are described"

@@ -14,6 +14,7 @@ from starlette.types import Scope
 
 from serve.access import endpoints as access
 from serve.access.rate_limit import RateLimitFields
+from serve.albums import endpoints as albums
 from serve.api import docs, health, metrics
 from serve.api.about import ABOUT, TAGS
 from serve.api.openapi import DescribedAPI, operation_id
@@ -38,6 +39,7 @@ from serve.models import endpoints as models
 from serve.observability.sentry import Transactions
 from serve.observability.tracing import tracer_provider
 from serve.openai import endpoints as openai
+from serve.operator import endpoints as operator
 from serve.pictures import endpoints as images
 from serve.trends import endpoints as trends
 from serve.web import endpoints as gallery
@@ -112,9 +114,10 @@ def create_app(services: Services) -> FastAPI:
     app.state.stopping = asyncio.Event()
     _add_layers(app, services)
     for router in (
-        *(room.router for room in (openai, images, jobs, job_events, events, webhooks)),
+        *(room.router for room in (openai, images, albums, jobs, job_events, events, webhooks)),
         openai.models_router,
         models.router,
+        operator.router,
         access.tenants_router,
         access.keys_router,
         access.usage_router,

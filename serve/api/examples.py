@@ -14,6 +14,7 @@ _IDS = {
     "job": "019ab2f4-6c1e-7d30-9a52-3f8e1c7b4d60",
     "image": "019ab2f4-6c1f-7b44-8e21-90d4a6f2c713",
     "picture": "019ab2f4-6c1f-7b44-8e21-90d4a6f2c713",
+    "album": "019ab2f6-2b0c-7d11-9c40-5f2e7a90b3d8",
     "delivery": "019ab2f4-75d0-7e19-a3c8-6b1f2d904ae7",
     "webhook": "019ab2f0-1d7a-7c02-b6f3-5a9e04d2c881",
     "tenant": "019ab2e0-51c8-7a6e-8f10-2c7d93b4a5e1",

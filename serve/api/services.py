@@ -9,6 +9,7 @@ from typing import get_type_hints
 from serve.access.keys import Keys
 from serve.access.tenants import Tenants
 from serve.access.tickets import Tickets
+from serve.albums.albums import Albums
 from serve.database import Database
 from serve.events.bus import EventBus
 from serve.events.socket import OpenSockets
@@ -49,6 +50,7 @@ class Services:
     loras: Loras
     jobs: Jobs
     pictures: Pictures
+    albums: Albums
     files: CheckedFiles
     conversions: Conversions
     intake: Intake
@@ -120,6 +122,7 @@ def open_services(settings: Settings, *outlets: Meter) -> Services:
         bus=bus,
         jobs=jobs,
         pictures=pictures,
+        albums=Albums(database),
         webhooks=Webhooks(database, settings.webhooks),
         keys=Keys(database, meter),
         tenants=Tenants(database),

@@ -53,7 +53,11 @@ def too_slow(timeout_s: float) -> Problem:
 
 
 FORM, JSON = "multipart/form-data", "application/json"
-UPLOADS = {"/v1/images/edits": (FORM, JSON), "/v1/images/variations": (FORM,)}
+UPLOADS = {
+    "/v1/images/edits": (FORM, JSON),
+    "/v1/images/variations": (FORM,),
+    "/v1/edits": (FORM,),
+}
 """The routes that take pictures, and as what."""
 _LORA = re.compile(r"/v1/operator/models/.+/loras/[^/]+")
 _LORA_TYPES = ("application/octet-stream", "")

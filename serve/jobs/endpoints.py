@@ -14,8 +14,9 @@ from serve.access.rate_limit import RateLimitExceeded
 from serve.database import DatabaseUnavailable
 from serve.events.feed import JobNotFound
 from serve.http.address import path_to
-from serve.http.documented import Errors, problems, success
-from serve.http.errors import InvalidValue
+from serve.http.documented import Errors, form_body, problems, success
+from serve.http.errors import InvalidForm, InvalidValue, MissingField
+from serve.http.form import read_form
 from serve.http.provided import Provided
 from serve.jobs.errors import (
     IdempotencyConflict,
@@ -27,9 +28,23 @@ from serve.jobs.errors import (
 )
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.limits import ServedModels, seed_name
-from serve.jobs.schemas import JobBody, JobList, JobOut, JobPage
+from serve.jobs.schemas import (
+    JobBody,
+    JobEditBody,
+    JobList,
+    JobOut,
+    JobPage,
+    edit_strength,
+)
 from serve.jobs.sourcing import Sourcing
 from serve.moderation.errors import ModerationUnavailable, refused_prompt
+from serve.pictures.errors import (
+    AnimatedPicture,
+    InvalidMask,
+    InvalidPictureFile,
+    PictureTooLarge,
+    UnsupportedPicture,
+)
 from serve.storage import StorageUnavailable
 
 router = APIRouter(tags=["jobs"], route_class=GuardedRoute)
@@ -61,6 +76,15 @@ DRAWING_ERRORS: Errors = (
     StorageUnavailable,
 )
 """Why pictures are not accepted."""
+FILE_ERRORS: Errors = (
+    InvalidForm("Send the picture as Content-Type: multipart/form-data."),
+    MissingField("image: send a file of this name.", param="image"),
+    UnsupportedPicture,
+    InvalidPictureFile,
+    PictureTooLarge,
+    AnimatedPicture,
+)
+"""Why the files of a form are not taken."""
 _QUEUED = {
     "state": "queued",
     "images": [{"state": "queued", "variants": [], "finished_at": None}],
@@ -119,6 +143,54 @@ async def submit_job(
         seed_for=seed_name(caller.tenant_id, key),
     )
     job_request = await sourcing.keep(caller.tenant_id, job_request, key, control=body.control)
+    job = await jobs.submit(
+        caller.tenant_id, job_request, idempotency_key=key, reuse=body.cache == "allow"
+    )
+    response.headers["Location"] = path_to(f"/v1/jobs/{job.id}", request)
+    return JobOut.of(job)
+
+
+@router.post(
+    "/v1/edits",
+    status_code=202,
+    summary="Submit a job that draws from a picture",
+    responses={
+        **success(202, ("Location",), _QUEUED),
+        **problems(*DRAWING_ERRORS, *FILE_ERRORS, InvalidMask),
+    },
+    openapi_extra=form_body(JobEditBody, "image", "mask", "control_image"),
+)
+async def submit_edit(
+    request: Request,
+    response: Response,
+    caller: Drawer,
+    models: Provided[ServedModels],
+    sourcing: Provided[Sourcing],
+    jobs: Provided[Jobs],
+    idempotency_key: IdempotencyKey = None,
+) -> JobOut:
+    """As `POST /v1/jobs`, in a multipart form with the picture. All of it is drawn anew, or where
+    `mask`, a PNG of the same size, is wholly transparent; what a mask keeps comes back pixel for
+    pixel. Files are as in `POST /v1/images/edits`."""
+    key = checked_key(idempotency_key)
+    optional = ["mask", "control_image"]
+    async with read_form(request, JobEditBody, required="image", optional=optional) as form:
+        body, mask = form.body, "mask" in form.files
+        limits = await models.limits_for(body)
+        limits.check_source(image=True, mask=mask)
+        size = limits.size(body.size, body.width, body.height)
+        job_request = limits.accept(body, size=size, seed_for=seed_name(caller.tenant_id, key))
+        job_request = await sourcing.fit(
+            limits,
+            job_request,
+            form.files["image"],
+            size=f"{size[0]}x{size[1]}" if body.width else body.size,
+            strength=body.strength,
+            default_strength=edit_strength(mask=mask),
+        )
+        job_request = await sourcing.keep(
+            caller.tenant_id, job_request, key, control=body.control, uploads=form.files
+        )
     job = await jobs.submit(
         caller.tenant_id, job_request, idempotency_key=key, reuse=body.cache == "allow"
     )

@@ -178,6 +178,28 @@ class JobBody(PictureBody):
     height: int | None = Field(None, description="In pixels; together with `width`.", examples=[64])
 
 
+STRENGTH = "Above 0 to 1: the share of the denoising steps that are made, from the picture on."
+
+
+def edit_strength(*, mask: bool) -> float:
+    """An edit's, where none is given. What a mask keeps is kept anyway: it leaves more freedom."""
+    return 1.0 if mask else 0.8
+
+
+class JobEditBody(JobBody):
+    """A job that draws from a picture; its files stand beside these fields."""
+
+    size: str | None = Field(
+        None,
+        description="`auto`, the picture's own shape, or as in `512x512`, which it then covers.",
+    )
+    strength: float | None = Field(
+        None,
+        description=f"{STRENGTH} 0.8 where left out, and with a mask 1.",
+        examples=[0.6],
+    )
+
+
 class JobPage(Page):
     """Which jobs a client asks for."""
 

@@ -12,6 +12,7 @@ from serve.http.errors import InvalidValue, MissingField
 from serve.http.form import Upload
 from serve.http.json_body import DATA_URL, file_of_data_url
 from serve.jobs.lifecycle import Jobs
+from serve.jobs.limits import Limits
 from serve.jobs.request import JobRequest
 from serve.jobs.schemas import ControlBody
 from serve.pictures.checked_files import CheckedFiles
@@ -66,6 +67,27 @@ class Sourcing:
             uploads["control_image"] = Upload(io.BytesIO(file), _FIELD)
         kept = await self.intake.keep(tenant_id, (request.width, request.height), uploads)
         return replace(request, **kept)  # type: ignore[arg-type]
+
+    async def fit(
+        self,
+        limits: Limits,
+        request: JobRequest,
+        image: Upload,
+        *,
+        size: str | None,
+        strength: float | None,
+        default_strength: float,
+    ) -> JobRequest:
+        """The request at this strength and size, which is the picture's own for ``auto``.
+
+        Raises:
+            InvalidValue: the model cannot draw so.
+            InvalidPictureFile: the upload is no picture.
+        """
+        strength = limits.strength(strength, default_strength, request.num_inference_steps)
+        own = await self.intake.size(image)
+        width, height = limits.size_from(size, own, request.output_format)
+        return replace(request, strength=strength, width=width, height=height)
 
     async def _file(self, tenant_id: UUID, image: str) -> bytes:
         """Of a data URL, or of an earlier picture of the tenant's."""

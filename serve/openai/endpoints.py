@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Annotated
 from uuid import UUID
 
@@ -15,11 +14,11 @@ from fastapi import APIRouter, Path, Request, Response
 
 from serve.access.auth import Drawer, GuardedRoute, Reader, read_body
 from serve.http.documented import Errors, form_body, openai_errors, picture_events, problems
-from serve.http.errors import InvalidForm, InvalidJson, InvalidValue, MissingField
+from serve.http.errors import InvalidJson, InvalidValue
 from serve.http.form import Form, Upload, checked, read_form
 from serve.http.json_body import file_of_data_url, is_json
 from serve.http.provided import Provided, provided
-from serve.jobs.endpoints import DRAWING_ERRORS, IdempotencyKey, checked_key
+from serve.jobs.endpoints import DRAWING_ERRORS, FILE_ERRORS, IdempotencyKey, checked_key
 from serve.jobs.errors import ModelNotFound
 from serve.jobs.limits import ServedModels, seed_name
 from serve.jobs.request import JobRequest
@@ -37,29 +36,12 @@ from serve.openai.schemas import (
     steps_of,
 )
 from serve.openai.waiting import WaitingClient
-from serve.pictures.errors import (
-    AnimatedPicture,
-    FileDamaged,
-    ImageDeleted,
-    InvalidMask,
-    InvalidPictureFile,
-    PictureTooLarge,
-    UnsupportedPicture,
-)
-from serve.pictures.sources import Intake
+from serve.pictures.errors import FileDamaged, ImageDeleted, InvalidMask
 
 router = APIRouter(tags=["images"], route_class=GuardedRoute)
 models_router = APIRouter(tags=["models"], route_class=GuardedRoute)
 
 _ERRORS: Errors = (*DRAWING_ERRORS, *outcome_examples(), ImageDeleted, FileDamaged)
-_FILE_ERRORS: Errors = (
-    InvalidForm("Send the picture as Content-Type: multipart/form-data."),
-    MissingField("image: send a file of this name.", param="image"),
-    UnsupportedPicture,
-    InvalidPictureFile,
-    PictureTooLarge,
-    AnimatedPicture,
-)
 
 
 @router.post(
@@ -94,7 +76,7 @@ async def generate(
     response_model_exclude_none=True,
     responses={
         **picture_events("image_edit", "The pictures, or with `stream` their events."),
-        **openai_errors(*_ERRORS, *_FILE_ERRORS, InvalidMask),
+        **openai_errors(*_ERRORS, *FILE_ERRORS, InvalidMask),
     },
     openapi_extra=form_body(EditBody, "image", "mask", "control_image", as_json=EditJson),
 )
@@ -123,7 +105,7 @@ async def edit(
     summary="Vary a picture",
     response_model=Generation,
     response_model_exclude_none=True,
-    responses=openai_errors(*_ERRORS, *_FILE_ERRORS),
+    responses=openai_errors(*_ERRORS, *FILE_ERRORS),
     openapi_extra=form_body(VariationBody, "image", "control_image"),
 )
 async def vary(
@@ -155,6 +137,7 @@ async def _accept(
     """
     if isinstance(body, GenerationBody):
         body.check_answer()
+    sourcing = provided(request, Sourcing)
     limits = await provided(request, ServedModels).limits_for(body)
     mask = "mask" in files
     limits.check_source(image="image" in files, mask=mask)
@@ -167,14 +150,15 @@ async def _accept(
         without_prompt=isinstance(body, VariationBody),
     )
     if isinstance(body, EditBody | VariationBody):
-        steps = job_request.num_inference_steps
-        strength = limits.strength(body.strength, body.default_strength(mask=mask), steps)
-        own = await provided(request, Intake).size(files["image"])
-        width, height = limits.size_from(body.size, own, job_request.output_format)
-        job_request = replace(job_request, strength=strength, width=width, height=height)
-    return await provided(request, Sourcing).keep(
-        tenant_id, job_request, key, control=body.control, uploads=files
-    )
+        job_request = await sourcing.fit(
+            limits,
+            job_request,
+            files["image"],
+            size=body.size,
+            strength=body.strength,
+            default_strength=body.default_strength(mask=mask),
+        )
+    return await sourcing.keep(tenant_id, job_request, key, control=body.control, uploads=files)
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from serve.http.errors import InvalidValue
 from serve.http.fields import StrictBody, Text
 from serve.jobs.limits import ServedModels
 from serve.jobs.request import JobRequest
-from serve.jobs.schemas import OutputFormat, PictureBody
+from serve.jobs.schemas import STRENGTH, OutputFormat, PictureBody, edit_strength
 from serve.pictures.schemas import JobWarning
 
 _ONE_PIXEL = (
@@ -170,9 +170,6 @@ class Generation(BaseModel):
     warnings: list[JobWarning] | None = WARNINGS_FIELD
 
 
-_STRENGTH = "Above 0 to 1: the share of the denoising steps that are made, from the picture on."
-
-
 class EditBody(GenerationBody):
     """OpenAI's fields, and the extensions of a generation."""
 
@@ -183,13 +180,13 @@ class EditBody(GenerationBody):
     input_fidelity: Literal["high", "low"] | None = Field(
         None, description="How much of the picture stays; a word for `strength`."
     )
-    strength: float | None = Field(None, description=_STRENGTH, examples=[0.9])
+    strength: float | None = Field(None, description=STRENGTH, examples=[0.9])
 
     def default_strength(self, *, mask: bool) -> float:
-        """Where none is given. What a mask keeps is kept anyway, so that it leaves more freedom."""
+        """Where none is given."""
         if self.input_fidelity == "high":
             return 0.8 if mask else 0.5
-        return 1.0 if mask else 0.8
+        return edit_strength(mask=mask)
 
 
 class PictureReference(StrictBody):
@@ -236,7 +233,7 @@ class VariationBody(PictureBody):
     )
     user: Text | None = Field(None, max_length=512, description="Accepted, without effect.")
     strength: float | None = Field(
-        None, description=f"{_STRENGTH} 0.6 where left out.", examples=[0.3]
+        None, description=f"{STRENGTH} 0.6 where left out.", examples=[0.3]
     )
 
     def default_strength(self, *, mask: bool) -> float:

@@ -33,7 +33,7 @@ from sqlalchemy.orm import joinedload, selectinload
 from serve.database import Session
 from serve.pictures.schemas import PicturePage
 from serve.pictures.stored_file import PictureKey, SourceKey, StoredFile
-from serve.tables import LIVE, SHOWN, Image, Job, Source, Variant
+from serve.tables import LIVE, SHOWN, AlbumPicture, Image, Job, Source, Variant
 
 _SHOWN = text(f"images.{SHOWN.replace(' AND ', ' AND images.')}")
 _FAVOURITE = text("images.favourite")
@@ -87,6 +87,8 @@ def _conditions(page: PicturePage, model: str | None) -> Iterator[ColumnElement[
     if page.created_before is not None:
         yield Image.created_at < page.created_before
         yield Image.id < _first_id(page.created_before + _LONGEST_SUBMIT)
+    if page.album is not None:
+        yield Image.id.in_(select(AlbumPicture.image_id).where(AlbumPicture.album_id == page.album))
     if page.favourite is not None:
         yield _FAVOURITE if page.favourite else ~Image.favourite
 
@@ -123,8 +125,8 @@ async def add_variant(session: Session, image_id: UUID, file: StoredFile) -> Var
 async def delete_pictures(
     session: Session, *, job_id: UUID, image_id: UUID | None = None
 ) -> Sequence[str]:
-    """Mark the job's ended pictures, or that one, as deleted, delete their variants, and return the
-    files' keys."""
+    """Mark the job's ended pictures, or that one, as deleted, take them out of their albums, delete
+    their variants, and return the files' keys."""
     condition = Image.job_id == job_id if image_id is None else Image.id == image_id
     marked = await session.scalars(
         update(Image)
@@ -133,9 +135,15 @@ async def delete_pictures(
         .returning(Image.id)
         .execution_options(synchronize_session=False)
     )
+    ids = marked.all()
+    await session.execute(
+        delete(AlbumPicture)
+        .where(AlbumPicture.image_id.in_(ids))
+        .execution_options(synchronize_session=False)
+    )
     statement = (
         delete(Variant)
-        .where(Variant.image_id.in_(marked.all()))
+        .where(Variant.image_id.in_(ids))
         .returning(Variant.storage_key)
         .execution_options(synchronize_session=False)
     )

@@ -68,6 +68,7 @@ class PicturePage(Page):
         examples=["2026-11-24T00:00:00Z"],
     )
     created_before: Moment | None = Field(None, description="Asked for before this moment.")
+    album: UUID | None = Field(None, description="Those in this album.")
     favourite: bool | None = Field(None, description="`true` for favourites, `false` for others.")
 
 

@@ -3,6 +3,7 @@
 They are all imported here, so that the migrations see the whole schema.
 """
 
+from serve.tables.albums import Album, AlbumPicture
 from serve.tables.base import LIVE, Base, JobState
 from serve.tables.jobs import (
     MAX_SEED,
@@ -24,6 +25,8 @@ __all__ = [
     "LIVE",
     "MAX_SEED",
     "SHOWN",
+    "Album",
+    "AlbumPicture",
     "ApiKey",
     "Base",
     "CostProfile",

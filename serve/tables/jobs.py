@@ -61,6 +61,7 @@ class Job(Base):
             "id",
             postgresql_where=text("state = 'succeeded'"),
         ),
+        Index("jobs_failed", "finished_at", postgresql_where=text("state = 'failed'")),
         Index("jobs_by_words", "prompt_words", postgresql_using="gin"),
         Index(
             "jobs_with_deadline",

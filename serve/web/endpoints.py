@@ -1,8 +1,11 @@
-"""The gallery page: a few files of the package, under a policy that lets in nothing else."""
+"""The gallery and the operator's page, under a policy that lets in nothing else."""
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
 
 from serve.http.http_route import HttpRoute
 from serve.http.static_files import packaged
@@ -15,6 +18,13 @@ _POLICY = "style-src 'self'; img-src 'self' data: blob:; manifest-src 'self'"
 @router.get("/")
 async def index(request: Request) -> Response:
     return packaged("web/page", "index.html", request, _POLICY)
+
+
+@router.get("/operator")
+async def operator(request: Request) -> Response:
+    if request.scope.get("raw_path", b"").endswith(b"/"):  # the links of the page are relative
+        return RedirectResponse("../operator", HTTPStatus.PERMANENT_REDIRECT)
+    return packaged("web/page", "operator.html", request, _POLICY)
 
 
 @router.get("/web/{name}")

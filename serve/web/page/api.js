@@ -34,8 +34,8 @@ export class Api {
     this.key = key;
   }
 
-  async json(method, path, body) {
-    const answer = await this.#fetch(method, path, body);
+  async json(method, path, body, headers = {}) {
+    const answer = await this.#fetch(method, path, body, headers);
     return read(answer);
   }
 
@@ -44,14 +44,18 @@ export class Api {
     await this.#fetch(method, path);
   }
 
-  /** A URL that an <img> can show: a plain one could not carry the key. */
-  async pictureUrl(path) {
+  async file(path) {
     const answer = await this.#fetch("GET", path);
-    return URL.createObjectURL(await answer.blob());
+    return answer.blob();
   }
 
-  async #fetch(method, path, body) {
-    const headers = { Authorization: `Bearer ${this.key}` };
+  /** A URL that an <img> can show: a plain one could not carry the key. */
+  async pictureUrl(path) {
+    return URL.createObjectURL(await this.file(path));
+  }
+
+  async #fetch(method, path, body, others = {}) {
+    const headers = { Authorization: `Bearer ${this.key}`, ...others };
     const isForm = body instanceof FormData;
     if (body && !isForm) headers["Content-Type"] = "application/json";
     let answer;

@@ -11,6 +11,7 @@ function element(tag, className, text) {
 
 export class Card {
   picture = null; // what the API tells of it, once it is finished
+  begun = false; // whether it is being drawn
   url = null; // its original, once it is loaded
 
   constructor(prompt) {
@@ -21,8 +22,9 @@ export class Card {
     this.root.append(this.frame, this.title);
   }
 
-  /** Waiting to be drawn, or being drawn. */
-  emerge(cancel) {
+  /** Waiting to be drawn, or being drawn; `of` is how many pictures its job has left. */
+  emerge(cancel, { begun, of }) {
+    this.begun = begun;
     this.preview = element("img", "preview");
     this.preview.alt = "";
     this.preview.hidden = true;
@@ -31,8 +33,9 @@ export class Card {
     this.bar.setAttribute("role", "progressbar");
     this.bar.setAttribute("aria-label", `Drawing ${this.title.textContent}`);
     this.bar.setAttribute("aria-valuemin", "0");
-    this.step = element("p", "step", "Waiting for its turn");
-    const button = element("button", "cancel", "Cancel");
+    this.step = element("p", "step", begun ? "Begun" : "Waiting for its turn");
+    const button = element("button", "cancel", of > 1 ? `Cancel all ${of}` : "Cancel");
+    button.setAttribute("aria-label", `${button.textContent}: ${this.title.textContent}`);
     button.type = "button";
     button.addEventListener("click", () => {
       button.disabled = true;
@@ -43,6 +46,7 @@ export class Card {
 
   advance({ step, steps, preview }) {
     if (!this.bar) return;
+    this.begun = true;
     this.frame.style.setProperty("--left", String(1 - step / steps));
     this.bar.setAttribute("aria-valuemax", steps);
     this.bar.setAttribute("aria-valuenow", step);
@@ -51,6 +55,11 @@ export class Card {
       this.preview.src = preview;
       this.preview.hidden = false;
     }
+  }
+
+  /** So many of the pictures asked for come before it. */
+  wait(before) {
+    this.step.textContent = before ? `Waiting, ${before} before it` : "Waiting, the next";
   }
 
   /** Finished: the picture fades in over what was there. */

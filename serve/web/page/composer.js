@@ -1,6 +1,7 @@
 // What is asked for: a prompt and its options, as typed, or as a picture or its file tells them.
 
 import { Refused } from "./api.js";
+import { NoPicture, Source } from "./source.js";
 
 const SUGGESTIONS = [
   "a red heart",
@@ -19,8 +20,9 @@ const number = (id) => (value(id) === undefined ? undefined : Number(value(id)))
 
 export class Composer {
   #models = new Map(); // id → what the API tells of it
+  #source = new Source();
 
-  /** `submit(request)` asks the server for pictures; what it throws is shown. */
+  /** `submit(request, source)` asks the server for pictures; what it throws is shown. */
   constructor(api, submit) {
     this.api = api;
     this.#offerModels().catch(() => {}); // without them the server's defaults can be drawn
@@ -29,7 +31,7 @@ export class Composer {
       event.preventDefault();
       const button = form.querySelector(".primary");
       button.disabled = true;
-      await this.#showing(() => submit(this.request));
+      await this.#showing(() => submit(this.request, this.#source.asked));
       button.disabled = false;
     };
     byId("prompt").onkeydown = (event) => {
@@ -39,6 +41,11 @@ export class Composer {
     };
     byId("draw-model").onchange = () => this.#offer(this.#models.get(byId("draw-model").value));
     byId("suggestions").replaceChildren(...SUGGESTIONS.map(suggestion));
+    byId("file").onchange = () => {
+      const [file] = byId("file").files;
+      byId("file").value = "";
+      if (file) this.#take(file);
+    };
     document.ondragover = (event) => event.preventDefault();
     document.ondrop = (event) => this.#receive(event, event.dataTransfer);
     document.onpaste = (event) => this.#receive(event, event.clipboardData);
@@ -87,21 +94,44 @@ export class Composer {
       if (byId(id).selectedIndex === -1) byId(id).selectedIndex = 0; // none of those offered
     }
     byId("options").open = true;
-    byId("prompt").focus();
-    scrollTo({ top: 0, behavior: "smooth" });
+    this.#show();
   }
 
-  /** A file that was dropped or pasted fills the form, if it says how it was made. */
+  /** The next pictures are drawn from this one of the gallery. */
+  async drawFrom({ id, prompt }) {
+    await this.#showing(async () => {
+      await this.#source.take(await this.api.file(`v1/images/${id}/original`), { used: true });
+      byId("prompt").value ||= prompt;
+      this.#show();
+    });
+  }
+
+  /** Whether the model draws from pictures; one that is not served draws nothing. */
+  drawsFromPictures(model) {
+    return Boolean(this.#models.get(model)?.takes_image);
+  }
+
   async #receive(event, { files }) {
     const file = [...files].find(({ type }) => type.startsWith("image/"));
     if (!file) return;
     event.preventDefault();
+    await this.#take(file);
+  }
+
+  /** A file fills the form if it says how it was made; else pictures are drawn from it. */
+  async #take(file) {
     await this.#showing(async () => {
+      await this.#source.take(file, { used: false });
       const form = new FormData();
       form.append("image", file);
-      const told = await this.api.json("POST", "v1/images/inspect", form);
+      const told = await this.api.json("POST", "v1/images/inspect", form).catch((refused) => {
+        if (refused.status === 401 || refused.status === 0) throw refused;
+        return { software: null }; // a format that the server does not read
+      });
       if (told.software === null) {
-        byId("composer-fault").textContent = "This picture does not say how it was made.";
+        this.#source.use(true);
+        byId("told").textContent = "Pictures are drawn from this one now.";
+        this.#show();
         return;
       }
       this.fill(told.parameters);
@@ -109,12 +139,19 @@ export class Composer {
     });
   }
 
+  #show() {
+    byId("prompt").focus();
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    scrollTo({ top: 0, behavior: still ? "instant" : "smooth" });
+  }
+
   async #showing(work) {
     byId("composer-fault").textContent = "";
     try {
       await work();
     } catch (refused) {
-      if (!(refused instanceof Refused) || refused.status === 401) throw refused;
+      const told = refused instanceof Refused || refused instanceof NoPicture;
+      if (!told || refused.status === 401) throw refused;
       byId("composer-fault").textContent = refused.message;
     }
   }
@@ -129,6 +166,7 @@ export class Composer {
 
   /** What this model takes. */
   #offer(model) {
+    this.#source.possible = model.takes_image;
     const keep = (id, options) => {
       const chosen = byId(id).value;
       byId(id).replaceChildren(...options);

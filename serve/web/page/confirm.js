@@ -1,11 +1,16 @@
-// Asks before a picture is deleted.
+// Asks before something is deleted.
 
 const byId = (id) => document.getElementById(id);
 
-/** True once the picture is deleted by `remove()`, which may be tried again; false if it is kept. */
-export function confirmDeletion(prompt, remove) {
+/**
+ * True once `remove()` has deleted it, which may be tried again; false if it is kept.
+ * `lead` asks, `what` says what will be gone, `yes` stands on the button.
+ */
+export function confirmDeletion({ lead, what, yes }, remove) {
   const dialog = byId("confirm");
-  byId("confirm-what").textContent = `“${prompt}” and its files will be gone for good.`;
+  byId("confirm-lead").textContent = lead;
+  byId("confirm-what").textContent = what;
+  byId("confirm-yes").textContent = yes;
   byId("confirm-fault").textContent = "";
   return new Promise((resolve) => {
     let deleted = false;

@@ -11,13 +11,17 @@ export class Detail {
 
   /**
    * `neighbour(card, 1 | -1)` is the next older or newer card; `reuse(picture)` fills the form;
-   * `again(picture)` draws it with another seed;
+   * `again(picture)` draws it with another seed, `vary(picture)` draws others from it, and
+   * `drawFrom(picture)` has the form do so; `drawable(picture)` says whether that is possible;
+   * `view(picture)` and `closed()` tell which one is in view;
    * `favour(card, yes)` and `remove(card)` do so on the server, and on the page once it has.
    */
-  constructor(api, { neighbour, again, reuse, favour, remove }) {
+  constructor(api, { neighbour, again, vary, reuse, drawFrom, drawable, view, closed, favour, remove }) {
     this.api = api;
     this.neighbour = neighbour;
     this.remove = remove;
+    this.drawable = drawable;
+    this.view = view;
     const compare = (this.compare = new Compare(api));
     byId("detail-compare").onclick = async () => {
       const card = this.#card;
@@ -44,15 +48,27 @@ export class Detail {
       this.#dialog.close();
       again(this.#card.picture);
     };
+    byId("detail-vary").onclick = () => {
+      this.#dialog.close();
+      vary(this.#card.picture);
+    };
+    byId("detail-source").onclick = () => {
+      this.#dialog.close();
+      drawFrom(this.#card.picture);
+    };
     this.#dialog.onclick = (event) => {
       if (event.target === this.#dialog) this.#dialog.close();
     };
     this.#dialog.onkeydown = (event) => {
+      if (event.target.matches("input")) return;
       if (event.key === "ArrowLeft") this.#turn(-1);
       if (event.key === "ArrowRight") this.#turn(1);
       if (event.key === "Delete") this.#delete();
     };
-    this.#dialog.onclose = () => (this.#card?.frame ?? byId("pictures")).focus();
+    this.#dialog.onclose = () => {
+      (this.#card?.frame ?? byId("pictures")).focus();
+      closed();
+    };
   }
 
   async open(card) {
@@ -62,6 +78,8 @@ export class Detail {
     byId("detail-image").alt = picture.prompt;
     this.#star();
     byId("detail-again").hidden = Boolean(picture.params.image || picture.params.control_image);
+    for (const id of ["detail-vary", "detail-source"]) byId(id).hidden = !this.drawable(picture);
+    this.view(picture);
     byId("detail-compare").textContent = this.compare.label(card);
     byId("detail-facts").replaceChildren(...facts(picture));
     byId("detail-newer").disabled = !this.neighbour(card, -1);
@@ -84,7 +102,7 @@ export class Detail {
   async #delete() {
     const card = this.#card;
     const next = this.neighbour(card, 1) ?? this.neighbour(card, -1);
-    if (!(await confirmDeletion(card.picture.prompt, () => this.remove(card)))) return;
+    if (!(await confirmDeletion(lost(card.picture), () => this.remove(card)))) return;
     this.#card = null;
     if (next) this.open(next);
     else this.#dialog.close();
@@ -95,6 +113,12 @@ export class Detail {
     if (next) this.open(next);
   }
 }
+
+const lost = ({ prompt }) => ({
+  lead: "Delete this picture?",
+  what: `“${prompt}” and its files will be gone for good.`,
+  yes: "Delete for good",
+});
 
 function facts({ params, seed, width, height, model, created_at: created }) {
   const rows = [

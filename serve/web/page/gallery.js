@@ -1,19 +1,18 @@
 // The gallery page: a prompt, pictures that emerge, and those that are done.
 
-import { Api, Refused, findKey, keepKey } from "./api.js";
+import { Albums } from "./albums.js";
+import { Api, Refused, keepKey } from "./api.js";
 import { Card } from "./card.js";
 import { Composer } from "./composer.js";
 import { Detail } from "./detail.js";
 import { Feed } from "./feed.js";
+import { openGate } from "./gate.js";
+import { tellQueue } from "./queue.js";
+import { Requests } from "./requests.js";
 import { Search } from "./search.js";
 import { status, watchReadiness } from "./status.js";
 
 const PAGE = 24;
-// What of a job's parameters a request may have, but for the seed and the number of pictures.
-const REPEATED = [
-  "prompt", "negative_prompt", "model", "width", "height", "num_inference_steps", "guidance_scale",
-  "scheduler", "loras", "clip_skip", "output_format", "output_compression",
-];
 const LIVE = new Set(["queued", "running"]);
 const ENDS = new Set(["job.succeeded", "job.failed", "job.cancelled", "job.expired"]);
 
@@ -25,22 +24,31 @@ class Gallery {
   #jobs = new Map(); // job id → ids of its images that are not done
   #asking = new Set(); // job ids that are being fetched
   #next = null; // where the older pictures go on
+  #stale = false; // whether others are to be shown once no picture is in view
 
   constructor(key) {
     this.api = new Api(key);
+    this.requests = new Requests(this.api);
     this.detail = new Detail(this.api, {
       neighbour: this.#neighbour,
-      again: this.#again,
+      again: (picture) => this.#made(this.requests.again(picture)),
+      vary: (picture) => this.#made(this.requests.vary(picture)),
+      drawFrom: (picture) => this.composer.drawFrom(picture),
+      drawable: ({ model }) => this.composer.drawsFromPictures(model),
+      view: (picture) => this.albums.view(picture),
+      closed: () => this.#stale && this.#showAlbum(),
       reuse: ({ params, seed }) => this.composer.fill({ ...params, seed }),
       favour: this.#favour,
       remove: this.#remove,
     });
     this.search = new Search(this.api, () => this.refresh({ anew: true }).catch(this.#complain));
+    this.albums = new Albums(this.api, () => this.#showAlbum());
     this.feed = new Feed(key, {
       event: (event) => this.#take(event).catch(this.#complain),
       state: (state) => this.#connected(state),
       badKey: () => askForKey("This key is not valid."),
     });
+    byId("cancel-all").onclick = () => [...this.#jobs.keys()].forEach((id) => this.#cancel(id));
     byId("more").onclick = () => this.#older().catch(this.#complain);
     this.scroll = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && byId("more").click(), {
       rootMargin: "600px",
@@ -52,6 +60,7 @@ class Gallery {
   close() {
     this.feed.close();
     this.scroll.disconnect();
+    this.albums.close();
     grid.replaceChildren();
   }
 
@@ -61,16 +70,17 @@ class Gallery {
    */
   async refresh({ anew = false } = {}) {
     const query = this.search.query;
-    const [pictures, jobs] = await Promise.all([
+    const [pictures, ...live] = await Promise.all([
       this.api.json("GET", `v1/images?limit=${PAGE}&${query}`),
-      this.api.json("GET", "v1/jobs?limit=50"),
+      ...[...LIVE].map((state) => this.api.json("GET", `v1/jobs?limit=100&state=${state}`)),
     ]);
     if (query !== this.search.query) return; // another answer is on its way
     if (anew) this.#drop();
     const first = grid.querySelector(":scope > .card:not(.live)");
     for (const picture of pictures.data) this.#finished(picture, (card) => grid.insertBefore(card, first));
     if (!first) this.#page(pictures);
-    for (const job of jobs.data.reverse()) if (LIVE.has(job.state)) this.#emerging(job);
+    const jobs = live.flatMap(({ data }) => data).sort((one, other) => (one.id < other.id ? -1 : 1));
+    for (const job of jobs) this.#emerging(job);
     byId("pictures").hidden = false;
     byId("list-fault").textContent = "";
     this.#emptiness();
@@ -105,16 +115,21 @@ class Gallery {
     if (this.#jobs.has(job.id)) return;
     const waiting = job.images.filter(({ state }) => LIVE.has(state));
     this.#jobs.set(job.id, new Set(waiting.map(({ id }) => id)));
-    for (const { id } of waiting) { // the last comes first, as in the list
+    for (const { id, state } of waiting) {
       if (this.#cards.has(id)) continue;
       const card = new Card(job.prompt);
       card.root.classList.add("live");
-      card.emerge(() => this.#cancel(job.id));
+      card.root.dataset.id = id;
+      card.emerge(() => this.#cancel(job.id), { begun: state === "running", of: waiting.length });
       this.#cards.set(id, card);
-      grid.prepend(card.root);
+      // The last comes first, as in the list; events may bring jobs in another order.
+      const live = [...grid.querySelectorAll(":scope > .live")];
+      const after = live.find((root) => root.dataset.id < id) ?? grid.querySelector(":scope > :not(.live)");
+      grid.insertBefore(card.root, after);
     }
     this.feed.watch(job.id, job.last_seq);
     this.#emptiness();
+    tellQueue(this.#cards);
   }
 
   /** The card of a finished picture: the one it emerged in, or a new one that `place` puts. */
@@ -133,13 +148,17 @@ class Gallery {
 
   async #take({ type, job_id: jobId, data }) {
     if (type === "image.progress") {
-      this.#cards.get(data.image_id)?.advance(data);
+      const card = this.#cards.get(data.image_id);
+      const begins = card && !card.begun;
+      card?.advance(data);
+      if (begins) tellQueue(this.#cards);
     } else if (type === "image.succeeded") {
       this.#jobs.get(jobId)?.delete(data.image_id);
       const picture = await this.api.json("GET", `v1/images/${data.image_id}`);
       this.#finished(picture, (card) => grid.prepend(card));
       byId("told").textContent = `Done: ${picture.prompt}`;
       this.#emptiness();
+      tellQueue(this.#cards);
     } else if (type === "job.queued" || type === "job.running") {
       if (this.#jobs.has(jobId) || this.#asking.has(jobId)) return;
       this.#asking.add(jobId);
@@ -161,17 +180,27 @@ class Gallery {
       else card.fail(data.error ?? "It could not be drawn.");
     }
     this.#jobs.delete(jobId);
+    tellQueue(this.#cards);
     setTimeout(() => this.#emptiness(), 400);
   }
 
-  #submit = async (request) => this.#emerging(await this.api.json("POST", "v1/jobs", request));
+  #submit = async (request, source) => this.#emerging(await this.requests.submit(request, source));
 
-  /** The same once more, but for its seed. */
-  #again = async ({ params }) => {
-    const kept = REPEATED.filter((name) => params[name] !== null && params[name] !== undefined);
-    const request = Object.fromEntries(kept.map((name) => [name, params[name]]));
-    await this.#submit(request).catch(this.#complain);
-  };
+  /** A job that is made of a picture: `asked` is answered with it. */
+  async #made(asked) {
+    try {
+      this.#emerging(await asked);
+    } catch (refused) {
+      this.#complain(refused);
+    }
+  }
+
+  #showAlbum() {
+    this.#stale = byId("detail").open;
+    if (this.#stale) return;
+    this.search.album = this.albums.chosen;
+    this.refresh({ anew: true }).catch(this.#complain);
+  }
 
   async #cancel(jobId) {
     try {
@@ -195,6 +224,7 @@ class Gallery {
     this.#cards.delete(card.picture.id);
     card.remove();
     byId("told").textContent = `Deleted: ${card.picture.prompt}`;
+    this.albums.load().catch(this.#complain);
     this.#emptiness();
   };
 
@@ -232,34 +262,17 @@ class Gallery {
 
 let gallery = null;
 
-function open(key) {
-  gallery?.close();
-  byId("key-form").hidden = true;
-  byId("composer").hidden = false;
-  byId("change-key").hidden = false;
-  gallery = new Gallery(key);
-}
-
-function askForKey(fault = "") {
-  gallery?.close();
-  gallery = null;
-  keepKey(null);
-  for (const id of ["composer", "pictures", "change-key"]) byId(id).hidden = true;
-  byId("key-form").hidden = false;
-  byId("key-fault").textContent = fault;
-  status("offline", "No key");
-  byId("key").focus();
-}
-
-byId("key-form").onsubmit = (event) => {
-  event.preventDefault();
-  const key = byId("key").value.trim();
-  byId("key").value = "";
-  keepKey(key);
-  open(key);
-};
-byId("change-key").onclick = () => askForKey();
-addEventListener("hashchange", () => location.hash.startsWith("#key=") && open(findKey()));
-const key = findKey();
-if (key) open(key);
-else askForKey();
+const askForKey = openGate({
+  open(key) {
+    gallery?.close();
+    byId("composer").hidden = false;
+    gallery = new Gallery(key);
+  },
+  close() {
+    gallery?.close();
+    gallery = null;
+    keepKey(null);
+    for (const id of ["composer", "pictures"]) byId(id).hidden = true;
+  },
+  lacking: "No key",
+});

@@ -5,6 +5,7 @@ const PAUSE_MS = 250; // after the last key
 const byId = (id) => document.getElementById(id);
 
 export class Search {
+  album = null; // the id of the one whose pictures are looked for
   #changed;
   #timer = 0;
 
@@ -33,6 +34,7 @@ export class Search {
     const words = byId("words").value.trim();
     if (words) asked.set("q", words);
     if (byId("model").value) asked.set("model", byId("model").value);
+    if (this.album) asked.set("album", this.album);
     if (this.#favourites) asked.set("favourite", "true");
     return asked.toString();
   }

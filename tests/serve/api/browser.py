@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -55,6 +56,22 @@ async def browsing(url: str, **options: Any) -> AsyncIterator[tuple[Page, list[s
         await page.goto(url)
         yield page, asked, errors
         await browser.close()
+
+
+_DROP = """([base64, pasted]) => {
+  const bytes = Uint8Array.from(atob(base64), (each) => each.charCodeAt(0));
+  const dropped = new DataTransfer();
+  dropped.items.add(new File([bytes], "picture.png", { type: "image/png" }));
+  const event = pasted
+    ? new ClipboardEvent("paste", { bubbles: true, clipboardData: dropped })
+    : new DragEvent("drop", { bubbles: true, dataTransfer: dropped });
+  document.body.dispatchEvent(event);
+}"""
+
+
+async def drop(page: Page, file: bytes, *, pasted: bool = False) -> None:
+    """A PNG on the page, with the mouse or from the clipboard."""
+    await page.evaluate(_DROP, [base64.b64encode(file).decode(), pasted])
 
 
 async def submit(client: httpx2.AsyncClient, **fields: Any) -> dict[str, Any]:

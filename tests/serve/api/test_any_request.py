@@ -46,8 +46,8 @@ WITH_KEY = 65
 WITHOUT_KEY = 15
 WITH_FILES = 30
 """Cases of one operation at most, beside those that cover its parameters one by one."""
-TAKES_FILES = "^/v1/images/(edits|variations|inspect|verify)$"
-DESTROYS = {"deleteImage", "deletePictures", "removeWebhook", "revokeKey"}
+TAKES_FILES = "^/v1/(images/(edits|variations|inspect|verify)|edits)$"
+DESTROYS = {"deleteAlbum", "deleteImage", "deletePictures", "removeWebhook", "revokeKey"}
 UNFINISHED = "SELECT id FROM jobs WHERE state IN ('queued', 'running') LIMIT 1"
 TWIN = {"name": "twin", "path": str(MODEL_PATH)}
 """It may be paused and removed, and no other is."""
@@ -65,6 +65,12 @@ EXPECTED = {
     ("edit", 400),
     ("generate", 400),
     ("generate", 504),
+    *((name, 200) for name in ("getAlbum", "listAlbums", "changeAlbum", "lookOver")),
+    ("makeAlbum", 201),
+    ("putPicture", 204),
+    ("takePicture", 204),
+    ("submitEdit", 202),
+    ("submitEdit", 422),
     ("submitJob", 202),
     ("submitJob", 422),
     ("cancelJob", 409),
@@ -183,7 +189,9 @@ def service(
                 "tenant_id": tenant["id"],
                 "model": ask("POST", "/v1/operator/models", TWIN)["name"],
                 "name": "ink",
+                "album_id": ask("POST", "/v1/albums", {"name": "first"})["id"],
             }
+            spare["album_id"] = ask("POST", "/v1/albums", {"name": "spare"})["id"]
             spare["key_id"] = key_of_tenant["id"]
             yield Service(database_url, address, headers, there, spare)
 

@@ -26,6 +26,7 @@ __all__ = ["address"]
 NOBODY = "00000000-0000-7000-8000-000000000000"
 PROMPT = {"prompt": "a red heart"}
 NO_MODEL = {**PROMPT, "model": "none"}  # lets nobody wait for pictures
+IDS = ("job_id", "image_id", "album_id", "webhook_id", "delivery_id", "key_id", "tenant_id")
 NAMES = {"variant": "x", "model_id": "x", "model": "x", "name": "x"}
 HOOK = {"url": "https://example.com/hook"}
 
@@ -48,6 +49,7 @@ READ, GENERATE = Door(Scope.READ), Door(Scope.GENERATE)
 ADMIN, OPERATOR = Door(Scope.ADMIN), Door(Scope.OPERATOR, foreign=403)
 DOORS = {
     "GET /": OPEN,
+    "GET /operator": OPEN,
     "GET /web/{name}": OPEN,
     "GET /openapi.json": OPEN,
     "GET /asyncapi.json": OPEN,
@@ -65,6 +67,7 @@ DOORS = {
     "GET /v1/images/{image_id}": READ,
     "GET /v1/images/{image_id}/{variant}": READ,
     "POST /v1/jobs": Door(Scope.GENERATE, NO_MODEL),
+    "POST /v1/edits": Door(Scope.GENERATE),
     "GET /v1/jobs": READ,
     "GET /v1/jobs/{job_id}": READ,
     "DELETE /v1/jobs/{job_id}": GENERATE,
@@ -80,6 +83,14 @@ DOORS = {
     "POST /v1/webhooks/{webhook_id}/rotate": ADMIN,
     "GET /v1/webhooks/{webhook_id}/deliveries": READ,
     "POST /v1/webhooks/deliveries/{delivery_id}/retry": ADMIN,
+    "POST /v1/albums": Door(Scope.GENERATE, {"name": "Hearts"}),
+    "GET /v1/albums": READ,
+    "GET /v1/albums/{album_id}": READ,
+    "PATCH /v1/albums/{album_id}": Door(Scope.GENERATE, {}),
+    "PUT /v1/albums/{album_id}/images/{image_id}": GENERATE,
+    "DELETE /v1/albums/{album_id}/images/{image_id}": GENERATE,
+    "DELETE /v1/albums/{album_id}": GENERATE,
+    "GET /v1/operator/overview": Door(Scope.OPERATOR, shared=True),
     "GET /v1/operator/models": Door(Scope.OPERATOR, shared=True),
     "POST /v1/operator/models": Door(Scope.OPERATOR, {"name": "other", "path": str(MODEL_PATH)}),
     "PATCH /v1/operator/models/{model}": Door(Scope.OPERATOR, {"paused": False}, foreign=403),
@@ -161,11 +172,13 @@ async def things_of(client: httpx2.AsyncClient, services: Services) -> dict[str,
     [image] = (await client.get("/v1/images")).json()["data"]
     deliveries = await client.get(f"/v1/webhooks/{webhook['id']}/deliveries")
     key = (await client.post("/v1/keys", json={"name": "spare"})).json()
+    album = (await client.post("/v1/albums", json={"name": "Spare"})).json()
     assert image["job_id"] == job["id"]
     return {
         "job_id": job["id"],
         "image_id": image["id"],
         "variant": "original",
+        "album_id": album["id"],
         "webhook_id": webhook["id"],
         "delivery_id": deliveries.json()["data"][0]["id"],
         "key_id": key["id"],
@@ -196,9 +209,7 @@ async def test_open_to_all(anonymous: httpx2.AsyncClient, subtests: pytest.Subte
 
 
 async def test_without_a_key(anonymous: httpx2.AsyncClient, subtests: pytest.Subtests) -> None:
-    ids = dict.fromkeys(
-        ("job_id", "image_id", "webhook_id", "delivery_id", "key_id", "tenant_id"), NOBODY
-    )
+    ids = dict.fromkeys(IDS, NOBODY)
     for route, door in OVER_HTTP.items():
         with subtests.test(route):
             answer = await ask(anonymous, route, door, {**ids, **NAMES})
@@ -209,9 +220,7 @@ async def test_without_a_key(anonymous: httpx2.AsyncClient, subtests: pytest.Sub
 async def test_nobody_is_told_about_their_body(
     app: FastAPI, services: Services, anonymous: httpx2.AsyncClient, subtests: pytest.Subtests
 ) -> None:
-    ids = dict.fromkeys(
-        ("job_id", "image_id", "webhook_id", "delivery_id", "key_id", "tenant_id"), NOBODY
-    )
+    ids = dict.fromkeys(IDS, NOBODY)
     broken = {"content": b"{", "headers": {"Content-Type": "application/json"}}
     async with AsyncExitStack() as clients:
         for route, door in OVER_HTTP.items():

@@ -34,7 +34,8 @@ async def test_every_file_that_is_asked_for_is_there(anonymous: httpx2.AsyncClie
         named = re.findall(r'(?:src|href|from)[= ]"([^"#]+)"', answer.text)
         assert [reference for reference in named if reference.startswith("/")] == [], path
         asked |= {urljoin(path, reference) for reference in named} - {"/docs", "/metrics", "/ready"}
-    assert {f"/web/{file.name}" for file in WEB.iterdir()} - seen == {"/web/index.html"}
+    pages = {f"/web/{page.name}" for page in WEB.glob("*.html")}
+    assert {f"/web/{file.name}" for file in WEB.iterdir()} - seen == pages
 
 
 async def test_unchanged_file_is_not_sent_again(anonymous: httpx2.AsyncClient) -> None:
@@ -53,14 +54,24 @@ async def test_nothing_else_is_served(anonymous: httpx2.AsyncClient, path: str) 
     assert (await anonymous.get(path)).status_code == 404
 
 
+def imported(script: Path) -> set[Path]:
+    """The script and all that it imports."""
+    found, open_ = set[Path](), {script}
+    while open_ - found:
+        file = (open_ - found).pop()
+        found.add(file)
+        open_ |= {WEB / name for name in re.findall(r'from "\./([^"]+)"', file.read_text())}
+    return found
+
+
 def test_page_needs_nobody_else() -> None:
     for file in WEB.iterdir():
         text = file.read_text()
         addresses = set(re.findall(r"https?://[^\s\"'<>]+", text))
         assert addresses <= {"http://www.w3.org/2000/svg"}, file.name
         assert "innerHTML" not in text, file.name
-    page = (WEB / "index.html").read_text()
-    assert not re.search(r"\son\w+=|\sstyle=|<script>|<style", page)
+    for page in WEB.glob("*.html"):
+        assert not re.search(r"\son\w+=|\sstyle=|<script>|<style", page.read_text()), page.name
 
 
 def test_scripts_ask_for_nothing_by_an_absolute_path() -> None:
@@ -76,7 +87,8 @@ def test_scripts_read_json_with_whole_numbers_alone() -> None:
 
 
 def test_every_id_that_scripts_ask_for_is_in_the_page() -> None:
-    ids = set(re.findall(r'id="([^"]+)"', (WEB / "index.html").read_text()))
-    for file in WEB.glob("*.js"):
-        asked = set(re.findall(r'byId\("([^"]+)"\)', file.read_text()))
-        assert asked <= ids, file.name
+    for script, page in (("gallery.js", "index.html"), ("operator.js", "operator.html")):
+        ids = set(re.findall(r'id="([^"]+)"', (WEB / page).read_text()))
+        for file in imported(WEB / script):
+            asked = set(re.findall(r'byId\("([^"]+)"\)', file.read_text()))
+            assert asked <= ids, file.name

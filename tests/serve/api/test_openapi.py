@@ -11,6 +11,7 @@ import pytest
 
 from serve.api.about import TAGS
 from serve.http.fields import StrictBody
+from serve.jobs.schemas import JobEditBody
 from serve.openai.schemas import EditBody, EditJson, VariationBody
 from tests.serve.api.described import Json, described, faults, operations, resolved
 
@@ -31,6 +32,11 @@ ROUTES = {
     "/v1/webhooks/{webhook_id}/rotate": {"post"},
     "/v1/webhooks/{webhook_id}/deliveries": {"get"},
     "/v1/webhooks/deliveries/{delivery_id}/retry": {"post"},
+    "/v1/operator/overview": {"get"},
+    "/v1/albums": {"get", "post"},
+    "/v1/albums/{album_id}": {"get", "patch", "delete"},
+    "/v1/albums/{album_id}/images/{image_id}": {"put", "delete"},
+    "/v1/edits": {"post"},
     "/v1/operator/models": {"get", "post"},
     "/v1/operator/models/{model}": {"patch", "delete"},
     "/v1/tenants": {"get", "post"},
@@ -133,6 +139,7 @@ def test_every_parameter_and_field_of_a_body_is_described(document: Json) -> Non
     ("name", "body", "files"),
     [
         ("edit", EditBody, {"image", "mask", "control_image"}),
+        ("submitEdit", JobEditBody, {"image", "mask", "control_image"}),
         ("vary", VariationBody, {"image", "control_image"}),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 
 import blurhash
 import httpx2
@@ -15,18 +14,10 @@ from pipelines.imaging.encode import encode
 from serve.api.services import Services
 from tests.pipelines.imaging.metadata.files import AUTOMATIC1111, METADATA, png
 from tests.pipelines.imaging.pictures import scene
-from tests.serve.api.browser import browsing, finish, needs_chromium, submit
+from tests.serve.api.browser import browsing, drop, finish, needs_chromium, submit
 
 LARGEST = 2**63 - 2
 """The largest seed of a single picture: that of a second one must be a number as well."""
-
-DROP = """base64 => {
-  const bytes = Uint8Array.from(atob(base64), (each) => each.charCodeAt(0));
-  const dropped = new DataTransfer();
-  dropped.items.add(new File([bytes], "picture.png", { type: "image/png" }));
-  document.body.dispatchEvent(new DragEvent("drop", { bubbles: true, dataTransfer: dropped }));
-}"""
-"""Drops a file on the page."""
 
 PIXELS = "it => [...it.getContext('2d').getImageData(0, 0, it.width, it.height).data]"
 
@@ -165,15 +156,19 @@ async def test_a_file_that_is_dropped_fills_the_form(
 ) -> None:
     async with browsing(f"{address}/#key={key}") as (page, _, errors):
         await page.wait_for_selector("#format option[value=avif]", state="attached")
-        await page.evaluate(DROP, base64.b64encode(file).decode())
+        await drop(page, file)
         if prompt is None:
-            await page.locator("#composer-fault:not(:empty)").wait_for()
+            await page.get_by_text("Pictures are drawn from this one now").wait_for(
+                state="attached"
+            )
             assert await page.input_value("#prompt") == ""
+            assert await page.get_attribute("#source-use", "aria-pressed") == "true"
             return
         await page.get_by_text("Settings taken from a picture").wait_for(state="attached")
         assert await page.input_value("#prompt") == prompt
         seed = "7" if prompt == "a lighthouse" else str(LARGEST)
         assert await page.input_value("#seed") == seed
+        assert await page.get_attribute("#source-use", "aria-pressed") == "false"
         assert not errors
 
 

@@ -10,23 +10,26 @@ from websockets.asyncio.client import connect
 from serve.api.services import Services
 from tests.serve.api.refusals.uploads import file_of, picture
 from tests.serve.api.test_events import address, say, told
-from tests.serve.api.test_every_route import DOORS, NOBODY, ask
+from tests.serve.api.test_every_route import DOORS, IDS, NOBODY, ask
 
 __all__ = ["address"]
 
-IDS = ("job_id", "image_id", "webhook_id", "delivery_id", "key_id", "tenant_id")
+PAGES = ("GET /", "GET /docs", "GET /operator")
+"""They send to themselves."""
+NAMED = ("POST /v1/tenants", "POST /v1/albums", "POST /v1/operator/models")
+"""The second time the name is taken."""
 
 
 async def test_every_route(operator: httpx2.AsyncClient, subtests: pytest.Subtests) -> None:
     ids = {**dict.fromkeys(IDS, NOBODY), "variant": "original", "model_id": "flow", "model": "flow"}
     for route, door in DOORS.items():
-        if route.startswith("WEB") or route in ("GET /", "GET /docs"):  # a page sends to itself
+        if route.startswith("WEB") or route in PAGES:
             continue
         with subtests.test(route):
             named = {**ids, "name": "reference.js" if "/docs" in route else "gallery.js"}
             without = await ask(operator, route, door, named)
             answer = await ask(operator, f"{route}/", door, named)
-            if route in ("POST /v1/tenants", "POST /v1/operator/models"):  # the name is taken
+            if route in NAMED:
                 assert (without.status_code, answer.status_code) == (201, 409)
             else:
                 assert answer.status_code == without.status_code
