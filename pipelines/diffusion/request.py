@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -160,6 +160,17 @@ class Timing:
     """Denoising steps that it took."""
     batch: float
     """The mean number of requests in them."""
+
+    def followed_by(self, second: Timing) -> Timing:
+        """Of two passes; what lies between them counts as denoising."""
+        steps = self.steps + second.steps
+        return replace(
+            self,
+            denoised=second.denoised,
+            decoded=second.decoded,
+            steps=steps,
+            batch=(self.steps * self.batch + second.steps * second.batch) / max(1, steps),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from serve.settings import Settings
 
 _ASKED = (
     *("model", "prompt", "negative_prompt", "num_inference_steps", "guidance_scale"),
-    *("scheduler", "seed", "loras", "clip_skip"),
+    *("scheduler", "seed", "loras", "clip_skip", "hires"),
 )
 _NEED_A_PICTURE = {"image", "mask", "control_image", "strength", "control"}
 

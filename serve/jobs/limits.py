@@ -23,8 +23,8 @@ from pipelines.imaging.source import fitted_size
 from serve.errors import naming_model
 from serve.http.errors import InvalidValue
 from serve.jobs.errors import ModelNotFound, ModelPaused
-from serve.jobs.request import ControlNetUse, JobRequest
-from serve.jobs.schemas import PictureBody
+from serve.jobs.request import ControlNetUse, HiresFix, JobRequest
+from serve.jobs.schemas import HiresBody, PictureBody
 from serve.settings import Settings
 from serve.tables import MAX_SEED
 
@@ -33,6 +33,7 @@ Number = TypeVar("Number", int, float)
 _RANDOM_SEED = -1  # as front ends send it
 MAX_GUIDANCE = 50.0
 MAX_PRIORITY = 100
+MAX_HIRES_SCALE = 4
 MAX_DEADLINE_S = 7 * 24 * 3600.0
 _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 
@@ -244,10 +245,42 @@ class Limits:
             priority=priority,
             deadline_s=body.deadline_s,
             partial_images=partial_images,
+            hires=None
+            if body.hires is None
+            else self._hires(body.hires, size, steps, fewest, most),
         )
+        if request.hires is not None and control is not None:
+            raise InvalidValue(
+                "hires draws without a control; leave one of them out.", param="hires"
+            )
         with _as_invalid_value("prompt"):
             check_length(request.metadata(n - 1), file_format)
         return request
+
+    def _hires(
+        self, body: HiresBody, size: tuple[int, int], steps: int, fewest: int, most: int
+    ) -> HiresFix:
+        if not 1 < body.scale <= MAX_HIRES_SCALE:
+            raise InvalidValue(
+                f"hires.scale must be above 1 and at most {MAX_HIRES_SCALE}.", param="hires.scale"
+            )
+        param = "hires.num_inference_steps"
+        steps = _within(param, body.num_inference_steps, steps, fewest, most)
+        hires = HiresFix(scale=body.scale, strength=body.strength, num_inference_steps=steps)
+        with _as_invalid_value("hires"):
+            self._description.check_source(image=True, mask=False)
+            self._description.check_strength(steps, body.strength)
+        width, height = hires.first_size(*size)
+        multiple = self._description.size_multiple
+        if width % multiple or height % multiple or not min(width, height):
+            raise InvalidValue(
+                f"hires.scale: the first pass would be {width}x{height} pixels, and width and height"
+                f" must be multiples of {multiple}; take another scale or size.",
+                param="hires.scale",
+            )
+        with _as_invalid_value("hires.scale"):
+            self._description.check_size(width, height)
+        return hires
 
     def size(
         self, size: str | None, width: int | None = None, height: int | None = None

@@ -53,9 +53,17 @@ class PriceList:
         """Of each of the request's pictures."""
         cost, max_batch = self._models.get(request.model) or (CostModel(), _MAX_BATCH)
         # A source only shortens the way: its pixels are not needed for the price.
-        params = replace(request.sampling(0), num_inference_steps=request.made_steps)
-        device_s = cost.device_seconds(params, max_batch * cost.guided_rows)
-        return Price(device=device_s, alone=cost.predict(params))
+        first, hires = request.sampling(0), request.hires
+        if hires is None:
+            passes = [replace(first, num_inference_steps=request.made_steps)]
+        else:
+            second = request.second_sampling(0, hires, None)
+            passes = [first, replace(second, num_inference_steps=hires.made_steps)]
+        most = max_batch * cost.guided_rows
+        return Price(
+            device=sum(cost.device_seconds(each, most) for each in passes),
+            alone=sum(map(cost.predict, passes)),
+        )
 
 
 def _cost_of(row: CostProfile) -> CostModel:

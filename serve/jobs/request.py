@@ -21,7 +21,7 @@ SOURCES = ("image", "mask", "control_image")
 # Left out where unset, so that requests of earlier versions keep their digests.
 _OPTIONAL = (
     *(*SOURCES, "strength", "control", "loras", "lora_files", "clip_skip"),
-    "withhold_prompt",
+    *("hires", "withhold_prompt"),
 )
 _OPTIONAL_METADATA = tuple(name for name in _OPTIONAL if name != "withhold_prompt")
 
@@ -44,6 +44,27 @@ class ControlNetUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HiresFix:
+    """The picture is drawn ``scale`` times smaller, enlarged, and drawn again from there.
+
+    ``num_inference_steps`` and ``strength`` are the second pass's, as in ``SamplingParams``. The
+    name and the way are AUTOMATIC1111's: models compose well at the size they learnt.
+    """
+
+    scale: float
+    strength: float
+    num_inference_steps: int
+
+    @property
+    def made_steps(self) -> int:
+        return made_steps(self.num_inference_steps, self.strength)
+
+    def first_size(self, width: int, height: int) -> tuple[int, int]:
+        """That of the first pass, in whole pixels."""
+        return round(width / self.scale), round(height / self.scale)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequest:
     """``n`` pictures of one prompt.
 
@@ -56,7 +77,8 @@ class JobRequest:
     (`serve.pictures.source_key`) of the picture's size; ``strength`` goes with the first two, as in
     ``SamplingParams``, ``control`` with the last. ``lora_files`` has the SHA-256 of those ``loras``
     whose files are in storage (`serve.pictures.stored_file.LoraKey`), by name: a LoRA that is
-    replaced changes no job that was accepted before. ``withhold_prompt``: the pictures' files do
+    replaced changes no job that was accepted before. With ``hires`` there are two passes, and
+    ``width`` and ``height`` are those of the second. ``withhold_prompt``: the pictures' files do
     not tell what was asked.
     """
 
@@ -83,6 +105,7 @@ class JobRequest:
     loras: tuple[LoraScale, ...] = ()
     lora_files: Mapping[str, str] = field(default_factory=dict)
     clip_skip: int = 0
+    hires: HiresFix | None = None
     withhold_prompt: bool = False
 
     def as_params(self) -> dict[str, Any]:
@@ -108,10 +131,11 @@ class JobRequest:
         if unknown := sorted(params.keys() - cls.__dataclass_fields__.keys()):
             raise UnreadableRequest(f"it has the field `{unknown[0]}`")
         try:
-            control = params.get("control")
+            control, hires = params.get("control"), params.get("hires")
             typed = {
                 "scheduler": NoiseScheduler(params.get("scheduler", NoiseScheduler.DEFAULT)),
                 "control": control and ControlNetUse(**control),
+                "hires": hires and HiresFix(**hires),
                 "loras": tuple(LoraScale(**each) for each in params.get("loras", ())),
                 "lora_files": dict(params.get("lora_files", {})),
             }
@@ -136,7 +160,9 @@ class JobRequest:
 
     @property
     def made_steps(self) -> int:
-        """Denoising steps that are made: fewer with a source, all without one."""
+        """Denoising steps that are made, in both passes: fewer with a source."""
+        if self.hires is not None:
+            return self.num_inference_steps + self.hires.made_steps
         if self.strength is None:
             return self.num_inference_steps
         return made_steps(self.num_inference_steps, self.strength)
@@ -180,7 +206,13 @@ class JobRequest:
         mask: NDArray[np.uint8] | None = None,
         control_image: NDArray[np.uint8] | None = None,
     ) -> SamplingParams:
-        """The engine's parameters for picture ``index``; sources have the picture's size."""
+        """The engine's parameters for picture ``index``; sources have the picture's size.
+
+        With ``hires`` those of the first pass.
+        """
+        width, height = self.width, self.height
+        if self.hires is not None:
+            width, height = self.hires.first_size(width, height)
         control = None
         if self.control is not None and control_image is not None:
             use = self.control
@@ -188,8 +220,8 @@ class JobRequest:
         return SamplingParams(
             prompt=self.prompt,
             negative_prompt=self.negative_prompt,
-            width=self.width,
-            height=self.height,
+            width=width,
+            height=height,
             num_inference_steps=self.num_inference_steps,
             guidance_scale=self.guidance_scale,
             seed=self.seed + index,
@@ -200,6 +232,19 @@ class JobRequest:
             control=control,
             loras=tuple(map(self._versioned, self.loras)),
             clip_skip=self.clip_skip,
+        )
+
+    def second_sampling(
+        self, index: int, hires: HiresFix, image: NDArray[np.uint8] | None
+    ) -> SamplingParams:
+        """Those of the second pass, from the enlarged ``image``."""
+        return replace(
+            self.sampling(index),
+            width=self.width,
+            height=self.height,
+            num_inference_steps=hires.num_inference_steps,
+            image=image,
+            strength=hires.strength,
         )
 
     def _versioned(self, lora: LoraScale) -> LoraScale:

@@ -58,6 +58,8 @@ _OTHER_NAMES = {
     "denoising_strength": "strength",
     "image_strength": "strength",
     "preview_images": "partial_images",
+    "enable_hr": "hires",
+    "hires_fix": "hires",
     "user_id": "user",
 }
 """Of other services and front ends."""
@@ -86,6 +88,30 @@ class ControlBody(StrictBody):
     scale: float = Field(1.0, description="-10 to 10: 0 is without it, 1 as it was trained.")
     start: float = Field(0.0, description="Share of the steps from which it acts.")
     end: float = Field(1.0, description="Share of the steps up to which it acts.")
+
+
+class HiresBody(StrictBody):
+    """The picture is drawn smaller first, enlarged, and drawn again from there (hires fix)."""
+
+    other_names: ClassVar[Mapping[str, str]] = {
+        "denoising_strength": "strength",
+        "hr_scale": "scale",
+        "upscale": "scale",
+        "steps": "num_inference_steps",
+        "hr_second_pass_steps": "num_inference_steps",
+    }
+
+    scale: float = Field(
+        2.0,
+        description="How many times smaller the first pass is: above 1 to 4. `size` is that of the"
+        " finished picture.",
+    )
+    strength: float = Field(
+        0.5, description="Above 0 to 1: the share of the steps that the second pass makes."
+    )
+    num_inference_steps: int | None = Field(
+        None, description="Denoising steps of the second pass; those of the first if left out."
+    )
 
 
 class PictureBody(StrictBody):
@@ -137,6 +163,12 @@ class PictureBody(StrictBody):
         None,
         description="What steers the shapes.",
         examples=[{"name": "edges", "image": _IMAGE_ID, "scale": 0.8, "end": 0.6}],
+    )
+    hires: HiresBody | None = Field(
+        None,
+        description="Two passes, for pictures larger than the model was made for. For models that"
+        " draw from pictures.",
+        examples=[{"scale": 2, "strength": 0.5}],
     )
     output_format: OutputFormat | None = Field(
         None, description="File format; PNG by default.", examples=["webp"]

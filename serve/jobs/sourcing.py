@@ -84,6 +84,11 @@ class Sourcing:
             InvalidValue: the model cannot draw so.
             InvalidPictureFile: the upload is no picture.
         """
+        if request.hires is not None:
+            raise InvalidValue(
+                "hires: its first pass draws from text; leave it out where a picture is given.",
+                param="hires",
+            )
         strength = limits.strength(strength, default_strength, request.num_inference_steps)
         own = await self.intake.size(image)
         width, height = limits.size_from(size, own, request.output_format)

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
@@ -24,8 +24,11 @@ from pipelines.diffusion.request import (
     Progress,
     Request,
     Result,
+    SamplingParams,
 )
+from pipelines.imaging.enlarge import enlarge
 from serve.events.bus import EventBus
+from serve.jobs.request import HiresFix
 from serve.moderation.errors import refused_picture
 from serve.observability.logging import hide
 from serve.observability.meter import Meter
@@ -68,6 +71,8 @@ class _Picture:
     output: asyncio.Future[Result | Failure | Expired | None]
     stages: Stages
     submitted: bool = False
+    first_steps: int = 0
+    """Steps of the first of two passes, once it is done."""
     steps_done: int = 0
     share_done: float = 0.0
     task: asyncio.Task[None] = field(init=False)
@@ -76,6 +81,13 @@ class _Picture:
     def drawing(self) -> bool:
         """Whether it waits for its sources or for the engine."""
         return not self.output.done()
+
+    def whole_progress(self, progress: Progress) -> Progress:
+        """Of all passes."""
+        if self.claim.request.hires is None:
+            return progress
+        step = self.first_steps + progress.step
+        return replace(progress, step=step, steps=self.claim.request.made_steps)
 
 
 class Drawings:
@@ -131,8 +143,13 @@ class Drawings:
                 with _failing("The source picture or a LoRA could not be read"):
                     source = await self._load_source(claim)
             with _failing("The picture's parameters could not be used"):
-                self._submit(picture, source)
+                sampling = claim.request.sampling(
+                    claim.index, source.image, source.mask, source.control_image
+                )
+                self._submit(picture, sampling, source)
             drawn = await picture.output
+            if isinstance(drawn, Result) and claim.request.hires is not None:
+                drawn = await self._draw_again(picture, drawn, claim.request.hires, source)
             if isinstance(drawn, Result):
                 with _failing("The picture could not be delivered"):
                     await self._deliver(picture, source.kept_in(drawn.image), drawn)
@@ -151,6 +168,21 @@ class Drawings:
             # Files go only once it is certain that this attempt is never committed.
             if failed and picture.output.done():
                 await self._store.discard(claim)
+
+    async def _draw_again(
+        self, picture: _Picture, first: Result, hires: HiresFix, source: Source
+    ) -> Result | Failure | Expired | None:
+        """The second pass, from the first one's picture."""
+        request, index = picture.claim.request, picture.claim.index
+        with _failing("The picture could not be enlarged"):
+            image = await asyncio.to_thread(enlarge, first.image, request.width, request.height)
+            picture.output = asyncio.get_running_loop().create_future()
+            picture.first_steps = request.num_inference_steps
+            self._submit(picture, request.second_sampling(index, hires, image), source)
+        second = await picture.output
+        if not isinstance(second, Result):
+            return second
+        return replace(second, timing=first.timing.followed_by(second.timing))
 
     async def _deliver(self, picture: _Picture, image: NDArray[np.uint8], drawn: Result) -> None:
         """Store the ``image`` and commit it; raises PictureFailed."""
@@ -174,12 +206,12 @@ class Drawings:
         event = "picture.succeeded" if committed else "picture.claim_lost"
         log.info(event, seconds=round(drawn.seconds, 4))
 
-    def _submit(self, picture: _Picture, source: Source) -> None:
+    def _submit(self, picture: _Picture, sampling: SamplingParams, source: Source) -> None:
         claim = picture.claim
         hidden = claim.request.model in self._hidden
         request = Request(
             picture.request_id,
-            claim.request.sampling(claim.index, source.image, source.mask, source.control_image),
+            sampling,
             0 if hidden else claim.request.preview_every(self._preview_every),
             deadline_s=claim.deadline_s,
             model=claim.request.model,
@@ -212,9 +244,10 @@ class Drawings:
             if picture is None or not picture.drawing:
                 continue
             if isinstance(output, Progress):
-                picture.steps_done = output.step
-                picture.share_done = output.step / output.steps
-                self.board.put(picture.claim, output)
+                progress = picture.whole_progress(output)
+                picture.steps_done = progress.step
+                picture.share_done = progress.step / progress.steps
+                self.board.put(picture.claim, progress)
             else:
                 self._leave_engine(picture, None if isinstance(output, Displaced) else output)
                 self._bus.work.set()  # a slot is free

@@ -36,6 +36,7 @@ _SAMPLERS = {
     "lcm": ("LCM", None),
     "flow_match_euler": ("Euler", "Simple"),
 }
+_LANCZOS = "Lanczos"
 _PLAIN_SCHEDULES = {None, "Automatic", "Uniform"}
 
 
@@ -51,7 +52,11 @@ def write_text(metadata: Mapping[str, Any]) -> str:
 
 def _pairs(metadata: Mapping[str, Any]) -> list[tuple[str, object]]:
     sampler, schedule = _SAMPLERS.get(metadata.get("scheduler", ""), (None, None))
-    size = f"{metadata['width']}x{metadata['height']}" if "width" in metadata else None
+    hires = metadata.get("hires")
+    scale = hires["scale"] if hires else 1
+    size = None
+    if "width" in metadata:  # that of the first pass
+        size = f"{round(metadata['width'] / scale)}x{round(metadata['height'] / scale)}"
     clip_skip = metadata.get("clip_skip")
     pairs = {
         "Steps": metadata.get("num_inference_steps"),
@@ -61,7 +66,10 @@ def _pairs(metadata: Mapping[str, Any]) -> list[tuple[str, object]]:
         "Seed": metadata.get("seed"),
         "Size": size,
         "Model": metadata.get("model"),
-        "Denoising strength": metadata.get("strength"),
+        "Denoising strength": hires["strength"] if hires else metadata.get("strength"),
+        "Hires upscale": f"{scale:g}" if hires else None,
+        "Hires steps": hires["num_inference_steps"] if hires else None,
+        "Hires upscaler": _LANCZOS if hires else None,
         "Clip skip": clip_skip + 1 if clip_skip else None,  # they count the layer that is read
         "Version": metadata.get("software"),
     }
@@ -90,6 +98,7 @@ def read_text(text: str) -> Origin | None:
     parameters: dict[str, Any] = {name: "\n".join(part) for name, part in prompts.items() if part}
     parameters |= _without_loras(parameters)
     parameters |= _numbers(told)
+    parameters |= _hires(told, parameters)
     software = told.pop("Version", "")
     return Origin(_software(software), parameters, told)
 
@@ -161,6 +170,23 @@ def _numbers(told: dict[str, str]) -> dict[str, Any]:
         told.pop("Sampler", None)
         told.pop("Schedule type", None)
     return found
+
+
+def _hires(told: dict[str, str], found: dict[str, Any]) -> dict[str, Any]:
+    """Two passes and the size of the second; other upscalers than ours stay among the others."""
+    try:
+        scale, steps = _finite(told["Hires upscale"]), int(told.get("Hires steps", "0"))
+        width, height = (round(found[name] * scale) for name in ("width", "height"))
+        strength = found.pop("strength")
+    except (KeyError, ValueError, OverflowError):
+        return {}
+    for name in ("Hires upscale", "Hires steps"):
+        told.pop(name, None)
+    if told.get("Hires upscaler") == _LANCZOS:
+        del told["Hires upscaler"]
+    steps = steps or found.get("num_inference_steps", 0)  # they write 0 for as many
+    hires = {"scale": scale, "strength": strength, "num_inference_steps": steps}
+    return {"width": width, "height": height, "hires": hires}
 
 
 def _finite(text: str) -> float:
