@@ -1,4 +1,4 @@
-"""The gallery page: a few files of the package, under a policy that lets in nothing else."""
+"""The gallery and the exhibition: files of the package, under a policy that lets in no others."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ _POLICY = "style-src 'self'; img-src 'self' data: blob:; manifest-src 'self'"
 @router.get("/")
 async def index(request: Request) -> Response:
     return packaged("web/page", "index.html", request, _POLICY)
+
+
+@router.get("/exhibition")
+async def exhibition(request: Request) -> Response:
+    return packaged("web/page", "exhibition.html", request, _POLICY)
 
 
 @router.get("/web/{name}")

@@ -34,7 +34,8 @@ async def test_every_file_that_is_asked_for_is_there(anonymous: httpx2.AsyncClie
         named = re.findall(r'(?:src|href|from)[= ]"([^"#]+)"', answer.text)
         assert [reference for reference in named if reference.startswith("/")] == [], path
         asked |= {urljoin(path, reference) for reference in named} - {"/docs", "/metrics", "/ready"}
-    assert {f"/web/{file.name}" for file in WEB.iterdir()} - seen == {"/web/index.html"}
+    pages = {"/web/index.html", "/web/exhibition.html"}
+    assert {f"/web/{file.name}" for file in WEB.iterdir()} - seen == pages
 
 
 async def test_unchanged_file_is_not_sent_again(anonymous: httpx2.AsyncClient) -> None:
@@ -59,8 +60,8 @@ def test_page_needs_nobody_else() -> None:
         addresses = set(re.findall(r"https?://[^\s\"'<>]+", text))
         assert addresses <= {"http://www.w3.org/2000/svg"}, file.name
         assert "innerHTML" not in text, file.name
-    page = (WEB / "index.html").read_text()
-    assert not re.search(r"\son\w+=|\sstyle=|<script>|<style", page)
+    for page in WEB.glob("*.html"):
+        assert not re.search(r"\son\w+=|\sstyle=|<script>|<style", page.read_text()), page.name
 
 
 def test_scripts_ask_for_nothing_by_an_absolute_path() -> None:
@@ -76,7 +77,8 @@ def test_scripts_read_json_with_whole_numbers_alone() -> None:
 
 
 def test_every_id_that_scripts_ask_for_is_in_the_page() -> None:
-    ids = set(re.findall(r'id="([^"]+)"', (WEB / "index.html").read_text()))
     for file in WEB.glob("*.js"):
+        page = WEB / ("exhibition.html" if file.name == "exhibition.js" else "index.html")
+        ids = set(re.findall(r'id="([^"]+)"', page.read_text()))
         asked = set(re.findall(r'byId\("([^"]+)"\)', file.read_text()))
         assert asked <= ids, file.name
