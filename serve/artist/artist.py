@@ -9,12 +9,13 @@ from functools import partial
 from itertools import islice
 from uuid import UUID
 
-from serve.artist.errors import NothingNew, PromptTaken
+from serve.artist.errors import PromptTaken
 from serve.artist.grammars import grammar_of
 from serve.artist.repository import drawn_before, lock_artist
 from serve.artist.writer import Writer, Written
 from serve.database import Database, Session
 from serve.jobs.autonomous import Check
+from serve.jobs.errors import NothingNew
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.limits import ServedModels
 from serve.jobs.request import JobRequest

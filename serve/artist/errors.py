@@ -15,18 +15,6 @@ class GrammarError(ServiceError):
     title: ClassVar[str] = "The model's grammar cannot be used"
 
 
-class NothingNew(ServiceError):
-    """No prompt was found that was not drawn before."""
-
-    status: ClassVar[int] = 409
-    code: ClassVar[str] = "nothing_new"
-    title: ClassVar[str] = "Nothing new to draw"
-    example = (
-        "All 200 prompts about 'owl' that the artist thought of were drawn within the last 30"
-        " days; leave out the theme, or take another."
-    )
-
-
 class PromptTaken(Exception):
     """The tenant's artist has drawn the prompt already."""
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import and_, func, or_, select, text
+from sqlalchemy import String, and_, func, literal_column, or_, select, text
 from sqlalchemy.orm import joinedload, selectinload
 
 from serve.database import Session
@@ -15,7 +15,7 @@ from serve.tables import LIVE, SHOWN, Image, Job, JobState, Tenant
 
 _LOCK = 0x5F0A73  # the first of two numbers; the second is the tenant's
 _AUTONOMOUS = text("jobs.why IS NOT NULL")  # as the index says it
-_PROMPT = Job.params["prompt"].astext
+_PROMPT = literal_column("jobs.params ->> 'prompt'", String)
 _SHOWN = text(f"images.{SHOWN.replace(' AND ', ' AND images.')}")
 DAY = timedelta(days=1)
 

@@ -64,11 +64,14 @@ class Schedule:
 
     async def submit(self) -> Job | None:
         """One round: the job, if one was due and let in."""
-        try:
-            async with self._database.transaction() as session:
-                tenant_id = (await tenant_named(session, TENANT)).id
+        async with self._database.transaction() as session:
+            tenant_id = (await tenant_named(session, TENANT)).id
+            try:
                 await self._check(tenant_id, session, 0.0)
-            self._tried_at = monotonic()
+            except NotDue:
+                return None
+        self._tried_at = monotonic()
+        try:
             job = await self._artist.submit(
                 tenant_id,
                 await self._request(),
@@ -76,10 +79,10 @@ class Schedule:
                 for_all=True,
             )
         except NotDue as reason:
-            log.debug("artist.not_due", reason=str(reason))
+            log.info("artist.not_due", reason=str(reason))
             return None
         except ServiceError as error:
-            log.info("artist.refused", code=error.code, error=error.message)
+            log.warning("artist.refused", code=error.code, error=error.message)
             return None
         log.info("artist.submitted", job_id=str(job.id), model=job.model)
         return job

@@ -23,6 +23,7 @@ from serve.jobs.errors import (
     JobFinished,
     JobUnended,
     ModelNotFound,
+    NothingNew,
     Overloaded,
     SourceGone,
 )
@@ -97,7 +98,7 @@ def checked_key(key: str | None) -> str | None:
     summary="Submit a job",
     responses={
         **success(202, ("Location",), _QUEUED),
-        **problems(*DRAWING_ERRORS),
+        **problems(*DRAWING_ERRORS, NothingNew),
     },
 )
 async def submit_job(

@@ -21,14 +21,14 @@ _FIRST_SEED = 20_000
 _HEAD = """\
 # What the artist asks the embedded model for: prompts as its captions are (train/captions.py).
 # Written by `python -m pipelines.embedded.train vocabulary`, which asked for each thing in each
-# colour and on each background with 2 seeds: what was not recognised both times is left out.
+# colour and on each background with 2 seeds: what was not recognised both times is left out. A
+# colour and a background at once is what it draws right too seldom.
 
 themes = "closed"
 
 composition = [
-    { text = "{a palette subject}", weight = 4 },
-    { text = "{a palette subject} on {a background} background", weight = 4 },
-    { text = "{a subject} on {a background} background", weight = 3 },
+    { text = "{a palette subject}", weight = 5 },
+    { text = "{a subject} on {a background} background", weight = 5 },
     { text = "{a subject}" },
     { text = "{a mood subject} on {a background} background" },
     { text = "{style} {a palette subject}" },
