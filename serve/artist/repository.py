@@ -1,4 +1,8 @@
-"""What the artist asks of the jobs' tables. None of it commits."""
+"""What the artist asks of the jobs' tables. None of it commits.
+
+Times are those of the transaction's begin: only a time that stands still can be looked up in an
+index, and it errs towards drawing less.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,7 @@ async def drawn_before(
             Job.tenant_id == tenant_id,
             _AUTONOMOUS,
             _PROMPT.in_(prompts),
-            Job.created_at > func.clock_timestamp() - window,
+            Job.created_at > func.now() - window,
         )
     )
     return set(found)
@@ -46,7 +50,7 @@ async def spent_seconds(session: Session, tenant_id: UUID) -> float:
     A picture counts by its price, as often as it was begun, or once if it is still to be drawn.
     """
     never_begun = and_(Image.state.not_in(LIVE), Image.attempt == 0)
-    recent = or_(Job.finished_at.is_(None), Job.finished_at > func.clock_timestamp() - DAY)
+    recent = or_(Job.finished_at.is_(None), Job.finished_at > func.now() - DAY)
     spent = await session.scalar(
         select(func.coalesce(func.sum(Image.seconds * func.greatest(Image.attempt, 1)), 0.0))
         .join(Job, Job.id == Image.job_id)
@@ -64,7 +68,7 @@ async def any_unended(session: Session, tenant_id: UUID) -> bool:
 async def submitted_within(session: Session, tenant_id: UUID, interval: timedelta) -> bool:
     """Whether a job of the tenant was accepted within the interval up to now."""
     newest = await session.scalar(
-        select(Job.created_at > func.clock_timestamp() - interval)
+        select(Job.created_at > func.now() - interval)
         .where(Job.tenant_id == tenant_id)
         .order_by(Job.id.desc())
         .limit(1)
