@@ -104,7 +104,7 @@ class Grammar:
             GrammarError: it cannot be read, or is none.
         """
         try:
-            return cls.parse(str(path), tomllib.loads(path.read_text("utf-8")))
+            return cls.parse(path.name, tomllib.loads(path.read_text("utf-8")))
         except OSError as error:
             raise GrammarError(f"The grammar {path} cannot be read: {error.strerror}.") from error
         except ValueError as error:

@@ -137,14 +137,14 @@ class Writer:
         by = "exploration" if explores and self._trends else "trend" if trend else "weight"
         if option not in self._grammar.slots.get(slot, [option]):
             by = "theme"
-        reason = f"{share:.0%} likely among {len(options)} by {by}"
+        reason = f"Chosen by {by}, {share:.0%} likely among {len(options)}."
         if trend:
             reason += (
-                f": {trend.term} has a score of {trend.score:g} and a rise of {trend.rise:g}"
-                f" ({plain[at] / sum(plain):.0%} by weight alone)"
+                f" By weight alone it was {plain[at] / sum(plain):.0%} likely; {trend.term} has a"
+                f" score of {trend.score:g} and a rise of {trend.rise:g}."
             )
         return option, Choice(
-            slot=slot, choice=option.text, by=by, share=round(share, 4), reason=f"{reason}."
+            slot=slot, choice=option.text, by=by, share=round(share, 4), reason=reason
         )
 
     def _factor(self, option: Option) -> float:

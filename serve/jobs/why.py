@@ -21,8 +21,8 @@ class Choice(BaseModel):
     reason: str = Field(
         description="All of this in a sentence.",
         examples=[
-            "12% likely among 111 by trend: heart has a score of 14.2 and a rise of 4.1 (1% by"
-            " weight alone)."
+            "Chosen by trend, 12% likely among 111. By weight alone it was 1% likely; heart has a"
+            " score of 14.2 and a rise of 4.1."
         ],
     )
 
@@ -40,9 +40,7 @@ class Why(BaseModel):
     """Every choice of an autonomous job."""
 
     theme: str | None = Field(examples=["love"])
-    grammar: str = Field(
-        description="The file that has the words.", examples=["/models/tiny/grammar.toml"]
-    )
+    grammar: str = Field(description="The file that has the words.", examples=["grammar.toml"])
     exploration: float = Field(
         description="The share of choices that leave trends out.", examples=[0.25]
     )

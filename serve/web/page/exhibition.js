@@ -34,7 +34,7 @@ function reasons({ theme, choices, avoided, verdict }) {
     list.append(element("dt", "", name), ...sentences.map((each) => element("dd", "", each)));
   };
   if (theme) add("Theme", theme);
-  for (const { slot, choice, reason } of choices) add(slot, choice, reason);
+  for (const { slot, choice, reason } of choices) add(slot, `${choice}: ${reason}`);
   if (avoided.length) add("Avoided, as drawn before", avoided.join("; "));
   if (verdict) {
     const scores = Object.entries(verdict.scores).map(([index, score]) => {

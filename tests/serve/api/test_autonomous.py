@@ -84,7 +84,7 @@ async def test_the_artist_writes_draws_and_explains(
     assert (why["verdict"], why["avoided"]) == (None, [])
     assert [each["slot"] for each in why["choices"]][:2] == ["subject", "composition"]
     assert why["choices"][0]["choice"] in ("cat", "owl")
-    assert why["choices"][0]["reason"] == "50% likely among 2 by weight."
+    assert why["choices"][0]["reason"] == "Chosen by weight, 50% likely among 2."
     assert why["choices"][0]["choice"] in job["prompt"]
 
     desk = Desk(services)
@@ -221,7 +221,7 @@ async def test_what_is_liked_comes_more_often_and_is_said_to(
     assert subject["choice"] == "cat"
     assert subject["share"] > 0.8
     assert "kitten has a score of" in subject["reason"]
-    assert "(33% by weight alone)" in subject["reason"]
+    assert "By weight alone it was 33% likely" in subject["reason"]
     # Its own prompts are no askings.
     await counter.count()
     trends = (await client.get("/v1/trends")).json()["data"]

@@ -128,7 +128,7 @@ def test_each_choice_is_explained() -> None:
     assert write(trends=loved, exploration=1, count=1)[0].choices[0].by == "exploration"
     plain = write(exploration=1, count=1)[0].choices[0]
     assert (plain.by, plain.share) == ("weight", 0.1667)
-    assert plain.reason == "17% likely among 6 by weight."
+    assert plain.reason == "Chosen by weight, 17% likely among 6."
 
 
 def test_a_falling_term_weighs_no_less_than_an_unknown_one() -> None:
