@@ -24,6 +24,7 @@ from pipelines.diffusion.families.model import Model
 from pipelines.diffusion.families.whole_call import WholeCall
 from pipelines.diffusion.pool import ModelPool, ModelSource
 from pipelines.diffusion.request import (
+    Displaced,
     EngineStats,
     Expired,
     Failure,
@@ -100,12 +101,18 @@ class DiffusionEngine:
     @property
     def free_slots(self) -> int:
         """How many more requests would take part in the next step."""
-        return max(0, self.max_batch - len(self._entries) + self._decoding)
+        return max(0, self.max_batch - len(self._foreground) + self._decoding)
 
     def stats(self) -> EngineStats:
-        active = self._batcher.active
-        waiting = self._batcher.waiting + len(self._arrivals)
-        return replace(self._stats, active=active, waiting=waiting, decoding=self._decoding)
+        foreground, decoding = self._foreground, self._decoding
+        active = sum(entry.has_begun and entry.request.id in self._batcher for entry in foreground)
+        return replace(
+            self._stats,
+            active=active,
+            waiting=len(foreground) - decoding - active,
+            decoding=decoding,
+            background=len(self._entries) - len(foreground),
+        )
 
     def profiles(self) -> dict[str, Profile]:
         """What pictures cost, by model: of those that a step was made with."""
@@ -218,7 +225,11 @@ class DiffusionEngine:
         """Who takes this step; those new to it are encoded and given their first latents."""
         self._admit()
         self._expire()
-        chosen = [self._entries[request_id] for request_id in self._batcher.next_batch()]
+        foreground = bool(self._foreground)
+        if foreground:
+            self._make_way()
+        ids = self._batcher.next_batch(background=not foreground)
+        chosen = [self._entries[request_id] for request_id in ids]
         self._expect(chosen)
         batch = []
         for entry in chosen:
@@ -354,14 +365,30 @@ class DiffusionEngine:
         self._step_memory = None if free is None else int(free * _STEP_SHARE)
         self._batcher.memory = None if free is None else free - int(free * _STEP_SHARE)
 
+    def _make_way(self) -> None:
+        """Background requests leave that hold what others need."""
+        waiting = [*self._arrivals, *(running.entry for running in self._undecoded)]
+        waiting = [entry for entry in waiting if not entry.background]
+        short = any(entry.short_at == self._departures for entry in waiting)
+        wanted = bool(waiting) and (short or self.models.full)
+        for id_, entry in list(self._entries.items()):
+            holds = entry.model is not None and (wanted or isinstance(entry.model, WholeCall))
+            if entry.background and holds:
+                self._outputs.append(Displaced(id_))
+                self._leave(id_)
+
     def _admit(self) -> None:
-        """To the batcher goes whose model is there; the others keep their order."""
+        """To the batcher goes whose model is there; the others keep their order.
+
+        Those in the background come last, and no model makes room for theirs.
+        """
+        self._arrivals = deque(sorted(self._arrivals, key=lambda entry: entry.background))
         waiting: list[Entry] = []
         while self._arrivals:
             entry = self._arrivals.popleft()
             with self._isolated(entry.request.id):
                 if entry.model is None:
-                    entry.model = self.models.acquire(entry.model_name)
+                    entry.model = self.models.acquire(entry.model_name, not entry.background)
                     if entry.model is None or entry.loaded is not None:
                         entry.loaded = self.clock()  # for now, and again once it is there
                 if entry.model is None or self._short_of_memory(entry):
@@ -394,6 +421,7 @@ class DiffusionEngine:
             size=cost.held_bytes(params),
             fill=cost.fill(params, most, self._step_memory),
             saturation=cost.saturation_share(params, most) if measured else 0.0,
+            background=entry.background,
         )
 
     def _expire(self) -> None:
@@ -406,7 +434,7 @@ class DiffusionEngine:
 
     def _begin(self, entry: Entry) -> None:
         model, params = entry.model, entry.request.params
-        if entry.running is not None or entry.caller is not None:
+        if entry.has_begun:
             return
         entry.begun = entry.encoded = self.clock()
         cost = self.costs[entry.model_name]
@@ -495,7 +523,7 @@ class DiffusionEngine:
         """Its slot is free from here on. Without memory it waits until another has left."""
         entry, latents = running.entry, running.trajectory.latents
         self._batcher.remove(entry.request.id)
-        if self._short_of_memory(entry):
+        if self._short_of_memory(entry) or (entry.background and self._foreground):
             self._undecoded.append(running)
             return
         start = self.clock()
@@ -532,8 +560,14 @@ class DiffusionEngine:
         self._stats = replace(self._stats, finished=self._stats.finished + 1)
 
     @property
+    def _foreground(self) -> list[Entry]:
+        return [entry for entry in self._entries.values() if not entry.background]
+
+    @property
     def _decoding(self) -> int:
-        return len(self._entries) - len(self._arrivals) - len(self._batcher)
+        """Those of the foreground that need no more steps."""
+        drawn = (entry for entry in self._foreground if entry.request.id not in self._batcher)
+        return sum(entry not in self._arrivals for entry in drawn)
 
     @contextmanager
     def _isolated(self, request_id: str) -> Iterator[None]:

@@ -36,6 +36,14 @@ class Entry:
     short_at: int = -1  # how many had left when there was no memory for it
 
     @property
+    def background(self) -> bool:
+        return self.request.background
+
+    @property
+    def has_begun(self) -> bool:
+        return self.running is not None or self.caller is not None
+
+    @property
     def steps_left(self) -> int:
         """After the one that is being made."""
         if self.caller is not None:

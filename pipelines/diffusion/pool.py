@@ -108,8 +108,10 @@ class ModelPool:
         """Whether the last ``acquire`` found no room, because all that is loaded is in use."""
         return self._full
 
-    def acquire(self, name: str) -> Model | None:
+    def acquire(self, name: str, evict: bool = True) -> Model | None:
         """A model to use until ``release``; None while it loads or waits for room.
+
+        Without ``evict`` no other is unloaded for it.
 
         Raises RequestError for a name that is not here, and for a minute whatever its loading
         raised.
@@ -125,8 +127,9 @@ class ModelPool:
             self._users[name] += 1
             return self._models[name]
         if self._loading is None:
-            self._full = not self._make_room(self._sources[name].nbytes)
-            if not self._full:
+            has_room = self._make_room(self._sources[name].nbytes, evict)
+            self._full = evict and not has_room
+            if has_room:
                 logger.info("Loading model %s.", name)
                 self._loading = _Loading(name, self._read(name))
         return None
@@ -221,12 +224,12 @@ class ModelPool:
             raise error.with_traceback(None)
         del self._failures[name]
 
-    def _make_room(self, nbytes: int) -> bool:
-        """Lets idle models leave until so many bytes are free; False if all others are in use."""
+    def _make_room(self, nbytes: int, evict: bool) -> bool:
+        """Lets idle models leave until so many bytes are free; False if none may."""
         if self._max_bytes is None:
             return True
         while self._models and self._held + nbytes > self._max_bytes:
-            if not self._idle:
+            if not (evict and self._idle):
                 return False
             self._evict(self._idle[0])
         return True

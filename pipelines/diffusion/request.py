@@ -89,6 +89,9 @@ class Request:
     request that is not done by then leaves at the next step as ``Expired``. ``model`` is a name
     in the engine's pool; None for its default. ``lora_files`` has those of its LoRAs that the model
     was not configured with: they are loaded when a request first names them.
+
+    One in the ``background`` takes no step while any other request is in. It is ``Displaced`` where
+    another needs what it holds.
     """
 
     id: str
@@ -97,6 +100,7 @@ class Request:
     deadline_s: float | None = None
     model: str | None = None
     lora_files: Mapping[str, Path] = field(default_factory=dict)
+    background: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +198,14 @@ class Expired:
     request_id: str
 
 
-Output = Progress | Result | Failure | Expired
+@dataclass(frozen=True, slots=True)
+class Displaced:
+    """The background request left, for another that needs its model's place or its memory."""
+
+    request_id: str
+
+
+Output = Progress | Result | Failure | Expired | Displaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +226,8 @@ class Step:
 class EngineStats:
     """Counters since the engine's start. ``request_steps / steps`` is the mean batch in requests.
 
-    Of those that are in, ``active`` have begun, ``waiting`` have not, ``decoding`` are drawn.
+    Of those that are in, ``active`` have begun, ``waiting`` have not, ``decoding`` are drawn, and
+    those in the ``background`` are none of these.
     """
 
     steps: int = 0
@@ -227,4 +239,5 @@ class EngineStats:
     active: int = 0
     waiting: int = 0
     decoding: int = 0
+    background: int = 0
     denoise_seconds: float = 0.0

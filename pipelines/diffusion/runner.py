@@ -54,7 +54,8 @@ class EngineRunner:
         """Each with when it came, by the engine's clock."""
         self._changes: deque[tuple[Mapping[str, ModelSource], Collection[str]]] = deque()
         self._aborts: deque[str] = deque()
-        self._in_flight: set[str] = set()  # submitted, with no final output yet
+        self._in_flight: dict[str, bool] = {}
+        """Submitted, with no final output yet; whether it is in the background."""
         self._stopping = False
         self._draining = False
         self._stats = engine.stats()
@@ -83,9 +84,10 @@ class EngineRunner:
 
     @property
     def drawing(self) -> int:
-        """Requests that still need steps, whether they have begun or not."""
+        """Requests of the foreground that still need steps, whether they have begun or not."""
         with self._wake:
-            return len(self._in_flight) - self._stats.decoding
+            foreground = len(self._in_flight) - sum(self._in_flight.values())
+            return foreground - self._stats.decoding
 
     @property
     def free_slots(self) -> int:
@@ -146,7 +148,7 @@ class EngineRunner:
                 raise EngineStoppedError("The engine takes no more requests: it is stopping.")
             if request.id in self._in_flight:
                 raise ValueError(f"Request {request.id!r} is in flight already.")
-            self._in_flight.add(request.id)
+            self._in_flight[request.id] = request.background
             self._inbox.append((request, self._engine.clock()))
             self._wake.notify()
 
@@ -161,7 +163,7 @@ class EngineRunner:
         with self._wake:
             if request_id not in self._in_flight:
                 return False
-            self._in_flight.discard(request_id)
+            del self._in_flight[request_id]
             arrived = [each for each in self._inbox if each[0].id != request_id]
             if len(arrived) == len(self._inbox):
                 self._aborts.append(request_id)
@@ -244,11 +246,11 @@ class EngineRunner:
     def _hand_out(self, outputs: list[Output]) -> None:
         with self._wake:
             self._stats = self._engine.stats()
-            awaited = self._in_flight.difference(self._aborts)
+            awaited = self._in_flight.keys() - set(self._aborts)
             wanted = [output for output in outputs if output.request_id in awaited]
             for output in wanted:
                 if not isinstance(output, Progress):
-                    self._in_flight.discard(output.request_id)
+                    self._in_flight.pop(output.request_id, None)
         if wanted:
             self._on_outputs(wanted)
 

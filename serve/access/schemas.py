@@ -84,7 +84,7 @@ class KeyList(Listing[KeyOut]):
 
 _MOST = 1e12
 Limit = Annotated[float, Field(ge=0, le=_MOST)]
-Weight = Annotated[float, Field(gt=0, le=1000)]
+Weight = Annotated[float, Field(ge=0, le=1000)]
 
 
 class LimitsBody(StrictBody):
@@ -111,7 +111,10 @@ class TenantChange(StrictBody):
     """What is left out stays as it is."""
 
     weight: Weight | None = Field(
-        None, description="Its share of the devices while others wait as well.", examples=[2]
+        None,
+        description="Its share of the devices while others wait as well. 0: in the background, it"
+        " draws only while nobody else does.",
+        examples=[2],
     )
     limits: LimitsBody | None = Field(
         None,

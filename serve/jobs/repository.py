@@ -338,6 +338,7 @@ _WORK = {
     state: text(f"""
         SELECT count(*), coalesce(sum(seconds), 0)
         FROM images WHERE state = '{state}' AND model = ANY(:models)
+        AND tenant_id NOT IN (SELECT id FROM tenants WHERE weight = 0)
     """).bindparams(_MODELS)  # noqa: S608 - of constants
     for state in LIVE
 }
@@ -351,7 +352,10 @@ QUEUED = text("""
 
 
 async def read_work(session: Session, models: Sequence[str], state: JobState) -> tuple[int, float]:
-    """Queued or running pictures of the models: how many, and their predicted seconds."""
+    """Queued or running pictures of the models: how many, and their predicted seconds.
+
+    Those of background tenants are left out: nobody waits for them, and no replica starts.
+    """
     count, seconds = (await session.execute(_WORK[state], {"models": list(models)})).one()
     return count, seconds
 

@@ -69,6 +69,16 @@ class Turn:
     deficit: float
     turn_at: datetime
 
+    @property
+    def is_background(self) -> bool:
+        """Whether other tenants' pictures all come before its own."""
+        return not self.weight
+
+    @property
+    def quanta(self) -> float:
+        """By turn; background tenants take turns alike."""
+        return self.weight or 1.0
+
 
 UNKNOWN_TURN = Turn(weight=1.0, deficit=0.0, turn_at=_NEVER)
 """Of a tenant whose turn was not read: the last in the ring."""
@@ -128,7 +138,8 @@ class Turns:
 
         By deficit round robin the job is begun in the turn in which its tenant has been given the
         seconds of all that it queued before, and of one picture of the job. Until then every other
-        tenant has as many turns, or one fewer, and takes no more than it has queued.
+        tenant has as many turns, or one fewer, and takes no more than it has queued. Before a
+        background tenant's job comes all that others have queued, and its own before nobody's.
         """
         tenant_id = job.position.tenant_id
         own_s = sum(
@@ -148,15 +159,20 @@ class Turns:
         quantum = max(self._dearest_s, picture_s, _LEAST_S)
         head_s = self._head_s.get(tenant_id, picture_s)
         needed_s = max(0.0, own_s + picture_s - turn.deficit)
-        turns = max(1, _has_begun(turn, head_s) + math.ceil(needed_s / (quantum * turn.weight)))
+        turns = max(1, _has_begun(turn, head_s) + math.ceil(needed_s / (quantum * turn.quanta)))
         others_s, others_turns = 0.0, 0
         for other_id, seconds in others_queued_s.items():
             other = self._turns.get(other_id, UNKNOWN_TURN)
+            if other.is_background != turn.is_background:
+                if turn.is_background:
+                    others_s += seconds
+                    others_turns += math.ceil(seconds / quantum)
+                continue
             is_first = (other.turn_at, other_id) < (turn.turn_at, tenant_id)
             other_turns = turns if is_first else turns - 1
             if other_turns:
                 quanta = other_turns - _has_begun(other, self._head_s.get(other_id, seconds))
-                others_s += min(seconds, other.deficit + quanta * quantum * other.weight)
+                others_s += min(seconds, other.deficit + quanta * quantum * other.quanta)
                 others_turns += other_turns
         return PredictedWait(own_s, others_s, others_turns)
 

@@ -25,7 +25,7 @@ from serve.tables.base import Base
 class Tenant(Base):
     __tablename__ = "tenants"
     __table_args__ = (
-        CheckConstraint("weight > 0", name="some_weight"),
+        CheckConstraint("weight >= 0", name="weight_not_negative"),
         CheckConstraint(
             "requests_per_minute >= 0 AND gpu_seconds_per_minute >= 0"
             " AND gpu_seconds_burst >= 0 AND gpu_seconds_per_month >= 0",
@@ -37,7 +37,9 @@ class Tenant(Base):
     name: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     weight: Mapped[float] = mapped_column(server_default="1")
-    """Its share of the devices while others wait as well, in proportion to theirs."""
+    """Its share of the devices while others wait as well, in proportion to theirs.
+
+    0 is in the background: it draws only what no other tenant's pictures need."""
     deficit: Mapped[float] = mapped_column(server_default="0")
     """Device seconds that its turns have given it and its claims have not yet used."""
     turn_at: Mapped[datetime] = mapped_column(server_default=text("'epoch'"))

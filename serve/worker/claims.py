@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from time import monotonic
@@ -114,16 +114,21 @@ class Claims:
         *,
         spare: int = 0,
         holding: int = 0,
+        background: int = 0,
+        holding_background: int = 0,
     ) -> list[Claim]:
         """Claim up to ``free`` queued pictures for the next step, and ``spare`` for later ones.
 
         Tenants take turns; within a tenant the order is priority, slack, age, and pictures of the
         ``running`` shape come a little sooner. See `serve.worker.queue`.
-        ``holding`` is how many pictures the worker has already.
+        ``holding`` is how many pictures the worker has already. Where only background tenants
+        have work it claims up to ``background`` of theirs, beside the ``holding_background``.
         """
         for _ in range(_LOOKS):
             try:
-                claims = await self._claim(worker_id, running, free, spare, holding)
+                claims = await self._claim(
+                    worker_id, running, free, spare, holding, background, holding_background
+                )
             except UnreadableJobs as error:  # nothing was claimed: claim without those jobs
                 await self._pass_by(error.reasons)
                 continue
@@ -133,24 +138,38 @@ class Claims:
         return []  # the other claim may hang in its transaction: the next poll looks again
 
     async def _claim(
-        self, worker_id: UUID, running: Shape | None, free: int, spare: int, holding: int
+        self,
+        worker_id: UUID,
+        running: Shape | None,
+        free: int,
+        spare: int,
+        holding: int,
+        background: int,
+        holding_background: int,
     ) -> list[Claim] | None:
         """The claims; None where other claims have locked all that is queued."""
         passed_by = self._passed_by()
         async with self._database.transaction() as session:
-            queues = await queues_of(session, self.models, free + spare, running, passed_by)
+            limit = max(free + spare, background)
+            queues = await queues_of(session, self.models, limit, running, passed_by)
             if not queues:
                 return None if await any_queued(session, self.models, passed_by) else []
+            background_ids = {queue.tenant_id for queue in queues if queue.is_background}
+            if others := [queue for queue in queues if not queue.is_background]:
+                queues, limit = others, free + spare
+            else:
+                free = limit = background
+                holding += holding_background
             workers, now = await repository.claiming_workers(session, self.pool)
             share = await self._share(session, workers)
             judge = Judge(worker_id, free, holding, share, workers, now)
-            chosen = take_turns(queues, free + spare, judge)
+            chosen = take_turns(queues, limit, judge)
             if not chosen:
                 return []
             images = await take_images(session, worker_id, [each.id for each in chosen])
             if not images:  # the lease was lost: the next heartbeat finds out
                 return []
-            claims, unreadable = _claims_to(worker_id, images, now)
+            claims, unreadable = _claims_to(worker_id, images, now, background_ids)
             if unreadable:
                 raise UnreadableJobs(unreadable)
             events: list[Event] = []
@@ -190,7 +209,9 @@ class Claims:
         async with self._database.transaction() as session:
             images = await repository.images_held(session, worker_id)
             now = await clock(session)
-            claims, unreadable = _claims_to(worker_id, images, now)
+            tenants = {image.tenant_id for image in images}
+            background = await repository.background_tenants(session, tenants)
+            claims, unreadable = _claims_to(worker_id, images, now, background)
         for image in images:
             if image.job_id in unreadable:
                 async with self._database.transaction() as session:
@@ -319,9 +340,12 @@ class Claims:
 
 
 def _claims_to(
-    worker_id: UUID, images: Sequence[Image], now: datetime
+    worker_id: UUID, images: Sequence[Image], now: datetime, background: Collection[UUID]
 ) -> tuple[list[Claim], dict[UUID, str]]:
-    """The worker's claims to its images, and why jobs cannot be read, by job."""
+    """The worker's claims to its images, and why jobs cannot be read, by job.
+
+    ``background`` are the tenants that draw there.
+    """
     requests, unreadable = {}, {}
     for job in {image.job for image in images}:
         try:
@@ -342,6 +366,7 @@ def _claims_to(
             deadline_s=_left(image.job.deadline_at, now),
             waited_s=max(0.0, (now - image.queued_at).total_seconds()),
             trace=TraceContext.of(image.job.traceparent, image.job.tracestate),
+            background=image.tenant_id in background,
         )
         for image in sorted(images, key=lambda image: image.id)
         if image.job_id in requests

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipelines.diffusion.errors import EngineStoppedError
 from pipelines.diffusion.request import (
+    Displaced,
     Expired,
     Failure,
     Output,
@@ -184,6 +185,7 @@ class Drawings:
             deadline_s=claim.deadline_s,
             model=claim.request.model,
             lora_files=source.loras,
+            background=claim.background,
         )
         # The claims of an engine that died are retried elsewhere.
         with suppress(EngineStoppedError):
@@ -215,7 +217,7 @@ class Drawings:
                 picture.share_done = output.step / output.steps
                 self.board.put(picture.claim, output)
             else:
-                self._leave_engine(picture, output)
+                self._leave_engine(picture, None if isinstance(output, Displaced) else output)
                 self._bus.work.set()  # a slot is free
 
     def _leave_engine(self, picture: _Picture, output: Result | Failure | Expired | None) -> None:
@@ -230,9 +232,17 @@ class Drawings:
         return sum(1 for _ in self)
 
     @property
+    def foreground(self) -> list[Claim]:
+        """Those of them that make way for nobody."""
+        return [claim for claim in self if not claim.background]
+
+    @property
     def loading(self) -> int:
-        """How many the engine does not count yet: they wait for their sources."""
-        return sum(each.drawing and not each.submitted for each in self._pictures.values())
+        """How many of these the engine does not count yet: they wait for their sources."""
+        return sum(
+            each.drawing and not each.submitted and not each.claim.background
+            for each in self._pictures.values()
+        )
 
     @property
     def delivering(self) -> int:
@@ -246,8 +256,8 @@ class Drawings:
 
     @property
     def shape(self) -> Shape | None:
-        """What most of the pictures that are drawn share."""
-        requests = [claim.request for claim in self]
+        """What most of the pictures that are drawn share; in the background only if no other is."""
+        requests = [claim.request for claim in self.foreground or self]
         shapes = Counter(Shape(each.width, each.height, each.model) for each in requests)
         return max(shapes, key=shapes.__getitem__, default=None)
 
@@ -256,7 +266,9 @@ class Drawings:
         hardly = [
             picture
             for picture in self._pictures.values()
-            if picture.drawing and picture.share_done < _HARDLY_BEGUN
+            if picture.drawing
+            and not picture.claim.background
+            and picture.share_done < _HARDLY_BEGUN
         ]
         return [each.request_id for each in sorted(hardly, key=lambda each: each.share_done)]
 
@@ -264,6 +276,16 @@ class Drawings:
         """Take the picture out of the engine, and queue it again; unless it is not in there."""
         if self.engine.abort(request_id):
             self._leave_engine(self._pictures[request_id], None)
+
+    def make_way(self, claims: Collection[Claim]) -> None:
+        """Hand back background pictures that must not share the engine with these new ones.
+
+        One that was lost with a worker may take others with it.
+        """
+        suspects = any(claim.alone for claim in claims if not claim.background)
+        for picture in list(self._pictures.values()):
+            if picture.drawing and picture.claim.background and (suspects or picture.claim.alone):
+                self.hand_back(picture.request_id)
 
     def keep(self, held: Collection[UUID]) -> None:
         """Stop drawing all but these pictures: the rest was cancelled, expired or taken."""

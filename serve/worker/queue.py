@@ -79,6 +79,11 @@ class TenantQueue:
     turns: int = field(default=0, init=False)
     emptied: bool = field(default=False, init=False)
 
+    @property
+    def is_background(self) -> bool:
+        """Whether it draws only while no other tenant has work."""
+        return not self.weight
+
     def covers(self, picture: QueuedPicture) -> bool:
         return self.deficit + self.change >= picture.cost
 
@@ -102,7 +107,8 @@ def take_turns(
     their order while the deficit covers them. So tenants that have work share the seconds of the
     devices in proportion to their weights, whatever their pictures cost and however many they
     queue; an unused deficit is kept while there is work, and forgotten with the last of it. A turn
-    that ``limit`` cuts short goes on with the next call.
+    that ``limit`` cuts short goes on with the next call. Background tenants, whose weight is 0,
+    are not to be mixed with others; among themselves they take turns alike.
 
     M. Shreedhar, G. Varghese, "Efficient Fair Queuing Using Deficit Round-Robin", IEEE/ACM
     Transactions on Networking 4(3), 1996. The quantum is the dearest picture's seconds, so that
@@ -116,7 +122,7 @@ def take_turns(
             if not rest:
                 continue
             if not queue.covers(rest[0]):  # else the turn was cut short, and goes on
-                queue.change += quantum * queue.weight
+                queue.change += quantum * (queue.weight or 1.0)
             while rest and queue.covers(rest[0]):
                 verdict = judge(rest[0]) if len(taken) < limit else Verdict.END
                 if verdict is Verdict.END:
@@ -208,6 +214,8 @@ class Claim:
     waited_s: float = field(default=0.0, compare=False)
     trace: TraceContext | None = field(default=None, compare=False)
     """That of its job, if it is recorded."""
+    background: bool = field(default=False, compare=False)
+    """Whether it makes way for other tenants' pictures."""
 
     @property
     def fence(self) -> tuple[UUID, UUID, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from itertools import groupby
@@ -31,7 +31,7 @@ from pipelines.imaging.critique import Critique
 from serve.clock import seconds
 from serve.database import Session
 from serve.jobs.repository import ago
-from serve.tables import LIVE, CostProfile, Image, Job, JobState, Worker, numbers_of
+from serve.tables import LIVE, CostProfile, Image, Job, JobState, Tenant, Worker, numbers_of
 from serve.worker.queue import QueuedPicture, Shape, TenantQueue
 
 _IMAGES = Image.table()
@@ -76,7 +76,7 @@ _QUEUED = text(f"""
             SELECT FROM images WHERE tenant_id = tenants.id AND state = 'queued'
             AND model = ANY(:models) AND job_id <> ALL(:passed_by)
         )
-        ORDER BY turn_at, id LIMIT greatest(:limit, 2)
+        ORDER BY weight = 0, turn_at, id LIMIT greatest(:limit, 2)
     )
     {_first_of_each()}
     UNION
@@ -101,7 +101,8 @@ async def queues_of(
     """The first of each tenant's queued pictures of ``models``, locked; the next turn's come first.
 
     As many tenants as ``limit``, since every turn takes a picture, but two at least: alone, the
-    first would keep its turn for ever where one place comes free at a time. Of each tenant enough
+    first would keep its turn for ever where one place comes free at a time. Background tenants
+    are among them only where so many others have no work. Of each tenant enough
     for its part of a room for ``limit`` pictures, those of the ``running`` shape among them. Jobs
     that are ``passed_by`` are as if they were not there.
     """
@@ -326,6 +327,12 @@ _COUNT_LIVE = select(func.count()).where(Image.job_id == bindparam("job_id"), Im
 
 async def count_live_images(session: Session, job_id: UUID) -> int:
     return (await session.scalars(_COUNT_LIVE, {"job_id": job_id})).one()
+
+
+async def background_tenants(session: Session, tenant_ids: Collection[UUID]) -> frozenset[UUID]:
+    """Those of the tenants that draw in the background."""
+    statement = select(Tenant.id).where(Tenant.id.in_(tenant_ids), Tenant.weight == 0)
+    return frozenset(await session.scalars(statement))
 
 
 async def images_held(session: Session, worker_id: UUID) -> Sequence[Image]:

@@ -147,7 +147,10 @@ class Worker:
             return 0
         await self._share_out()
         free, spare = self._places()
-        if not free + spare or any(claim.alone for claim in self._drawings):
+        drawn = self._drawings.foreground
+        in_background = len(self._drawings) - len(drawn)
+        background = self._background_places(in_background) if not drawn else 0
+        if not free + spare + background or any(claim.alone for claim in drawn):
             return 0
         self._unsure = True  # until the COMMIT's answer has come
         claims = await self._claims.claim(
@@ -155,9 +158,13 @@ class Worker:
             free,
             self._drawings.shape,
             spare=spare,
-            holding=len(self._drawings),
+            holding=len(drawn),
+            background=background,
+            holding_background=in_background,
         )
         self._unsure = False
+        if any(not claim.background for claim in claims):
+            self._drawings.make_way(claims)
         for claim in claims:
             if claim.worker_id == self._lease.worker_id:  # else the lease was lost meanwhile
                 self._drawings.begin(claim)
@@ -189,7 +196,8 @@ class Worker:
         if not hardly or monotonic() - self._shared_at < _LOOK_S:
             return
         self._shared_at = monotonic()
-        excess = await self._claims.excess(self._lease.worker_id, len(self._drawings))
+        drawn = self._drawings.foreground
+        excess = await self._claims.excess(self._lease.worker_id, len(drawn))
         for request_id in hardly[:excess]:
             self._drawings.hand_back(request_id)
 
@@ -202,6 +210,13 @@ class Worker:
         if self._drawings.delivering >= most:
             return 0, 0
         return free, max(0, most - self._engine.drawing - loading - free)
+
+    def _background_places(self, held: int) -> int:
+        """For pictures that are drawn while no other is; beside one that is drawn alone, none."""
+        if self._drawings.delivering >= self._engine.max_batch:
+            return 0
+        alone = any(claim.alone for claim in self._drawings)
+        return 0 if alone else max(0, self._engine.max_batch - held)
 
     async def _finish_drawing(self, round_done: RoundDone) -> None:
         try:

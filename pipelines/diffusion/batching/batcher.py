@@ -38,6 +38,9 @@ class StepBatcher:
     it with the lane's next step. And nobody starves. From a known time on (``QueuedRequest.rank``)
     a request is passed over only for what arrived before that time, and, where bytes are short,
     for what has begun: it waits for no more steps than those still need.
+
+    Requests in the background stand still while any other is here: they are not ranked, and the
+    bytes that they hold do not count.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class StepBatcher:
         size: int = 0,
         fill: float = 0.0,
         saturation: float = 0.0,
+        background: bool = False,
     ) -> None:
         """Takes part from the next step of its lane on, or waits until one has room.
 
@@ -100,7 +104,15 @@ class StepBatcher:
         now = self._clock()
         due = now + SOFT_DEADLINE * seconds if deadline is None else max(now, deadline)
         self._requests[request_id] = QueuedRequest(
-            request_id, key, next(self._places), due, seconds, size, fill, saturation
+            request_id,
+            key,
+            next(self._places),
+            due,
+            seconds,
+            size,
+            fill,
+            saturation,
+            background,
         )
         if saturation > 0:
             self.saturates(request_id, saturation)
@@ -133,16 +145,20 @@ class StepBatcher:
             self._limits[key] = BatchLimit(requests)
         self._last = (key, 0)
 
-    def next_batch(self) -> list[str]:
+    def next_batch(self, *, background: bool = True) -> list[str]:
         """The requests that take the next step, the most urgent first; empty without work.
 
-        To ask for the next step is to say that the last one was made.
+        To ask for the next step is to say that the last one was made. Without ``background`` those
+        in it stand still even if no other is here.
         """
         self._settle()
-        if not self._requests:
+        requests = [request for request in self._requests.values() if not request.background]
+        if not requests and background:
+            requests = list(self._requests.values())
+        if not requests:
             return []
         now = self._clock()
-        ranked = sorted(self._requests.values(), key=lambda r: (r.rank(now), r.place))
+        ranked = sorted(requests, key=lambda r: (r.rank(now), r.place))
         batch = self._draw(ranked, saturating=1)
         if self._ended_early and self._trials[batch[0].key].due():
             batch = self._draw(ranked, saturating=2)
@@ -152,7 +168,7 @@ class StepBatcher:
     def _draw(self, ranked: list[QueuedRequest], saturating: int) -> list[QueuedRequest]:
         """``saturating``: as many times what saturates the device."""
         batch: list[QueuedRequest] = []
-        free = self._free_bytes(ranked[0])
+        free = self._free_bytes(ranked)
         filled, saturated = 0.0, 0.0
         self._ended_early = False
         for request in ranked:
@@ -168,12 +184,12 @@ class StepBatcher:
                 request.begun = True
         return batch
 
-    def _free_bytes(self, first: QueuedRequest) -> float:
+    def _free_bytes(self, ranked: list[QueuedRequest]) -> float:
         """What newcomers may take; enough for the first of them where nothing has begun."""
         if self.memory is None:
             return math.inf
-        begun = [request.size for request in self._requests.values() if request.begun]
-        return self.memory - sum(begun) if begun else max(self.memory, first.size)
+        begun = [request.size for request in ranked if request.begun]
+        return self.memory - sum(begun) if begun else max(self.memory, ranked[0].size)
 
     def _fits(self, request: QueuedRequest, batch: list[QueuedRequest], filled: float) -> bool:
         """By its tensors, and by the memory that there is."""

@@ -34,6 +34,7 @@ class QueuedRequest:
     size: int  # bytes it holds once it has begun
     fill: float  # its share of the rows for which a step has memory
     saturation: float  # its share of the rows at which the device saturates
+    background: bool = False  # takes no step while another request is in
     begun: bool = False  # set by the batcher with its first step
 
     def rank(self, now: float) -> float:

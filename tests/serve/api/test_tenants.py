@@ -74,7 +74,7 @@ async def test_refusals(operator: httpx2.AsyncClient) -> None:
         ("/v1/tenants", {"name": ""}, 422, "invalid_value"),
         ("/v1/tenants", {"name": "a\x00b"}, 422, "invalid_value"),
         ("/v1/tenants", {"name": "x" * 101}, 422, "invalid_value"),
-        ("/v1/tenants", {"name": "x", "weight": 0}, 422, "invalid_value"),
+        ("/v1/tenants", {"name": "x", "weight": -1}, 422, "invalid_value"),
         ("/v1/tenants", {"name": "x", "limits": {"requests_per_minute": -1}}, 422, "invalid_value"),
         ("/v1/tenants", {"name": "x", "limits": {"colour": 1}}, 422, "unknown_field"),
         ("/v1/keys", {"name": ""}, 422, "invalid_value"),
