@@ -24,7 +24,7 @@ class Desk:
         self._worker_id: UUID | None = None
 
     async def claim(self, limit: int = 8) -> list[Claim]:
-        return await self.claims.claim(await self._registered(), limit)
+        return await self.claims.claim(await self._registered(), limit, background=limit)
 
     async def beat(self) -> None:
         """Say that the worker lives."""

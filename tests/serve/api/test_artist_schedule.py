@@ -67,6 +67,8 @@ async def test_it_draws_for_its_own_tenant(services: Services) -> None:
     assert job.why is not None
     tenant = await fetch(services, "SELECT id FROM tenants WHERE name = :name", name=TENANT)
     assert tenant == job.tenant_id
+    # Weight 0: behind everybody else's.
+    assert await fetch(services, "SELECT weight FROM tenants WHERE id = :id", id=tenant) == 0
     assert await count_rows(services.database, "api_keys") == 0
 
 
