@@ -11,6 +11,7 @@ from time import monotonic
 from uuid import UUID
 
 import structlog
+from structlog.contextvars import clear_contextvars
 
 from serve.access.repository import add_tenant, tenant_named
 from serve.artist import repository
@@ -59,6 +60,7 @@ class Schedule:
             # What was refused is not tried again before the next one would be due.
             if monotonic() - self._tried_at >= self._settings.every_s:
                 await self.submit()
+                clear_contextvars()  # of the job that it submitted
             round_done()
             await asyncio.sleep(min(_LOOK_EVERY_S, self._settings.every_s))
 
