@@ -75,7 +75,7 @@ class DiffusionEngine:
         self._entries: dict[str, Entry] = {}  # all that are in
         self._arrivals: deque[Entry] = deque()  # those whose model is not there yet
         self._departures = 0  # of requests, so far
-        self._undecoded: deque[Running] = deque()  # for want of memory
+        self._undecoded: deque[Running] = deque()  # for want of memory, or in the background
         self._decoder: Decoder[Entry] | None = None  # once a family wants one
         self._outputs: list[Output] = []  # of the step that is being made
         self._stats = EngineStats()
@@ -182,12 +182,13 @@ class DiffusionEngine:
         """One denoising step of one batch, and what came of it."""
         start = self.clock()
         batch = self._schedule()
+        undecoded, idle = len(self._undecoded), not self._foreground
         if batch and isinstance(batch[0].model, WholeCall):
             self._call(batch[0].model, batch)
         else:
             running = [entry.running for entry in batch if entry.running is not None]
             self._update(self._denoise(running))
-        self._collect(wait=not batch)
+        self._collect(undecoded, idle, wait=not batch)
         self._load(wait=not batch)
         if not self.first_of_kind:
             self.longest_step = max(self.longest_step, self.clock() - start)
@@ -328,14 +329,25 @@ class DiffusionEngine:
         for running, prediction in predictions:
             with self._isolated(running.request.id):
                 self._advance(running, prediction)
-                if running.trajectory.finished:
-                    running.entry.denoised = self.clock()
+                if not running.trajectory.finished:
+                    continue
+                running.entry.denoised = self.clock()
+                self._batcher.remove(running.request.id)
+                if running.entry.background:  # who came meanwhile need not wait for both
+                    self._undecoded.append(running)
+                else:
                     self._decode(running)
 
-    def _collect(self, wait: bool) -> None:
-        """Pictures that were decoded beside the steps, and those that now have memory for it."""
-        for _ in range(len(self._undecoded)):
+    def _collect(self, undecoded: int, idle: bool, wait: bool) -> None:
+        """Pictures that were decoded beside the steps, and those that waited to be decoded.
+
+        In the background they wait for a step that was ``idle``: nobody else was in.
+        """
+        for _ in range(undecoded):
             running = self._undecoded.popleft()
+            if running.entry.background and not idle:
+                self._undecoded.append(running)
+                continue
             with self._isolated(running.request.id):
                 self._decode(running)
         if self._decoder is None:
@@ -520,10 +532,9 @@ class DiffusionEngine:
             )
 
     def _decode(self, running: Running) -> None:
-        """Its slot is free from here on. Without memory it waits until another has left."""
+        """Without memory it waits until another has left."""
         entry, latents = running.entry, running.trajectory.latents
-        self._batcher.remove(entry.request.id)
-        if self._short_of_memory(entry) or (entry.background and self._foreground):
+        if self._short_of_memory(entry):
             self._undecoded.append(running)
             return
         start = self.clock()

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
 from serve.database import Database
 from serve.deployments.autoscaling import BacklogPolicy
@@ -86,3 +87,15 @@ async def test_the_work_of_all_the_models_of_a_replica_counts(
     await claims.claim(worker_id, 1)
     backlog = await read_backlog(database, DEFAULT_POOL, [MODEL, "second"])
     assert (backlog.queued, backlog.running, backlog.workers) == (4, 1, 1)
+
+
+async def test_background_tenants_start_no_replica(
+    jobs: Jobs, claims: Claims, database: Database, tenant_id: UUID
+) -> None:
+    async with database.transaction() as session:
+        await session.execute(text("UPDATE tenants SET weight = 0"))
+    worker_id = await claims.register("cpu", 8)
+    await jobs.submit(tenant_id, ask(n=10))
+    assert len(await claims.claim(worker_id, 8, background=8)) == 8
+    backlog = await read_backlog(database, DEFAULT_POOL, [MODEL])
+    assert (backlog.queued, backlog.running, backlog.seconds) == (0, 0, 0)

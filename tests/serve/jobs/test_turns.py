@@ -123,3 +123,13 @@ def test_a_deadline_has_its_slot() -> None:
     assert slots == sorted(set(slots))
     assert slots[0] == 0, "too late already"
     assert slots[-1] < LAST
+
+
+def test_background_tenants_come_after_all_that_others_have_queued() -> None:
+    tenants = Tenants([[1.0] * 4, [1.0] * 3, [1.0] * 5], [1, 0, 0])
+    pays, idle, _ = tenants.waiting
+    turns = turns_of(tenants)
+    assert turns.wait(job_of(pays, 1.0), {}).others_s == 0
+    wait = turns.wait(job_of(idle, 1.0), {})
+    assert (wait.own_s, wait.others_s) == (3, 4 + 3), "the other idle one has had a turn less"
+    assert not wait.is_within(4)

@@ -264,3 +264,62 @@ async def test_what_has_not_begun_goes_to_a_worker_that_comes_later(
     await claims.heartbeat(second, EngineStats(), draining=False)
     await jobs.submit(tenant_id, ask())
     assert await claims.excess(first, 10) == 0, "it can take what is queued"
+
+
+async def put_in_the_background(database: Database, tenant_id: UUID) -> None:
+    await run(database, "UPDATE tenants SET weight = 0 WHERE id = :id", id=tenant_id)
+
+
+async def test_background_tenants_come_after_all_others(
+    jobs: Jobs, claims: Claims, database: Database, tenant_id: UUID
+) -> None:
+    idle = await make_tenant(database, "idle")
+    await put_in_the_background(database, idle)
+    await jobs.submit(idle, ask(seed=1, n=2, priority=100))
+    await let_wait(database, 60)
+    await jobs.submit(tenant_id, ask(seed=10, n=2))
+    w = await worker(claims)
+    first = await claims.claim(w, 1, background=4)
+    assert (seeds(first), first[0].background) == ([10], False)
+    assert [each.index for each in await claims.claim(w, 4, holding=1)] == [1]
+    assert await claims.claim(w, 4, holding=2) == [], "it draws for somebody"
+    taken = await claims.claim(await worker(claims), 4, background=4)
+    assert (seeds(taken), [each.background for each in taken]) == ([1, 1], [True, True])
+
+
+async def test_background_tenants_take_turns_alike(
+    jobs: Jobs, claims: Claims, database: Database
+) -> None:
+    for name in ("idle", "spare"):
+        tenant = await make_tenant(database, name)
+        await put_in_the_background(database, tenant)
+        await jobs.submit(tenant, ask(n=8))
+    taken = await claims.claim(await worker(claims), 4, background=4)
+    assert sorted(Counter(each.tenant_id for each in taken).values()) == [2, 2]
+
+
+async def test_a_worker_that_compares_its_claims_still_knows_which_are_in_the_background(
+    jobs: Jobs, claims: Claims, database: Database, tenant_id: UUID
+) -> None:
+    idle = await make_tenant(database, "idle")
+    await put_in_the_background(database, idle)
+    w = await worker(claims)
+    await jobs.submit(idle, ask())
+    await claims.claim(w, 1, background=1)
+    await jobs.submit(tenant_id, ask())
+    await claims.claim(w, 1)
+    held = {each.tenant_id: each.background for each in await claims.held(w)}
+    assert held == {idle: True, tenant_id: False}
+
+
+async def test_a_suspected_background_picture_is_drawn_by_a_worker_that_holds_nothing(
+    jobs: Jobs, claims: Claims, database: Database
+) -> None:
+    idle = await make_tenant(database, "idle")
+    await put_in_the_background(database, idle)
+    await jobs.submit(idle, ask())
+    await run(database, "UPDATE images SET crashes = 1")
+    w = await worker(claims)
+    assert await claims.claim(w, 4, background=3, holding_background=1) == []
+    (taken,) = await claims.claim(w, 4, background=4)
+    assert taken.alone

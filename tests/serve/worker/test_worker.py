@@ -54,7 +54,7 @@ from serve.worker.source import Source, SourceLoader
 from serve.worker.worker import Worker
 from tests.pipelines.diffusion.tiny import safety_checker
 from tests.pipelines.diffusion.tiny.stable_diffusion import build_pipeline
-from tests.serve.conftest import MODEL, ask
+from tests.serve.conftest import MODEL, ask, make_tenant
 
 SETTINGS = WorkerSettings(max_batch=4, preview_every=2, heartbeat_s=0.6, poll_s=0.2, drain_s=5)
 LONG = 900  # steps, nearly the most that a noise scheduler has: not done while a test looks
@@ -564,3 +564,21 @@ async def test_a_picture_of_another_size_is_not_delivered(
     assert done.error is not None
     assert done.error.startswith("The model drew 56x64 pixels for 64x64")
     assert done.images[0].variants == []
+
+
+async def test_a_paying_job_is_drawn_between_two_steps_of_a_background_one(
+    workshop: Workshop, jobs: Jobs, tenant_id: UUID, database: Database
+) -> None:
+    idle = await make_tenant(database, "idle")
+    async with database.transaction() as session:
+        await session.execute(text("UPDATE tenants SET weight = 0 WHERE name = 'idle'"))
+    async with workshop.worker() as (_, runner, _task):
+        kept = await jobs.submit(idle, ask(n=SETTINGS.max_batch, num_inference_steps=LONG))
+        await until_running(jobs, idle, kept)
+        for _ in range(3):
+            paid = await jobs.submit(tenant_id, ask(num_inference_steps=40))
+            assert (await jobs.wait(tenant_id, paid.id, 30)).state is JobState.SUCCEEDED
+        assert runner.stats().background == SETTINGS.max_batch
+        images = (await jobs.get(idle, kept.id)).images
+        assert {(image.state, image.attempt) for image in images} == {(JobState.RUNNING, 1)}
+        await jobs.cancel(idle, kept.id)
