@@ -18,11 +18,13 @@ from serve.http.documented import Errors, form_body, problems, success
 from serve.http.errors import InvalidForm, InvalidValue, MissingField
 from serve.http.form import read_form
 from serve.http.provided import Provided
+from serve.jobs.autonomous import Author, as_autonomous, check_mode
 from serve.jobs.errors import (
     IdempotencyConflict,
     JobFinished,
     JobUnended,
     ModelNotFound,
+    NothingNew,
     Overloaded,
     SourceGone,
 )
@@ -120,7 +122,7 @@ def checked_key(key: str | None) -> str | None:
     summary="Submit a job",
     responses={
         **success(202, ("Location",), _QUEUED),
-        **problems(*DRAWING_ERRORS),
+        **problems(*DRAWING_ERRORS, NothingNew),
     },
 )
 async def submit_job(
@@ -131,21 +133,29 @@ async def submit_job(
     models: Provided[ServedModels],
     sourcing: Provided[Sourcing],
     jobs: Provided[Jobs],
+    author: Provided[Author],
     idempotency_key: IdempotencyKey = None,
 ) -> JobOut:
     """Accepts a job and answers at once; once it is accepted it survives any crash."""
     key = checked_key(idempotency_key)
     limits = await models.limits_for(body)
     limits.check_source(image=False)
+    check_mode(body)
     job_request = limits.accept(
         body,
         size=limits.size(body.size, body.width, body.height),
         seed_for=seed_name(caller.tenant_id, key),
+        without_prompt=body.mode is not None,
     )
+    if body.mode == "autonomous":
+        job_request = as_autonomous(job_request, body.theme)
     job_request = await sourcing.keep(caller.tenant_id, job_request, key, control=body.control)
-    job = await jobs.submit(
-        caller.tenant_id, job_request, idempotency_key=key, reuse=body.cache == "allow"
-    )
+    if job_request.autonomous:
+        job = await author.submit(caller.tenant_id, job_request, idempotency_key=key)
+    else:
+        job = await jobs.submit(
+            caller.tenant_id, job_request, idempotency_key=key, reuse=body.cache == "allow"
+        )
     response.headers["Location"] = path_to(f"/v1/jobs/{job.id}", request)
     return JobOut.of(job)
 
