@@ -9,6 +9,7 @@ from typing import get_type_hints
 from serve.access.keys import Keys
 from serve.access.tenants import Tenants
 from serve.access.tickets import Tickets
+from serve.answer_cache import AnswerCache
 from serve.database import Database
 from serve.events.bus import EventBus
 from serve.events.socket import OpenSockets
@@ -42,6 +43,7 @@ class Services:
 
     settings: Settings
     database: Database
+    answers: AnswerCache
     bus: EventBus
     storage: Storage
     served: ServedModels
@@ -109,7 +111,8 @@ def open_services(settings: Settings, *outlets: Meter) -> Services:
     database = Database(settings.database_url.get_secret_value(), settings.database, meter=meter)
     bus = EventBus(settings.redis_url.get_secret_value(), meter=meter)
     storage = open_storage(settings.storage, meter)
-    pictures = Pictures(database, storage)
+    answers = AnswerCache(settings.redis_url.get_secret_value(), meter)
+    pictures = Pictures(database, storage, answers)
     jobs, served = Jobs(database, bus, storage, settings, meter), ServedModels.read(settings)
     models = Models(database, settings, served, jobs.admission)
     files = CheckedFiles(storage, pictures, meter, redirects=settings.storage_redirects)
@@ -117,6 +120,7 @@ def open_services(settings: Settings, *outlets: Meter) -> Services:
     return Services(
         settings=settings,
         database=database,
+        answers=answers,
         bus=bus,
         jobs=jobs,
         pictures=pictures,
@@ -128,7 +132,7 @@ def open_services(settings: Settings, *outlets: Meter) -> Services:
         signed_urls=SignedUrls(database, settings.http),
         storage=storage,
         files=files,
-        conversions=Conversions(database, storage, files, open_signer(settings)),
+        conversions=Conversions(database, storage, files, answers, open_signer(settings)),
         intake=Intake(database, storage, partial(open_verifier, settings)),
         meter=meter,
         registry=registry,
