@@ -26,11 +26,12 @@ from serve.observability.metrics import CACHE_LOOKUPS
 log = structlog.get_logger(__name__)
 
 KEPT_S = 10.0
+"""An answer is gone that long after its hash's first request."""
 ANSWER_WITHIN_S = 0.25
 SILENCE_S = 1.0
 """For so long after a failure no change asks Redis."""
 MOST_ANSWERS = 64
-"""Of one owner, within ``KEPT_S``."""
+"""In one hash; further ones are not kept."""
 _MOST_BYTES = 256 * 1024
 
 EVERYBODY = "everybody"
@@ -78,7 +79,7 @@ class AnswerCache:
     commit is not kept after it.
 
     If a change cannot tell Redis of it, other processes may show what was before, for ``KEPT_S``
-    at most. This process itself asks Redis for nothing until all that was kept then is gone.
+    at most. This process itself reads nothing from Redis until all that was kept then is gone.
     """
 
     def __init__(self, url: str, meter: Meter = UNMETERED) -> None:
@@ -86,9 +87,8 @@ class AnswerCache:
             url,
             socket_connect_timeout=ANSWER_WITHIN_S,
             socket_timeout=ANSWER_WITHIN_S,
-            retry=Retry(
-                NoBackoff(), 1
-            ),  # a process that stood still times out with the answer there
+            # A process that stood still times out although the answer is there.
+            retry=Retry(NoBackoff(), 1),
         )
         self._find = self._redis.register_script(_FIND)
         self._keep = self._redis.register_script(_KEEP)
