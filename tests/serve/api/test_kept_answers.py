@@ -22,6 +22,7 @@ from tests.serve.api.test_deletion import draw
 
 Shown = list[dict[str, Any]]
 Client = httpx2.AsyncClient
+Change = Callable[[Client, Desk, dict[str, Any]], Awaitable[None]]
 _NOWHERE = SecretStr("redis://127.0.0.1:1")
 
 
@@ -40,7 +41,7 @@ def desk(services: Services) -> Desk:
     return Desk(services)
 
 
-async def listed(client: Client, **query: object) -> Shown:
+async def listed(client: Client, **query: str | int | bool) -> Shown:
     answer = await client.get("/v1/images", params=query)
     assert answer.status_code == 200, answer.text
     shown: Shown = answer.json()["data"]
@@ -68,7 +69,8 @@ async def _draw(client: Client, desk: Desk, _picture: dict[str, Any]) -> None:
     await draw(client, desk, 1)
 
 
-CHANGES: dict[Callable[[Client, Desk, dict[str, Any]], Awaitable[None]], object] = {
+CHANGES: dict[Change, Callable[[Shown], bool]] = {
+    # Each kind of write, and whether a list shows that it was done.
     _draw: lambda shown: len(shown) == 3,
     _mark: lambda shown: [each["favourite"] for each in shown] == [True, False],
     _delete: lambda shown: len(shown) == 1,
@@ -79,18 +81,18 @@ CHANGES: dict[Callable[[Client, Desk, dict[str, Any]], Awaitable[None]], object]
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__.strip("_"))
 async def test_a_change_shows_at_once_on_both(
-    client: Client, elsewhere: Client, services: Services, desk: Desk, change: Any
+    client: Client, elsewhere: Client, services: Services, desk: Desk, change: Change
 ) -> None:
     await draw(client, desk, 2)
     before = await listed(client)
     assert await listed(elsewhere) == before
     assert lookups(services.registry, "pages") == {"miss": 1}
-    assert CHANGES[change](before) is False  # type: ignore[operator]
+    assert CHANGES[change](before) is False
 
     await change(client, desk, before[0])
 
     shown = await listed(elsewhere)
-    assert CHANGES[change](shown) is True  # type: ignore[operator]
+    assert CHANGES[change](shown) is True
     assert await listed(client) == shown
 
 
