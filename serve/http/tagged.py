@@ -12,8 +12,7 @@ from serve.http.documented import Responses, header
 IfNoneMatch = Annotated[
     str | None, Header(description="ETags that the client has; 304 where it is among them.")
 ]
-_CACHE_CONTROL = "private, no-cache"
-_HEADERS = {"ETag": header("ETag"), "Cache-Control": header("Cache-Control", _CACHE_CONTROL)}
+_HEADERS = {"ETag": header("ETag")}
 TAGGED: Responses = {
     200: {"headers": _HEADERS},
     304: {"description": "The client has it already.", "headers": _HEADERS},
@@ -22,13 +21,9 @@ TAGGED: Responses = {
 
 
 def tagged_json(body: bytes, if_none_match: str | None) -> Response:
-    """200 with the body, or 304. Browsers keep it, and ask each time whether it still holds."""
+    """200 with the body, or 304. Browsers keep neither (``no-store``): it may hold prompts."""
     tag = hashlib.sha256(body).hexdigest()[:32]
-    headers = {
-        "ETag": f'"{tag}"',
-        "Cache-Control": _CACHE_CONTROL,
-        "Vary": "Authorization, X-API-Key",
-    }
+    headers = {"ETag": f'"{tag}"'}
     if if_none_match is not None and names(if_none_match, tag):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type="application/json", headers=headers)

@@ -133,7 +133,6 @@ async def test_no_tenant_is_shown_another_ones(
     assert await listed(stranger) == []
     theirs = await stranger.get("/v1/images", headers={"If-None-Match": answer.headers["ETag"]})
     assert theirs.status_code == 200
-    assert theirs.headers["Vary"] == "Authorization, X-API-Key"
 
 
 @pytest.mark.parametrize("path", ["/v1/images", "/v1/trends"])
@@ -142,7 +141,7 @@ async def test_what_the_client_has_is_not_sent_again(
 ) -> None:
     counter = TermCounter(services.database, settings.trends, services.answers)
     first = await client.get(path)
-    assert first.headers["Cache-Control"] == "private, no-cache"
+    assert first.headers["Cache-Control"] == "no-store"
     known = {"If-None-Match": f'"other", W/{first.headers["ETag"]}'}
     again = await client.get(path, headers=known)
     assert (again.status_code, again.content) == (304, b"")
