@@ -165,6 +165,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.stopping.set()
     await services.bus.close()
     await services.tickets.close()
+    await services.answers.close()
     await services.jobs.admission.rates.close()
     await services.database.close()
 

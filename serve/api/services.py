@@ -10,6 +10,7 @@ from serve.access.keys import Keys
 from serve.access.tenants import Tenants
 from serve.access.tickets import Tickets
 from serve.albums.albums import Albums
+from serve.answer_cache import AnswerCache
 from serve.artist.artist import Artist
 from serve.artist.exhibition import Exhibition
 from serve.database import Database
@@ -46,6 +47,7 @@ class Services:
 
     settings: Settings
     database: Database
+    answers: AnswerCache
     bus: EventBus
     storage: Storage
     served: ServedModels
@@ -118,7 +120,8 @@ def open_services(settings: Settings, *outlets: Meter) -> Services:
     database = Database(settings.database_url.get_secret_value(), settings.database, meter=meter)
     bus = EventBus(settings.redis_url.get_secret_value(), meter=meter)
     storage = open_storage(settings.storage, meter)
-    pictures = Pictures(database, storage)
+    answers = AnswerCache(settings.redis_url.get_secret_value(), meter)
+    pictures = Pictures(database, storage, answers)
     jobs, served = Jobs(database, bus, storage, settings, meter), ServedModels.read(settings)
     models = Models(database, settings, served, jobs.admission)
     files = CheckedFiles(storage, pictures, meter, redirects=settings.storage_redirects)
@@ -127,10 +130,11 @@ def open_services(settings: Settings, *outlets: Meter) -> Services:
     return Services(
         settings=settings,
         database=database,
+        answers=answers,
         bus=bus,
         jobs=jobs,
         pictures=pictures,
-        albums=Albums(database),
+        albums=Albums(database, answers),
         webhooks=Webhooks(database, settings.webhooks),
         keys=Keys(database, meter),
         tenants=Tenants(database),
@@ -141,7 +145,7 @@ def open_services(settings: Settings, *outlets: Meter) -> Services:
         signed_urls=urls,
         storage=storage,
         files=files,
-        conversions=Conversions(database, storage, files, open_signer(settings)),
+        conversions=Conversions(database, storage, files, answers, open_signer(settings)),
         intake=Intake(database, storage, partial(open_verifier, settings)),
         meter=meter,
         registry=registry,

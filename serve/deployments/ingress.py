@@ -109,7 +109,8 @@ class Ingress:
         # A model's description may be downloaded within a round.
         loops.append(Loop("models", self._services.models.watch, stuck_after_s=None))
         loops.append(Loop("courier", Courier(database, settings.webhooks, meter=meter).run))
-        loops.append(Loop("trends", TermCounter(database, settings.trends).run))
+        terms = TermCounter(database, settings.trends, self._services.answers)
+        loops.append(Loop("trends", terms.run))
         if settings.artist.enabled:
             services = self._services
             schedule = Schedule(database, services.artist, services.served, settings.artist)

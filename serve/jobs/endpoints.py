@@ -11,6 +11,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from serve.access.auth import Drawer, GuardedRoute, Reader
 from serve.access.ledger import InsufficientQuota
 from serve.access.rate_limit import RateLimitExceeded
+from serve.answer_cache import AnswerCache, Cached
 from serve.database import DatabaseUnavailable
 from serve.events.feed import JobNotFound
 from serve.http.address import path_to
@@ -251,7 +252,10 @@ async def cancel_job(job_id: UUID, caller: Drawer, jobs: Provided[Jobs]) -> JobO
     summary="Delete a job's pictures",
     responses=problems(JobNotFound, JobUnended),
 )
-async def delete_pictures(job_id: UUID, caller: Drawer, jobs: Provided[Jobs]) -> None:
+async def delete_pictures(
+    job_id: UUID, caller: Drawer, jobs: Provided[Jobs], answers: Provided[AnswerCache]
+) -> None:
     """With their files, for good; the job itself stays. Repeating it is harmless; a job that has
     not ended is refused: cancel it first."""
-    await jobs.delete_pictures(caller.tenant_id, job_id)
+    async with answers.changing(Cached.PAGES, caller.tenant_id):
+        await jobs.delete_pictures(caller.tenant_id, job_id)

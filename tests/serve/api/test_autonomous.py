@@ -209,7 +209,7 @@ async def test_what_is_liked_comes_more_often_and_is_said_to(
     for _ in range(15):
         answer = await client.post("/v1/jobs", json={"prompt": "a kitten"})
         assert answer.status_code == 202
-    counter = TermCounter(services.database, settings.trends)
+    counter = TermCounter(services.database, settings.trends, services.answers)
     while await counter.count():
         pass
     for seed in range(100):
