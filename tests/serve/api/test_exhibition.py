@@ -177,10 +177,10 @@ async def test_the_gallery_shows_the_better_picture_of_an_autonomous_job_alone(
                 if claim.index == better:
                     pixels[::8] = (250, 20, 20)
                 await desk.finish(claim, pixels=pixels)
-            await page.locator(f"#grid img.shown[alt='{job['prompt']}']").wait_for()
             await page.wait_for_function(
                 "count => document.querySelectorAll('.card').length === count", arg=better + 1
             )
+            await page.locator(f"#grid img.shown[alt='{job['prompt']}']").first.wait_for()
             await desk.claims.leave(desk._worker_id)  # type: ignore[arg-type]
         assert await page.locator("#list-fault").inner_text() == ""
         assert [each for each in errors if "/v1/images/" not in each] == []
