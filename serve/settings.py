@@ -405,6 +405,27 @@ class TrendSettings(Section):
     """Days that counts are kept; `7d` compares with the four weeks before."""
 
 
+class ArtistSettings(Section):
+    """What the server draws by itself, and how it writes prompts."""
+
+    enabled: bool = False
+    """Whether it draws on a schedule; on demand it always does."""
+    every_s: float = Field(600.0, ge=1, le=_YEAR_S)
+    """Seconds from one scheduled job to the next, at least."""
+    gpu_seconds_per_day: float = Field(600.0, ge=0, le=1e9)
+    """Predicted device seconds that scheduled jobs may cost in any 24 hours."""
+    models: tuple[Name, ...] = ()
+    """What scheduled jobs draw with, by chance, as JSON; the default model where left out."""
+    themes: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
+    """What scheduled jobs are about, by chance, as JSON; anything where left out."""
+    exploration: float = Field(0.25, ge=0, le=1)
+    """Share of a prompt's choices that leave trends out."""
+    window_days: Days = 30.0
+    """Days within which a tenant's autonomous jobs never have the same prompt."""
+    grammars: dict[Name, Path] = {}
+    """By model, a TOML file of what prompts are made of, as JSON."""
+
+
 class ScalingSettings(Section):
     """Replica bounds that Ray Serve autoscales between, and what a replica reserves."""
 
@@ -598,6 +619,7 @@ class Settings(BaseSettings):
     moderation: ModerationSettings = ModerationSettings()
     credentials: CredentialSettings = CredentialSettings()
     trends: TrendSettings = TrendSettings()
+    artist: ArtistSettings = ArtistSettings()
     scaling: ScalingSettings = ScalingSettings()
     http: HttpSettings = HttpSettings()
 

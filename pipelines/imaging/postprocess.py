@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipelines.imaging.critique import Critique, critique
 from pipelines.imaging.encode import encode
 from pipelines.imaging.format import PictureFormat
 from pipelines.imaging.placeholder import placeholder
@@ -30,12 +31,14 @@ _THUMBNAIL_QUALITY = 80
 class PostprocessSpec:
     """What was asked: the original's file format and what the file shall tell.
 
-    A `quality` of None takes the format's default; `metadata` is what JSON can hold.
+    A `quality` of None takes the format's default; `metadata` is what JSON can hold. `critique`:
+    the picture is measured, so that it can be compared with others.
     """
 
     format: PictureFormat = PictureFormat.PNG
     quality: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    critique: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +66,11 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Processed:
-    """A picture's files, the original first, and its BlurHash."""
+    """A picture's files, the original first, its BlurHash, and how it looks, if that was asked."""
 
     files: list[Variant]
     blurhash: str
+    critique: Critique | None = None
 
 
 def process(
@@ -97,7 +101,7 @@ def process(
         small = thumbnail(small, side)
         file = encode(small, PictureFormat.WEBP, _THUMBNAIL_QUALITY)
         variants.append(variant_of(name, PictureFormat.WEBP, small, file))
-    return Processed(variants, placeholder(small))
+    return Processed(variants, placeholder(small), critique(image) if spec.critique else None)
 
 
 def variant_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from uuid import UUID
 
 from serve.albums import repository
@@ -15,6 +16,7 @@ from serve.albums.errors import (
     TooManyAlbums,
 )
 from serve.albums.repository import FoundAlbum
+from serve.answer_cache import AnswerCache, Cached
 from serve.database import Database, Session
 from serve.http.errors import InvalidValue
 from serve.pictures.errors import ImageDeleted, ImageNotFound, ImageUnfinished
@@ -27,8 +29,9 @@ class Albums:
     What names an album raises AlbumNotFound if the tenant has none of that id.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, answers: AnswerCache) -> None:
         self._database = database
+        self._answers = answers
 
     async def create(self, tenant_id: UUID, name: str) -> FoundAlbum:
         """A new album, empty.
@@ -85,7 +88,7 @@ class Albums:
 
     async def delete(self, tenant_id: UUID, album_id: UUID) -> None:
         """Delete the album; its pictures stay."""
-        async with self._database.transaction() as session:
+        async with self._changing(tenant_id), self._database.transaction() as session:
             if not await repository.delete_album(session, tenant_id, album_id):
                 raise _not_found(album_id)
 
@@ -96,7 +99,7 @@ class Albums:
             ImageNotFound, ImageDeleted, ImageUnfinished: there is no such picture to look at.
             AlbumFull: there is no more room.
         """
-        async with self._database.transaction() as session:
+        async with self._changing(tenant_id), self._database.transaction() as session:
             image = await repository.lock_image(session, tenant_id, image_id)
             await self._lock(session, tenant_id, album_id)
             if image is None:
@@ -113,9 +116,13 @@ class Albums:
 
     async def take(self, tenant_id: UUID, album_id: UUID, image_id: UUID) -> None:
         """Take the picture out of the album; one that is not in it is left alone."""
-        async with self._database.transaction() as session:
+        async with self._changing(tenant_id), self._database.transaction() as session:
             await self._lock(session, tenant_id, album_id)
             await repository.take_picture(session, album_id, image_id)
+
+    def _changing(self, tenant_id: UUID) -> AbstractAsyncContextManager[None]:
+        """For what changes which pictures an album's pages show."""
+        return self._answers.changing(Cached.PAGES, tenant_id)
 
     async def _load(self, session: Session, tenant_id: UUID, album_id: UUID) -> FoundAlbum:
         album = await repository.load_album(session, tenant_id, album_id)

@@ -61,5 +61,6 @@ TAGS = {
     " any tenant's.",
     "usage": "What a tenant has used, by day and model, and what its quota leaves.",
     "trends": "What is asked for and liked, by words of the prompts.",
+    "exhibition": "What the server drew by itself, on its schedule.",
     "operation": "Health, readiness and metrics: for load balancers, Kubernetes and Prometheus.",
 }

@@ -19,6 +19,7 @@ from serve.api import docs, health, metrics
 from serve.api.about import ABOUT, TAGS
 from serve.api.openapi import DescribedAPI, operation_id
 from serve.api.services import Services
+from serve.artist import endpoints as artist
 from serve.database import DatabaseUnavailable
 from serve.events import endpoints as events
 from serve.http import problems
@@ -122,6 +123,7 @@ def create_app(services: Services) -> FastAPI:
         access.keys_router,
         access.usage_router,
         trends.router,
+        artist.router,
         *(room.router for room in (health, metrics, docs, gallery)),
     ):
         app.include_router(router)
@@ -163,6 +165,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.stopping.set()
     await services.bus.close()
     await services.tickets.close()
+    await services.answers.close()
     await services.jobs.admission.rates.close()
     await services.database.close()
 

@@ -10,10 +10,14 @@ from serve.access.keys import Keys
 from serve.access.tenants import Tenants
 from serve.access.tickets import Tickets
 from serve.albums.albums import Albums
+from serve.answer_cache import AnswerCache
+from serve.artist.artist import Artist
+from serve.artist.exhibition import Exhibition
 from serve.database import Database
 from serve.events.bus import EventBus
 from serve.events.socket import OpenSockets
 from serve.http.drain import Drain
+from serve.jobs.autonomous import Author
 from serve.jobs.lifecycle import Jobs
 from serve.jobs.limits import ServedModels
 from serve.jobs.sourcing import Sourcing
@@ -43,6 +47,7 @@ class Services:
 
     settings: Settings
     database: Database
+    answers: AnswerCache
     bus: EventBus
     storage: Storage
     served: ServedModels
@@ -59,6 +64,8 @@ class Services:
     keys: Keys
     tenants: Tenants
     trends: Trends
+    artist: Artist
+    exhibition: Exhibition
     tickets: Tickets
     meter: Meter
     registry: Registry
@@ -86,6 +93,7 @@ class Services:
         return {
             **{kind: getattr(self, name) for name, kind in named},
             **{type(part): part for part in parts},
+            Author: self.artist,
         }
 
     @property
@@ -102,6 +110,7 @@ def open_services(settings: Settings, *outlets: Meter) -> Services:
 
     Raises:
         ModelLoadError: a model's folder is not one.
+        GrammarError: a grammar's file cannot be used.
         ValueError: DATABASE_URL or REDIS_URL is missing.
     """
     if not settings.database_url or not settings.redis_url:
@@ -111,27 +120,32 @@ def open_services(settings: Settings, *outlets: Meter) -> Services:
     database = Database(settings.database_url.get_secret_value(), settings.database, meter=meter)
     bus = EventBus(settings.redis_url.get_secret_value(), meter=meter)
     storage = open_storage(settings.storage, meter)
-    pictures = Pictures(database, storage)
+    answers = AnswerCache(settings.redis_url.get_secret_value(), meter)
+    pictures = Pictures(database, storage, answers)
     jobs, served = Jobs(database, bus, storage, settings, meter), ServedModels.read(settings)
     models = Models(database, settings, served, jobs.admission)
     files = CheckedFiles(storage, pictures, meter, redirects=settings.storage_redirects)
     sockets = OpenSockets(settings.http.max_sockets_per_tenant, meter)
+    trends, urls = Trends(database, settings.trends), SignedUrls(database, settings.http)
     return Services(
         settings=settings,
         database=database,
+        answers=answers,
         bus=bus,
         jobs=jobs,
         pictures=pictures,
-        albums=Albums(database),
+        albums=Albums(database, answers),
         webhooks=Webhooks(database, settings.webhooks),
         keys=Keys(database, meter),
         tenants=Tenants(database),
-        trends=Trends(database, settings.trends),
+        trends=trends,
+        artist=Artist(database, jobs, trends, served),
+        exhibition=Exhibition(database, urls),
         tickets=Tickets(settings.redis_url.get_secret_value()),
-        signed_urls=SignedUrls(database, settings.http),
+        signed_urls=urls,
         storage=storage,
         files=files,
-        conversions=Conversions(database, storage, files, open_signer(settings)),
+        conversions=Conversions(database, storage, files, answers, open_signer(settings)),
         intake=Intake(database, storage, partial(open_verifier, settings)),
         meter=meter,
         registry=registry,

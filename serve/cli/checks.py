@@ -53,6 +53,7 @@ def _faults(settings: Settings) -> list[Finding]:
         check_resources,
         check_moderation,
         check_credentials,
+        check_grammars,
         check_storage,
     ]
     if settings.database_url is not None:
@@ -164,6 +165,18 @@ def check_resources(settings: Settings) -> Finding:
 def ray_cpus() -> int:
     """The CPUs that `up` gives its Ray: 4 or more, since replicas that mostly wait reserve some."""
     return max(4, os.cpu_count() or 1)
+
+
+def check_grammars(settings: Settings) -> Finding:
+    """Reads the grammar of each model as the artist does."""
+    from serve.artist.errors import GrammarError
+    from serve.artist.grammars import grammar_of
+
+    try:
+        names = {grammar_of(settings, model).name for model in settings.served}
+    except GrammarError as error:
+        return Finding("Grammars", "cannot be used", error.message)
+    return Finding("Grammars", f"{len(names)} read")
 
 
 def check_moderation(settings: Settings) -> Finding:

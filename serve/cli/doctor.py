@@ -37,6 +37,7 @@ def run(settings: Settings) -> int:
         _service,
         checks.check_moderation,
         checks.check_credentials,
+        checks.check_grammars,
         _ray_dashboard,
     ]
     status = 0

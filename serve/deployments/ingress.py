@@ -13,6 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve.api.app import create_app
 from serve.api.services import open_services
+from serve.artist.schedule import Schedule
 from serve.database import Database
 from serve.deployments.diffusion import Diffusion
 from serve.deployments.proxy import guarded
@@ -108,7 +109,12 @@ class Ingress:
         # A model's description may be downloaded within a round.
         loops.append(Loop("models", self._services.models.watch, stuck_after_s=None))
         loops.append(Loop("courier", Courier(database, settings.webhooks, meter=meter).run))
-        loops.append(Loop("trends", TermCounter(database, settings.trends).run))
+        terms = TermCounter(database, settings.trends, self._services.answers)
+        loops.append(Loop("trends", terms.run))
+        if settings.artist.enabled:
+            services = self._services
+            schedule = Schedule(database, services.artist, services.served, settings.artist)
+            loops.append(Loop("artist", schedule.run))
         self._services.sampler.start()
         loops.append(Loop("dead-mans-switch", self._switch.run))
 

@@ -60,7 +60,7 @@ class Postprocess:
         """
         return open_storage(self._storage_url, self._meter, make=False)
 
-    async def store(
+    async def store_with_critique(
         self, image: NDArray[np.uint8], task: PostprocessTask, trace: TraceContext | None
     ) -> StoredPicture | ExpectedError:
         """See `serve.worker.delivery.store_picture`; a picture that is refused is not stored.
@@ -108,7 +108,7 @@ class PostprocessReplicas:
     ) -> StoredPicture:
         import ray
 
-        return await _answer(self._handle.store.remote(ray.put(image), task, trace))
+        return await _answer(self._handle.store_with_critique.remote(ray.put(image), task, trace))
 
     async def discard(self, task: PostprocessTask) -> None:
         await _answer(self._handle.discard_picture.remote(task))

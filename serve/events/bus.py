@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import operator
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from itertools import islice
 from time import monotonic
 from uuid import UUID
@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from serve.answer_cache import Cached, answers_of
 from serve.events.event import Event, EventType
 from serve.events.progress import LatestProgress, ProgressPace, ignore_dropped
 from serve.events.tally import EventTally
@@ -180,27 +181,34 @@ class EventBus:
         """Send the events to every process; it does no harm if they are lost.
 
         The workers are told of jobs that were queued, and of those that ended before all of their
-        pictures did.
+        pictures did. Pages without a picture that was just committed are forgotten first.
         """
         messages = []
+        pages = {
+            answers_of(Cached.PAGES, event.tenant_id)
+            for event in events
+            if event.type is EventType.IMAGE_SUCCEEDED
+        }
         for event in events:
             if event.type is EventType.QUEUED:
                 messages.append((WORK, b""))
             elif event.type.terminal and event.type is not EventType.SUCCEEDED:
                 messages.append((WORK, event.job_id.bytes))
             messages.append((EVENTS, event.encode()))
-        await self._send(*messages)
+        await self._send(*messages, outdated=pages)
 
     async def announce_work(self) -> None:
         """Wake the workers: a picture was returned to the queue."""
         await self._send((WORK, b""))
 
-    async def _send(self, *messages: tuple[str, bytes]) -> None:
+    async def _send(self, *messages: tuple[str, bytes], outdated: Collection[str] = ()) -> None:
         if not messages or monotonic() < self._paused_until:
             return
         sent_at = monotonic()
         try:
             async with self._out.pipeline(transaction=False) as pipe:
+                if outdated:
+                    pipe.unlink(*outdated)
                 for channel, message in messages:
                     pipe.publish(channel, message)
                 await pipe.execute()

@@ -119,6 +119,14 @@ class Stored(BaseModel):
     )
 
 
+class Done(BaseModel):
+    """Which picture is kept, where only one is."""
+
+    kept: int | None = Field(
+        None, description="Index of the picture that an autonomous job kept; else left out."
+    )
+
+
 class Failure(BaseModel):
     """Why, and which picture failed the job where it was one of them."""
 
@@ -159,7 +167,7 @@ _EVENTS: dict[EventType, tuple[Any, type[BaseModel], str]] = {
         "Progress of one picture: it is not stored, and never repeated.",
     ),
     EventType.IMAGE_SUCCEEDED: (_NUMBERED, Stored, "A picture is there."),
-    EventType.SUCCEEDED: (_NUMBERED, Nothing, "Every picture is there: the job's last event."),
+    EventType.SUCCEEDED: (_NUMBERED, Done, "Every picture is there: the job's last event."),
     EventType.FAILED: (
         _NUMBERED,
         Failure,

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from serve.access.auth import Drawer, GuardedRoute, Reader
 from serve.access.ledger import InsufficientQuota
 from serve.access.rate_limit import RateLimitExceeded
+from serve.answer_cache import AnswerCache, Cached
 from serve.database import DatabaseUnavailable
 from serve.events.feed import JobNotFound
 from serve.http.address import path_to
@@ -18,11 +19,13 @@ from serve.http.documented import Errors, form_body, problems, success
 from serve.http.errors import InvalidForm, InvalidValue, MissingField
 from serve.http.form import read_form
 from serve.http.provided import Provided
+from serve.jobs.autonomous import Author, as_autonomous, check_mode
 from serve.jobs.errors import (
     IdempotencyConflict,
     JobFinished,
     JobUnended,
     ModelNotFound,
+    NothingNew,
     Overloaded,
     SourceGone,
 )
@@ -120,7 +123,7 @@ def checked_key(key: str | None) -> str | None:
     summary="Submit a job",
     responses={
         **success(202, ("Location",), _QUEUED),
-        **problems(*DRAWING_ERRORS),
+        **problems(*DRAWING_ERRORS, NothingNew),
     },
 )
 async def submit_job(
@@ -131,21 +134,29 @@ async def submit_job(
     models: Provided[ServedModels],
     sourcing: Provided[Sourcing],
     jobs: Provided[Jobs],
+    author: Provided[Author],
     idempotency_key: IdempotencyKey = None,
 ) -> JobOut:
     """Accepts a job and answers at once; once it is accepted it survives any crash."""
     key = checked_key(idempotency_key)
     limits = await models.limits_for(body)
     limits.check_source(image=False)
+    check_mode(body)
     job_request = limits.accept(
         body,
         size=limits.size(body.size, body.width, body.height),
         seed_for=seed_name(caller.tenant_id, key),
+        without_prompt=body.mode is not None,
     )
+    if body.mode == "autonomous":
+        job_request = as_autonomous(job_request, body.theme)
     job_request = await sourcing.keep(caller.tenant_id, job_request, key, control=body.control)
-    job = await jobs.submit(
-        caller.tenant_id, job_request, idempotency_key=key, reuse=body.cache == "allow"
-    )
+    if job_request.autonomous:
+        job = await author.submit(caller.tenant_id, job_request, idempotency_key=key)
+    else:
+        job = await jobs.submit(
+            caller.tenant_id, job_request, idempotency_key=key, reuse=body.cache == "allow"
+        )
     response.headers["Location"] = path_to(f"/v1/jobs/{job.id}", request)
     return JobOut.of(job)
 
@@ -241,7 +252,10 @@ async def cancel_job(job_id: UUID, caller: Drawer, jobs: Provided[Jobs]) -> JobO
     summary="Delete a job's pictures",
     responses=problems(JobNotFound, JobUnended),
 )
-async def delete_pictures(job_id: UUID, caller: Drawer, jobs: Provided[Jobs]) -> None:
+async def delete_pictures(
+    job_id: UUID, caller: Drawer, jobs: Provided[Jobs], answers: Provided[AnswerCache]
+) -> None:
     """With their files, for good; the job itself stays. Repeating it is harmless; a job that has
     not ended is refused: cancel it first."""
-    await jobs.delete_pictures(caller.tenant_id, job_id)
+    async with answers.changing(Cached.PAGES, caller.tenant_id):
+        await jobs.delete_pictures(caller.tenant_id, job_id)

@@ -21,6 +21,18 @@ class JobFinished(ServiceError):
     example = "The job has succeeded; there is nothing left to cancel."
 
 
+class NothingNew(ServiceError):
+    """The artist found no prompt that it had not drawn before."""
+
+    status: ClassVar[int] = 409
+    code: ClassVar[str] = "nothing_new"
+    title: ClassVar[str] = "Nothing new to draw"
+    example = (
+        "All 200 prompts about 'owl' that the artist thought of were drawn within the last 30"
+        " days; leave out the theme, or take another."
+    )
+
+
 class IdempotencyConflict(ServiceError):
     status: ClassVar[int] = 422
     code: ClassVar[str] = "idempotency_conflict"

@@ -17,10 +17,12 @@ from serve.events.feed import Feeds, JobNotFound
 from serve.events.repository import existing_jobs
 from serve.jobs import repository, transitions
 from serve.jobs.admission import Admission
+from serve.jobs.autonomous import Check
 from serve.jobs.census import Census, take_census
 from serve.jobs.errors import IdempotencyConflict, JobFinished, JobUnended, SourceGone
 from serve.jobs.job_meter import JobMeter
 from serve.jobs.request import JobRequest
+from serve.jobs.why import Why
 from serve.moderation.moderation import Moderation
 from serve.observability import tracing
 from serve.observability.logging import hide
@@ -67,11 +69,14 @@ class Jobs:
         *,
         idempotency_key: str | None = None,
         reuse: bool = False,
+        why: Why | None = None,
+        check: Check | None = None,
     ) -> Job:
         """Accept a job. Once this returns, the job survives any crash.
 
         A request that was accepted before under the same key gets the same job again, whatever the
         limits are by now. With ``reuse`` a job of the tenant that has the same pictures is as good.
+        ``why`` and ``check`` are the artist's.
 
         Raises:
             IdempotencyConflict: the tenant used the key for another request.
@@ -81,9 +86,9 @@ class Jobs:
             ContentPolicyViolation: its prompts may not be drawn.
             ModerationUnavailable: that could not be found out.
             SourceGone: a source that it names is not kept any more.
+            Exception: whatever ``check`` raises.
         """
-        hide(request.prompt, request.negative_prompt)
-        self._moderation.screen(request.prompt, request.negative_prompt)
+        self.screen(request)
         if (await self.admission.rates.tenants.of(tenant_id)).withhold_prompts:
             request = replace(request, withhold_prompt=True)
         recipe = request.recipe(self.admission.path_of.get(request.model, ""))
@@ -92,7 +97,11 @@ class Jobs:
         try:
             async with self.admission.reserve(tenant_id, request) as reservation:
                 await self._moderation.judge_prompt(request.prompt)
+                if request.theme:
+                    await self._moderation.judge_prompt(request.theme, "theme")
                 async with self._database.transaction() as session:
+                    if check is not None:
+                        await check(session, reservation.job.seconds)
                     if not await hold_sources(session, [*request.sources(tenant_id).values()]):
                         raise SourceGone(
                             "The picture was swept before its job came; send it again."
@@ -106,25 +115,21 @@ class Jobs:
                         idempotency_key,
                         recipe,
                         tracing.current(),
+                        why,
                     )
                     if job is None:
                         raise _KeyUsed  # noqa: TRY301 - what is reserved is given back
                     data = {"n": job.n, "model": job.model, "prompt": job.prompt}
                     event = await repository.append_event(session, job, EventType.QUEUED, data)
                     await self.admission.ledger.charge(session, job, reservation.job.seconds)
-                    if not request.withhold_prompt:
+                    if not (request.withhold_prompt or request.autonomous):
                         await note(session, job.id, SignalKind.ASKED)
                 reservation.accepted = True
             bind_contextvars(job_id=str(job.id))
         except (*Admission.REFUSALS, _KeyUsed) as refusal:
-            accepted = await self._accepted_before(tenant_id, idempotency_key)
-            if accepted is None:
-                raise
-            if accepted.request_digest != request.digest():
-                raise IdempotencyConflict(
-                    "This Idempotency-Key was used for another request; use a new key."
-                ) from refusal
-            return accepted
+            if accepted := await self.accepted(tenant_id, request, idempotency_key, refusal):
+                return accepted
+            raise
         self.meter.submitted(job)
         await self._bus.publish(event)
         return job
@@ -141,13 +146,37 @@ class Jobs:
             InsufficientQuota, RateLimitExceeded, Overloaded: it would not.
             ContentPolicyViolation: its prompts are on the block-list.
         """
-        hide(request.prompt, request.negative_prompt)
-        self._moderation.screen(request.prompt, request.negative_prompt)
+        self.screen(request)
         try:
             await self.admission.precheck(tenant_id, request)
         except Admission.REFUSALS:
             if await self._accepted_before(tenant_id, idempotency_key) is None:
                 raise
+
+    async def accepted(
+        self,
+        tenant_id: UUID,
+        request: JobRequest,
+        idempotency_key: str | None,
+        cause: BaseException | None = None,
+    ) -> Job | None:
+        """The job that was accepted under the key.
+
+        Raises:
+            IdempotencyConflict: it was for another request.
+        """
+        accepted = await self._accepted_before(tenant_id, idempotency_key)
+        if accepted is not None and accepted.request_digest != request.digest():
+            raise IdempotencyConflict(
+                "This Idempotency-Key was used for another request; use a new key."
+            ) from cause
+        return accepted
+
+    def screen(self, request: JobRequest) -> None:
+        """Raises ContentPolicyViolation where a text is on the block-list."""
+        theme = request.theme or ""
+        hide(request.prompt, request.negative_prompt, theme)
+        self._moderation.screen(request.prompt, request.negative_prompt, theme)
 
     async def _accepted_before(self, tenant_id: UUID, idempotency_key: str | None) -> Job | None:
         """The job that the key stands for already."""

@@ -258,24 +258,37 @@ class Limits:
         return request
 
     def _hires(
-        self, body: HiresBody, size: tuple[int, int], steps: int, fewest: int, most: int
-    ) -> HiresFix:
+        self,
+        body: HiresBody | None,
+        size: tuple[int, int],
+        steps: int,
+        steps_range: tuple[int, int],
+    ) -> HiresFix | None:
+        """``steps`` are the first pass's."""
+        if body is None:
+            return None
         if not 1 < body.scale <= MAX_HIRES_SCALE:
             raise InvalidValue(
                 f"hires.scale must be above 1 and at most {MAX_HIRES_SCALE}.", param="hires.scale"
             )
         param = "hires.num_inference_steps"
-        steps = _within(param, body.num_inference_steps, steps, fewest, most)
+        steps = _within(param, body.num_inference_steps, steps, *steps_range)
         hires = HiresFix(scale=body.scale, strength=body.strength, num_inference_steps=steps)
-        with _as_invalid_value("hires"):
-            self._description.check_source(image=True, mask=False)
+        if not self._description.takes_image or self._description.needs_mask:
+            raise InvalidValue(
+                "hires: this model cannot draw from its own first picture; leave it out.",
+                param="hires",
+            )
+        try:
             self._description.check_strength(steps, body.strength)
+        except RequestError as error:
+            raise InvalidValue(f"hires.strength: {error}", param="hires.strength") from error
         width, height = hires.first_size(*size)
         multiple = self._description.size_multiple
         if width % multiple or height % multiple or not min(width, height):
             raise InvalidValue(
-                f"hires.scale: the first pass would be {width}x{height} pixels, and width and height"
-                f" must be multiples of {multiple}; take another scale or size.",
+                f"hires.scale: the first pass would be {width}x{height} pixels; both must be"
+                f" multiples of {multiple}. Take another scale or size.",
                 param="hires.scale",
             )
         with _as_invalid_value("hires.scale"):

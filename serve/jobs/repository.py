@@ -40,6 +40,7 @@ from serve.events.event import Event, EventType
 from serve.jobs.price import Price
 from serve.jobs.request import SOURCES, JobRequest
 from serve.jobs.turns import EDGES_S, QueuedPictures, QueuePosition, Turn
+from serve.jobs.why import Why
 from serve.observability.tracing import TraceContext
 from serve.tables import (
     LIVE,
@@ -144,6 +145,7 @@ def _inserting_job() -> Executable:
         "idempotency_key",
         "request_digest",
         "recipe",
+        "why",
         "traceparent",
         "tracestate",
     )
@@ -185,6 +187,7 @@ async def insert_job(
     idempotency_key: str | None,
     recipe: bytes,
     trace: TraceContext | None = None,
+    why: Why | None = None,
 ) -> Job | None:
     """The new job with its images, or None where the tenant used the key before.
 
@@ -201,6 +204,7 @@ async def insert_job(
         "idempotency_key": idempotency_key,
         "request_digest": request.digest() if idempotency_key else None,
         "recipe": recipe,
+        "why": why.model_dump(mode="json") if why else None,
         **{f"{name}_sha256": getattr(request, name) for name in SOURCES},
         "deadline_s": request.deadline_s,
         "traceparent": trace.traceparent if trace else None,

@@ -21,9 +21,10 @@ SOURCES = ("image", "mask", "control_image")
 # Left out where unset, so that requests of earlier versions keep their digests.
 _OPTIONAL = (
     *(*SOURCES, "strength", "control", "loras", "lora_files", "clip_skip"),
-    *("hires", "withhold_prompt"),
+    *("hires", "withhold_prompt", "autonomous", "theme"),
 )
-_OPTIONAL_METADATA = tuple(name for name in _OPTIONAL if name != "withhold_prompt")
+_UNTOLD = ("withhold_prompt", "autonomous", "theme")
+_OPTIONAL_METADATA = tuple(name for name in _OPTIONAL if name not in _UNTOLD)
 
 _UNSEEN = ("priority", "deadline_s", "partial_images")
 """Fields of which the pictures show nothing."""
@@ -80,6 +81,9 @@ class JobRequest:
     replaced changes no job that was accepted before. With ``hires`` there are two passes, and
     ``width`` and ``height`` are those of the second. ``withhold_prompt``: the pictures' files do
     not tell what was asked.
+
+    ``autonomous``: the artist writes the prompt, about the ``theme`` if there is one, and of the
+    pictures the best is kept (`serve.artist`).
     """
 
     model: str
@@ -107,6 +111,8 @@ class JobRequest:
     clip_skip: int = 0
     hires: HiresFix | None = None
     withhold_prompt: bool = False
+    autonomous: bool = False
+    theme: str | None = None
 
     def as_params(self) -> dict[str, Any]:
         """The JSON that ``jobs.params`` keeps; of sources and adapters only those there are.
@@ -146,10 +152,12 @@ class JobRequest:
     def digest(self) -> bytes:
         """SHA-256 that distinguishes two requests under one Idempotency-Key.
 
-        Which file a LoRA has is nothing that the client sent.
+        Which file a LoRA has is nothing that the client sent, nor is the artist's prompt.
         """
         params = self.as_params()
         params.pop("lora_files", None)
+        if self.autonomous:
+            del params["prompt"]
         return hashlib.sha256(orjson.dumps(params, option=orjson.OPT_SORT_KEYS)).digest()
 
     def recipe(self, model_path: str) -> bytes:

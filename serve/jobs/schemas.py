@@ -12,6 +12,7 @@ from pydantic import Field
 from pipelines.diffusion.request import NoiseScheduler
 from serve.http.fields import RowOut, StrictBody, Text
 from serve.http.page import Listing, Page
+from serve.jobs.why import Why
 from serve.pictures.schemas import EXAMPLE_PARAMS, ImageOut, JobWarning, warnings_of
 from serve.tables import Job, JobState
 
@@ -206,6 +207,21 @@ class PictureBody(StrictBody):
 class JobBody(PictureBody):
     """A job asked for; `size` or `width` and `height`, the model's own where left out."""
 
+    prompt: Text = Field(
+        "",
+        description="What the picture shows; left out in the mode `autonomous`.",
+        examples=["a red heart"],
+    )
+    mode: Literal["autonomous"] | None = Field(
+        None,
+        description="`autonomous`: the artist writes the prompt, two pictures are drawn and"
+        " charged, and the better one is kept. `why` explains it.",
+    )
+    theme: Text | None = Field(
+        None,
+        max_length=200,
+        description="What an autonomous job is about; anything where left out.",
+    )
     width: int | None = Field(None, description="In pixels; together with `height`.", examples=[64])
     height: int | None = Field(None, description="In pixels; together with `width`.", examples=[64])
 
@@ -251,6 +267,7 @@ class JobOut(RowOut):
         description="Every parameter, defaults filled in.", examples=[EXAMPLE_PARAMS]
     )
     images: list[ImageOut]
+    why: Why | None = Field(description="Of an autonomous job: every choice.", examples=[None])
     error: str | None = Field(description="Why it failed.")
     error_code: str | None = Field(
         description="`content_policy_violation`, `moderation_unavailable` or `unreadable_job`,"
@@ -269,7 +286,8 @@ class JobOut(RowOut):
     @classmethod
     def of(cls, job: Job) -> Self:
         images = [ImageOut.of(image) for image in job.images]
-        return cls.of_row(job, images=images, warnings=warnings_of(job))
+        why = Why.model_validate(job.why) if job.why else None
+        return cls.of_row(job, images=images, warnings=warnings_of(job), why=why)
 
 
 class JobList(Listing[JobOut]):

@@ -39,21 +39,23 @@ class Moderation:
         self._classifier = load_classifier(settings.classifier) if settings.classifier else None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="moderation")
 
-    def screen(self, prompt: str, negative_prompt: str) -> None:
-        """Look both up in the block-list.
+    def screen(self, prompt: str, negative_prompt: str, theme: str = "") -> None:
+        """Look all of them up in the block-list.
 
         Raises:
             ContentPolicyViolation: a rule matches.
         """
         if self._blocklist is None:
             return
-        for param, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
+        # The theme first: it may be at fault for a prompt that the client has not sent.
+        texts = {"theme": theme, "prompt": prompt, "negative_prompt": negative_prompt}
+        for param, text in texts.items():
             if self._blocklist.blocks(text):
                 log.info("moderation.blocked", param=param)
                 raise refused_prompt(param)
 
-    async def judge_prompt(self, prompt: str) -> None:
-        """Ask the classifier about a prompt.
+    async def judge_prompt(self, prompt: str, param: str = "prompt") -> None:
+        """Ask the classifier about a prompt, which the client has sent as ``param``.
 
         Raises:
             ContentPolicyViolation: it refuses the prompt.
@@ -61,7 +63,7 @@ class Moderation:
         """
         classifier = self._classifier
         if classifier and not await self._allows("prompt", classifier.classify_prompt, prompt):
-            raise refused_prompt("prompt")
+            raise refused_prompt(param)
 
     async def judge_picture(self, rgb: NDArray[np.uint8]) -> None:
         """Ask the classifier about a picture, (height, width, 3).

@@ -165,7 +165,8 @@ DATABASE_WAIT = Histogram(
 )
 CACHE_LOOKUPS = Counter(
     "sfumato_cache_lookups_total",
-    "This process: lookups in a cache, by whether it held the answer: hit or miss.",
+    "This process: lookups in a cache (keys, limits, pages, trends, pictures that were drawn"
+    " before), by whether it held the answer: hit or miss.",
     ("cache", "result"),
 )
 REDIS_ROUND_TRIP = Histogram(

@@ -13,6 +13,7 @@ from pipelines.imaging.convert import convert
 from pipelines.imaging.errors import ImagingError
 from pipelines.imaging.format import PictureFormat
 from pipelines.imaging.postprocess import ORIGINAL
+from serve.answer_cache import AnswerCache, Cached
 from serve.database import Database
 from serve.pictures import repository
 from serve.pictures.checked_files import CheckedFiles
@@ -41,6 +42,7 @@ class Conversions:
         database: Database,
         storage: Storage,
         files: CheckedFiles,
+        answers: AnswerCache,
         signer: CredentialSigner | None = None,
     ) -> None:
         """``signer`` signs them, as the originals are."""
@@ -48,6 +50,7 @@ class Conversions:
         self._database = database
         self._storage = storage
         self._files = files
+        self._answers = answers
         self._places = anyio.CapacityLimiter(_AT_ONCE)
         self._running: dict[tuple[UUID, PictureFormat], asyncio.Task[Variant]] = {}
 
@@ -80,7 +83,8 @@ class Conversions:
         key = str(PictureKey(image.job_id, image.id, image.attempt, made.file_name))
         await self._storage.put(key, made.data, made.media_type)
         file = StoredFile.of(made, key)
-        async with self._database.transaction() as session:
+        changing = self._answers.changing(Cached.PAGES, image.tenant_id)
+        async with changing, self._database.transaction() as session:
             variant = await repository.add_variant(session, image.id, file)
         if variant is None:
             await self._storage.delete([key])

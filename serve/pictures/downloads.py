@@ -14,6 +14,7 @@ from structlog.contextvars import bind_contextvars
 from serve.access.auth import authorize, bearer, header
 from serve.access.scopes import Scope
 from serve.http.provided import provided
+from serve.http.tagged import names
 from serve.pictures.checked_files import CheckedFiles
 from serve.pictures.errors import RangeNotSatisfiable
 from serve.pictures.signed_urls import SignedUrls
@@ -46,9 +47,6 @@ Downloader = Annotated[UUID, Security(_tenant_of_request, scopes=[Scope.READ])]
 """The tenant whose file is requested, by key or by signature."""
 
 
-IfNoneMatch = Annotated[
-    str | None, Header(description="ETags that the client has; 304 where it is among them.")
-]
 ByteRange = Annotated[
     str | None,
     Header(
@@ -86,7 +84,7 @@ async def answer_file(
         "Vary": "Authorization, X-API-Key",
         "Accept-Ranges": "bytes",
     }
-    if if_none_match is not None and _matches(if_none_match, file.sha256):
+    if if_none_match is not None and names(if_none_match, file.sha256):
         return Response(status_code=304, headers=headers)
     kind = "attachment" if download else "inline"
     headers["Content-Disposition"] = f'{kind}; filename="{_file_name(image, file)}"'
@@ -147,8 +145,3 @@ def _file_name(image: Image, file: Variant) -> str:
     words = re.sub(r"[^a-z0-9]+", "-", image.job.prompt.lower())
     name = words[:_LONGEST_NAME].strip("-") or "picture"
     return f"{name}-{image.seed}.{file.storage_key.rpartition('.')[2]}"
-
-
-def _matches(if_none_match: str, sha256: str) -> bool:
-    tags = (tag.strip().removeprefix("W/").strip('"') for tag in if_none_match.split(","))
-    return any(tag in ("*", sha256) for tag in tags)

@@ -9,14 +9,16 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from pipelines.imaging.format import PictureFormat
 from serve.access.auth import Drawer, GuardedRoute, Reader
+from serve.answer_cache import AnswerCache, Cached
 from serve.database import DatabaseUnavailable
 from serve.http.documented import form_body, header, openai_errors, success
 from serve.http.errors import InvalidForm, InvalidValue, MissingField
 from serve.http.form import read_form
 from serve.http.provided import Provided
+from serve.http.tagged import TAGGED, IfNoneMatch, tagged_json
 from serve.pictures.checked_files import CheckedFiles
 from serve.pictures.conversions import Conversions
-from serve.pictures.downloads import ByteRange, Downloader, IfNoneMatch, IfRange, answer_file
+from serve.pictures.downloads import ByteRange, Downloader, IfRange, answer_file
 from serve.pictures.errors import (
     AnimatedPicture,
     FileDamaged,
@@ -48,22 +50,33 @@ from serve.storage import StorageUnavailable
 router = APIRouter(tags=["images"], route_class=GuardedRoute)
 
 
-@router.get("/v1/images", summary="List pictures", responses=openai_errors())
+@router.get(
+    "/v1/images",
+    summary="List pictures",
+    response_model=PictureList,
+    responses={**TAGGED, **openai_errors()},
+)
 async def list_images(
     page: Annotated[PicturePage, Query()],
     caller: Reader,
     pictures: Provided[Pictures],
     settings: Provided[Settings],
-) -> PictureList:
+    answers: Provided[AnswerCache],
+    if_none_match: IfNoneMatch = None,
+) -> Response:
     """Finished ones, the newest first; those that match, where anything is looked for."""
     of = ("images", caller.tenant_id)
-    images = await pictures.list(
-        caller.tenant_id,
-        page,
-        model=page.model and settings.served_name(page.model),
-        after=page.last_seen(*of),
+    model = page.model and settings.served_name(page.model)
+    after = page.last_seen(*of)
+
+    async def read() -> bytes:
+        images = await pictures.list(caller.tenant_id, page, model=model, after=after)
+        return PictureList(**page.answer(images, PictureOut.of, *of)).model_dump_json().encode()
+
+    asked = page.model_dump_json(exclude_none=True)
+    return tagged_json(
+        await answers.get(Cached.PAGES, caller.tenant_id, asked, read), if_none_match
     )
-    return PictureList(**page.answer(images, PictureOut.of, *of))
 
 
 @router.post(

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import structlog
 
+from serve.answer_cache import AnswerCache, Cached
 from serve.database import Database, DatabaseUnavailable, Session
 from serve.pictures.errors import ImageDeleted, ImageNotFound, ImageUnfinished
 from serve.pictures.repository import delete_pictures, load_image, load_images, set_favourite
@@ -26,9 +27,10 @@ class Pictures:
     A deleted picture keeps its row, without files, so that its job still lists it.
     """
 
-    def __init__(self, database: Database, storage: Storage) -> None:
+    def __init__(self, database: Database, storage: Storage, answers: AnswerCache) -> None:
         self._database = database
         self._storage = storage
+        self._answers = answers
 
     async def get(self, tenant_id: UUID, image_id: UUID) -> Image:
         """One image, finished or not, with its job and variants.
@@ -53,7 +55,8 @@ class Pictures:
         Raises:
             ImageNotFound, ImageDeleted: as `get` does.
         """
-        async with self._database.transaction() as session:
+        changing = self._answers.changing(Cached.PAGES, tenant_id)
+        async with changing, self._database.transaction() as session:
             before = await self._load_kept(session, tenant_id, image_id)
             await set_favourite(session, image_id, favourite)
             if favourite and not before.favourite:
@@ -73,7 +76,8 @@ class Pictures:
             ImageNotFound: the tenant has no such image.
             ImageUnfinished: it is still to be drawn.
         """
-        async with self._database.transaction() as session:
+        changing = self._answers.changing(Cached.PAGES, tenant_id)
+        async with changing, self._database.transaction() as session:
             image = await self._load(session, tenant_id, image_id)
             if not image.state.terminal:
                 raise ImageUnfinished(

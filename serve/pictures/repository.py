@@ -83,17 +83,17 @@ def _conditions(page: PicturePage, model: str | None) -> Iterator[ColumnElement[
         yield Image.seed == page.seed
     if page.created_after is not None:
         yield Image.created_at >= page.created_after
-        yield Image.id >= _first_id(page.created_after)
+        yield Image.id >= first_id(page.created_after)
     if page.created_before is not None:
         yield Image.created_at < page.created_before
-        yield Image.id < _first_id(page.created_before + _LONGEST_SUBMIT)
+        yield Image.id < first_id(page.created_before + _LONGEST_SUBMIT)
     if page.album is not None:
         yield Image.id.in_(select(AlbumPicture.image_id).where(AlbumPicture.album_id == page.album))
     if page.favourite is not None:
         yield _FAVOURITE if page.favourite else ~Image.favourite
 
 
-def _first_id(moment: datetime) -> UUID:
+def first_id(moment: datetime) -> UUID:
     """No UUIDv7 of that millisecond, or later, is below it."""
     return UUID(int=int(moment.timestamp() * 1000) << 80)
 

@@ -162,6 +162,15 @@ class VariantOut(RowOut):
         return cls.of_row(variant, url=url, bytes=variant.size)
 
 
+class CritiqueOut(BaseModel):
+    """How a picture of an autonomous job looks, by measures that any picture can be given."""
+
+    sharpness: float = Field(description="The variance of its Laplacian.", examples=[1423.5])
+    colourfulness: float = Field(
+        description="Hasler and Süsstrunk's: 15 is slightly colourful, 59 quite.", examples=[48.2]
+    )
+
+
 class ImageOut(RowOut):
     """A requested picture; its files are there once it has succeeded."""
 
@@ -179,6 +188,9 @@ class ImageOut(RowOut):
         description="The picture in some thirty characters, to show until its file has arrived:"
         " [BlurHash](https://blurha.sh).",
         examples=["L6Pj0^jE.AyE_3t7t7R**0o#DgR4"],
+    )
+    critique: CritiqueOut | None = Field(
+        description="Of an autonomous job's: the better one is kept.", examples=[None]
     )
     deleted_at: datetime | None = Field(
         description="When it was deleted: it has no files from then on, and is not listed."

@@ -64,6 +64,13 @@ class Job(Base):
         Index("jobs_failed", "finished_at", postgresql_where=text("state = 'failed'")),
         Index("jobs_by_words", "prompt_words", postgresql_using="gin"),
         Index(
+            "jobs_by_artist",
+            "tenant_id",
+            text("(params ->> 'prompt')"),
+            "created_at",
+            postgresql_where=text("why IS NOT NULL"),
+        ),
+        Index(
             "jobs_with_deadline",
             "deadline_at",
             postgresql_where=text("deadline_at IS NOT NULL AND finished_at IS NULL"),
@@ -104,6 +111,8 @@ class Job(Base):
     """The source that it is drawn from; the next two are further sources. They keep the files."""
     mask_sha256: Mapped[str | None]
     control_image_sha256: Mapped[str | None]
+    why: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """`serve.jobs.why.Why` of an autonomous job; NULL if its client wrote the prompt."""
     error: Mapped[str | None]
     error_code: Mapped[str | None]
     """Set with ``error`` if clients see more than that it failed."""
@@ -201,8 +210,10 @@ class Image(Base):
     favourite: Mapped[bool] = mapped_column(server_default=text("false"))
     blurhash: Mapped[str | None]
     """What a client shows until the picture's file has arrived."""
+    critique: Mapped[dict[str, float] | None] = mapped_column(JSONB(none_as_null=True))
+    """`pipelines.imaging.critique.Critique` of a picture of which the better one is kept."""
     deleted_at: Mapped[datetime | None]
-    """Set when its client deleted it; the row stays, its variants and their files do not."""
+    """Set when its client or the artist deleted it; the row stays, variants and files do not."""
 
     job: Mapped[Job] = relationship(back_populates="images", lazy="raise")
     variants: Mapped[list[Variant]] = relationship(

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import structlog
 
+from serve.answer_cache import EVERYBODY, AnswerCache, Cached
 from serve.database import Database, DatabaseUnavailable
 from serve.settings import TrendSettings
 from serve.supervise import RoundDone, ignore_round
@@ -27,8 +28,9 @@ _FORGET_EVERY_S = 3600.0
 class TermCounter:
     """Runs in every ingress; each signal is counted by one of them, once."""
 
-    def __init__(self, database: Database, settings: TrendSettings) -> None:
+    def __init__(self, database: Database, settings: TrendSettings, answers: AnswerCache) -> None:
         self._database = database
+        self._answers = answers
         self._settings = settings
         self._forgot_at = monotonic()
 
@@ -55,6 +57,9 @@ class TermCounter:
                 for term in terms_of(signal.prompt):
                     counts[signal.tenant_id, signal.since, term][signal.kind] += 1
             await repository.add_counts(session, counts)
+        if counts:
+            tenants = {tenant_id for tenant_id, _, _ in counts}
+            await self._answers.forget(Cached.TRENDS, EVERYBODY, *tenants)
         return len(noted) == _AT_ONCE
 
     async def forget(self) -> None:

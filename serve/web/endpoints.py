@@ -1,4 +1,4 @@
-"""The gallery and the operator's page, under a policy that lets in nothing else."""
+"""The gallery, the exhibition and the operator's page, under a policy that lets in nothing else."""
 
 from __future__ import annotations
 
@@ -20,13 +20,22 @@ async def index(request: Request) -> Response:
     return packaged("web/page", "index.html", request, _POLICY)
 
 
+@router.get("/exhibition")
+async def exhibition(request: Request) -> Response:
+    return _page("exhibition", request)
+
+
 @router.get("/operator")
 async def operator(request: Request) -> Response:
-    if request.scope.get("raw_path", b"").endswith(b"/"):  # the links of the page are relative
-        return RedirectResponse("../operator", HTTPStatus.PERMANENT_REDIRECT)
-    return packaged("web/page", "operator.html", request, _POLICY)
+    return _page("operator", request)
 
 
 @router.get("/web/{name}")
 async def asset(name: str, request: Request) -> Response:
     return packaged("web/page", name, request, _POLICY)
+
+
+def _page(name: str, request: Request) -> Response:
+    if request.scope.get("raw_path", b"").endswith(b"/"):  # the links of the page are relative
+        return RedirectResponse(f"../{name}", HTTPStatus.PERMANENT_REDIRECT)
+    return packaged("web/page", f"{name}.html", request, _POLICY)

@@ -18,6 +18,8 @@ import structlog
 
 from pipelines.diffusion.batching.cost import Profile
 from pipelines.diffusion.request import EngineStats, PromptReading
+from pipelines.imaging.critique import Critique
+from serve.artist.choice import keep_best
 from serve.clock import clock
 from serve.database import Database, Session
 from serve.events.bus import EventBus
@@ -263,17 +265,24 @@ class Claims:
         reading: PromptReading = PromptReading(),  # noqa: B008 - it is frozen
         *,
         blurhash: str | None = None,
+        critique: Critique | None = None,
     ) -> bool:
         """Commit a picture whose files are stored; False says that the claim was lost.
 
         The event has the seconds that drawing and storing took, and a warning for each prompt that
-        was not read to its end. The job keeps the warnings.
+        was not read to its end. The job keeps the warnings. Of an autonomous job's pictures the
+        last one's commit keeps the best.
         """
         warnings = _prompt_warnings(reading)
         async with self._database.transaction() as session:
             job, now = await lock_job(session, claim.job_id)
             ended = await release_image(
-                session, *claim.fence, JobState.SUCCEEDED, now, blurhash=blurhash
+                session,
+                *claim.fence,
+                JobState.SUCCEEDED,
+                now,
+                blurhash=blurhash,
+                critique=critique,
             )
             if not ended:
                 return False
@@ -293,7 +302,9 @@ class Claims:
             }
             events.append(await append_event(session, job, EventType.IMAGE_SUCCEEDED, data))
             if left == 0:
-                events += await transitions.finish(session, job, JobState.SUCCEEDED, now)
+                verdict = await keep_best(session, job) if claim.request.autonomous else None
+                told = {"kept": verdict.kept} if verdict else {}
+                events += await transitions.finish(session, job, JobState.SUCCEEDED, now, data=told)
         if left == 0:
             self._job_meter.ended(job)
         await self._bus.publish(*events)

@@ -19,6 +19,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from pipelines.imaging.critique import Critique
 from pipelines.imaging.errors import ImagingError
 from pipelines.imaging.format import PictureFormat
 from pipelines.imaging.metadata.xmp import SOFTWARE
@@ -73,6 +74,7 @@ class PostprocessTask:
                 format=PictureFormat(request.output_format),
                 quality=request.output_compression,
                 metadata=request.metadata(claim.index) | _made_by(claim),
+                critique=request.autonomous,
             ),
         )
 
@@ -96,6 +98,7 @@ class StoredPicture:
     postprocessing_s: float
     """For asking the classifier, if there is one, and for encoding."""
     storing_s: float
+    critique: Critique | None = None
 
 
 class PostprocessStep(Protocol):
@@ -235,7 +238,9 @@ async def store_picture(
         # the error of another is raised.
         files = await asyncio.gather(*map(put, processed.files), return_exceptions=True)
         stored = [_stored(file) for file in files]
-    return StoredPicture(stored, processed.blurhash, encoding.seconds, storing.seconds)
+    return StoredPicture(
+        stored, processed.blurhash, encoding.seconds, storing.seconds, processed.critique
+    )
 
 
 def _stored(file: StoredFile | BaseException) -> StoredFile:

@@ -200,6 +200,7 @@ class Drawings:
                 storing_s,
                 drawn.reading,
                 blurhash=stored.blurhash,
+                critique=stored.critique,
             )
         if committed:
             stages.outcome = "succeeded"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -26,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import joinedload, selectinload
 
+from pipelines.imaging.critique import Critique
 from serve.clock import seconds
 from serve.database import Session
 from serve.jobs.repository import ago
@@ -283,7 +285,11 @@ def _releasing(since: str, **further: BindParameter[Any]) -> Update:
 
 
 _REQUEUE = _releasing("queued_at")
-_END = _releasing("finished_at", blurhash=bindparam("hash"))
+_END = _releasing(
+    "finished_at",
+    blurhash=bindparam("hash"),
+    critique=bindparam("looks", type_=_IMAGES.c.critique.type),
+)
 
 
 async def release_image(
@@ -296,6 +302,7 @@ async def release_image(
     *,
     crashed: bool = False,
     blurhash: str | None = None,
+    critique: Critique | None = None,
 ) -> bool:
     """End the worker's claim, or False where it is no longer the current one.
 
@@ -311,7 +318,8 @@ async def release_image(
     }
     if state is JobState.QUEUED:
         return await session.scalar(_REQUEUE, values) is not None
-    return await session.scalar(_END, {**values, "hash": blurhash}) is not None
+    looks = None if critique is None else asdict(critique)
+    return await session.scalar(_END, {**values, "hash": blurhash, "looks": looks}) is not None
 
 
 _COUNT_LIVE = select(func.count()).where(Image.job_id == bindparam("job_id"), Image.state.in_(LIVE))

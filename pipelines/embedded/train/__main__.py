@@ -8,7 +8,7 @@ from diffusers import StableDiffusionPipeline
 
 from pipelines.embedded import MODEL_PATH
 
-from . import autoencoder, classifier, contact_sheet, denoiser
+from . import autoencoder, classifier, contact_sheet, denoiser, vocabulary
 from .export import export
 
 _TIMED: dict[str, tuple[Callable[[float], object], float]] = {
@@ -29,7 +29,7 @@ def sheet() -> None:
 def main() -> None:
     """Runs one step."""
     options = argparse.ArgumentParser(prog="python -m pipelines.embedded.train")
-    options.add_argument("step", choices=[*_TIMED, "export", "sheet"])
+    options.add_argument("step", choices=[*_TIMED, "export", "sheet", "vocabulary"])
     options.add_argument("seconds", type=float, nargs="?", help="how long to train in all")
     options.add_argument("--threads", type=int, default=2)
     asked = options.parse_args()
@@ -38,6 +38,8 @@ def main() -> None:
         export()
     elif asked.step == "sheet":
         sheet()
+    elif asked.step == "vocabulary":
+        vocabulary.write()
     else:
         train, seconds = _TIMED[asked.step]
         train(seconds if asked.seconds is None else asked.seconds)

@@ -18,8 +18,9 @@ from pipelines.imaging.metadata.origin import Origin
 
 SOFTWARE = "Sfumato"
 _NAMESPACE = "urn:sfumato:xmp:1"
-SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
-_TRAINED = f"{SOURCE_TYPES}trainedAlgorithmicMedia"
+_SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+_PICTURES = ("image", "control_image")
+"""Parameters that name a picture which the client sent."""
 _PACKET = """\
 <?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
@@ -39,12 +40,19 @@ _NO_FIELDS = ("image", "mask", "control_image", "lora_files")
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
+def source_type(metadata: Mapping[str, Any]) -> str:
+    """IPTC's digital source type of a picture that was drawn with these parameters."""
+    drawn_from_a_picture = any(metadata.get(name) for name in _PICTURES)
+    kind = "compositeWithTrained" if drawn_from_a_picture else "trained"
+    return f"{_SOURCE_TYPES}{kind}AlgorithmicMedia"
+
+
 def write_xmp(metadata: Mapping[str, Any]) -> str:
     """The packet of a picture that was drawn with these parameters, which JSON can hold."""
     properties = {
         "xmp:CreatorTool": metadata.get("software", SOFTWARE),
         "xmp:CreateDate": metadata.get("created_at"),
-        "Iptc4xmpExt:DigitalSourceType": _TRAINED,
+        "Iptc4xmpExt:DigitalSourceType": source_type(metadata),
         "Iptc4xmpExt:AISystemUsed": metadata.get("model"),
         "Iptc4xmpExt:AIPromptInformation": metadata.get("prompt"),
         "sfumato:parameters": _json(metadata),

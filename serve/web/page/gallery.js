@@ -19,6 +19,10 @@ const ENDS = new Set(["job.succeeded", "job.failed", "job.cancelled", "job.expir
 const byId = (id) => document.getElementById(id);
 const grid = byId("grid");
 
+function unlessDeleted(refused) {
+  if (refused.status !== 410) throw refused;
+}
+
 class Gallery {
   #cards = new Map(); // image id → Card
   #jobs = new Map(); // job id → ids of its images that are not done
@@ -154,7 +158,8 @@ class Gallery {
       if (begins) tellQueue(this.#cards);
     } else if (type === "image.succeeded") {
       this.#jobs.get(jobId)?.delete(data.image_id);
-      const picture = await this.api.json("GET", `v1/images/${data.image_id}`);
+      const picture = await this.api.json("GET", `v1/images/${data.image_id}`).catch(unlessDeleted);
+      if (!picture) return;
       this.#finished(picture, (card) => grid.prepend(card));
       byId("told").textContent = `Done: ${picture.prompt}`;
       this.#emptiness();
@@ -167,6 +172,16 @@ class Gallery {
       if (LIVE.has(job.state)) this.#emerging(job);
     } else if (ENDS.has(type)) { // a newer server may tell of more
       this.#ended(type, jobId, data);
+      if (data.kept !== undefined) await this.#keepOne(jobId);
+    }
+  }
+
+  /** An autonomous job keeps the better of its pictures. */
+  async #keepOne(jobId) {
+    const { images } = await this.api.json("GET", `v1/jobs/${jobId}`);
+    for (const { id } of images.filter(({ deleted_at: deletedAt }) => deletedAt)) {
+      this.#cards.get(id)?.leave();
+      this.#cards.delete(id);
     }
   }
 

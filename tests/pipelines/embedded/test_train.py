@@ -1,12 +1,13 @@
 """The pieces of the training that can be checked without training."""
 
 import random
+import tomllib
 
 import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.embedded.train import pictures, score
+from pipelines.embedded.train import pictures, score, vocabulary
 from pipelines.embedded.train.captions import Content, article, caption
 from pipelines.embedded.train.concepts import COLOURS, concepts
 from pipelines.embedded.train.denoiser import learning_rate, noise_scheduler
@@ -82,3 +83,13 @@ def test_colour_of_a_picture() -> None:
         pixels[16:48, 16:48] = rgb
         assert score.colour(Image.fromarray(pixels)) == name
     assert score.colour(Image.new("RGB", (64, 64), "white")) is None
+
+
+def test_the_artists_grammar_is_as_the_command_writes_it() -> None:
+    """The file differs from another one in nothing but what was recognised."""
+    described = tomllib.loads(vocabulary.PATH.read_text())
+    found = {
+        subject["text"]: vocabulary.Recognised(**subject["goes_with"])
+        for subject in described["subject"]
+    }
+    assert vocabulary.grammar(concepts(), found) == vocabulary.PATH.read_text()

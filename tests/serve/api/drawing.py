@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.diffusion.request import EngineStats, PromptReading
 from serve.api.services import Services
@@ -23,7 +24,7 @@ class Desk:
         self._worker_id: UUID | None = None
 
     async def claim(self, limit: int = 8) -> list[Claim]:
-        return await self.claims.claim(await self._registered(), limit)
+        return await self.claims.claim(await self._registered(), limit, background=limit)
 
     async def beat(self) -> None:
         """Say that the worker lives."""
@@ -34,10 +35,16 @@ class Desk:
             self._worker_id = await self.claims.register("cpu", 8)
         return self._worker_id
 
-    async def finish(self, claim: Claim, reading: PromptReading | None = None) -> None:
-        """A grey picture, as dark as its index is high."""
-        shape = (claim.request.height, claim.request.width, 3)
-        pixels = np.full(shape, 200 - claim.index, dtype=np.uint8)
+    async def finish(
+        self,
+        claim: Claim,
+        reading: PromptReading | None = None,
+        pixels: NDArray[np.uint8] | None = None,
+    ) -> None:
+        """A grey picture, as dark as its index is high, where none is given."""
+        if pixels is None:
+            shape = (claim.request.height, claim.request.width, 3)
+            pixels = np.full(shape, 200 - claim.index, dtype=np.uint8)
         stored = await store_picture(
             self._services.storage,
             pixels,
@@ -46,5 +53,9 @@ class Desk:
         )
         told = reading or PromptReading()
         assert await self.claims.complete(
-            claim, stored.files, reading=told, blurhash=stored.blurhash
+            claim,
+            stored.files,
+            reading=told,
+            blurhash=stored.blurhash,
+            critique=stored.critique,
         )

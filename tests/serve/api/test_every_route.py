@@ -50,6 +50,7 @@ ADMIN, OPERATOR = Door(Scope.ADMIN), Door(Scope.OPERATOR, foreign=403)
 DOORS = {
     "GET /": OPEN,
     "GET /operator": OPEN,
+    "GET /exhibition": OPEN,
     "GET /web/{name}": OPEN,
     "GET /openapi.json": OPEN,
     "GET /asyncapi.json": OPEN,
@@ -105,6 +106,7 @@ DOORS = {
     "GET /v1/keys": ADMIN,
     "DELETE /v1/keys/{key_id}": ADMIN,
     "GET /v1/trends": Door(Scope.READ, shared=True),
+    "GET /v1/exhibition": Door(Scope.READ, shared=True),
     "GET /v1/usage": READ,
     "PATCH /v1/images/{image_id}": Door(Scope.GENERATE, {"favourite": True}),
     "DELETE /v1/images/{image_id}": GENERATE,

@@ -10,6 +10,12 @@ import httpx2
 import pytest
 
 WEB = Path(__file__).parents[3] / "serve" / "web" / "page"
+PAGES = {
+    "gallery.js": "index.html",
+    "operator.js": "operator.html",
+    "exhibition.js": "exhibition.html",
+}
+"""By the script that begins each."""
 
 
 async def test_page_is_served_with_its_policy(anonymous: httpx2.AsyncClient) -> None:
@@ -87,7 +93,7 @@ def test_scripts_read_json_with_whole_numbers_alone() -> None:
 
 
 def test_every_id_that_scripts_ask_for_is_in_the_page() -> None:
-    for script, page in (("gallery.js", "index.html"), ("operator.js", "operator.html")):
+    for script, page in PAGES.items():
         ids = set(re.findall(r'id="([^"]+)"', (WEB / page).read_text()))
         for file in imported(WEB / script):
             asked = set(re.findall(r'byId\("([^"]+)"\)', file.read_text()))

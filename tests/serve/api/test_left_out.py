@@ -27,7 +27,7 @@ PROMPT: dict[str, Any] = {"prompt": "a red heart"}
 ID = "019ab2f4-6c1f-7b44-8e21-90d4a6f2c713"
 REQUIRED: list[tuple[type[StrictBody], dict[str, Any]]] = [
     (GenerationBody, PROMPT),
-    (JobBody, PROMPT),
+    (JobBody, {}),
     (EditBody, PROMPT),
     (EditJson, {**PROMPT, "images": [{"image_url": "data:"}]}),
     (VariationBody, {}),

@@ -67,7 +67,7 @@ class InThisProcess(Postprocess):
     async def store_picture(
         self, image: NDArray[np.uint8], task: PostprocessTask, trace: TraceContext | None
     ) -> StoredPicture:
-        return result_of(await self.store(image, task, trace))
+        return result_of(await self.store_with_critique(image, task, trace))
 
     async def discard(self, task: PostprocessTask) -> None:
         result_of(await self.discard_picture(task))

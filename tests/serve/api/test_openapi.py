@@ -44,6 +44,7 @@ ROUTES = {
     "/v1/keys": {"get", "post"},
     "/v1/keys/{key_id}": {"delete"},
     "/v1/trends": {"get"},
+    "/v1/exhibition": {"get"},
     "/v1/usage": {"get"},
     "/v1/jobs/{job_id}/events": {"get"},
     "/v1/events/tickets": {"post"},

@@ -14,7 +14,7 @@ from tests.serve.api.test_every_route import DOORS, IDS, NOBODY, ask
 
 __all__ = ["address"]
 
-PAGES = ("GET /", "GET /docs", "GET /operator")
+PAGES = ("GET /", "GET /docs", "GET /operator", "GET /exhibition")
 """They send to themselves."""
 NAMED = ("POST /v1/tenants", "POST /v1/albums", "POST /v1/operator/models")
 """The second time the name is taken."""

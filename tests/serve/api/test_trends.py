@@ -24,7 +24,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def counter(services: Services, settings: Settings) -> TermCounter:
-    return TermCounter(services.database, settings.trends)
+    return TermCounter(services.database, settings.trends, services.answers)
 
 
 async def ask(client: httpx2.AsyncClient, prompt: str, **fields: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What `sfumato doctor` reports of the models and of moderation."""
+"""What `sfumato doctor` reports of the models, of moderation and of grammars."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from diffusers import StableDiffusionPipeline
 
 from serve.cli import doctor
-from serve.settings import FurtherModelSettings, ModerationSettings, Settings
+from serve.cli.checks import check_grammars
+from serve.settings import ArtistSettings, FurtherModelSettings, ModerationSettings, Settings
 from tests.pipelines.diffusion.tiny import safety_checker
 from tests.pipelines.diffusion.tiny.stable_diffusion import build_pipeline
 
@@ -114,3 +115,11 @@ def test_moderation_is_set_up_as_replicas_do(
     assert expected in output
     assert f"{mark} Moderation: " in output
     assert sys.path == before
+
+
+def test_a_grammar_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    (tmp_path / "broken.toml").write_text('subject = ["a cat"]')
+    grammars = {"sfumato-embedded": tmp_path / "broken.toml"}
+    finding = check_grammars(Settings(artist=ArtistSettings(grammars=grammars)))
+    assert "broken.toml cannot be used: it has no `composition`" in str(finding.cure)
+    assert check_grammars(Settings()).cure == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import xml.etree.ElementTree as ET
 from datetime import UTC, datetime, timedelta
 
 import c2pa
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.dsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from pipelines.imaging.convert import convert, pixels_of
 from pipelines.imaging.credentials.certificate import SELF_MADE, KeyPair, self_made_pair
@@ -23,6 +25,7 @@ from pipelines.imaging.errors import BrokenFile, InvalidCertificate, UnknownForm
 from pipelines.imaging.format import PictureFormat
 from pipelines.imaging.metadata.read import read_metadata, read_origin
 from tests.pipelines.imaging.metadata.files import METADATA
+from tests.pipelines.imaging.metadata.test_embed import DIGITAL_SOURCE_TYPE
 from tests.pipelines.imaging.pictures import scene
 
 PAIR = self_made_pair()
@@ -66,6 +69,32 @@ def test_c2pas_own_reader_agrees(kind: PictureFormat) -> None:
     [actions] = [each for each in manifest["assertions"] if each["label"] == "c2pa.actions.v2"]
     assert actions["data"]["actions"][0]["digitalSourceType"].endswith("/trainedAlgorithmicMedia")
     assert str(METADATA["prompt"]) not in json.dumps(store, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("kind", PictureFormat)
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        ({}, "trainedAlgorithmicMedia"),
+        ({"image": None}, "trainedAlgorithmicMedia"),
+        ({"image": "ab" * 32}, "compositeWithTrainedAlgorithmicMedia"),
+        ({"image": "ab" * 32, "mask": "cd" * 32}, "compositeWithTrainedAlgorithmicMedia"),
+        ({"control_image": "ab" * 32}, "compositeWithTrainedAlgorithmicMedia"),
+    ],
+)
+def test_credentials_and_xmp_name_the_same_source(
+    kind: PictureFormat, sent: dict[str, str | None], expected: str
+) -> None:
+    metadata = {**METADATA, **sent}
+    file = SIGNER.sign(encode(PICTURE, kind, metadata=metadata), kind, metadata)
+    found = OURS.verify(file)
+    assert found is not None
+    assert found.source_type == expected
+    with Image.open(io.BytesIO(file)) as picture:
+        packet = ET.fromstring(picture.info["xmp"])  # noqa: S314 our own file
+    (source,) = (each.text for each in packet.iter(DIGITAL_SOURCE_TYPE))
+    assert source is not None
+    assert source.rpartition("/")[2] == expected
 
 
 @pytest.mark.parametrize("kind", PictureFormat)

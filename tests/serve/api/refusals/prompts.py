@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.serve.api.refusals.case import both
+from tests.serve.api.refusals.case import Case, both
 
 VALUE = "invalid_value"
 
@@ -10,11 +10,27 @@ CASES = [
     *both("no prompt", {}, 422, "missing_field", param="prompt"),
     *(
         case
+        for name, prompt in (("empty", ""), ("of null", None))
+        for case in (  # a job may have its prompt written, so it is left out there
+            Case(
+                f"job: prompt {name}", "POST", "/v1/jobs", 422, "missing_field", {"prompt": prompt}
+            ),
+            Case(
+                f"generation: prompt {name}",
+                "POST",
+                "/v1/images/generations",
+                400,
+                VALUE,
+                {"prompt": prompt},
+                param="prompt",
+            ),
+        )
+    ),
+    *(
+        case
         for name, prompt in (
-            ("empty", ""),
             ("of blanks", "  \n\t"),
             ("of a number", 5),
-            ("of null", None),
             ("of a list", ["a red heart"]),
             ("of an object", {"text": "a red heart"}),
             ("too long", "x" * 4001),
