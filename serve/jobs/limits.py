@@ -245,9 +245,7 @@ class Limits:
             priority=priority,
             deadline_s=body.deadline_s,
             partial_images=partial_images,
-            hires=None
-            if body.hires is None
-            else self._hires(body.hires, size, steps, fewest, most),
+            hires=self._hires(body.hires, size, steps, (fewest, most)),
         )
         if request.hires is not None and control is not None:
             raise InvalidValue(

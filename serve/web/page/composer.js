@@ -65,6 +65,7 @@ export class Composer {
       scheduler: value("scheduler"),
       seed: value("seed") === undefined ? undefined : BigInt(value("seed")),
       loras: lora && [{ name: lora, scale: number("lora-scale") ?? 1 }],
+      hires: number("hires") && { scale: number("hires") },
       output_format: value("format"),
     };
   }
@@ -87,6 +88,7 @@ export class Composer {
       seed: parameters.seed,
       lora: lora?.name,
       "lora-scale": lora?.scale,
+      hires: parameters.hires?.scale,
       format: parameters.output_format,
     };
     for (const [id, told] of Object.entries(fields)) {
@@ -178,6 +180,7 @@ export class Composer {
     keep("scheduler", [new Option("the model's own", ""), ...named(others)]);
     keep("format", named(model.output_formats));
     keep("lora", [new Option("none", ""), ...model.loras.map((name) => new Option(name, name))]);
+    byId("hires").parentElement.hidden = !model.takes_image;
     for (const id of ["lora", "lora-scale"]) byId(id).parentElement.hidden = !model.loras.length;
     byId("sizes").replaceChildren(...sizes(model).map((size) => new Option(size, size)));
     byId("size").placeholder = model.default_size;

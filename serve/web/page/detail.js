@@ -127,6 +127,7 @@ function facts({ params, seed, width, height, model, created_at: created }) {
     ["Guidance", params.guidance_scale],
     ["Size", `${width} × ${height}`],
     ["Noise scheduler", params.scheduler],
+    ["Drawn first", params.hires ? `${params.hires.scale} times smaller` : ""],
     ["Model", model],
     ["Without", params.negative_prompt],
     ["Asked for", new Date(created).toLocaleString()],

@@ -5,7 +5,7 @@ import { stringify } from "./json.js";
 // What of a job's parameters a request may have, but for the seed and the number of pictures.
 const REPEATED = [
   "prompt", "negative_prompt", "model", "width", "height", "num_inference_steps", "guidance_scale",
-  "scheduler", "loras", "clip_skip", "output_format", "output_compression",
+  "scheduler", "loras", "clip_skip", "hires", "output_format", "output_compression",
 ];
 const VARIATIONS = 4;
 const VARIED_STRENGTH = 0.6; // shapes stay, details change
@@ -19,7 +19,8 @@ export class Requests {
 
   /** The accepted job; `source` is what `Source.asked` tells. */
   async submit(request, source = null) {
-    const fields = source ? { ...request, strength: source.strength } : request;
+    // Two passes are for pictures that are drawn from text.
+    const fields = source ? { ...request, hires: undefined, strength: source.strength } : request;
     const files = source?.files;
     const told = stringify(fields);
     const key = this.#isAgain(told, files) ? this.#unanswered.key : random();

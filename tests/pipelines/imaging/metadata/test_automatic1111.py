@@ -116,3 +116,31 @@ def test_what_we_write_is_what_we_read(**told: object) -> None:
     assert origin is not None
     assert origin.software == "Sfumato 0.1.0"
     assert origin.parameters == whole
+
+
+HIRES = """\
+a castle
+Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x768, Denoising strength: 0.4, \
+Hires upscale: 1.5, Hires upscaler: R-ESRGAN 4x+, Version: v1.9.4"""
+
+
+def test_two_passes_are_those_of_hires() -> None:
+    origin = read_text(HIRES)
+    assert origin is not None
+    told = origin.parameters
+    assert (told["width"], told["height"]) == (768, 1152)
+    assert told["hires"] == {"scale": 1.5, "strength": 0.4, "num_inference_steps": 20}
+    assert "strength" not in told
+    assert origin.other == {"Hires upscaler": "R-ESRGAN 4x+"}
+
+
+def test_two_passes_are_read_as_they_were_written() -> None:
+    hires = {"scale": 2.0, "strength": 0.5, "num_inference_steps": 12}
+    metadata = {"prompt": "a castle", "num_inference_steps": 20, "guidance_scale": 5.0, "seed": 7}
+    text = write_text({**metadata, "width": 1024, "height": 768, "hires": hires})
+    assert "Size: 512x384" in text
+    assert "Hires upscale: 2, Hires steps: 12" in text
+    origin = read_text(text)
+    assert origin is not None
+    assert origin.parameters == {**metadata, "width": 1024, "height": 768, "hires": hires}
+    assert origin.other == {}
