@@ -116,6 +116,7 @@ async def test_the_form_offers_what_the_model_takes_and_enter_draws(
         await page.fill("#size", "64x96")
         await page.select_option("#scheduler", "euler")
         await page.select_option("#format", "webp")
+        await page.select_option("#hires", "2")
         await page.fill("#n", "1")
         await page.press("#prompt", "Shift+Enter")
         assert await page.input_value("#prompt") == "a red heart\n"
@@ -124,13 +125,17 @@ async def test_the_form_offers_what_the_model_takes_and_enter_draws(
         params = (await client.get("/v1/jobs?limit=1")).json()["data"][0]["params"]
         asked = ("width", "height", "scheduler", "output_format", "n")
         assert [params[name] for name in asked] == [64, 96, "euler", "webp", 1]
+        hires = {"scale": 2, "strength": 0.5, "num_inference_steps": params["num_inference_steps"]}
+        assert params["hires"] == hires
         assert not errors
 
 
 async def test_a_picture_is_drawn_again_with_another_seed(
     address: str, key: str, client: httpx2.AsyncClient, services: Services
 ) -> None:
-    await submit(client, seed=7, num_inference_steps=3, scheduler="ddim", output_format="jpeg")
+    hires = {"scale": 2.0, "strength": 0.6, "num_inference_steps": 4}
+    asked = {"num_inference_steps": 3, "scheduler": "ddim", "output_format": "jpeg"}
+    await submit(client, seed=7, hires=hires, **asked)
     await finish(services)
     async with browsing(f"{address}/#key={key}") as (page, _, errors):
         await page.locator("#grid > .card button.frame").first.click()
@@ -140,6 +145,7 @@ async def test_a_picture_is_drawn_again_with_another_seed(
         assert params["seed"] != 7
         kept = ("prompt", "num_inference_steps", "scheduler", "output_format")
         assert [params[name] for name in kept] == ["a red heart", 3, "ddim", "jpeg"]
+        assert params["hires"] == hires
         assert not errors
 
 
