@@ -174,19 +174,7 @@ async def _ask(
     *,
     plans: bool,
 ) -> None:
-    path = "/v1/trends?window=7d" if query == "trends" else f"/v1/images?limit=24&{query}"
-    if query == "day":  # in the middle of what was filled in
-        middle = (await client.get("/v1/images?limit=1&q=zebra")).json()["data"][0]["created_at"]
-        path = f"/v1/images?limit=24&created_before={middle}"
-    if query == "albums":
-        path = "/v1/albums?limit=24"
-    if query.startswith("album="):
-        listed = (await client.get("/v1/albums")).json()["data"]
-        album = next(each["id"] for each in listed if query.endswith(each["name"]))
-        path = f"/v1/images?limit=24&album={album}"
-    if query == "after":
-        first = (await client.get("/v1/images?limit=24")).json()
-        path = f"/v1/images?limit=24&after={first['next']}"
+    path = await _path(client, query)
     statements: list[tuple[str, Any]] = []
     in_postgres: list[float] = []
     seconds: list[float] = []
@@ -220,6 +208,23 @@ async def _ask(
     typer.echo(f"| {name} | {found} | {p50:.1f} | {p95:.1f} | {alone:.1f} |")
     if plans and statements:
         await _explain(services, *max(statements, key=lambda each: len(each[0])))
+
+
+async def _path(client: httpx2.AsyncClient, query: str) -> str:
+    """What the query asks for; some begin at what was filled in."""
+    if query == "trends":
+        return "/v1/trends?window=7d"
+    if query == "albums":
+        return "/v1/albums?limit=24"
+    if query == "day":
+        middle = (await client.get("/v1/images?limit=1&q=zebra")).json()["data"][0]["created_at"]
+        query = f"created_before={middle}"
+    elif query == "after":
+        query = f"after={(await client.get('/v1/images?limit=24')).json()['next']}"
+    elif query.startswith("album="):
+        listed = (await client.get("/v1/albums")).json()["data"]
+        query = f"album={next(each['id'] for each in listed if query.endswith(each['name']))}"
+    return f"/v1/images?limit=24&{query}"
 
 
 def _percentile(seconds: Sequence[float], percent: int) -> float:
