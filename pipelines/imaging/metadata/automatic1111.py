@@ -68,7 +68,7 @@ def _pairs(metadata: Mapping[str, Any]) -> list[tuple[str, object]]:
         "Model": metadata.get("model"),
         "Denoising strength": hires["strength"] if hires else metadata.get("strength"),
         "Hires upscale": f"{scale:g}" if hires else None,
-        "Hires steps": hires["num_inference_steps"] if hires else None,
+        "Hires steps": _made_steps(hires) if hires else None,
         "Hires upscaler": _LANCZOS if hires else None,
         "Clip skip": clip_skip + 1 if clip_skip else None,  # they count the layer that is read
         "Version": metadata.get("software"),
@@ -184,9 +184,18 @@ def _hires(told: dict[str, str], found: dict[str, Any]) -> dict[str, Any]:
         told.pop(name, None)
     if told.get("Hires upscaler") == _LANCZOS:
         del told["Hires upscaler"]
-    steps = steps or found.get("num_inference_steps", 0)  # they write 0 for as many
-    hires = {"scale": scale, "strength": strength, "num_inference_steps": steps}
+    made = steps or found.get("num_inference_steps", 0)  # they write 0 for as many
+    hires = {
+        "scale": scale,
+        "strength": strength,
+        "num_inference_steps": math.ceil(made / strength) if strength > 0 else made,
+    }
     return {"width": width, "height": height, "hires": hires}
+
+
+def _made_steps(hires: Mapping[str, Any]) -> int:
+    """Theirs are the steps that the second pass makes; ours are those of which it makes a share."""
+    return int(hires["num_inference_steps"] * min(1.0, hires["strength"]))
 
 
 def _finite(text: str) -> float:

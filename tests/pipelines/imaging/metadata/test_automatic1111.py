@@ -129,7 +129,7 @@ def test_two_passes_are_those_of_hires() -> None:
     assert origin is not None
     told = origin.parameters
     assert (told["width"], told["height"]) == (768, 1152)
-    assert told["hires"] == {"scale": 1.5, "strength": 0.4, "num_inference_steps": 20}
+    assert told["hires"] == {"scale": 1.5, "strength": 0.4, "num_inference_steps": 50}
     assert "strength" not in told
     assert origin.other == {"Hires upscaler": "R-ESRGAN 4x+"}
 
@@ -139,7 +139,7 @@ def test_two_passes_are_read_as_they_were_written() -> None:
     metadata = {"prompt": "a castle", "num_inference_steps": 20, "guidance_scale": 5.0, "seed": 7}
     text = write_text({**metadata, "width": 1024, "height": 768, "hires": hires})
     assert "Size: 512x384" in text
-    assert "Hires upscale: 2, Hires steps: 12" in text
+    assert "Hires upscale: 2, Hires steps: 6" in text
     origin = read_text(text)
     assert origin is not None
     assert origin.parameters == {**metadata, "width": 1024, "height": 768, "hires": hires}
