@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date
+from enum import IntEnum
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Float, case, cast, func, null, or_, select, update
@@ -175,7 +176,19 @@ def _valid() -> ColumnElement[bool]:
     return ApiKey.revoked_at.is_(None) & unexpired
 
 
-QUOTA_LOCKS = 0x5F0A73  # a space of advisory locks of its own
+class TenantLock(IntEnum):
+    """What of a tenant is locked: the first of an advisory lock's two numbers."""
+
+    ALBUM_NAMES = 0x5F0A1B
+    ARTIST = 0x5F0A1C
+    QUOTA = 0x5F0A73
+
+
+async def lock_tenant(session: Session, lock: TenantLock, tenant_id: UUID) -> None:
+    """Until the transaction ends nobody else has it."""
+    await session.execute(
+        select(func.pg_advisory_xact_lock(lock.value, func.hashtext(str(tenant_id))))
+    )
 
 
 _USAGE = Usage.table()
@@ -220,9 +233,7 @@ async def give_back_usage(session: Session, job: Job, pictures: int, gpu_seconds
 
 async def lock_quota(session: Session, tenant_id: UUID) -> None:
     """Serialize the tenant's jobs until the commit, so that each sees what the others used."""
-    await session.execute(
-        select(func.pg_advisory_xact_lock(QUOTA_LOCKS, func.hashtext(str(tenant_id))))
-    )
+    await lock_tenant(session, TenantLock.QUOTA, tenant_id)
 
 
 async def gpu_seconds_used(session: Session, tenant_id: UUID, since: date, until: date) -> float:

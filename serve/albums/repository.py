@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from serve.access.repository import TenantLock, lock_tenant
 from serve.database import Session
 from serve.tables import Album, AlbumPicture, Image
 
@@ -29,14 +30,9 @@ class FoundAlbum:
     cover_id: UUID | None
 
 
-NAME_LOCKS = 0x5F0A1B  # a space of advisory locks of its own
-
-
 async def lock_names(session: Session, tenant_id: UUID) -> None:
     """One at a time makes or renames an album of the tenant; taken before any row is locked."""
-    await session.execute(
-        select(func.pg_advisory_xact_lock(NAME_LOCKS, func.hashtext(str(tenant_id))))
-    )
+    await lock_tenant(session, TenantLock.ALBUM_NAMES, tenant_id)
 
 
 async def add_album(session: Session, tenant_id: UUID, name: str) -> UUID:

@@ -13,20 +13,19 @@ from uuid import UUID
 from sqlalchemy import String, and_, func, literal_column, or_, select, text
 from sqlalchemy.orm import joinedload, selectinload
 
+from serve.access.repository import TenantLock, lock_tenant
 from serve.database import Session
-from serve.pictures.repository import first_id
-from serve.tables import LIVE, SHOWN, Image, Job, JobState, Tenant
+from serve.pictures.repository import IS_SHOWN, first_id
+from serve.tables import LIVE, Image, Job, JobState, Tenant
 
-_LOCK = 0x5F0A73  # the first of two numbers; the second is the tenant's
 _AUTONOMOUS = text("jobs.why IS NOT NULL")  # as the index says it
 _PROMPT = literal_column("jobs.params ->> 'prompt'", String)
-_SHOWN = text(f"images.{SHOWN.replace(' AND ', ' AND images.')}")
 DAY = timedelta(days=1)
 
 
 async def lock_artist(session: Session, tenant_id: UUID) -> None:
     """From here to the commit nobody else accepts an autonomous job of the tenant."""
-    await session.execute(select(func.pg_advisory_xact_lock(_LOCK, func.hashtext(str(tenant_id)))))
+    await lock_tenant(session, TenantLock.ARTIST, tenant_id)
 
 
 async def drawn_before(
@@ -106,7 +105,7 @@ async def exhibited(
         .join(Image.job)
         .where(
             Image.tenant_id == tenant,
-            _SHOWN,
+            IS_SHOWN,
             _AUTONOMOUS,
             Image.created_at >= since,
             Image.id >= first_id(since),  # by the index

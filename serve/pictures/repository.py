@@ -36,7 +36,7 @@ from serve.pictures.schemas import PicturePage
 from serve.pictures.stored_file import PictureKey, SourceKey, StoredFile
 from serve.tables import LIVE, SHOWN, AlbumPicture, Image, Job, Source, Variant
 
-_SHOWN = text(f"images.{SHOWN.replace(' AND ', ' AND images.')}")
+IS_SHOWN = text(f"images.{SHOWN.replace(' AND ', ' AND images.')}")
 _FAVOURITE = text("images.favourite")
 _LONGEST_SUBMIT = timedelta(minutes=1)  # between a transaction's now() and the ids made in it
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
@@ -68,7 +68,7 @@ async def load_images(
         conditions.append(await _words(session, tenant_id, words))
     statement = (
         select(Image)
-        .where(Image.tenant_id == tenant_id, _SHOWN, *conditions)
+        .where(Image.tenant_id == tenant_id, IS_SHOWN, *conditions)
         .order_by(Image.id.desc())
         .limit(page.limit_and_one)
         .options(selectinload(Image.variants), joinedload(Image.job))
