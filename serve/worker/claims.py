@@ -34,7 +34,7 @@ from serve.pictures.stored_file import StoredFile
 from serve.settings import DEFAULT_POOL, JobSettings
 from serve.tables import Image, JobState, Variant
 from serve.worker import repository
-from serve.worker.queue import Claim, Judge, Shape, ring_order, take_turns
+from serve.worker.queue import Claim, Judge, Room, Shape, ring_order, take_turns
 from serve.worker.repository import any_queued, charge, queues_of, release_image, take_images
 from serve.worker.retry import until_connected
 
@@ -124,11 +124,10 @@ class Claims:
         ``holding`` is how many pictures the worker has already. Where only background tenants
         have work it claims up to ``background`` of theirs, beside the ``holding_background``.
         """
+        room = Room(free, spare, holding, background, holding_background)
         for _ in range(_LOOKS):
             try:
-                claims = await self._claim(
-                    worker_id, running, free, spare, holding, background, holding_background
-                )
+                claims = await self._claim(worker_id, running, room)
             except UnreadableJobs as error:  # nothing was claimed: claim without those jobs
                 await self._pass_by(error.reasons)
                 continue
@@ -138,28 +137,20 @@ class Claims:
         return []  # the other claim may hang in its transaction: the next poll looks again
 
     async def _claim(
-        self,
-        worker_id: UUID,
-        running: Shape | None,
-        free: int,
-        spare: int,
-        holding: int,
-        background: int,
-        holding_background: int,
+        self, worker_id: UUID, running: Shape | None, room: Room
     ) -> list[Claim] | None:
         """The claims; None where other claims have locked all that is queued."""
         passed_by = self._passed_by()
         async with self._database.transaction() as session:
-            limit = max(free + spare, background)
+            limit = max(room.places, room.background)
             queues = await queues_of(session, self.models, limit, running, passed_by)
             if not queues:
                 return None if await any_queued(session, self.models, passed_by) else []
             background_ids = {queue.tenant_id for queue in queues if queue.is_background}
             if others := [queue for queue in queues if not queue.is_background]:
-                queues, limit = others, free + spare
+                queues, limit, free, holding = others, room.places, room.free, room.holding
             else:
-                free = limit = background
-                holding += holding_background
+                limit, free, holding = room.background, room.background, room.holding_background
             workers, now = await repository.claiming_workers(session, self.pool)
             share = await self._share(session, workers)
             judge = Judge(worker_id, free, holding, share, workers, now)

@@ -143,6 +143,26 @@ def ring_order(queues: Sequence[TenantQueue]) -> list[TenantQueue]:
     return sorted(queues, key=lambda queue: queue.turns)
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A worker's places: ``free`` ones in its next step and ``spare`` ones behind it.
+
+    It is ``holding`` so many pictures. If it holds none but those ``holding_background``, it has
+    places for so many more in the ``background``.
+    """
+
+    free: int
+    spare: int = 0
+    holding: int = 0
+    background: int = 0
+    holding_background: int = 0
+
+    @property
+    def places(self) -> int:
+        """For pictures that make way for nobody."""
+        return self.free + self.spare
+
+
 @dataclass(slots=True)
 class Judge:
     """Says of one picture after another whether the worker takes it.
