@@ -1,7 +1,9 @@
 // What the artist drew by itself on a day, and why.
 
-import { Api, Refused, findKey, keepKey } from "./api.js";
+import { Api, Refused, keepKey } from "./api.js";
 import { placeholder } from "./blurhash.js";
+import { openGate } from "./gate.js";
+import { status } from "./status.js";
 
 const byId = (id) => document.getElementById(id);
 const wall = byId("wall");
@@ -77,13 +79,6 @@ function exhibit({ title, model, seed, created_at: createdAt, blurhash, files, w
   return item;
 }
 
-function askForKey(fault) {
-  byId("exhibition").hidden = true;
-  byId("key-form").hidden = false;
-  byId("key-fault").textContent = fault ?? "";
-  byId("key").focus();
-}
-
 async function load(cursor) {
   const day = new URLSearchParams(location.search).get("date");
   const query = new URLSearchParams({ limit: "50" });
@@ -104,16 +99,16 @@ async function load(cursor) {
     byId("more").hidden = !page.has_more;
     byId("closed").hidden = page.open || wall.children.length > 0;
     byId("empty").hidden = !page.open || wall.children.length > 0;
-    byId("key-form").hidden = true;
     byId("exhibition").hidden = false;
+    status("ready", "Open");
     byId("told").textContent = `${name}: ${wall.children.length} pictures`;
   } catch (refused) {
     if (!(refused instanceof Refused)) throw refused;
     if (refused.status === 401) {
-      keepKey(null);
       askForKey(refused.message);
     } else {
       byId("exhibition").hidden = false;
+      status("offline", "No answer");
       byId("fault").textContent = refused.message;
     }
   }
@@ -126,22 +121,19 @@ function turn(by) {
   load();
 }
 
-function open(key) {
-  api = new Api(key);
-  load();
-}
-
 byId("before").addEventListener("click", () => turn(-1));
 byId("after").addEventListener("click", () => turn(1));
 byId("more").addEventListener("click", () => load(next));
 addEventListener("popstate", () => load());
-byId("key-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const key = byId("key").value.trim();
-  keepKey(key);
-  open(key);
-});
 
-const key = findKey();
-if (key) open(key);
-else askForKey();
+const askForKey = openGate({
+  open(key) {
+    api = new Api(key);
+    load();
+  },
+  close() {
+    keepKey(null);
+    byId("exhibition").hidden = true;
+  },
+  lacking: "No key",
+});
